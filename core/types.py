@@ -1,0 +1,212 @@
+"""Values that pass between the steps: frames, faces, and what was found in them.
+
+All are frozen: a step makes a new value, it never edits one it was given. Arrays inside are
+treated as read-only by convention.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "LOST",
+    "NONE",
+    "FaceChange",
+    "FaceObservation",
+    "FaceState",
+    "Frame",
+    "FrameResult",
+    "PrototypeNew",
+    "PrototypeRetire",
+    "StageEvent",
+    "Stage",
+    "StageLabels",
+]
+
+StageLabels = tuple[str, ...]
+"""Labels of a stage: prototypes sorted by AU (``("AU01_A", "AU12_B")``), ``("NONE",)`` for a face
+without an active AU, ``("LOST",)`` without a usable face."""
+
+NONE: StageLabels = ("NONE",)
+LOST: StageLabels = ("LOST",)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One captured picture.
+
+    Attributes:
+        source: name of the source, the same for all its frames.
+        index: 0-based number of the frame within the source; never falls, gaps are drops.
+        image: ``(H, W, 3)`` uint8, BGR.
+        t_mono_ns: monotonic clock right after the grab, nanoseconds.
+        t_wall: wall clock at the same moment, seconds since 1970.
+        pts: position in the medium, seconds; None where the source has none.
+        dropped_before: frames of this source lost since the previous one handed over.
+        epoch: number of the connection (0 first); a reconnect begins the next.
+    """
+
+    source: str
+    index: int
+    image: NDArray[np.uint8]
+    t_mono_ns: int = 0
+    t_wall: float = 0.0
+    pts: float | None = None
+    dropped_before: int = 0
+    epoch: int = 0
+
+    @property
+    def time_s(self) -> float:
+        """Seconds on the source's own time line: ``pts`` if known, else the monotonic clock."""
+        return self.pts if self.pts is not None else self.t_mono_ns * 1e-9
+
+
+class FaceState(enum.StrEnum):
+    """What the face step can say about a frame."""
+
+    TRACKED = "tracked"
+    """One face, good enough to analyse."""
+    MULTIPLE = "multiple"
+    """More than one face; the one followed so far (else the largest) is analysed."""
+    LOW_QUALITY = "low_quality"
+    """A face that must not be analysed: too small, too dark, turned away, implausible points."""
+    LOST = "lost"
+    """No face."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceObservation:
+    """The face of one frame.
+
+    Attributes:
+        state: what is there.
+        box: face box ``(x, y, width, height)`` in frame pixels, or None.
+        points: ``(5, 2)`` float32 frame pixels: viewer-left eye, viewer-right eye, nose tip,
+            viewer-left and viewer-right mouth corner; or None.
+        matrix: ``(2, 3)`` float32 similarity, frame pixels → crop pixels; or None.
+        crop: ``(S, S)`` uint8 grey, aligned; None exactly where the AUs cannot be analysed.
+        quality: 0 (unusable) to 1.
+        reason: why the state is ``low_quality``, one short phrase; else empty.
+    """
+
+    state: FaceState
+    box: tuple[float, float, float, float] | None = None
+    points: NDArray[np.float32] | None = None
+    matrix: NDArray[np.float32] | None = None
+    crop: NDArray[np.uint8] | None = None
+    quality: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A run of frames with the same prototypes present.
+
+    Attributes:
+        labels: the prototypes, ``("NONE",)`` or ``("LOST",)``.
+        start: index of the first frame.
+        end: index of the last frame (inclusive).
+        start_s, end_s: the same on the source's time line, seconds; ``end_s`` is the time of the
+            last frame, so a stage of one frame has ``start_s == end_s``.
+    """
+
+    labels: StageLabels
+    start: int
+    end: int
+    start_s: float
+    end_s: float
+
+    @property
+    def frames(self) -> int:
+        """Length in frames of the source, dropped ones included."""
+        return self.end - self.start + 1
+
+
+@dataclass(frozen=True, slots=True)
+class StageEvent:
+    """A change of the stage, known now, true from ``stage start`` on.
+
+    Attributes:
+        kind: ``"enter"``, ``"exit"`` or ``"revise"`` (the current stage's labels were wrong from
+            its very start; nothing that had already ended is ever rewritten).
+        labels: the stage entered, left or, for ``revise``, the corrected one.
+        previous: the stage before (``enter``), or the labels replaced (``revise``); None at first.
+        start, start_s: first frame of the stage and its time.
+        end, end_s: last frame, for ``exit`` only.
+        reason: ``au_on``, ``au_off``, ``cluster_change``, ``face_lost``, ``face_found``, ``gap``,
+            ``first`` or ``end``.
+        at: index of the frame at which the change became known.
+    """
+
+    kind: str
+    labels: StageLabels
+    previous: StageLabels | None
+    start: int
+    start_s: float
+    end: int | None
+    end_s: float | None
+    reason: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrototypeNew:
+    """A prototype of an AU was given its letter. ``map``: ``(S, S)`` float32 relevance."""
+
+    au: int
+    letter: str
+    map: NDArray[np.float32]
+    at: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrototypeRetire:
+    """A letter of an AU turned out to show the pattern of an older one, which stands for it now."""
+
+    au: int
+    letter: str
+    into: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class FaceChange:
+    """The face state changed."""
+
+    state: FaceState
+    previous: FaceState | None
+    reason: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameResult:
+    """Everything found in one frame.
+
+    Attributes:
+        frame: the frame.
+        face: its face.
+        presence: ``(A,)`` float32 probability per AU in the model's order; None without a crop.
+        intensity: ``(A,)`` float32, 0–5 (FACS A–E are 1–5); None without a crop.
+        active: numbers of the AUs active after hysteresis, ascending.
+        maps: AU number → relevance ``(S, S)`` float32, logit units; one for every active AU.
+        letters: AU number → letter of the prototype the AU shows now, for active AUs.
+        stage: labels of the current, confirmed stage; None before the first.
+        events: what changed with this frame, in order.
+        log: counters of the steps for metrics (pairs explained, faces detected, …).
+    """
+
+    frame: Frame
+    face: FaceObservation
+    presence: NDArray[np.float32] | None = None
+    intensity: NDArray[np.float32] | None = None
+    active: tuple[int, ...] = ()
+    maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    letters: dict[int, str] = field(default_factory=dict)
+    stage: StageLabels | None = None
+    events: tuple[StageEvent | PrototypeNew | PrototypeRetire | FaceChange, ...] = ()
+    log: dict[str, float] = field(default_factory=dict)
