@@ -20,10 +20,13 @@ __all__ = [
     "FaceState",
     "Frame",
     "FrameResult",
+    "FrameRow",
+    "Prototype",
     "PrototypeNew",
     "PrototypeRetire",
-    "StageEvent",
+    "SequenceResult",
     "Stage",
+    "StageEvent",
     "StageLabels",
 ]
 
@@ -210,3 +213,74 @@ class FrameResult:
     stage: StageLabels | None = None
     events: tuple[StageEvent | PrototypeNew | PrototypeRetire | FaceChange, ...] = ()
     log: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prototype:
+    """One cluster of relevance maps of an AU in a whole sequence (paper §3.4).
+
+    Attributes:
+        au: AU number.
+        letter: letter by first occurrence.
+        map: ``(S, S)`` float32 mean relevance of its frames, logit units.
+        frames: number of frames that show it.
+        first: index of the first of them.
+        exemplar: index of the frame whose map is most similar to ``map``.
+        crop: face crop of the exemplar, ``(C, C)`` or ``(C, C, 3)`` uint8 (BGR), C a multiple of S.
+    """
+
+    au: int
+    letter: str
+    map: NDArray[np.float32]
+    frames: int
+    first: int
+    exemplar: int
+    crop: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameRow:
+    """What is kept of one frame of an analysed sequence.
+
+    ``presence`` and ``intensity`` are ``(A,)`` float32 or None without a usable face; ``labels``
+    maps the active AUs to their letters (``{12: "A"}``).
+    """
+
+    index: int
+    time_s: float
+    face: FaceState
+    presence: NDArray[np.float32] | None
+    intensity: NDArray[np.float32] | None
+    labels: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SequenceResult:
+    """A whole sequence, analysed offline.
+
+    Attributes:
+        source: name of the source as given by the user (credentials removed).
+        model: name of the AU network. ``detector``: name of the face detector.
+        device: torch device the network ran on.
+        lrp_preset, preset: names of the LRP and of the SpRAy preset.
+        fps: frames per second of the source (estimated where it states none).
+        aus: AU numbers in the order of ``presence`` and ``intensity``.
+        rows: one per frame read, ascending by index.
+        stages: the temporal prototype, covering all frames without gap or overlap.
+        prototypes: label (``AU12_A``) → prototype.
+        stage_crops: one face crop per stage, ``(C, C)`` or ``(C, C, 3)`` uint8; None where the
+            stage is LOST. The crop of the frame in the middle of the stage that has a face.
+    """
+
+    source: str
+    model: str
+    detector: str
+    device: str
+    lrp_preset: str
+    preset: str
+    fps: float
+    aus: tuple[int, ...]
+    rows: tuple[FrameRow, ...]
+    stages: tuple[Stage, ...]
+    prototypes: dict[str, Prototype]
+    stage_crops: tuple[NDArray[np.uint8] | None, ...]
