@@ -7,10 +7,19 @@ References:
 from __future__ import annotations
 
 import re
+import string
 
 from .errors import ConfigError
 
-__all__ = ["AU_COLOURS", "AU_NAMES", "au_code", "letter", "parse_label", "prototype_label"]
+__all__ = [
+    "AU_COLOURS",
+    "AU_NAMES",
+    "au_code",
+    "letter",
+    "letter_index",
+    "parse_label",
+    "prototype_label",
+]
 
 AU_NAMES: dict[int, str] = {
     1: "inner brow raiser",
@@ -102,6 +111,20 @@ def letter(index: int) -> str:
         index, digit = divmod(index - 1, 26)
         text = chr(ord("A") + digit) + text
     return text
+
+
+def letter_index(letter: str) -> int:
+    """Return the index of a letter, the inverse of :func:`letter`.
+
+    >>> [letter_index(x) for x in ("A", "Z", "AA", "BA")]
+    [0, 25, 26, 52]
+    """
+    if not letter or not set(letter) <= set(string.ascii_uppercase):
+        raise ConfigError(f"{letter!r} is not a prototype's letter (A, B, …, AA, …)")
+    index = 0
+    for char in letter:
+        index = index * 26 + ord(char) - ord("A") + 1
+    return index - 1
 
 
 def prototype_label(au: int, letter: str) -> str:

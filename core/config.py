@@ -13,7 +13,57 @@ __all__ = ["AnalyzerConfig", "ExplainConfig", "FaceConfig", "StageConfig", "Wind
 
 @dataclass(frozen=True, slots=True)
 class FaceConfig:
-    """Face detection, tracking and quality."""
+    """Face detection, tracking and quality.
+
+    Distances between points are in eye distances (inter-ocular), so they hold at any size. Spans of
+    time are counts of frames: the step has no clock.
+    """
+
+    verify_every: int = 15
+    """Frames between two looks of a box detector at a face that is followed well."""
+    recheck_every: int = 4
+    """The same while the detector misses the face and only the landmarks vouch for it."""
+    misses: int = 2
+    """Frames in a row that a track survives without proof, while its texture is continuous."""
+    passes: int = 2
+    """Landmark passes from a detector's box to points (more change them by under 0.5 %)."""
+    evidence: float = 0.28
+    """Least response of the landmarks to displaced crops. Measured: faces 0.35–0.75 (hand over the
+    face included), other picture content below 0.2 in 99 of 100 places."""
+    motion_agreement: float = 0.2
+    """Least share of the crop's texture that agrees on one motion (faces: ≥ 0.28)."""
+    continuity: float = 0.6
+    """Least correlation of the crop with the moved one before (faces: ≥ 0.9, cuts: around 0)."""
+    same_face_overlap: float = 0.25
+    """Intersection over union from which a detection is of the followed face."""
+    other_face_size: float = 0.35
+    """Width of another face, in widths of the followed one, from which it counts."""
+    gain: float = 0.2
+    """Share of a usual measurement in the points; the rest is the prediction from texture."""
+    noise: float = 0.08
+    """Difference of measurement and prediction that counts as noise, eye distances."""
+    outlier: float = 0.3
+    """Difference beyond which a measurement is refused, eye distances."""
+    max_rejected: int = 4
+    """Refused measurements in a row after which the next one is believed."""
+    min_eye_distance_px: float = 16.0
+    """Smaller faces are not analysed: the crop would show invented detail, frame pixels."""
+    good_eye_distance_px: float = 40.0
+    """Eye distance from which size costs no quality, frame pixels."""
+    min_mean: float = 12.0
+    """Least mean grey of the face, 0–255."""
+    min_deviation: float = 5.0
+    """Least standard deviation of grey in the face, 0–255 (noise and coding leave about 3)."""
+    good_deviation: float = 25.0
+    """Deviation from which contrast costs no quality, 0–255."""
+    min_inside: float = 0.75
+    """Least share of the crop that lies inside the frame."""
+    max_roll_deg: float = 50.0
+    """Largest tilt of the eye line, degrees."""
+    max_stretch: float = 1.8
+    """Largest ratio of eye–mouth to eye–eye distance against the template's, either way."""
+    max_nose_offset: float = 0.4
+    """Largest distance of the nose tip from the middle line of the face, eye distances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +82,66 @@ class ExplainConfig:
 
 @dataclass(frozen=True, slots=True)
 class WindowConfig:
-    """The sliding window of one AU and its prototypes."""
+    """The sliding window of one AU and its prototypes.
+
+    Cosines are those of clean mean maps (noise-corrected) unless said otherwise.
+    """
+
+    size: int = 64
+    """Maps in the window (about 2 s at 30 per second)."""
+    knn: int = 7
+    """Neighbours per map in the graph of a full window."""
+    tau: float = 0.15
+    """Eigenvalues of the Laplacian below it are counted as clusters."""
+    max_clusters: int = 6
+    """Most clusters a window is split into before merging."""
+    linkage_below: int = 16
+    """With fewer maps average linkage replaces the graph."""
+    every: int = 4
+    """While each map clearly shows the known letter, the window is clustered only every so often,
+    maps."""
+    split: float = 0.90
+    """Clusters of the window whose cosine exceeds this are one pattern."""
+    match: float = 0.87
+    """A cluster may continue a prototype from this cosine on."""
+    keep_overlap: float = 0.5
+    """A cluster may also continue a prototype that this share of its maps carry already …"""
+    keep_cosine: float = 0.6
+    """… from this cosine on (a pattern that drifts)."""
+    overlap_bonus: float = 0.2
+    """Weight of that share in the score of a match."""
+    fast: float = 0.87
+    """A single map shows a prototype from this cosine on …"""
+    margin: float = 0.06
+    """… if it leads that with any other prototype by this much."""
+    alias: float = 0.93
+    """Two letters whose prototypes agree more than this are one."""
+    min_cluster: int = 4
+    """Smaller clusters stay undecided, maps."""
+    min_new: int = 5
+    """A new pattern needs at least this many maps in the window."""
+    recent: int = 3
+    """A new pattern must hold one of this many latest maps: nothing is born in the past."""
+    live: int = 5
+    """A new pattern is judged by this many of its latest maps."""
+    known_share: float = 0.4
+    """No new pattern while this share of those maps clearly shows one known prototype."""
+    mixture: float = 0.95
+    """No new pattern while it agrees this well with a blend of two known prototypes …"""
+    mixture_hold: int = 15
+    """… unless it has lasted this many maps."""
+    memory: int = 200
+    """Maps that have left the window count as at most this many in a prototype."""
+    debounce_hits: int = 3
+    """The letter changes when this many …"""
+    debounce_of: int = 4
+    """… of so many latest maps show the same other pattern."""
+    refresh: int = 16
+    """Noise model and agreement of prototypes are looked at this often, maps."""
+    recent_maps: int = 16
+    """Full-size maps kept until their letter has settled."""
+    max_letters: int = 26
+    """Most patterns alive at a time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,6 +215,7 @@ class StageTracker:
         self._start = 0
         self._start_s = 0.0
         self._first: tuple[int, float] | None = None
+        self._broken_at = -1
         self._recent: deque[tuple[int, float]] = deque(maxlen=_MEMORY_FRAMES)
 
     @property
@@ -248,12 +249,12 @@ class StageTracker:
         Raises:
             ConfigError: ``index`` or ``time_s`` goes backwards (call :meth:`gap` at a break).
         """
-        if self._recent:
-            last_index, last_s = self._recent[-1]
+        if self._recent or index <= self._broken_at:
+            last_index, last_s = self._recent[-1] if self._recent else (self._broken_at, time_s)
             if index <= last_index or time_s < last_s - _EPSILON_S:
                 raise ConfigError(
                     f"frame {index} at {time_s:.3f} s came after frame {last_index} at "
-                    f"{last_s:.3f} s; call gap() where a source starts again"
+                    f"{last_s:.3f} s; call gap() where its time starts again, reset() for a new source"
                 )
         self._recent.append((index, time_s))
         if self._first is None:
@@ -301,13 +302,27 @@ class StageTracker:
         return events
 
     def gap(self, reason: str = "gap") -> list[StageEvent]:
-        """Break the sequence: the source paused or was connected anew.
+        """Break the sequence: the source stalled, or was connected anew.
 
-        The current stage ends with the last frame seen, and all channels start again. What
-        follows begins a new stage even with the same labels; its index and time may restart.
+        The current stage ends with the last frame seen and ``LOST`` begins: nobody looks at the
+        face now, and that must not look like ``NONE``. All AUs start again from inactive. The next
+        frame's index goes on rising; its time may restart.
         """
-        events = self._exit(None, reason) if self._labels is not None else []
-        self.reset()
+        if self._labels is None:
+            self.reset()
+        if not self._recent:
+            return []
+        index, time_s = self._recent[-1]
+        events: list[StageEvent] = []
+        if self._labels != LOST:
+            events = self._enter(LOST, index + 1, time_s, reason, index)
+        self._aus.clear()
+        self._letters.clear()
+        self._waiting.clear()
+        self._face = _Channel(False)
+        self._poor_since = None
+        self._broken_at = index
+        self._recent.clear()
         return events
 
     def finish(self) -> list[StageEvent]:
@@ -428,6 +443,6 @@ class StageTracker:
                 end,
                 end_s,
                 reason,
-                self._recent[-1][0] if at is None else at,
+                end if at is None else at,
             )
         ]

@@ -194,7 +194,8 @@ class FrameResult:
         frame: the frame.
         face: its face.
         presence: ``(A,)`` float32 probability per AU in the model's order; None without a crop.
-        intensity: ``(A,)`` float32, 0–5 (FACS A–E are 1–5); None without a crop.
+        intensity: ``(A,)`` float32, 0–5 (FACS A–E are 1–5); None without a crop, or when the
+            network estimates none.
         active: numbers of the AUs active after hysteresis, ascending.
         maps: AU number → relevance ``(S, S)`` float32, logit units; one for every active AU.
         letters: AU number → letter of the prototype the AU shows now, for active AUs.

@@ -31,3 +31,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
+
+
+REQUIRED = set(filter(None, os.environ.get("FACESTAGE_REQUIRE", "").split(",")))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):  # type: ignore[no-untyped-def]
+    """Turn a skip into a failure for the markers in FACESTAGE_REQUIRE (``browser,rtsp``)."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and not hasattr(report, "wasxfail"):
+        for marker in REQUIRED & set(item.keywords):
+            report.outcome = "failed"
+            report.longrepr = (
+                f"skipped although FACESTAGE_REQUIRE names {marker}: {report.longrepr}"
+            )

@@ -175,18 +175,23 @@ def test_a_poor_face_holds_the_stage_then_loses_it() -> None:
     assert stages_of(long) == [(("AU12_A",), 0, 19), (LOST, 20, 79)]
 
 
-def test_a_gap_ends_the_stage_and_starts_again() -> None:
+def test_a_gap_loses_the_face_and_starts_again() -> None:
     tracker = StageTracker(StageConfig(min_stage_s=0.0))
-    tracker.update(5, 0.0, {12: ("A", 5)})
-    exit_event = tracker.gap()[0]
-    assert (exit_event.kind, exit_event.labels, exit_event.end, exit_event.reason) == (
-        "exit",
-        ("AU12_A",),
-        5,
-        "gap",
-    )
-    again = tracker.update(0, 0.0, {12: ("A", 0)})
-    assert (again[0].kind, again[0].previous) == ("enter", None)
+    events = tracker.update(5, 7.0, {12: ("A", 5)})
+    events += tracker.gap()
+    assert [(e.kind, e.labels, e.start, e.end) for e in events[1:]] == [
+        ("exit", ("AU12_A",), 5, 5),
+        ("enter", LOST, 6, None),
+    ]
+    assert tracker.gap() == []  # lost already
+    events = tracker.update(9, 0.0, {12: ("A", 9)})  # a new connection: time starts again
+    assert [(e.kind, e.labels, e.start, e.end, e.reason) for e in events] == [
+        ("exit", LOST, 6, 8, "face_found"),
+        ("enter", ("AU12_A",), 9, None, "face_found"),
+    ]
+    tracker.gap()
+    with pytest.raises(ConfigError, match="frame 9"):
+        tracker.update(9, 0.0, {})
 
 
 def test_frames_must_come_in_order() -> None:

@@ -1,0 +1,106 @@
+"""Every place pictures come from, behind one interface.
+
+:func:`open_source` turns what a user writes into an open :class:`Source`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from ...core.errors import ConfigError, SourceError
+from .base import Grab, Source, SourceInfo, redact
+from .camera import Camera
+from .images import IMAGE_SUFFIXES, ImageFolder
+from .network import NetworkStream
+from .video import DemoClip, VideoFile
+
+__all__ = ["Grab", "Source", "SourceInfo", "open_source", "redact", "source_name"]
+
+_FORMS = (
+    "a camera number (0), a device file (/dev/video0), rtsp://…, http(s)://…, a video file, "
+    "a folder of images, or demo:"
+)
+
+
+def open_source(
+    spec: str,
+    *,
+    realtime: bool = False,
+    open_timeout_s: float = 10.0,
+    read_timeout_s: float = 5.0,
+    image_fps: float = 30.0,
+) -> Source:
+    """Open a source and make sure that it gives a picture.
+
+    Args:
+        spec: camera number or device file; ``rtsp://``, ``rtsps://``, ``http://``, ``https://``
+            address; path of a video file, an image or a folder of images; or ``demo:``, the clip
+            that comes with the package. A file named like a number or a word: ``./0``.
+        realtime: play a file at its own pace (the pacing is the reader's: see
+            :class:`~facestage.stream.capture.Capture`).
+        open_timeout_s: longest wait for a network stream to open, seconds.
+        read_timeout_s: longest wait for the next frame of a network stream, seconds.
+        image_fps: frames per second a folder of images is taken to have.
+
+    Returns:
+        The open source; close it, or use it in a ``with`` block.
+
+    Raises:
+        ConfigError: the form is unknown, or an option cannot work.
+        SourceError: it cannot be opened or gives no picture.
+    """
+    for option, value in (
+        ("open_timeout_s", open_timeout_s),
+        ("read_timeout_s", read_timeout_s),
+        ("image_fps", image_fps),
+    ):
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{option} is {value}; give a positive number")
+    if not spec.strip() or "\0" in spec:
+        raise ConfigError(f"the source is empty or not a name; give {_FORMS}")
+    scheme = spec.partition(":")[0].lower() if re.match("[A-Za-z][A-Za-z0-9+.-]+:", spec) else ""
+    if spec == "browser" or scheme in ("browser", "synthetic"):
+        raise ConfigError(
+            f"the source {redact(spec)!r} is not available in this version; give {_FORMS}"
+        )
+    if scheme == "demo":
+        if spec.lower() != "demo:":
+            raise ConfigError(
+                f"the demo takes nothing after the colon; write 'demo:', not {spec!r}"
+            )
+        return DemoClip(realtime=realtime)
+    if spec.isascii() and spec.isdigit():
+        return Camera(int(spec))
+    if re.fullmatch("/dev/video[0-9]+", spec):
+        return Camera(spec)
+    if scheme in ("rtsp", "rtsps", "http", "https"):
+        return NetworkStream(
+            spec,
+            open_timeout_s=open_timeout_s,
+            read_timeout_s=read_timeout_s,
+            realtime=realtime,
+        )
+    if "://" in spec:
+        raise ConfigError(f"{redact(spec)} is no kind of source known here; give {_FORMS}")
+    path = Path(spec).expanduser()
+    try:
+        folder = path.is_dir()
+        images = folder or (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+        if images:
+            return ImageFolder(path, fps=image_fps, realtime=realtime)
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}; check its permissions") from None
+    return VideoFile(path, realtime=realtime)
+
+
+def source_name(spec: str) -> str:
+    """Return the name :func:`open_source` gives a source, without opening it."""
+    if spec.isascii() and spec.isdigit():
+        return f"camera {int(spec)}"
+    if spec.lower() == "demo:":
+        return "demo"
+    if "://" in spec:
+        return redact(spec)
+    return str(Path(spec).expanduser())

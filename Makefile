@@ -1,0 +1,45 @@
+# Two commands need nothing but Python >= 3.11 with pip and venv:
+#   make demo    set up and run the embedded clip through the live path
+#   make test    set up and run all tests
+# PYTHON=/path/to/python chooses the interpreter, ARGS=... is handed on (make test ARGS="-k lrp").
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+WORKERS ?= 2
+
+.PHONY: demo test lint types format clean
+
+demo: $(VENV)/.run
+	$(BIN)/facestage demo $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/pyright
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find core stream tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "facestage needs Python 3.11 or newer on the PATH (or make PYTHON=/path/to/python)"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "could not create $(VENV): install the venv module (Debian: apt-get install python3-venv)"; exit 2; }
+
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,471 @@
+"""The face step: find one face, follow its five points, cut it out aligned.
+
+Detectors live in the shell (they read files); here is what is done with what they find. The order
+of the five points is everywhere: viewer-left eye, viewer-right eye, nose tip, viewer-left and
+viewer-right mouth corner.
+
+How a face is followed. The motion of the face's own texture between two frames (Lucas–Kanade in the
+aligned crop) predicts the points with almost no noise; the points measured in the new frame, by the
+detector or by a landmark network, correct that prediction by a small share. So a still face stands
+still, a moving one is followed without lag, and a wrong measurement is outvoted. Texture and
+landmarks alone would follow a wall as faithfully as a face, so the evidence is renewed: by the
+detector every few frames and at once when the picture breaks (a cut), and by asking the landmark
+network whether its points move with the face when the crop is moved (:meth:`FaceTracker.update`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .alignment import (
+    align,
+    compose,
+    crop_motion,
+    invert,
+    similarity,
+    to_grey,
+    transform,
+    warp,
+)
+from .config import FaceConfig
+from .errors import ConfigError
+from .face_quality import NOT_A_FACE, implausible, judge
+from .types import FaceObservation, FaceState
+
+__all__ = [
+    "Detection",
+    "Detector",
+    "FaceTracker",
+    "Landmarks",
+    "align",
+    "implausible",
+    "invert",
+    "similarity",
+    "to_grey",
+    "warp",
+]
+
+_BOX_WIDTH = 2.75
+"""Width of a frontal face box (chin to brow, Haar's), eye distances."""
+_BOX_DEPTH = 0.6
+"""Height of the five points' mean in that box, box widths below its top."""
+
+Box = tuple[float, float, float, float]
+Landmarks = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""``(B, S, S)`` uint8 aligned crops → ``(B, 5, 2)`` float32 points in crop pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detection:
+    """A face that a detector found.
+
+    Attributes:
+        box: ``(x, y, width, height)``, frame pixels.
+        score: higher is surer; the scale is the detector's own.
+        points: ``(5, 2)`` float32 frame pixels, or None from a detector that gives boxes only.
+    """
+
+    box: Box
+    score: float
+    points: NDArray[np.float32] | None = None
+
+
+class Detector(Protocol):
+    """Finds the faces of one picture; keeps no state between pictures."""
+
+    @property
+    def name(self) -> str:
+        """Short name shown to the user, such as ``haar``."""
+        ...
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
+        """Return the faces of an ``(H, W, 3)`` uint8 BGR picture, in any order."""
+        ...
+
+
+@dataclass(slots=True)
+class _Track:
+    """What is remembered of the face that is followed."""
+
+    points: NDArray[np.float32]
+    matrix: NDArray[np.float32]
+    crop: NDArray[np.uint8]
+    from_detector: bool
+    """Points come from the detector, which then runs on every frame."""
+    updates: int = 1
+    """Measurements that went into the points."""
+    until_check: int = 0
+    """Frames until the detector is asked again."""
+    misses: int = 0
+    """Checks in a row that found no proof of a face."""
+    rejected: int = 0
+    """Measurements refused in a row."""
+    several: bool = False
+    """More than one face, confirmed."""
+    several_votes: int = 0
+    """Checks in a row that contradict ``several``."""
+    poor: bool = False
+    """The last observation was of low quality."""
+
+
+class FaceTracker:
+    """Follow one face through the frames of one source.
+
+    Picklable at any time: the state is kept, the detector and the landmark callable are not (they
+    hold native handles); give them back with :meth:`attach`.
+
+    Args:
+        detector: finds faces; with or without points.
+        landmarks: landmark network on aligned crops; needed with a detector that gives boxes only.
+        template: ``(5, 2)`` where the points belong in the crop, crop pixels (model card).
+        template_weights: ``(5,)`` weights of the points in the fit (model card).
+        size: side of the crop, pixels.
+        box_to_points: ``(5, 2)`` usual place of the points in a detector's box, fractions of the
+            box's width from its top left corner (model card); needed with ``landmarks``.
+        config: thresholds.
+
+    Raises:
+        ConfigError: shapes that do not fit.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        landmarks: Landmarks | None,
+        template: NDArray[np.float32],
+        template_weights: NDArray[np.float32],
+        size: int,
+        box_to_points: NDArray[np.float32] | None = None,
+        config: FaceConfig | None = None,
+    ) -> None:
+        self.template = np.asarray(template, np.float32)
+        self.template_weights = np.asarray(template_weights, np.float32)
+        self.size = size
+        self.box_to_points = (
+            None if box_to_points is None else np.asarray(box_to_points, np.float32)
+        )
+        self.config = config if config is not None else FaceConfig()
+        if self.template.shape != (5, 2) or self.template_weights.shape != (5,):
+            raise ConfigError(
+                f"the alignment template has shapes {self.template.shape} and "
+                f"{self.template_weights.shape}; the model card must give (5, 2) and (5,)"
+            )
+        self._eyes_in_crop = float(np.linalg.norm(self.template[1] - self.template[0]))
+        self._track: _Track | None = None
+        self.detections = 0
+        """Times the detector ran since :meth:`reset`."""
+        self.attach(detector, landmarks)
+
+    def attach(self, detector: Detector, landmarks: Landmarks | None) -> None:
+        """Give the tracker its detector and landmark network, first or after unpickling."""
+        self._detector: Detector | None = detector
+        self._landmarks: Landmarks | None = landmarks
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_detector": None, "_landmarks": None}
+
+    def reset(self) -> None:
+        """Forget the face, as after a cut that is known or a new connection."""
+        self._track = None
+        self.detections = 0
+
+    def update(self, image: NDArray[np.uint8]) -> FaceObservation:
+        """Find the face of the next frame.
+
+        Without a track every frame is searched. With one, the points are predicted and corrected
+        (see the module's text), then the track must prove itself, every ``verify_every`` frames or
+        at once when the texture breaks: a detection over it proves it; failing that, the landmark
+        network must find the same points again in displaced crops. A track without proof is given
+        up and the frame is searched anew, so that a cut to another face costs no frame.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 BGR (or ``(H, W)`` grey).
+
+        Returns:
+            The observation; ``crop`` is None unless the state is ``tracked`` or ``multiple``.
+
+        Raises:
+            SourceError: not a picture.
+            ConfigError: the detector gives boxes only and there is no landmark network, or the
+                tracker was unpickled and not attached.
+        """
+        grey = to_grey(image)
+        if image.ndim == 2 or image.shape[2] == 1:
+            image = np.repeat(grey[:, :, None], 3, axis=2)
+        elif image.shape[2] == 4:
+            image = np.ascontiguousarray(image[:, :, :3])
+        found: list[Detection] | None = None
+        if self._track is not None:
+            found = self._follow(self._track, image, grey)
+        if self._track is None:
+            if found is None:
+                found = self._detect(image)
+            self._track = self._acquire(found, grey)
+        if self._track is None:
+            return FaceObservation(FaceState.LOST)
+        return self._observe(self._track, grey.shape)
+
+    # -- following ---------------------------------------------------------------------------------
+
+    def _follow(
+        self, track: _Track, image: NDArray[np.uint8], grey: NDArray[np.uint8]
+    ) -> list[Detection] | None:
+        """Advance the track by a frame, replace it or drop it; return detections, if any ran."""
+        config = self.config
+        motion, agreement = crop_motion(track.crop, warp(grey, track.matrix, self.size))
+        back = invert(track.matrix)
+        predicted = transform(compose(back, compose(motion, track.matrix)), track.points)
+        matrix = self._fit(predicted)
+        crop = warp(grey, matrix, self.size)
+        if agreement < config.motion_agreement or (
+            _correlation(track.crop, crop) < config.continuity
+        ):
+            return self._recover(track, image, grey)
+
+        measured = None if track.from_detector else self._measure(crop, matrix)
+        found: list[Detection] | None = None
+        track.until_check -= 1
+        if track.from_detector or track.until_check <= 0:
+            found = self._detect(image)
+            own = _best_overlap(found, self._box(predicted), config.same_face_overlap)
+            if track.from_detector and own is not None:
+                measured = own.points
+            if own is not None:
+                track.misses, track.until_check = 0, config.verify_every
+            elif measured is not None and self._evidence(measured, grey) >= config.evidence:
+                track.misses, track.until_check = 0, config.recheck_every
+            else:
+                track.misses, track.until_check = track.misses + 1, 1
+            self._count_faces(track, found, own, grey)
+            if track.misses > config.misses:
+                self._track = None
+                return found
+
+        self._correct(track, predicted, measured)
+        track.matrix = self._fit(track.points)
+        track.crop = warp(grey, track.matrix, self.size)
+        return found
+
+    def _recover(
+        self, track: _Track, image: NDArray[np.uint8], grey: NDArray[np.uint8]
+    ) -> list[Detection]:
+        """Find the face again after its texture broke: a cut, or a jump of the head.
+
+        The face detected nearest to the old place continues the track with fresh points. Without a
+        detection the landmarks alone may, if they prove themselves at the old place.
+        """
+        found = self._detect(image)
+        self._track = self._acquire(found, grey, near=self._box(track.points))
+        if self._track is None and not track.from_detector:
+            fresh = self._settle(track.points, grey)
+            if fresh is not None:
+                fresh.until_check, fresh.several = 1, track.several
+                self._track = fresh
+        if self._track is not None:
+            self._track.poor = track.poor
+        return found
+
+    def _correct(
+        self,
+        track: _Track,
+        predicted: NDArray[np.float32],
+        measured: NDArray[np.float32] | None,
+    ) -> None:
+        """Blend prediction and measurement: the smaller their difference, the more prediction."""
+        config = self.config
+        track.points = predicted
+        if measured is None:
+            return
+        eyes = float(np.linalg.norm(predicted[1] - predicted[0]))
+        distance = float(np.linalg.norm(measured - predicted, axis=1).mean()) / max(eyes, 1e-6)
+        unlikely = implausible(measured, self.template, config) == NOT_A_FACE
+        if unlikely or distance > config.outlier:
+            track.rejected += 1
+            track.until_check = min(track.until_check, config.recheck_every)
+            if track.rejected <= config.max_rejected:
+                return
+            track.updates = 0  # the measurements insist: begin the average anew from them
+        track.rejected = 0
+        track.updates += 1
+        rise = (distance - config.noise) / (config.outlier - config.noise)
+        gain = config.gain + (1 - config.gain) * float(np.clip(rise, 0, 1))
+        gain = max(gain, 1 / track.updates)
+        track.points = (predicted + np.float32(gain) * (measured - predicted)).astype(np.float32)
+
+    def _count_faces(
+        self,
+        track: _Track,
+        found: Sequence[Detection],
+        own: Detection | None,
+        grey: NDArray[np.uint8],
+    ) -> None:
+        """Decide whether there is more than one face; two checks in a row must agree."""
+        if self._others(found, own, self._box(track.points), grey) == track.several:
+            track.several_votes = 0
+            return
+        track.several_votes += 1
+        if track.several_votes >= 2:
+            track.several, track.several_votes = not track.several, 0
+        else:
+            track.until_check = 1
+
+    def _others(
+        self,
+        found: Sequence[Detection],
+        own: Detection | None,
+        box: Box,
+        grey: NDArray[np.uint8],
+    ) -> bool:
+        for other in found:
+            if other is own or _overlap(other.box, box) > 0.1:
+                continue
+            if other.box[2] < self.config.other_face_size * box[2]:
+                continue
+            if self._begin(other, grey) is not None:
+                return True
+        return False
+
+    # -- finding -----------------------------------------------------------------------------------
+
+    def _detect(self, image: NDArray[np.uint8]) -> list[Detection]:
+        if self._detector is None:
+            raise ConfigError(
+                "the face tracker was restored from its state and has no detector: call attach()"
+            )
+        self.detections += 1
+        return self._detector.detect(image)
+
+    def _acquire(
+        self, found: Sequence[Detection], grey: NDArray[np.uint8], near: Box | None = None
+    ) -> _Track | None:
+        """Begin a track on the first detection that proves to be a face.
+
+        The one over ``near`` comes first, then the others by size.
+        """
+        own = None if near is None else _best_overlap(found, near, self.config.same_face_overlap)
+        for detection in sorted(found, key=lambda d: (d is not own, -d.box[2] * d.box[3])):
+            track = self._begin(detection, grey)
+            if track is not None:
+                track.until_check = self.config.verify_every
+                track.several = self._others(found, detection, self._box(track.points), grey)
+                return track
+        return None
+
+    def _begin(self, detection: Detection, grey: NDArray[np.uint8]) -> _Track | None:
+        """Take a detection as a face if its points, or the landmark network, support it."""
+        points = detection.points
+        if points is not None:
+            if implausible(points, self.template, self.config) == NOT_A_FACE:
+                return None
+            matrix = self._fit(points)
+            return _Track(points, matrix, warp(grey, matrix, self.size), from_detector=True)
+        if self._landmarks is None or self.box_to_points is None:
+            name = self._detector.name if self._detector is not None else "detector"
+            missing = "landmark head" if self._landmarks is None else f"box points for {name}"
+            raise ConfigError(
+                f"{name} gives boxes without points, and the AU model has no {missing} to find "
+                "them: use a model whose card has it, or a detector with points (`yunet`)"
+            )
+        x, y, width, _ = detection.box
+        return self._settle((self.box_to_points * width + (x, y)).astype(np.float32), grey)
+
+    def _settle(self, points: NDArray[np.float32], grey: NDArray[np.uint8]) -> _Track | None:
+        """Refine rough points with the landmark network; None where they do not hold."""
+        for _ in range(self.config.passes):
+            matrix = self._fit(points)
+            points = self._measure(warp(grey, matrix, self.size), matrix)
+            if implausible(points, self.template, self.config) == NOT_A_FACE:
+                return None
+        if self._evidence(points, grey) < self.config.evidence:
+            return None
+        matrix = self._fit(points)
+        return _Track(points, matrix, warp(grey, matrix, self.size), from_detector=False)
+
+    def _fit(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        return similarity(points, self.template, self.template_weights)
+
+    def _measure(self, crop: NDArray[np.uint8], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert self._landmarks is not None
+        return transform(invert(matrix), self._landmarks(crop[None])[0])
+
+    def _evidence(self, points: NDArray[np.float32], grey: NDArray[np.uint8]) -> float:
+        """Measure how well the landmarks follow the face when the crop is displaced.
+
+        On a face the points found in a shifted, turned and scaled crop map back to the same place;
+        on anything else the network answers with its mean shape wherever the crop is. Returns
+        1 − ‖error‖ / ‖error of the mean shape‖, averaged over two opposite displacements:
+        near 0 without a face, 0.4–0.7 with one.
+        """
+        assert self._landmarks is not None
+        matrix = self._fit(points)
+        centre = (self.size - 1) / 2
+        crops, moves = [], []
+        for sign in (1, -1):
+            scale, turn = 1.15**sign, 0.15 * sign
+            a, b = scale * np.cos(turn), scale * np.sin(turn)
+            shift = np.array([0.073, -0.052]) * sign * self.size
+            offset = centre - np.array([[a, -b], [b, a]]) @ (centre, centre) + shift
+            moves.append(np.array([[a, -b, offset[0]], [b, a, offset[1]]], np.float32))
+            crops.append(warp(grey, compose(moves[-1], matrix), self.size))
+        answers = self._landmarks(np.stack(crops))
+        inside = transform(matrix, points)
+        error = blind = 0.0
+        for move, answer in zip(moves, answers, strict=True):
+            back = invert(move)
+            error += float(np.linalg.norm(transform(back, answer) - inside, axis=1).mean())
+            blind += float(np.linalg.norm(transform(back, inside) - inside, axis=1).mean())
+        return 1 - error / blind
+
+    # -- judging -----------------------------------------------------------------------------------
+
+    def _box(self, points: NDArray[np.float32]) -> Box:
+        """Face box that belongs to points: the template's face, upright in the frame."""
+        m = invert(self._fit(points))
+        side = _BOX_WIDTH * self._eyes_in_crop * float(np.hypot(m[0, 0], m[1, 0]))
+        x, y = transform(m, self.template.mean(0))
+        return float(x - side / 2), float(y - _BOX_DEPTH * side), side, side
+
+    def _observe(self, track: _Track, shape: tuple[int, ...]) -> FaceObservation:
+        reason, quality = judge(
+            track.points, track.matrix, track.crop, shape, self.template, self.config, track.poor
+        )
+        track.poor = bool(reason)
+        state = FaceState.MULTIPLE if track.several else FaceState.TRACKED
+        return FaceObservation(
+            state=FaceState.LOW_QUALITY if reason else state,
+            box=self._box(track.points),
+            points=track.points,
+            matrix=track.matrix,
+            crop=None if reason else track.crop,
+            quality=quality,
+            reason=reason,
+        )
+
+
+def _correlation(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Pearson correlation of two crops; 0 where one of them is flat."""
+    x, y = a.astype(np.float32).ravel(), b.astype(np.float32).ravel()
+    x -= x.mean()
+    y -= y.mean()
+    norm = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / norm if norm > 0 else 0.0
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    return common / (a[2] * a[3] + b[2] * b[3] - common)
+
+
+def _best_overlap(found: Sequence[Detection], box: Box, least: float) -> Detection | None:
+    best = max(found, key=lambda d: _overlap(d.box, box), default=None)
+    return best if best is not None and _overlap(best.box, box) >= least else None

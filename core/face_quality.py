@@ -1,0 +1,105 @@
+"""Whether a face that was found can be analysed, and if not, why."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .alignment import invert, transform
+from .config import FaceConfig
+
+__all__ = ["NOT_A_FACE", "implausible", "judge"]
+
+NOT_A_FACE = "points do not fit a face"
+
+
+def implausible(
+    points: NDArray[np.float32], template: NDArray[np.float32], config: FaceConfig
+) -> str:
+    """Say what is wrong with five points, if they cannot be those of a face seen from the front.
+
+    Args:
+        points: ``(5, 2)`` frame pixels.
+        template: ``(5, 2)`` a plain face, any scale.
+        config: limits.
+
+    Returns:
+        One short phrase (:data:`NOT_A_FACE` where no pose explains the points), or ``""`` for a
+        possible face.
+    """
+    p = points.astype(np.float64)
+    if not np.isfinite(p).all():
+        return NOT_A_FACE
+    across = p[1] - p[0]
+    eyes = float(np.hypot(*across))
+    if eyes < 1e-6:
+        return NOT_A_FACE
+    # Coordinates of the face: x along the eyes, y down the face, in eye distances.
+    x_axis = across / eyes
+    axes = np.stack([x_axis, [-x_axis[1], x_axis[0]]])
+    q = (p - (p[0] + p[1]) / 2) @ axes.T / eyes
+    nose, left, right = q[2], q[3], q[4]
+    mouth = (left + right) / 2
+    if not 0 < nose[1] < mouth[1] or right[0] <= left[0] or abs(mouth[0]) > mouth[1]:
+        return NOT_A_FACE
+    if abs(np.degrees(np.arctan2(across[1], across[0]))) > config.max_roll_deg:
+        return "head tilted too far"
+    t = template.astype(np.float64)
+    usual = (t[3:].mean(0) - t[:2].mean(0))[1] / float(np.hypot(*(t[1] - t[0])))
+    middle_line = mouth[0] * nose[1] / mouth[1]
+    if (
+        not usual / config.max_stretch < mouth[1] < usual * config.max_stretch
+        or abs(nose[0] - middle_line) > config.max_nose_offset
+    ):
+        return "head turned away"
+    return ""
+
+
+def judge(
+    points: NDArray[np.float32],
+    matrix: NDArray[np.float32],
+    crop: NDArray[np.uint8],
+    frame_shape: tuple[int, ...],
+    template: NDArray[np.float32],
+    config: FaceConfig,
+    was_refused: bool,
+) -> tuple[str, float]:
+    """Decide whether a face is good enough to analyse.
+
+    Args:
+        points: ``(5, 2)`` frame pixels.
+        matrix: ``(2, 3)`` frame → crop.
+        crop: ``(S, S)`` uint8 grey.
+        frame_shape: height and width of the frame first.
+        template: ``(5, 2)`` of the alignment.
+        config: limits.
+        was_refused: the frame before was refused; the limits are then a tenth stricter, so that a
+            face at a limit does not flicker.
+
+    Returns:
+        The reason against it (or ``""``), and the quality: the worst of size, contrast and share
+        inside the frame, each 1 where it costs nothing; 0 with a reason.
+    """
+    strict = 1.1 if was_refused else 1.0
+    eyes = float(np.linalg.norm(points[1] - points[0]))
+    if eyes < config.min_eye_distance_px * strict:
+        return "face too small", 0.0
+    if reason := implausible(points, template, config):
+        return reason, 0.0
+    size = crop.shape[0]
+    axis = np.linspace(0.1, 0.9, 9) * size
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    spots = transform(invert(matrix), grid)
+    inside = ((spots >= 0) & (spots < (frame_shape[1], frame_shape[0]))).all(axis=1).mean()
+    if inside < min(1.0, config.min_inside * strict):
+        return "face partly outside the picture", 0.0
+    edge = size // 6
+    middle = crop[edge : size - edge, edge : size - edge]
+    mean, deviation = float(middle.mean()), float(middle.std())
+    if mean < config.min_mean * strict:
+        return "face too dark", 0.0
+    if deviation < config.min_deviation * strict:
+        return "face without contrast", 0.0
+    size_share = eyes / config.good_eye_distance_px
+    contrast_share = deviation / config.good_deviation
+    return "", float(min(1.0, size_share, contrast_share, inside))

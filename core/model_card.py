@@ -1,0 +1,343 @@
+"""Model card: everything about an AU network that is not weights, as validated data.
+
+The card travels beside the weights as JSON (``au_net_v0.safetensors`` + ``au_net_v0.json``). It
+fixes the AU list, how a crop is aligned and normalised, when an AU counts as present, how
+landmarks are decoded, and what the network may be used for.
+
+References:
+    Mitchell et al., *Model Cards for Model Reporting*, FAT* 2019.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .action_units import AU_NAMES, au_code
+from .errors import ModelError
+
+__all__ = ["CARD_SCHEMA", "LandmarkDecoding", "ModelCard", "Normalisation"]
+
+CARD_SCHEMA = "facestage.model-card/1"
+"""Value of ``schema`` in a card this version reads."""
+
+_POINTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """How grey values become network input: ``clip((v − mean) / (std + std_offset), ±clamp)``.
+
+    Mean and (sample) standard deviation are taken over a window inside the crop, which hair and
+    background hardly reach, of values scaled to 0–1.
+
+    Attributes:
+        rows: first row and the row after the last of the window, crop pixels.
+        cols: the same for columns.
+        std_offset: keeps flat crops from being amplified to noise, grey values in 0–1.
+        clamp: largest absolute value passed on, standard deviations.
+    """
+
+    rows: tuple[int, int]
+    cols: tuple[int, int]
+    std_offset: float
+    clamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class LandmarkDecoding:
+    """How the landmark head's output becomes crop pixels: ``(output · scale + offset) · side``.
+
+    Attributes:
+        count: number of landmarks; the head gives ``2 · count`` values x0, y0, x1, …
+        scale: crop sides per unit of output.
+        offset: crop sides.
+    """
+
+    count: int
+    scale: float
+    offset: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelCard:
+    """Facts about one AU network.
+
+    Attributes:
+        name, version: identify the network in results.
+        aus: AU numbers in the order of the outputs, ascending.
+        architecture: id of the layer structure (``facestage.core.network.ARCHITECTURES``), or a
+            free name for a network made in code.
+        input_size: side S of the square grey crop, pixels.
+        template: ``(5, 2)`` float32 crop pixels: where alignment puts viewer-left eye,
+            viewer-right eye, nose tip, viewer-left and viewer-right mouth corner.
+        template_weights: ``(5,)`` float32 weights of these points in the alignment.
+        normalisation: grey values → network input.
+        on, off: AU number → presence probability at which an AU becomes active, and below which
+            it stops (hysteresis, on ≥ off).
+        intensity_scale: factor from the intensity output to FACS intensity 0–5.
+        landmarks: decoding of the landmark head; None without one.
+        five_points: for each of the five alignment points the landmarks whose mean it is; None
+            without a landmark head.
+        box_points: detector name → ``(5, 2)`` float32 mean position of the five points in its
+            face box, as fractions of the box *width* from the top-left corner.
+        sha256: of the weights file, hex; empty for a network made in code.
+        trained_on, licence, intended_use: one sentence each.
+        limits: known limits, one sentence each.
+    """
+
+    name: str
+    aus: tuple[int, ...]
+    input_size: int
+    template: NDArray[np.float32]
+    template_weights: NDArray[np.float32]
+    normalisation: Normalisation
+    on: Mapping[int, float]
+    off: Mapping[int, float]
+    version: str = "0"
+    architecture: str = "custom"
+    intensity_scale: float = 5.0
+    landmarks: LandmarkDecoding | None = None
+    five_points: tuple[tuple[int, ...], ...] | None = None
+    box_points: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    sha256: str = ""
+    trained_on: str = ""
+    licence: str = ""
+    intended_use: str = ""
+    limits: tuple[str, ...] = ()
+
+    def thresholds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the on and off thresholds, each ``(A,)`` float32 in the order of ``aus``."""
+        on = np.array([self.on[au] for au in self.aus], np.float32)
+        off = np.array([self.off[au] for au in self.aus], np.float32)
+        return on, off
+
+    @classmethod
+    def from_json(cls, source: str | bytes | Mapping[str, Any]) -> ModelCard:
+        """Read and validate a card.
+
+        Args:
+            source: JSON text, or the object parsed from it.
+
+        Returns:
+            The card.
+
+        Raises:
+            ModelError: the text is not JSON, a field is missing or its value cannot work; the
+                message names the field.
+        """
+        if isinstance(source, (str, bytes)):
+            try:
+                source = json.loads(source)
+            except ValueError as error:
+                raise ModelError(
+                    f"the model card is not valid JSON ({error}); restore the card that came with "
+                    "the weights"
+                ) from error
+        if not isinstance(source, Mapping):
+            raise ModelError("the model card must be a JSON object; see the embedded network's")
+        return _parse(_Fields(source))
+
+
+class _Fields:
+    """Reads the fields of a JSON object and names the one that is wrong."""
+
+    def __init__(self, data: Mapping[str, Any], path: str = "") -> None:
+        self.data = data
+        self.path = path
+
+    def fail(self, key: str, why: str) -> ModelError:
+        return ModelError(
+            f"model card: field {self.path + key!r} {why}; correct it in the card "
+            "(core/weights/au_net_v0.json shows every field)"
+        )
+
+    def get(self, key: str, convert: Callable[[Any], Any], expected: str, **default: Any) -> Any:
+        if key not in self.data:
+            if "default" in default:
+                return default["default"]
+            raise self.fail(key, f"is missing, expected {expected}")
+        try:
+            return convert(self.data[key])
+        except (TypeError, ValueError, KeyError) as error:
+            raise self.fail(key, f"is {self.data[key]!r}, expected {expected}") from error
+
+    def text(self, key: str, **default: Any) -> str:
+        return self.get(key, _text, "a text", **default)
+
+    def number(self, key: str, low: float, high: float, **default: Any) -> float:
+        convert = _number(low, high)
+        return self.get(key, convert, f"a number from {low:g} to {high:g}", **default)
+
+    def integer(self, key: str, low: int, high: int) -> int:
+        return self.get(key, _integer(low, high), f"a whole number from {low} to {high}")
+
+    def array(self, key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return self.get(key, _array(shape), f"finite numbers of shape {shape}")
+
+    def part(self, key: str) -> _Fields:
+        value = self.data.get(key)
+        if not isinstance(value, Mapping):
+            raise self.fail(key, "is missing or not an object")
+        return _Fields(value, f"{self.path}{key}.")
+
+
+def _parse(card: _Fields) -> ModelCard:
+    schema = card.text("schema")
+    if schema != CARD_SCHEMA:
+        raise card.fail("schema", f"is {schema!r}, this version reads {CARD_SCHEMA!r}")
+    aus = card.get("aus", _aus, "different AU numbers in ascending order, such as [1, 2, 4]")
+    unknown = [au for au in aus if au not in AU_NAMES]
+    if unknown:
+        raise card.fail("aus", f"holds {unknown}, which are not Action Units known here")
+    given = card.part("input")
+    size = given.integer("size", 16, 1024)
+    weights = given.array("template_weights", (_POINTS,))
+    if weights.min() < 0 or weights.sum() <= 0:
+        raise given.fail("template_weights", "must not be negative, and not all zero")
+    on, off = _thresholds(card.part("thresholds"), aus)
+    landmarks = five = None
+    if "landmarks" in card.data:
+        head = card.part("landmarks")
+        landmarks = LandmarkDecoding(
+            head.integer("count", 5, 10_000),
+            head.number("scale", 1e-6, 1e6),
+            head.number("offset", -1e6, 1e6),
+        )
+        five = card.get(
+            "five_points",
+            _five_points(landmarks.count),
+            f"five lists of landmark numbers below {landmarks.count}",
+        )
+    boxes = card.part("box_points") if "box_points" in card.data else _Fields({})
+    return ModelCard(
+        name=card.text("name"),
+        version=card.text("version"),
+        architecture=card.text("architecture"),
+        aus=aus,
+        input_size=size,
+        template=given.array("template", (_POINTS, 2)),
+        template_weights=weights,
+        normalisation=_normalisation(given.part("normalisation"), size),
+        on=on,
+        off=off,
+        intensity_scale=card.part("intensity").number("scale", 1e-6, 1e6),
+        landmarks=landmarks,
+        five_points=five,
+        box_points={name: boxes.array(name, (_POINTS, 2)) for name in boxes.data},
+        sha256=card.get("sha256", _sha256, "64 hexadecimal digits"),
+        trained_on=card.text("trained_on"),
+        licence=card.text("licence"),
+        intended_use=card.text("intended_use"),
+        limits=card.get("limits", _texts, "a list of texts"),
+    )
+
+
+def _normalisation(fields: _Fields, size: int) -> Normalisation:
+    expected = f"[first, last + 1] within 0 to {size}, at least 2 apart"
+    return Normalisation(
+        rows=fields.get("rows", _window(size), expected),
+        cols=fields.get("cols", _window(size), expected),
+        std_offset=fields.number("std_offset", 1e-6, 1.0),
+        clamp=fields.number("clamp", 1e-3, 1e6),
+    )
+
+
+def _thresholds(fields: _Fields, aus: tuple[int, ...]) -> tuple[dict[int, float], dict[int, float]]:
+    on = dict.fromkeys(aus, fields.number("on", 0, 1))
+    off = dict.fromkeys(aus, fields.number("off", 0, 1))
+    own = fields.part("per_au")
+    for key in own.data:
+        if not key.isdigit() or int(key) not in on:
+            raise own.fail(key, "is not an AU of this network")
+        part = own.part(key)
+        on[int(key)] = part.number("on", 0, 1, default=on[int(key)])
+        off[int(key)] = part.number("off", 0, 1, default=off[int(key)])
+    for au in aus:
+        if off[au] > on[au]:
+            raise fields.fail("off", f"({off[au]}) is above on ({on[au]}) for {au_code(au)}")
+    return on, off
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError
+    return tuple(_text(item) for item in value)
+
+
+def _number(low: float, high: float) -> Callable[[Any], float]:
+    def convert(value: Any) -> float:
+        # bool is an int to Python; in a card it is a slip.
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError
+        if not low <= value <= high:
+            raise ValueError
+        return float(value)
+
+    return convert
+
+
+def _integer(low: int, high: int) -> Callable[[Any], int]:
+    def convert(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return convert
+
+
+def _array(shape: tuple[int, ...]) -> Callable[[Any], NDArray[np.float32]]:
+    def convert(value: Any) -> NDArray[np.float32]:
+        array = np.asarray(value, np.float32)
+        if array.shape != shape or not np.isfinite(array).all():
+            raise ValueError
+        array.flags.writeable = False
+        return array
+
+    return convert
+
+
+def _aus(value: Any) -> tuple[int, ...]:
+    aus = tuple(map(_integer(1, 99), value))
+    if not aus or list(aus) != sorted(set(aus)):
+        raise ValueError
+    return aus
+
+
+def _window(size: int) -> Callable[[Any], tuple[int, int]]:
+    def convert(value: Any) -> tuple[int, int]:
+        first, end = map(_integer(0, size), value)
+        if end - first < 2:
+            raise ValueError
+        return first, end
+
+    return convert
+
+
+def _five_points(count: int) -> Callable[[Any], tuple[tuple[int, ...], ...]]:
+    def convert(value: Any) -> tuple[tuple[int, ...], ...]:
+        points = tuple(tuple(map(_integer(0, count - 1), point)) for point in value)
+        if len(points) != _POINTS or not all(points):
+            raise ValueError
+        return points
+
+    return convert
+
+
+def _sha256(value: Any) -> str:
+    if len(value) != 64 or set(value.lower()) - set("0123456789abcdef"):
+        raise ValueError
+    return value.lower()

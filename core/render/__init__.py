@@ -1,0 +1,19 @@
+"""Pictures of relevance maps, prototypes and whole sequences; arrays in, arrays out."""
+
+from __future__ import annotations
+
+from .pictures import SequencePictures, au_colour
+from .projection import composite, heatmap, projection
+from .strip import MAX_STRIP_STAGES, legend, stage_seconds, strip
+
+__all__ = [
+    "MAX_STRIP_STAGES",
+    "SequencePictures",
+    "au_colour",
+    "composite",
+    "heatmap",
+    "legend",
+    "projection",
+    "stage_seconds",
+    "strip",
+]

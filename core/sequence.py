@@ -1,0 +1,290 @@
+"""Analyse a whole sequence at once: SpRAy over all its maps, then stages (paper §3.3–3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .action_units import letter, letter_index, parse_label, prototype_label
+from .config import AnalyzerConfig
+from .errors import SourceError
+from .face import Detector, align
+from .network import AUNetwork
+from .observer import Observation, Observer
+from .spectral import spray
+from .stages import StageTracker
+from .types import (
+    LOST,
+    FaceState,
+    Frame,
+    FrameRow,
+    Prototype,
+    SequenceResult,
+    Stage,
+    StageEvent,
+)
+
+__all__ = ["SequenceAnalyzer"]
+
+PICTURE_SCALE = 3
+"""Side of the face pictures in reports, as a multiple of the network's crop."""
+
+MAP_BYTES = 1 << 30
+"""Bound on the memory for full-size relevance maps, bytes. Beyond it, prototypes average every
+second map of each AU, then every fourth, …; clustering always sees all maps."""
+
+
+@dataclass(slots=True)
+class _AUMaps:
+    """Maps of one AU over the sequence: all descriptors, and full maps at a stride."""
+
+    frames: list[int] = field(default_factory=list)
+    descriptors: list[NDArray[np.float32] | None] = field(default_factory=list)
+    maps: dict[int, NDArray[np.float16 | np.float32]] = field(default_factory=dict)
+
+    def add(
+        self,
+        frame: int,
+        descriptor: NDArray[np.float32] | None,
+        relevance: NDArray[np.float32],
+        stride: int,
+    ) -> None:
+        if len(self.frames) % stride == 0:
+            self.maps[len(self.frames)] = relevance
+        self.frames.append(frame)
+        self.descriptors.append(descriptor)
+
+    def thin(self, stride: int) -> None:
+        self.maps = {n: m for n, m in self.maps.items() if n % stride == 0}
+
+
+class SequenceAnalyzer:
+    """Collect the frames of one sequence, then explain it as a whole.
+
+    Args:
+        detector: finds faces.
+        model: the AU network; the embedded one when not given.
+        config: constants of all steps.
+        preset: SpRAy preset, see :data:`facestage.core.spectral.PRESETS`.
+        device: torch device for the embedded network.
+        map_bytes: memory for full-size relevance maps.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        model: AUNetwork | None = None,
+        config: AnalyzerConfig | None = None,
+        *,
+        preset: str = "sequence",
+        device: str = "auto",
+        map_bytes: int = MAP_BYTES,
+    ) -> None:
+        self.config = config or AnalyzerConfig()
+        self.network = model or AUNetwork.load(device=device)
+        self.preset = preset
+        self._map_bytes = map_bytes
+        self._observer = Observer(detector, self.network, self.config)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the sequence."""
+        self._observer.reset()
+        self._rows: list[FrameRow] = []
+        self._aus: dict[int, _AUMaps] = {}
+        self._pictures: dict[int, NDArray[np.uint8]] = {}
+        self._stride = 1
+
+    def update(self, frames: Sequence[Frame]) -> list[Observation]:
+        """Take in the next frames of the sequence and return what each shows."""
+        seen = self._observer.update(frames)
+        for one in seen:
+            self._keep(one)
+        return seen
+
+    def finish(self, *, source: str, fps: float) -> SequenceResult:
+        """Cluster, name and collapse what was collected (paper §3.3, §3.4).
+
+        Args:
+            source: name to write into the result.
+            fps: frames per second of the source.
+
+        Raises:
+            SourceError: no frame was given.
+        """
+        if not self._rows:
+            raise SourceError(f"{source} gave no frame to analyse; check that it plays elsewhere")
+        clusters = {au: self._cluster(maps) for au, maps in sorted(self._aus.items())}
+        rows = self._labelled(clusters)
+        clusters = _by_first_stage(clusters, self._stages(rows))
+        rows = self._labelled(clusters)
+        stages = self._stages(rows)
+        return SequenceResult(
+            source=source,
+            model=self.network.name,
+            detector=self._observer.detector.name,
+            device=str(self.network.device),
+            lrp_preset=self.config.explain.preset,
+            preset=self.preset,
+            fps=fps,
+            aus=self.network.card.aus,
+            rows=tuple(rows),
+            stages=stages,
+            prototypes={
+                prototype_label(p.au, p.letter): p
+                for au, labels in clusters.items()
+                for p in self._prototypes(au, labels, rows)
+            },
+            stage_crops=tuple(self._stage_picture(stage) for stage in stages),
+        )
+
+    def _keep(self, seen: Observation) -> None:
+        frame = seen.frame
+        self._rows.append(
+            FrameRow(
+                frame.index,
+                frame.time_s,
+                seen.face.state,
+                seen.presence,
+                seen.intensity,
+                dict.fromkeys(seen.maps, ""),
+            )
+        )
+        card = self.network.card
+        if seen.face.crop is not None and seen.face.points is not None:
+            picture = align(
+                frame.image,
+                seen.face.points,
+                card.template,
+                card.template_weights,
+                card.input_size,
+                scale=PICTURE_SCALE,
+            )
+            # Compressed: an hour of face pictures must not fill the memory.
+            self._pictures[frame.index] = cv2.imencode(
+                ".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92]
+            )[1]
+        for au, relevance in seen.maps.items():
+            self._aus.setdefault(au, _AUMaps()).add(
+                frame.index, seen.descriptors[au], relevance, self._stride
+            )
+        kept = sum(len(maps.maps) for maps in self._aus.values())
+        if kept * card.input_size**2 * 4 > self._map_bytes:
+            self._stride *= 2
+            for maps in self._aus.values():
+                maps.thin(self._stride)
+
+    def _cluster(self, maps: _AUMaps) -> NDArray[np.intp]:
+        """Return the cluster of each map; one without positive relevance joins the map before."""
+        valid = [n for n, d in enumerate(maps.descriptors) if d is not None]
+        if not valid:
+            return np.zeros(len(maps.frames), np.intp)
+        found = spray(np.stack([maps.descriptors[n] for n in valid]), preset=self.preset).labels  # type: ignore[arg-type]
+        nearest = np.clip(np.searchsorted(valid, np.arange(len(maps.frames)), "right") - 1, 0, None)
+        return found[nearest].astype(np.intp)
+
+    def _labelled(self, clusters: dict[int, NDArray[np.intp]]) -> list[FrameRow]:
+        letters: dict[int, dict[int, str]] = {row.index: {} for row in self._rows}
+        for au, labels in clusters.items():
+            for frame, label in zip(self._aus[au].frames, labels, strict=True):
+                letters[frame][au] = letter(int(label))
+        return [
+            FrameRow(r.index, r.time_s, r.face, r.presence, r.intensity, letters[r.index])
+            for r in self._rows
+        ]
+
+    def _stages(self, rows: Sequence[FrameRow]) -> tuple[Stage, ...]:
+        tracker = StageTracker(self.config.stage)
+        events: list[StageEvent] = []
+        since: dict[int, tuple[str, int]] = {}
+        for row in rows:
+            usable = row.presence is not None
+            if usable:
+                since = {
+                    au: since[au] if since.get(au, ("", 0))[0] == x else (x, row.index)
+                    for au, x in row.labels.items()
+                }
+            events += tracker.update(
+                row.index,
+                row.time_s,
+                since if usable else None,
+                lost=row.face == FaceState.LOST,
+            )
+        events += tracker.finish()
+        return tuple(
+            Stage(e.labels, e.start, e.end, e.start_s, e.end_s)
+            for e in events
+            if e.kind == "exit" and e.end is not None and e.end_s is not None
+        )
+
+    def _prototypes(
+        self, au: int, labels: NDArray[np.intp], rows: Sequence[FrameRow]
+    ) -> list[Prototype]:
+        maps = self._aus[au]
+        prototypes: list[Prototype] = []
+        for label in range(int(labels.max()) + 1):
+            members = np.flatnonzero(labels == label)
+            kept = [int(n) for n in members if int(n) in maps.maps]
+            if not kept:  # every member fell to the thinning: the nearest kept map stands in
+                kept = [min(maps.maps, key=lambda n: abs(n - int(members[0])))]
+            mean = np.zeros(maps.maps[kept[0]].shape, np.float64)
+            for n in kept:
+                mean += maps.maps[n]
+            mean /= len(kept)
+            scores = [
+                float((maps.maps[n] * mean).sum() / (np.linalg.norm(maps.maps[n]) + 1e-12))
+                for n in kept
+            ]
+            exemplar = maps.frames[kept[int(np.argmax(scores))]]
+            prototypes.append(
+                Prototype(
+                    au=au,
+                    letter=letter(label),
+                    map=mean.astype(np.float32),
+                    frames=len(members),
+                    first=maps.frames[int(members[0])],
+                    exemplar=exemplar,
+                    crop=self._picture(exemplar),
+                )
+            )
+        return prototypes
+
+    def _picture(self, index: int) -> NDArray[np.uint8]:
+        return cv2.imdecode(self._pictures[index], cv2.IMREAD_UNCHANGED)  # type: ignore[return-value]
+
+    def _stage_picture(self, stage: Stage) -> NDArray[np.uint8] | None:
+        if stage.labels == LOST:
+            return None
+        inside = [n for n in self._pictures if stage.start <= n <= stage.end]
+        if not inside:
+            return None
+        middle = (stage.start + stage.end) / 2
+        return self._picture(min(inside, key=lambda n: abs(n - middle)))
+
+
+def _by_first_stage(
+    clusters: dict[int, NDArray[np.intp]], stages: Sequence[Stage]
+) -> dict[int, NDArray[np.intp]]:
+    """Renumber the clusters of each AU in the order in which stages first show them.
+
+    A cluster of a few flickering frames may come first in time and never last long enough for a
+    stage; without this the first letter anybody sees of an AU could be a ``B``.
+    """
+    order: dict[int, list[int]] = {au: [] for au in clusters}
+    for stage in stages:
+        for label in stage.labels:
+            if label.startswith("AU"):
+                au, name = parse_label(label)
+                shown = letter_index(name or "A")
+                if shown not in order[au]:
+                    order[au].append(shown)
+    renumbered: dict[int, NDArray[np.intp]] = {}
+    for au, labels in clusters.items():
+        unseen = [k for k in range(int(labels.max()) + 1) if k not in order[au]]
+        rank = np.argsort(np.array(order[au] + unseen, np.intp), kind="stable")
+        renumbered[au] = rank[labels].astype(np.intp)
+    return renumbered

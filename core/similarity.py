@@ -1,0 +1,221 @@
+"""Similarity of relevance maps, and how much of their difference is noise.
+
+Descriptors are L2-normalised rows, so their Gram matrix holds cosines. Maps of one pattern differ
+from each other by noise, and maps that are close in time share part of it. The cosine as a
+function of the lag shows both, and with them how far a mean of n maps still is from the clean
+pattern: the correction that lets clusters of different size be compared.
+
+References:
+    Lapuschkin et al., "Unmasking Clever Hans predictors", Nature Communications 10, 2019 (SpRAy);
+    the variance of the mean of a correlated series is textbook time-series analysis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .backend import array_namespace
+
+__all__ = [
+    "NoiseModel",
+    "corrected_cosines",
+    "gram",
+    "gram_row",
+    "lag_profile",
+    "noise_model",
+    "normalise",
+]
+
+MAX_LAG = 14
+"""Longest lag whose similarity is measured, maps (half a second at 30 per second)."""
+FAR_LAG = 8
+"""From this lag on the noise of two maps counts as independent."""
+PROFILE_QUANTILE = 0.6
+"""Quantile of the cosines at one lag: above the median, because pairs that straddle a change of
+pattern only ever lower them."""
+MIN_MAPS = 8
+"""With fewer maps the noise cannot be measured and :data:`DEFAULT_NOISE` stands in."""
+MIN_EXPLAINED = 0.5
+"""A mean keeps at least this share of its energy in the noise correction, so that a wrong noise
+estimate cannot blow a cosine up."""
+MIN_ENERGY = 1e-6
+"""Floor of a mean's squared length: signed maps of opposite sign cancel to nothing."""
+
+
+def normalise(x: Any) -> Any:
+    """Scale rows to unit Euclidean length.
+
+    Args:
+        x: ``(n, D)`` or ``(D,)`` array of NumPy or CuPy, finite.
+
+    Returns:
+        An array of the same shape and library, float64.
+
+    Raises:
+        ValueError: a row is zero or not finite.
+    """
+    xp = array_namespace(x)
+    x = xp.asarray(x, dtype=xp.float64)
+    # Dividing by the largest entry first keeps squares of tiny or huge relevances in range.
+    peak = xp.max(xp.abs(x), axis=-1, keepdims=True) if x.size else xp.ones((*x.shape[:-1], 1))
+    if not bool(xp.all(xp.isfinite(peak))):
+        raise ValueError(
+            "a relevance map holds NaN or infinite values; check the input picture and the "
+            "network's weights"
+        )
+    if not bool(xp.all(peak > 0)):
+        rows = xp.flatnonzero(peak.reshape(-1) == 0)
+        raise ValueError(
+            f"map {int(rows[0])} of {peak.size} is zero everywhere and has no direction to "
+            "compare; leave maps without relevance out before clustering"
+        )
+    x = x / peak
+    return x / xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
+
+
+def gram(x: Any) -> Any:
+    """Return the cosines between all rows.
+
+    Args:
+        x: ``(n, D)`` L2-normalised rows.
+
+    Returns:
+        ``(n, n)``, symmetric, values in [−1, 1], ones on the diagonal.
+    """
+    xp = array_namespace(x)
+    g = xp.clip(x @ x.T, -1.0, 1.0)
+    g = (g + g.T) / 2
+    xp.fill_diagonal(g, 1.0)
+    return g
+
+
+def gram_row(window: Any, x: Any) -> Any:
+    """Return the cosines of one new map with those of a window.
+
+    Args:
+        window: ``(n, D)`` L2-normalised rows.
+        x: ``(D,)`` L2-normalised.
+
+    Returns:
+        ``(n,)`` values in [−1, 1].
+    """
+    xp = array_namespace(window, x)
+    return xp.clip(window @ x, -1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseModel:
+    """Noise of the maps of one pattern.
+
+    Attributes:
+        level: c, cosine of two maps of one pattern whose noise is independent, (0, 1).
+        correlation: ρ_1, ρ_2, …: how much of their noise two maps at that lag share, 0–1, falling.
+    """
+
+    level: float
+    correlation: tuple[float, ...]
+
+    def energy(self, count: ArrayLike) -> NDArray[np.float64]:
+        """Return the noise energy left in the mean of ``count`` consecutive maps.
+
+        e(n) = (1 − c)/n · (1 + 2·Σ_l max(1 − l/n, 0)·ρ_l), the variance of a mean of n
+        correlated values; e(1) = 1 − c.
+        """
+        n = np.maximum(np.asarray(count, dtype=np.float64), 1.0)
+        rho = np.asarray(self.correlation, dtype=np.float64)
+        lags = np.arange(1, len(rho) + 1)
+        shared = np.clip(1.0 - lags / n[..., None], 0.0, None) @ rho
+        return (1.0 - self.level) / n * (1.0 + 2.0 * shared)
+
+    def blend(self, newer: NoiseModel, weight: float) -> NoiseModel:
+        """Move towards a newer estimate by ``weight`` (0–1)."""
+        length = max(len(self.correlation), len(newer.correlation))
+        old = np.pad(self.correlation, (0, length - len(self.correlation)))
+        new = np.pad(newer.correlation, (0, length - len(newer.correlation)))
+        return NoiseModel(
+            self.level + weight * (newer.level - self.level),
+            tuple((old + weight * (new - old)).tolist()),
+        )
+
+
+DEFAULT_NOISE = NoiseModel(0.9, tuple(0.5**lag for lag in range(1, MAX_LAG + 1)))
+"""What is assumed of the first few maps."""
+
+
+def lag_profile(
+    cosines: NDArray[np.float64], runs: NDArray[np.int64] | None = None, max_lag: int = MAX_LAG
+) -> NDArray[np.float64]:
+    """Measure the similarity of maps as a function of their distance in time.
+
+    Args:
+        cosines: ``(n, n)`` Gram matrix of maps in the order of time.
+        runs: ``(n,)`` number of the unbroken run each map belongs to; pairs from different runs
+            are left out. One run if None.
+        max_lag: longest lag wanted, maps.
+
+    Returns:
+        ``(L,)`` with L ≤ max_lag: m_l, the 60 % quantile of the cosines at lag l = 1, 2, …; it
+        ends before the first lag that no pair of one run has.
+    """
+    profile: list[float] = []
+    for lag in range(1, min(max_lag, len(cosines) - 1) + 1):
+        pairs = np.diagonal(cosines, lag)
+        if runs is not None:
+            pairs = pairs[runs[lag:] == runs[:-lag]]
+        if not pairs.size:
+            break
+        profile.append(float(np.quantile(pairs, PROFILE_QUANTILE)))
+    return np.asarray(profile, dtype=np.float64)
+
+
+def noise_model(cosines: NDArray[np.float64], runs: NDArray[np.int64] | None = None) -> NoiseModel:
+    """Estimate the noise of the maps from their Gram matrix.
+
+    c is the mean of m_8 … m_14 (of the longest lags there are, in a short sequence) and
+    ρ_l = (m_l − c)/(1 − c), made non-increasing.
+
+    Args:
+        cosines: ``(n, n)`` Gram matrix of maps in the order of time.
+        runs: as in :func:`lag_profile`.
+
+    Returns:
+        The model; :data:`DEFAULT_NOISE` for fewer than 8 maps, which show too few lags.
+    """
+    n = len(cosines)
+    if n < MIN_MAPS:
+        return DEFAULT_NOISE
+    # The longest lags of a short sequence rest on a handful of pairs.
+    profile = lag_profile(cosines, runs, min(MAX_LAG, n - 4))
+    if profile.size < MIN_MAPS - 4:
+        return DEFAULT_NOISE
+    far = profile[max(0, min(FAR_LAG, profile.size - 2) - 1) :]
+    level = float(np.clip(far.mean(), 0.2, 0.995))
+    rho = np.minimum.accumulate(np.clip((profile - level) / (1.0 - level), 0.0, 1.0))
+    return NoiseModel(level, tuple(rho.tolist()))
+
+
+def corrected_cosines(
+    block_means: NDArray[np.float64], counts: NDArray[np.float64], noise: NoiseModel
+) -> NDArray[np.float64]:
+    """Return the cosines of the clean patterns behind clusters of maps.
+
+    cos_ab = S_ab / √((S_aa − e_a)·(S_bb − e_b)): the mean of a cluster is its pattern plus the
+    noise that averaging left, which lengthens the mean but does not turn it.
+
+    Args:
+        block_means: ``(k, k)`` S, means of the Gram matrix over pairs of clusters; the diagonal is
+            the squared length of the mean map (each map's cosine of one with itself included).
+        counts: ``(k,)`` sizes of the clusters.
+        noise: noise of the maps.
+
+    Returns:
+        ``(k, k)``; the diagonal is not meaningful.
+    """
+    own = np.diagonal(block_means)
+    clean = np.maximum(own - noise.energy(counts), MIN_EXPLAINED * own)
+    length = np.sqrt(np.maximum(clean, MIN_ENERGY))
+    return np.clip(block_means / np.outer(length, length), -1.0, 1.0)

@@ -1,0 +1,446 @@
+"""SpRAy: spectral relevance analysis of a set of relevance maps (paper §3.3).
+
+Maps of one Action Unit → similarity → spectral clustering → one label per map. What differs
+between the variants is data: a :class:`SprayPreset`.
+
+The maps of a sequence are a trajectory. With little noise the graph of one slowly drifting pattern
+is a path, whose Laplacian has many eigenvalues near zero, so counting them (or taking the largest
+gap between them) splits one pattern into several. The ``sequence`` preset therefore splits
+generously and then merges clusters whose clean mean maps agree.
+
+References:
+    Lapuschkin et al., "Unmasking Clever Hans predictors and assessing what machines really
+    learn", Nature Communications 10, 2019 (SpRAy).
+    von Luxburg, "A tutorial on spectral clustering", Statistics and Computing 17, 2007.
+    Ng, Jordan & Weiss, "On spectral clustering", NeurIPS 2001 (rows of the embedding normalised).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.cluster.hierarchy as hierarchy
+import scipy.linalg
+import scipy.sparse as sparse
+import scipy.sparse.linalg as sparse_linalg
+from numpy.typing import NDArray
+
+from .backend import to_numpy
+from .similarity import NoiseModel, corrected_cosines, gram, noise_model, normalise
+
+__all__ = [
+    "PRESETS",
+    "Clustering",
+    "SprayPreset",
+    "block_means",
+    "knn_graph",
+    "laplacian",
+    "mean_maps",
+    "merge_clusters",
+    "order_labels",
+    "partition",
+    "spray",
+]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+SPARSE_FROM = 1024
+"""From this number of maps on the eigenvectors come from a sparse solver."""
+
+
+@dataclass(frozen=True, slots=True)
+class SprayPreset:
+    """One way to cluster the maps of a sequence.
+
+    Attributes:
+        name: key in :data:`PRESETS`.
+        knn: neighbours per map in the graph; None: ⌈ln n⌉ + 1 between 2 and 7, and ⌈ln n⌉ once
+            that is more than 7.
+        tau: eigenvalues below it are counted as clusters.
+        tau_long: the same from ``long_from`` maps on, where eigenvalues lie closer together.
+        long_from: see ``tau_long``, maps.
+        max_clusters: bound on the clusters of the spectral step.
+        merge_above: clusters are merged while the noise-corrected cosine of their mean maps
+            exceeds this; None: never.
+        min_cluster: clusters with fewer maps are dissolved into the most similar one.
+        linkage_below: with fewer maps than this, average linkage replaces the graph, which cannot
+            show two clusters below about 10 maps; 0: never.
+        linkage_cosine: linkage joins while the mean noise-corrected cosine is at least this.
+        clusters: fixed number of clusters; None: by eigenvalues.
+        max_maps: of longer sequences an evenly spaced subset of this size is clustered, and the
+            other maps join the cluster whose mean map is most similar.
+        restarts: k-means runs with different starts; the tightest result is kept.
+    """
+
+    name: str
+    knn: int | None = None
+    tau: float = 0.15
+    tau_long: float = 0.05
+    long_from: int = 200
+    max_clusters: int = 6
+    merge_above: float | None = None
+    min_cluster: int = 1
+    linkage_below: int = 0
+    linkage_cosine: float = 0.7
+    clusters: int | None = None
+    max_maps: int = 4096
+    restarts: int = 8
+    settle: int = 0
+
+
+PRESETS: dict[str, SprayPreset] = {
+    preset.name: preset
+    for preset in (
+        SprayPreset("sequence", merge_above=0.90, min_cluster=4, linkage_below=16),
+        # Paper §3.3: as many clusters as the Laplacian has zero eigenvalues.
+        SprayPreset("paper", tau=1e-8, tau_long=1e-8, max_clusters=64),
+        # CoRelAy's defaults, for comparison.
+        SprayPreset("corelay", knn=10, clusters=8, max_clusters=64),
+    )
+}
+"""Preset name → preset. ``sequence`` is the default; ``corelay`` is for comparison only."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clustering:
+    """Clusters of the maps of one Action Unit.
+
+    Attributes:
+        labels: ``(n,)`` int64, 0 … K−1 by first occurrence.
+        eigenvalues: ascending smallest eigenvalues of the normalised Laplacian of the maps that
+            were clustered; empty where no graph was built.
+        n_clusters: K.
+        preset: name of the preset.
+    """
+
+    labels: IntArray
+    eigenvalues: FloatArray
+    n_clusters: int
+    preset: str
+
+
+def order_labels(labels: IntArray) -> IntArray:
+    """Renumber labels by first occurrence.
+
+    >>> order_labels(np.array([7, 7, 2, 7, 0])).tolist()
+    [0, 0, 1, 0, 2]
+    """
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]
+
+
+def neighbours(n: int) -> int:
+    """Return how many neighbours a map gets in a graph of ``n`` maps."""
+    log = math.ceil(math.log(n))
+    return max(min(max(log + 1, 2), 7), log)
+
+
+def knn_graph(cosines: FloatArray, k: int) -> FloatArray:
+    """Connect each map with its ``k`` most similar ones.
+
+    A map is excluded from its own neighbours by its index, not by its distance, so duplicates
+    keep each other; of equally similar maps the earlier ones are taken.
+
+    Args:
+        cosines: ``(n, n)`` Gram matrix; its order is that of D² = 2 − 2·cos.
+        k: neighbours, 0 ≤ k < n.
+
+    Returns:
+        ``(n, n)`` weights W = (B + Bᵀ)/2 with B the 0/1 matrix of the neighbours.
+    """
+    distance = -cosines
+    np.fill_diagonal(distance, np.inf)
+    nearest = np.argsort(distance, axis=1, kind="stable")[:, :k]
+    graph = np.zeros_like(cosines)
+    np.put_along_axis(graph, nearest, 1.0, axis=1)
+    return (graph + graph.T) / 2
+
+
+def laplacian(weights: FloatArray) -> FloatArray:
+    """Return the symmetric normalised Laplacian I − D^−½ W D^−½.
+
+    A map without neighbour gets degree 1, so its row is that of the identity.
+    """
+    degree = weights.sum(axis=1)
+    scale = 1.0 / np.sqrt(np.where(degree > 0, degree, 1.0))
+    matrix = -weights * scale[:, None] * scale
+    np.fill_diagonal(matrix, matrix.diagonal() + 1.0)
+    return matrix
+
+
+def _sparse_eigenpairs(matrix: FloatArray, count: int) -> tuple[FloatArray, FloatArray] | None:
+    """Return the smallest eigenpairs, or None where the iteration did not converge."""
+    start = np.random.default_rng(0).standard_normal(len(matrix))
+    try:
+        # Shift-invert just below zero: the wanted end of the spectrum is crowded, and there a
+        # plain Lanczos iteration would hardly converge.
+        pairs = sparse_linalg.eigsh(
+            sparse.csc_array(matrix), k=count, sigma=-0.01, which="LM", v0=start
+        )
+    except (sparse_linalg.ArpackError, RuntimeError):
+        return None
+    return np.asarray(pairs[0]), np.asarray(pairs[1])
+
+
+def _dense_eigenpairs(matrix: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:
+    """Return the smallest eigenpairs of a small matrix."""
+    try:
+        return scipy.linalg.eigh(matrix, subset_by_index=[0, count - 1], check_finite=False)
+    except np.linalg.LinAlgError:
+        # The subset solver gives up on some nearly complete graphs; the full one does not.
+        values, vectors = np.linalg.eigh(matrix)
+        return values[:count], vectors[:, :count]
+
+
+def _smallest_eigenpairs(matrix: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:
+    """Return the ``count`` smallest eigenvalues, ascending, and their vectors in columns."""
+    n = len(matrix)
+    count = min(count, n)
+    pairs = _sparse_eigenpairs(matrix, count) if n > SPARSE_FROM and count < n // 4 else None
+    values, vectors = pairs if pairs is not None else _dense_eigenpairs(matrix, count)
+    order = np.argsort(values, kind="stable")
+    values, vectors = np.clip(values[order], 0.0, None), vectors[:, order]
+    # The sign of an eigenvector is arbitrary: its largest entry is made positive.
+    peak = np.abs(vectors).argmax(axis=0)
+    signs = np.where(vectors[peak, np.arange(count)] < 0, -1.0, 1.0)
+    return values, vectors * signs
+
+
+def _k_means(points: FloatArray, k: int, restarts: int) -> IntArray:
+    """Cluster the rows; the first start is farthest-point, the others are seeded k-means++."""
+    n = len(points)
+    rng = np.random.default_rng(0)
+    best: IntArray = np.zeros(n, dtype=np.int64)
+    best_inertia = np.inf
+    for attempt in range(restarts):
+        chosen = [0 if attempt == 0 else int(rng.integers(n))]
+        distance = ((points - points[chosen[0]]) ** 2).sum(axis=1)
+        for _ in range(k - 1):
+            if attempt == 0 or not distance.sum() > 0:
+                chosen.append(int(distance.argmax()))
+            else:
+                chosen.append(int(rng.choice(n, p=distance / distance.sum())))
+            distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+        centres = points[chosen].copy()
+        labels = np.full(n, -1)
+        for _ in range(30):
+            squared = (centres**2).sum(axis=1) - 2.0 * points @ centres.T
+            nearest = squared.argmin(axis=1)
+            if np.array_equal(nearest, labels):
+                break
+            labels = nearest
+            member = labels[:, None] == np.arange(k)
+            counts = member.sum(axis=0)
+            held = counts > 0
+            centres[held] = (member.T.astype(np.float64) @ points)[held] / counts[held, None]
+        inertia = float(((points - centres[labels]) ** 2).sum())
+        if inertia < best_inertia - 1e-12:
+            best_inertia, best = inertia, labels
+    return best
+
+
+def block_means(cosines: FloatArray, labels: IntArray) -> tuple[FloatArray, FloatArray, IntArray]:
+    """Average the Gram matrix over pairs of clusters.
+
+    Args:
+        cosines: ``(n, n)``.
+        labels: ``(n,)``; negative labels are left out.
+
+    Returns:
+        S ``(k, k)``, sizes ``(k,)`` and labels ``(k,)`` ascending. S_ab is the inner product of
+        the mean descriptors of a and b.
+    """
+    ids = np.unique(labels[labels >= 0])
+    member = (labels[:, None] == ids).astype(np.float64)
+    counts = member.sum(axis=0)
+    return member.T @ cosines @ member / np.outer(counts, counts), counts, ids
+
+
+def merge_clusters(
+    cosines: FloatArray, labels: IntArray, noise: NoiseModel, above: float
+) -> IntArray:
+    """Merge clusters, most similar first, while their clean mean maps agree.
+
+    Args:
+        cosines: ``(n, n)`` Gram matrix.
+        labels: ``(n,)`` non-negative labels.
+        noise: noise of the maps.
+        above: pairs merge while their noise-corrected cosine exceeds this.
+
+    Returns:
+        ``(n,)`` labels; a merged cluster carries the lower label of the two.
+    """
+    labels = labels.copy()
+    means, counts, ids = block_means(cosines, labels)
+    while len(ids) > 1:
+        similarity = corrected_cosines(means, counts, noise)
+        np.fill_diagonal(similarity, -np.inf)
+        a, b = sorted(divmod(int(similarity.argmax()), len(ids)))
+        if similarity[a, b] <= above:
+            break
+        labels[labels == ids[b]] = ids[a]
+        # The merged row is the weighted mean of the two, so the Gram matrix is read only once.
+        share = counts[[a, b]] / counts[[a, b]].sum()
+        means[a] = share @ means[[a, b]]
+        means[:, a] = means[:, [a, b]] @ share
+        counts[a] += counts[b]
+        keep = np.arange(len(ids)) != b
+        means, counts, ids = means[np.ix_(keep, keep)], counts[keep], ids[keep]
+    return labels
+
+
+def _linkage(cosines: FloatArray, noise: NoiseModel, cut: float) -> IntArray:
+    """Cluster few maps by average linkage on the noise-corrected cosine."""
+    distance = np.clip(1.0 - cosines / noise.level, 0.0, 2.0)
+    tree = hierarchy.linkage(distance[np.triu_indices(len(distance), 1)], "average")
+    return hierarchy.fcluster(tree, 1.0 - cut, "distance").astype(np.int64) - 1
+
+
+def partition(
+    cosines: FloatArray,
+    preset: SprayPreset,
+    noise: NoiseModel,
+    *,
+    clusters: int | None = None,
+) -> tuple[IntArray, FloatArray]:
+    """Cluster maps given by their Gram matrix, small clusters included.
+
+    Args:
+        cosines: ``(n, n)`` Gram matrix of maps in the order of time.
+        preset: how.
+        noise: noise of the maps.
+        clusters: fixed number of clusters, instead of the preset's rule and without merging.
+
+    Returns:
+        ``(n,)`` labels in no particular order, and the eigenvalues looked at (may be empty).
+    """
+    n = len(cosines)
+    fixed = clusters if clusters is not None else preset.clusters
+    if fixed is not None:
+        fixed = min(fixed, n)
+    if n < 4 or fixed == 1:
+        return np.zeros(n, dtype=np.int64), np.empty(0)
+    if fixed is None and n < preset.linkage_below:
+        return _linkage(cosines, noise, preset.linkage_cosine), np.empty(0)
+    knn = min(preset.knn if preset.knn is not None else neighbours(n), n - 1)
+    matrix = laplacian(knn_graph(cosines, knn))
+    bound = max(preset.max_clusters, fixed or 1)
+    values, vectors = _smallest_eigenpairs(matrix, bound + 1)
+    tau = preset.tau_long if n >= preset.long_from else preset.tau
+    k = fixed or min(max(int((values < tau).sum()), 1), bound)
+    if k == 1:
+        return np.zeros(n, dtype=np.int64), values
+    rows = vectors[:, :k]
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    labels = _k_means(rows / np.where(length > 0, length, 1.0), k, preset.restarts)
+    if fixed is None and preset.merge_above is not None:
+        labels = merge_clusters(cosines, labels, noise, preset.merge_above)
+        for _ in range(preset.settle):
+            labels = merge_clusters(cosines, settle(cosines, labels, noise), noise, preset.merge_above)
+    return labels, values
+
+
+def settle(cosines: FloatArray, labels: IntArray, noise: NoiseModel) -> IntArray:
+    """Give each map to the cluster whose prototype it resembles most.
+
+    """
+    means, counts, ids = block_means(cosines, labels)
+    own = np.diagonal(means)
+    member = (labels[:, None] == ids).astype(np.float64)
+    similarity = (cosines @ member) / counts / np.sqrt(np.maximum(own, 1e-6))
+    return ids[similarity.argmax(axis=1)]
+
+
+def _dissolve(cosines: FloatArray, labels: IntArray, smallest: int) -> IntArray:
+    """Give the maps of too small clusters, map by map, to the most similar other cluster."""
+    _, counts, ids = block_means(cosines, labels)
+    kept = ids[counts >= smallest]
+    if not kept.size or kept.size == ids.size:
+        return labels if kept.size else np.zeros_like(labels)
+    member = (labels[:, None] == kept).astype(np.float64)
+    mean_cosine = cosines @ member / member.sum(axis=0)
+    return np.where(np.isin(labels, kept), labels, kept[mean_cosine.argmax(axis=1)])
+
+
+def spray(
+    descriptors: Any,
+    preset: str | SprayPreset = "sequence",
+    *,
+    clusters: int | None = None,
+    runs: NDArray[np.int64] | None = None,
+) -> Clustering:
+    """Cluster the relevance maps of one Action Unit in a whole sequence.
+
+    Args:
+        descriptors: ``(n, D)`` real, one row per map, in the order of time; rows are L2-normalised
+            here (a row that is normalised already stays as it is).
+        preset: name in :data:`PRESETS`, or a preset.
+        clusters: fixed number of clusters (at most n), instead of the preset's rule.
+        runs: ``(n,)`` number of the unbroken run of frames each map belongs to: neighbours from
+            different runs say nothing about noise. One run if None.
+
+    Returns:
+        The clusters, labelled by first occurrence.
+
+    Raises:
+        ValueError: the array is not two-dimensional, a row is zero or not finite, ``clusters`` is
+            not positive, or the preset is unknown.
+    """
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise ValueError(
+                f"there is no SpRAy preset {preset!r}; choose one of {', '.join(PRESETS)}"
+            )
+        preset = PRESETS[preset]
+    if clusters is not None and clusters < 1:
+        raise ValueError(f"the number of clusters must be at least 1, got {clusters}")
+    x = to_numpy(descriptors)
+    if x.ndim != 2:
+        raise ValueError(
+            f"descriptors must be one row per map, (n, D), got shape {x.shape}; flatten each map"
+        )
+    x = np.asarray(normalise(x))
+    n = len(x)
+    chosen = np.arange(n)
+    if n > preset.max_maps:
+        chosen = np.linspace(0, n - 1, preset.max_maps).round().astype(np.int64)
+        if runs is None:
+            runs = np.zeros(n, dtype=np.int64)
+    subset = x[chosen]
+    cosines = np.asarray(gram(subset))
+    noise = noise_model(cosines, None if runs is None else np.asarray(runs)[chosen])
+    labels, values = partition(cosines, preset, noise, clusters=clusters)
+    if clusters is None and preset.min_cluster > 1:
+        labels = _dissolve(cosines, labels, preset.min_cluster)
+    if n > preset.max_maps:
+        labels = _nearest_mean(x, subset, labels, chosen)
+    labels = order_labels(labels)
+    return Clustering(labels, values, int(labels.max(initial=-1)) + 1, preset.name)
+
+
+def _nearest_mean(x: FloatArray, subset: FloatArray, labels: IntArray, at: IntArray) -> IntArray:
+    """Extend the labels of a subset to all maps by the most similar mean map."""
+    means = np.asarray(normalise(mean_maps(subset, labels)))
+    everywhere = np.unique(labels)[(x @ means.T).argmax(axis=1)]
+    everywhere[at] = labels
+    return everywhere
+
+
+def mean_maps(maps: NDArray[Any], labels: IntArray) -> NDArray[np.float64]:
+    """Average the maps of each cluster: the prototypes (paper §3.4).
+
+    Args:
+        maps: ``(n, …)`` relevance maps or descriptors.
+        labels: ``(n,)`` non-negative labels.
+
+    Returns:
+        ``(K, …)`` float64 means, in ascending order of the labels.
+    """
+    ids = np.unique(labels)
+    return np.stack([maps[labels == i].mean(axis=0, dtype=np.float64) for i in ids])

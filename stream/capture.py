@@ -1,0 +1,447 @@
+"""The capture thread: grabs without pause, reconnects, and hands over by a bounded, counted policy.
+
+One :class:`Capture` per source. Its thread opens the source and reads it as fast as it gives
+pictures (or, for a file played in real time, at the file's pace). A
+:class:`~facestage.stream.handover.Handover` carries the frames to the consumer.
+
+Indices run through: ``frame.index`` minus the index of the frame handed over before, minus one, is
+``frame.dropped_before``. A reconnect, and each pass of a loop, begins the next ``epoch``. Within an
+epoch ``pts`` only grows; the next epoch starts it anew. ``index`` and ``t_mono_ns`` grow always.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self, get_args
+
+from ..core.errors import ConfigError, SourceError
+from ..core.types import Frame
+from .handover import Handover, Policy
+from .sources.base import Grab, Source, SourceInfo
+
+__all__ = [
+    "BACKOFF_S",
+    "STALL_S",
+    "Capture",
+    "SourceState",
+    "SourceStateChange",
+]
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+"""Waits before the attempts to reconnect, seconds; the last one repeats."""
+STALL_S = 2.0
+"""A source without a picture for this long (or two frame periods) is stalled, seconds."""
+
+_STALL_CHECK_S = 0.5
+_JITTER = 0.2
+"""Share by which a wait is shortened or lengthened, so that many sources do not return at once."""
+_JOIN_S = 2.0
+
+
+class SourceState(enum.StrEnum):
+    """Where a source is in its life: ``connecting → live → … → ended | failed``."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    STALLED = "stalled"
+    """Connected, but no picture for longer than :data:`STALL_S`."""
+    RECONNECTING = "reconnecting"
+    ENDED = "ended"
+    FAILED = "failed"
+    """Given up; :meth:`Capture.get` raises the reason."""
+
+
+_FINAL = (SourceState.ENDED, SourceState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStateChange:
+    """A source changed its state.
+
+    Attributes:
+        state: the new state. A new epoch announces itself by ``live`` again.
+        reason: why, one sentence, without credentials.
+        epoch: number of the connection (0 first).
+        t: wall clock, seconds since 1970.
+        source: name of the source.
+    """
+
+    state: SourceState
+    reason: str
+    epoch: int
+    t: float
+    source: str = ""
+
+
+class _Pacer:
+    """Holds each frame of a file back until it is due; a late one goes at once, none is skipped."""
+
+    def __init__(self, clock: Callable[[], int], wait: Callable[[float], bool]) -> None:
+        self._clock = clock
+        self._wait = wait
+        self._start_ns: int | None = None
+        self._due_ns: int | None = None
+
+    def restart(self, period_s: float) -> None:
+        """Begin the time line anew, one period after the last frame (the next pass of a loop)."""
+        self._start_ns = None
+        if self._due_ns is not None:
+            self._due_ns += round(period_s * 1e9)
+
+    def hold(self, pts: float) -> bool:
+        """Wait until the frame at this position, seconds, is due; return whether to stop."""
+        now_ns = self._clock()
+        if self._start_ns is None:
+            first_due_ns = now_ns if self._due_ns is None else max(now_ns, self._due_ns)
+            self._start_ns = first_due_ns - round(pts * 1e9)
+        self._due_ns = self._start_ns + round(pts * 1e9)
+        return self._due_ns > now_ns and self._wait((self._due_ns - now_ns) * 1e-9)
+
+
+class Capture:
+    """Reads one source in a thread of its own.
+
+    Use it as a context manager, or call :meth:`start` and :meth:`stop`.
+
+    Args:
+        opener: opens the source; called again for each reconnect and each pass of a loop.
+        policy: what happens to frames the consumer does not come for.
+        name: name of the source in frames and state changes.
+        loop: begin a source that ends again, as the next epoch.
+        reconnect: open a source that has no end (camera, network) again when it is lost.
+        backoff: waits before the attempts to reconnect, seconds; the last one repeats. The
+            sequence starts over once a connection has lasted as long as its last wait.
+        max_attempts: attempts to reconnect after one loss before giving up; None never gives up.
+        on_state: called with each state change, in order, from the capture thread or from the
+            thread that calls :meth:`get`. It must return soon and not call :meth:`stop`.
+        on_ready: called in the capture thread after each frame and after the end, for a consumer
+            that waits for several sources at once.
+        clock: monotonic clock, nanoseconds.
+        wall: wall clock, seconds since 1970.
+        wait: waits for an event at most so many seconds, returns whether it was set.
+        jitter: random numbers in 0–1 that spread the waits by a fifth either way.
+
+    Raises:
+        ConfigError: the policy is unknown or there is no back-off.
+    """
+
+    def __init__(
+        self,
+        opener: Callable[[], Source],
+        *,
+        name: str,
+        policy: Policy = "latest",
+        loop: bool = False,
+        reconnect: bool = True,
+        backoff: Sequence[float] = BACKOFF_S,
+        max_attempts: int | None = None,
+        on_state: Callable[[SourceStateChange], None] | None = None,
+        on_ready: Callable[[], None] | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+        wall: Callable[[], float] = time.time,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        if policy not in get_args(Policy):
+            raise ConfigError(f"policy {policy!r} is unknown; give latest, fifo or every")
+        if not backoff or min(backoff) < 0:
+            raise ConfigError(f"backoff is {backoff!r}; give at least one wait, in seconds")
+        self.name = name
+        self.policy: Policy = policy
+        self._opener = opener
+        self._loop = loop
+        self._reconnect = reconnect
+        self._backoff = tuple(backoff)
+        self._max_attempts = max_attempts
+        self._on_state = on_state or (lambda change: None)
+        self._on_ready = on_ready or (lambda: None)
+        self._clock = clock
+        self._wall = wall
+        self._wait = wait
+        self._jitter = jitter
+        self._stop = threading.Event()
+        self._opened = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._handover = Handover(policy, clock)
+        self._pacer = _Pacer(clock, lambda seconds: self._wait(self._stop, seconds))
+        # Shared between the threads, under the lock.
+        self._lock = threading.Lock()
+        self._state = SourceState.CONNECTING
+        self._epoch = 0
+        self._last_ns = 0
+        self._info: SourceInfo | None = None
+        self._error: SourceError | None = None
+        self._changes: deque[SourceStateChange] = deque()
+        self._telling = threading.RLock()
+        # The capture thread's own.
+        self._base = 0
+        self._index = -1
+        self._frames_in = 0
+        self._news = "first picture"
+        self._away_since_ns: int | None = None
+        self._connected_ns = 0
+        self._backoff_step = 0
+
+    @property
+    def state(self) -> SourceState:
+        """Where the source is now."""
+        return self._state
+
+    @property
+    def epoch(self) -> int:
+        """Number of the current connection or pass."""
+        return self._epoch
+
+    @property
+    def info(self) -> SourceInfo | None:
+        """What the source says about itself; None before it was first open."""
+        return self._info
+
+    @property
+    def frames_in(self) -> int:
+        """Frames read so far, those lost in the hand-over included."""
+        return self._frames_in
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Frames lost so far, by cause."""
+        return self._handover.drops
+
+    def start(self, *, wait: bool = True) -> Self:
+        """Start the thread and, unless told otherwise, wait for the source to open.
+
+        Raises:
+            SourceError: the source could not be opened. Without ``wait``, :meth:`get` raises it.
+        """
+        if self._thread is not None:
+            raise RuntimeError("a capture can be started only once")
+        self._thread = threading.Thread(target=self._run, name=f"capture {self.name}", daemon=True)
+        self._thread.start()
+        if wait:
+            self._opened.wait()
+            if self._info is None and self._error is not None:
+                raise self._error
+        return self
+
+    def get(self, timeout: float | None = None) -> Frame | None:
+        """Take the next frame; as the policy has left it.
+
+        Args:
+            timeout: longest wait, seconds; None waits for ever.
+
+        Returns:
+            The frame, or None after the last one of a source that ended or was stopped.
+
+        Raises:
+            queue.Empty: none came in time.
+            SourceError: the source failed for good, and all its frames have been taken.
+        """
+        if self._thread is None:
+            raise RuntimeError("start the capture first")
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = _STALL_CHECK_S if end is None else min(_STALL_CHECK_S, end - time.monotonic())
+            try:
+                return self._handover.get(max(0.0, left))
+            except queue.Empty:
+                self._check_stall()
+                if end is not None and time.monotonic() >= end:
+                    raise
+
+    def get_nowait(self) -> Frame | None:
+        """Take a frame that is there already; as :meth:`get` with a timeout of 0."""
+        return self.get(0.0)
+
+    def stop(self, timeout: float = _JOIN_S) -> None:
+        """End the capture and wait for its thread; frames not taken yet are discarded.
+
+        A thread held up in the operating system (a dead network) for longer than ``timeout``
+        seconds is left behind; it closes the source once it wakes up.
+        """
+        self._stop.set()
+        self._handover.close(discard=True)
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+            if thread.is_alive():
+                logger.warning("%s has not answered yet; it is closed when it does", self.name)
+        self._change(SourceState.ENDED, "stopped")
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    # --- the capture thread ---------------------------------------------------------------------
+
+    def _run(self) -> None:
+        state, reason, error = SourceState.ENDED, "end of the source", None
+        try:
+            self._read_on()
+        except SourceError as known:
+            state, reason, error = SourceState.FAILED, str(known), known
+        except Exception as unknown:
+            logger.exception("reading %s failed", self.name)
+            error = SourceError(
+                f"{self.name} cannot be read: {type(unknown).__name__}; see the log for the cause"
+            )
+            error.__cause__ = unknown
+            state, reason = SourceState.FAILED, str(error)
+        if self._stop.is_set():
+            state, reason, error = SourceState.ENDED, "stopped", None
+        self._error = error
+        try:
+            self._change(state, reason)
+        finally:
+            self._handover.close(error)
+            self._opened.set()
+            self._on_ready()
+
+    def _read_on(self) -> None:
+        self._change(SourceState.CONNECTING, f"opening {self.name}")
+        source: Source | None = self._opener()
+        while source is not None:
+            with source:
+                info = self._info = source.info
+                self._opened.set()
+                self._connected_ns = self._clock()
+                loss = self._read(source, info)
+            if self._stop.is_set():
+                return
+            if loss is None and self._loop:
+                source = self._begin_again(info)
+            elif loss is None:
+                return
+            elif info.endless and self._reconnect:
+                source = self._reopen(loss)
+            else:
+                raise loss
+
+    def _read(self, source: Source, info: SourceInfo) -> SourceError | None:
+        """Read until the end (None), a loss (its error) or the order to stop."""
+        paced = info.live and not info.endless
+        skipped, given = 0, False
+        while not self._stop.is_set():
+            try:
+                grab = source.read()
+            except SourceError as loss:
+                return loss
+            passed_over, skipped = source.skipped - skipped, source.skipped
+            self._handover.count("decode", passed_over)
+            if grab is None:
+                self._index += passed_over
+                if info.endless or not given:
+                    what = "ended" if given else "gave no picture"
+                    return SourceError(f"{self.name} {what}; check it in a player")
+                return None
+            if paced and grab.pts is not None and self._pacer.hold(grab.pts):
+                return None
+            self._hand_over(grab, info)
+            given = True
+        return None
+
+    def _hand_over(self, grab: Grab, info: SourceInfo) -> None:
+        now_ns, t_wall = self._clock(), self._wall()
+        if self._away_since_ns is not None:
+            away_s = (now_ns - self._away_since_ns) * 1e-9
+            # At least one: a reconnect never looks like the next frame.
+            gap = max(1, round(away_s * info.fps) - 1) if info.fps else 1
+            self._base += gap
+            self._handover.count("gap", gap)
+            self._away_since_ns = None
+        self._index = self._base + grab.index
+        self._frames_in += 1
+        with self._lock:
+            self._last_ns = now_ns
+        if self._news or self._state is not SourceState.LIVE:
+            self._change(SourceState.LIVE, self._news or "pictures again")
+            self._news = ""
+        self._handover.put(
+            Frame(
+                source=self.name,
+                index=self._index,
+                image=grab.image,
+                t_mono_ns=now_ns,
+                t_wall=t_wall,
+                pts=grab.pts,
+                epoch=self._epoch,
+            )
+        )
+        self._on_ready()
+
+    def _begin_again(self, info: SourceInfo) -> Source:
+        source = self._opener()
+        self._pacer.restart(1.0 / (info.fps or 30.0))
+        self._begin_epoch("from the beginning")
+        return source
+
+    def _reopen(self, loss: SourceError) -> Source | None:
+        """Try until the source opens; return None when told to stop."""
+        with self._lock:
+            self._away_since_ns = self._last_ns
+        if self._clock() - self._connected_ns >= self._backoff[-1] * 1e9:
+            self._backoff_step = 0
+        error, attempts = loss, 0
+        while self._max_attempts is None or attempts < self._max_attempts:
+            pause_s = self._backoff[min(self._backoff_step, len(self._backoff) - 1)]
+            pause_s *= 1.0 - _JITTER + 2.0 * _JITTER * self._jitter()
+            logger.warning("%s; next attempt in %.1f s", error, pause_s)
+            self._change(SourceState.RECONNECTING, str(error))
+            if self._wait(self._stop, pause_s):
+                return None
+            attempts += 1
+            self._backoff_step += 1
+            try:
+                source = self._opener()
+            except SourceError as again:
+                error = again
+                continue
+            self._begin_epoch("connected again")
+            return source
+        raise SourceError(f"{error} (given up after {attempts} attempts to reconnect)")
+
+    def _begin_epoch(self, news: str) -> None:
+        self._epoch += 1
+        self._base = self._index + 1
+        self._news = news
+
+    # --- states ---------------------------------------------------------------------------------
+
+    def _check_stall(self) -> None:
+        info = self._info
+        if info is None or not info.endless:
+            return
+        limit_s = max(STALL_S, 2.0 / info.fps if info.fps else 0.0)
+        with self._lock:
+            silent_s = (self._clock() - self._last_ns) * 1e-9
+            if self._state is SourceState.LIVE and silent_s > limit_s:
+                self._note(SourceState.STALLED, f"no picture for {silent_s:.1f} s")
+        self._tell()
+
+    def _change(self, state: SourceState, reason: str) -> None:
+        with self._lock:
+            if self._state not in _FINAL:
+                self._note(state, reason)
+        self._tell()
+
+    def _note(self, state: SourceState, reason: str) -> None:
+        self._state = state
+        change = SourceStateChange(state, reason, self._epoch, self._wall(), self.name)
+        self._changes.append(change)
+
+    def _tell(self) -> None:
+        # The state lock is not held while telling; this one only keeps the order.
+        with self._telling:
+            while self._changes:
+                self._on_state(self._changes.popleft())

@@ -1,0 +1,465 @@
+"""The command line: ``facestage demo | live | analyze | models``.
+
+Every option can also be set by environment: ``facestage live --port`` is ``FACESTAGE_LIVE_PORT``.
+Exit codes: 0 done, 2 usage, 4 a source failed, 5 a model or device failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import signal
+import sys
+import threading
+import webbrowser
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..core.action_units import au_code
+from ..core.analyzer import Analyzer
+from ..core.config import AnalyzerConfig
+from ..core.errors import ConfigError, FacestageError
+from ..core.network import AUNetwork
+from ..core.sequence import SequenceAnalyzer
+from ..core.stages import format_labels, format_prototype, reduction
+from ..core.types import StageEvent
+from . import model_store
+from .detectors import make_detector
+from .exports import check_output, write_analysis
+from .handover import Policy
+from .hub import Hub
+from .metrics import Summary
+from .offline import analyze_source
+from .pipeline import Pipeline, StepClock, Stream
+from .protocol import Hello, StreamInfo
+from .publish import action_units
+from .server import Server
+from .sources import Source, open_source, source_name
+from .sources.loop import Looped
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="facestage",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "FACESTAGE"},
+    help="Explained facial Action Units, live: stages, and when the explanation changes. "
+    "Research software, not a medical device.",
+)
+models_app = typer.Typer(no_args_is_help=True, help="Optional models: list, fetch, check.")
+app.add_typer(models_app, name="models")
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must exist.")]
+Detector = Annotated[
+    str,
+    typer.Option(help="auto (YuNet if pulled, else haar), haar, yunet, or a YuNet file."),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--model", help="AU network: a .safetensors file, its card (.json) beside it."),
+]
+Host = Annotated[str, typer.Option(help="Address to listen on; any but loopback needs --token.")]
+Port = Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")]
+Token = Annotated[str | None, typer.Option(help="Secret that every client must send.")]
+MinStage = Annotated[
+    float, typer.Option(min=0.0, help="Seconds a label must last before it counts.")
+]
+Paper = Annotated[
+    bool, typer.Option("--paper", help="As in the paper: every frame counts (no minimum dwell).")
+]
+Video = Annotated[bool, typer.Option("--video/--no-video", help="Send pictures to the page.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"facestage {importlib.metadata.version('facestage')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    # A client that breaks its handshake is its own problem, not a line in everybody's log.
+    logging.getLogger("websockets").setLevel(logging.ERROR if not verbose else logging.INFO)
+
+
+@app.command()
+def demo(
+    frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    host: Host = "127.0.0.1",
+    port: Port = 8765,
+    token: Token = None,
+    device: Device = "auto",
+    detector: Detector = "auto",
+    min_stage: MinStage = 0.2,
+) -> None:
+    """Play the embedded clip of a synthetic face through the whole live path.
+
+    On a terminal it loops until Ctrl-C; without one it plays once.
+    """
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    options = LiveOptions(
+        sources=("demo:",),
+        host=host,
+        port=port,
+        token=token,
+        device=device,
+        detector=detector,
+        policy="latest",
+        realtime=True,
+        loop=terminal and frames is None,
+        min_stage_s=min_stage,
+        max_frames=frames,
+        open_page=terminal and browser,
+    )
+    _run_live(options)
+
+
+@app.command()
+def live(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Camera number, /dev/video0, rtsp:// or http(s):// address, video file, folder of "
+            "images, or demo:",
+        ),
+    ],
+    host: Host = "127.0.0.1",
+    port: Port = 8765,
+    token: Token = None,
+    origin: Annotated[
+        list[str] | None, typer.Option(help="Foreign page allowed to connect (https://…).")
+    ] = None,
+    device: Device = "auto",
+    detector: Detector = "auto",
+    model: Weights = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="latest (newest frame wins), fifo (at most 0.5 s old) or every (no frame lost); "
+            "default: latest, and every for files not played in real time."
+        ),
+    ] = None,
+    realtime: Annotated[bool, typer.Option(help="Play files at their own pace.")] = False,
+    window: Annotated[int | None, typer.Option(help="Maps per AU in the sliding window.")] = None,
+    min_stage: MinStage = 0.2,
+    paper: Paper = False,
+    video: Video = True,
+    open_timeout: Annotated[float, typer.Option(help="Longest wait for a stream, seconds.")] = 10.0,
+    frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None,
+) -> None:
+    """Explain live sources, with a page to watch and a websocket to listen to."""
+    options = LiveOptions(
+        sources=tuple(sources),
+        host=host,
+        port=port,
+        token=token,
+        origins=tuple(origin or ()),
+        device=device,
+        detector=detector,
+        model=model,
+        policy=policy,
+        realtime=realtime,
+        window=window,
+        min_stage_s=0.0 if paper else min_stage,
+        video=video,
+        open_timeout_s=open_timeout,
+        max_frames=frames,
+    )
+    _run_live(options)
+
+
+@app.command()
+def analyze(
+    source: Annotated[str, typer.Argument(help="Video file, folder of images, or demo:")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    paper: Annotated[
+        bool,
+        typer.Option("--paper", help="As in the paper: SpRAy preset 'paper', every frame counts."),
+    ] = False,
+    preset: Annotated[str | None, typer.Option(help="SpRAy preset; default: sequence.")] = None,
+    min_stage: MinStage = 0.2,
+    device: Device = "auto",
+    detector: Detector = "auto",
+    model: Weights = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option(help="Move a folder that holds something else aside.")
+    ] = False,
+) -> None:
+    """Explain a whole recording: temporal prototype, pictures, report."""
+    check_output(out_dir, overwrite=overwrite)
+    config = AnalyzerConfig()
+    config = replace(config, stage=replace(config.stage, min_stage_s=0.0 if paper else min_stage))
+    network = AUNetwork.load(model, device=device)
+    analyzer = SequenceAnalyzer(
+        make_detector(detector),
+        network,
+        config,
+        preset=preset or ("paper" if paper else "sequence"),
+    )
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as progress:
+        task = progress.add_task(source_name(source), total=None)
+        result = analyze_source(
+            source,
+            analyzer,
+            max_frames=frames,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    on, off = network.card.thresholds()
+    limits = {au: (float(on[i]), float(off[i])) for i, au in enumerate(network.card.aus)}
+    write_analysis(result, out_dir, overwrite=overwrite, thresholds=limits)
+    out.print(f"{result.source}: {len(result.rows)} frames, {result.fps:g} fps", markup=False)
+    out.print(
+        f"device {result.device}, model {result.model}, detector {result.detector}, "
+        f"LRP {result.lrp_preset}, SpRAy {result.preset}",
+        markup=False,
+    )
+    out.print(format_prototype(result.stages), markup=False)
+    share = reduction(len(result.stages), len(result.rows))
+    out.print(
+        f"{len(result.stages)} stages, {len(result.prototypes)} prototypes, reduction in "
+        f"description length {share:.0%}",
+        markup=False,
+    )
+    out.print(f"written: {out_dir / 'report.html'}", markup=False)
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the embedded network and the optional models, and whether they are at hand."""
+    network = AUNetwork.load(device="cpu")
+    card = network.card
+    out.print(
+        f"{network.name}  embedded  AU network, {len(card.aus)} AUs: "
+        + " ".join(au_code(au) for au in card.aus),
+        markup=False,
+    )
+    for status in model_store.list_models():
+        out.print(
+            f"{status.file.name}  {status.state}  {status.file.purpose} "
+            f"({status.file.licence}); {status.path}",
+            markup=False,
+        )
+
+
+@models_app.command("pull")
+def models_pull(name: Annotated[str, typer.Argument(help="Such as yunet.")]) -> None:
+    """Fetch an optional model into the cache and check its sha256."""
+    out.print(f"{name}: ready at {model_store.pull(name)}", markup=False)
+
+
+@models_app.command("verify")
+def models_verify(name: Annotated[str, typer.Argument(help="Such as yunet.")]) -> None:
+    """Check every byte of a cached model."""
+    out.print(f"{name}: sha256 as it should be, {model_store.verify(name)}", markup=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveOptions:
+    """What ``demo`` and ``live`` need to know; see the options of the same names."""
+
+    sources: tuple[str, ...]
+    host: str = "127.0.0.1"
+    port: int = 8765
+    token: str | None = None
+    origins: tuple[str, ...] = ()
+    device: str = "auto"
+    detector: str = "auto"
+    model: Path | None = None
+    policy: str | None = None
+    realtime: bool = False
+    loop: bool = False
+    window: int | None = None
+    min_stage_s: float = 0.2
+    video: bool = True
+    open_timeout_s: float = 10.0
+    max_frames: int | None = None
+    open_page: bool = False
+
+
+def _config(options: LiveOptions) -> AnalyzerConfig:
+    config = AnalyzerConfig()
+    config = replace(config, stage=replace(config.stage, min_stage_s=options.min_stage_s))
+    if options.window is not None:
+        config = replace(config, window=replace(config.window, size=options.window))
+    return config
+
+
+def _stream_ids(sources: tuple[str, ...]) -> list[str]:
+    ids: list[str] = []
+    for spec in sources:
+        name, n = source_name(spec), 1
+        unique = name
+        while unique in ids:
+            n += 1
+            unique = f"{name} #{n}"
+        ids.append(unique)
+    return ids
+
+
+def _run_live(options: LiveOptions) -> None:
+    network = AUNetwork.load(options.model, device=options.device)
+    detector = make_detector(options.detector)
+    steps = StepClock()
+    analyzer = Analyzer(detector, network, _config(options), on_step=steps)
+    names = _stream_ids(options.sources)
+    hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
+    several = len(names) > 1
+    pipeline = Pipeline(
+        analyzer,
+        hub,
+        video=options.video,
+        max_frames=options.max_frames,
+        step_clock=steps,
+        on_stage=lambda stream, event: _print_stage(stream, event, several=several),
+    )
+    for name, spec in zip(names, options.sources, strict=True):
+        pipeline.add(name, partial(_open, spec, options), policy=_policy(spec, options))
+    card = network.card
+    hello = Hello(
+        server=importlib.metadata.version("facestage"),
+        model=network.name,
+        model_card=f"{card.trained_on} {card.intended_use}".strip(),
+        device=str(network.device),
+        detector=detector.name,
+        lrp_preset=analyzer.config.explain.preset,
+        top_x=analyzer.config.explain.top_x,
+        aus=action_units(network),
+        video=options.video,
+    )
+    server = Server(
+        hub,
+        hello=hello,
+        host=options.host,
+        port=options.port,
+        token=options.token,
+        allowed_origins=options.origins,
+    )
+    summary = asyncio.run(_serve(pipeline, server, hello, options, analyzer))
+    _print_summary(summary)
+    if pipeline.failed:
+        raise pipeline.failed[0]
+
+
+def _open(spec: str, options: LiveOptions) -> Source:
+    def once() -> Source:
+        return open_source(spec, realtime=options.realtime, open_timeout_s=options.open_timeout_s)
+
+    return Looped(once) if options.loop else once()
+
+
+def _policy(spec: str, options: LiveOptions) -> Policy:
+    """Return the policy asked for; else ``every`` for what waits for its reader: a file."""
+    if options.policy is None:
+        waits = spec.lower() == "demo:" or Path(spec).expanduser().exists()
+        device = spec.startswith("/dev/") or spec.isdigit()
+        return "every" if waits and not device and not options.realtime else "latest"
+    if options.policy not in get_args(Policy):
+        raise ConfigError(f"--policy {options.policy} is unknown; use latest, fifo or every")
+    return cast(Policy, options.policy)
+
+
+async def _serve(
+    pipeline: Pipeline,
+    server: Server,
+    hello: Hello,
+    options: LiveOptions,
+    analyzer: Analyzer,
+) -> Summary:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not on every platform; there KeyboardInterrupt ends the run without a summary.
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, pipeline.stop)
+    async with server:
+        await asyncio.to_thread(analyzer.warm_up)
+        await asyncio.to_thread(pipeline.open)
+        out.print(f"facestage {hello.server}: research software, not a medical device")
+        out.print(f"page     {server.url}", markup=False)
+        out.print(
+            f"device   {hello.device}, model {hello.model}, detector {hello.detector}, "
+            f"LRP {hello.lrp_preset}",
+            markup=False,
+        )
+        out.print(f"source   {', '.join(s.id for s in pipeline.streams)}", markup=False)
+        if options.open_page:
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
+        try:
+            return await asyncio.to_thread(pipeline.run)
+        finally:
+            pipeline.stop()
+
+
+def _print_stage(stream: Stream, event: StageEvent, *, several: bool) -> None:
+    if event.kind == "exit":
+        return
+    where = f"{stream.id}: " if several else ""
+    before = "" if event.previous is None else f"{format_labels(event.previous)} → "
+    note = " revised" if event.kind == "revise" else ""
+    out.print(
+        f"{where}{event.start_s:8.2f} s  {before}{format_labels(event.labels)}"
+        f"  [{event.reason}{note}]",
+        markup=False,
+    )
+
+
+def _print_summary(summary: Summary) -> None:
+    drops = ", ".join(f"{n} {cause}" for cause, n in summary.drops.items()) or "none"
+    out.print(
+        f"summary  {summary.frames} frames analysed"
+        + (f" at {summary.fps:.1f} fps" if summary.fps else "")
+        + f", drops: {drops}, {summary.stages} stages"
+    )
+    if summary.latency_p50_ms is not None and summary.latency_p99_ms is not None:
+        out.print(
+            f"latency  capture to emit p50 {summary.latency_p50_ms:.0f} ms, "
+            f"p99 {summary.latency_p99_ms:.0f} ms"
+        )
+    if summary.steps_ms:
+        steps = ", ".join(f"{step} {ms:.1f}" for step, ms in summary.steps_ms.items())
+        out.print(f"steps    ms per frame: {steps}")
+
+
+def main() -> None:
+    """Run the command line; turn every error of ours into one line and its exit code."""
+    try:
+        app()
+    except FacestageError as error:
+        err.print(f"facestage: {error}", markup=False)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output has gone (a pipe into head): nothing left to say.
+        sys.stderr.close()
+        sys.exit(0)

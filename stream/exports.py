@@ -1,0 +1,298 @@
+"""Write what was found in a sequence: tables, pictures and a report in one folder.
+
+The folder appears whole or not at all. Everything is written next to it first; the last step is a
+rename. An earlier result in the same place is replaced only then, and comes back if that fails.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import itertools
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.action_units import au_code
+from ..core.errors import ConfigError
+from ..core.render import SequencePictures, strip
+from ..core.stages import format_prototype, reduction
+from ..core.types import FrameRow, SequenceResult
+from .report import render_report
+
+__all__ = ["SCHEMA", "check_output", "write_analysis"]
+
+SCHEMA = "facestage/temporal-prototype/1"
+"""``schema`` of ``temporal_prototype.json``; the number rises when a reader would break."""
+
+_MANIFEST = "temporal_prototype.json"
+_STAGES, _FRAMES, _STRIP, _REPORT = "stages.csv", "frames.csv", "strip.png", "report.html"
+_PROTOTYPES = "prototypes"
+_NAMES = frozenset({_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES})
+_PICTURE = re.compile(r"AU\d{2}_[A-Z]+\.png")
+_FRESH = "new"
+_PROTOTYPE_SIDE, _PROTOTYPE_GAP = 448, 24
+
+
+def write_analysis(
+    result: SequenceResult,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    thresholds: Mapping[int, tuple[float, float]] | None = None,
+) -> list[Path]:
+    """Write the files of ``facestage analyze`` into a folder.
+
+    Args:
+        result: the analysed sequence.
+        out: the folder; its parent folders are made. An earlier result of facestage is replaced.
+        overwrite: where ``out`` holds anything else, move that aside to ``<out>.old`` (then
+            ``.old-2``, …) instead of refusing.
+        thresholds: AU number → presence probability that turns the AU on and the one that turns it
+            off again; drawn in the report's timeline where given.
+
+    Returns:
+        The files written: ``temporal_prototype.json``, ``stages.csv``, ``frames.csv``,
+        ``prototypes/AU12_A.png`` and so on (projection over the face, heatmap), ``strip.png``,
+        ``report.html``.
+
+    Raises:
+        ConfigError: ``out`` holds something else, or cannot be written.
+    """
+    target = Path(out).resolve()
+    check_output(target, overwrite=overwrite)
+    # A mount point (a container's volume) cannot be renamed; its entries can.
+    home = target if target.is_mount() else target.parent
+    staging: Path | None = None
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".partial", dir=home))
+        fresh = staging / _FRESH
+        fresh.mkdir()
+        names = _write_all(result, fresh, thresholds or {})
+        _publish(staging, target)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+    return [target / name for name in names]
+
+
+def check_output(out: Path, *, overwrite: bool = False) -> None:
+    """Check that a result could be written to a folder, before the work of making it.
+
+    Raises:
+        ConfigError: ``out`` is a file, holds something that is not an earlier result of facestage
+            (and ``overwrite`` is not set), or cannot be written.
+    """
+    target = Path(out).resolve()
+    try:
+        if target.exists() and not target.is_dir():
+            raise ConfigError(f"{target} is a file; name a folder for the results")
+        if target.is_dir() and not overwrite:
+            foreign = _foreign_entry(target)
+            if foreign is not None:
+                raise ConfigError(
+                    f"{target} holds {foreign!r}, which is not an earlier result of facestage; "
+                    "name a new or empty folder, or allow overwriting to move the old one aside"
+                )
+        existing = target if target.is_mount() else target.parent
+        while not existing.exists():
+            existing = existing.parent
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    if not existing.is_dir():
+        raise ConfigError(f"{existing} is a file, so {target} cannot be made; name another folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"no permission to write to {existing}; name a folder of your own or change its rights"
+        )
+
+
+def _write_all(
+    result: SequenceResult, folder: Path, thresholds: Mapping[int, tuple[float, float]]
+) -> list[str]:
+    pictures = SequencePictures(result)
+    _write_text(folder / _MANIFEST, _manifest(result))
+    _write_text(folder / _STAGES, _stages_csv(result))
+    _write_text(folder / _FRAMES, _frames_csv(result))
+    names = [_MANIFEST, _STAGES, _FRAMES]
+    (folder / _PROTOTYPES).mkdir()
+    for label in result.prototypes:
+        name = f"{_PROTOTYPES}/{label}.png"
+        _write_png(folder / name, _prototype_picture(pictures, label))
+        names.append(name)
+    _write_png(folder / _STRIP, strip(result))
+    _write_text(folder / _REPORT, render_report(result, pictures, thresholds))
+    return [*names, _STRIP, _REPORT]
+
+
+def _manifest(result: SequenceResult) -> str:
+    document = {
+        "schema": SCHEMA,
+        "source": result.source,
+        "model": result.model,
+        "detector": result.detector,
+        "device": result.device,
+        "preset": result.preset,
+        "lrp_preset": result.lrp_preset,
+        "fps": round(result.fps, 6) if math.isfinite(result.fps) and result.fps > 0 else None,
+        "frames": len(result.rows),
+        "stages": [
+            {
+                "labels": list(stage.labels),
+                "start": stage.start,
+                "end": stage.end,
+                "start_s": round(stage.start_s, 4),
+                "end_s": round(stage.end_s, 4),
+            }
+            for stage in result.stages
+        ],
+        "text": format_prototype(result.stages),
+        "reduction": round(reduction(len(result.stages), len(result.rows)), 6),
+        "unique_stages": len({stage.labels for stage in result.stages}),
+        "prototypes": [
+            {"label": label, "frames": item.frames, "first": item.first, "exemplar": item.exemplar}
+            for label, item in result.prototypes.items()
+        ],
+    }
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def _stages_csv(result: SequenceResult) -> str:
+    header = ["stage", "start_frame", "end_frame", "start_s", "end_s", "labels"]
+    rows = (
+        [
+            str(number),
+            str(stage.start),
+            str(stage.end),
+            f"{stage.start_s:.4f}",
+            f"{stage.end_s:.4f}",
+            "+".join(stage.labels),
+        ]
+        for number, stage in enumerate(result.stages, start=1)
+    )
+    return _csv(header, rows)
+
+
+def _frames_csv(result: SequenceResult) -> str:
+    codes = [au_code(au) for au in result.aus]
+    header = ["frame", "time", "face", *codes]
+    header += [f"{code}_r" for code in codes] + [f"{code}_label" for code in codes]
+    return _csv(header, (_frame_cells(row, result.aus) for row in result.rows))
+
+
+def _frame_cells(row: FrameRow, aus: tuple[int, ...]) -> list[str]:
+    blank = [""] * len(aus)
+    presence = blank if row.presence is None else [f"{value:.4f}" for value in row.presence]
+    intensity = blank if row.intensity is None else [f"{value:.3f}" for value in row.intensity]
+    letters = [row.labels.get(au, "") for au in aus]
+    return [str(row.index), f"{row.time_s:.4f}", str(row.face), *presence, *intensity, *letters]
+
+
+def _csv(header: list[str], rows: Iterable[list[str]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _prototype_picture(pictures: SequencePictures, label: str) -> NDArray[np.uint8]:
+    """Return the projection over the face and, beside it, the heatmap in a thin frame."""
+    face = pictures.prototype(label, _PROTOTYPE_SIDE)
+    heat = pictures.heat(label, _PROTOTYPE_SIDE)
+    cv2.rectangle(heat, (0, 0), (_PROTOTYPE_SIDE - 1, _PROTOTYPE_SIDE - 1), (206, 198, 192), 2)
+    gap = np.full((_PROTOTYPE_SIDE, _PROTOTYPE_GAP, 3), 255, np.uint8)
+    return np.hstack([face, gap, heat])
+
+
+def _write_text(path: Path, text: str) -> None:
+    # A file name that is no valid UTF-8 reaches us with surrogates; they are written as escapes.
+    path.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+
+
+def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    # cv2.imwrite hides why it failed; writing the bytes raises the system's own error.
+    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+
+
+def _foreign_entry(folder: Path) -> str | None:
+    """Return the name of something in ``folder`` that facestage did not write, or None."""
+    # What a killed run left half-written is ours as well.
+    leftover = re.compile(rf"\.{re.escape(folder.name)}-\w+\.(partial|previous)")
+    entries = sorted(e.name for e in folder.iterdir() if not leftover.fullmatch(e.name))
+    if not entries:
+        return None
+    try:
+        document = json.loads((folder / _MANIFEST).read_bytes())
+        ours = isinstance(document, dict) and document.get("schema") == SCHEMA
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        return entries[0]
+    for name in entries:
+        if name not in _NAMES:
+            return name
+    inside = sorted(path.name for path in (folder / _PROTOTYPES).glob("*"))
+    return next((f"{_PROTOTYPES}/{name}" for name in inside if not _PICTURE.fullmatch(name)), None)
+
+
+def _publish(staging: Path, target: Path) -> None:
+    """Move the finished files into place; undo every move if one fails."""
+    foreign = target.is_dir() and _foreign_entry(target) is not None
+    aside = staging.with_suffix(".previous")
+    if staging.parent == target:
+        if foreign:
+            aside = _free_name(target / "old")
+        old = [entry for entry in target.iterdir() if entry != staging]
+        # The list of stages tells that a result is complete: it goes first and comes last.
+        old.sort(key=lambda entry: entry.name != _MANIFEST)
+        new = sorted((staging / _FRESH).iterdir(), key=lambda entry: entry.name == _MANIFEST)
+        aside.mkdir()
+        moves = [(entry, aside / entry.name) for entry in old]
+        moves += [(entry, target / entry.name) for entry in new]
+    else:
+        if foreign:
+            aside = _free_name(target.with_name(f"{target.name}.old"))
+        moves = [(target, aside)] if target.exists() else []
+        moves.append((staging / _FRESH, target))
+    done: list[tuple[Path, Path]] = []
+    try:
+        for source, destination in moves:
+            source.rename(destination)
+            done.append((source, destination))
+    except BaseException:
+        for source, destination in reversed(done):
+            destination.rename(source)
+        raise
+    if not foreign:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _free_name(wanted: Path) -> Path:
+    names = (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([wanted], names) if not path.exists())
+
+
+def _unwritable(target: Path, error: OSError) -> ConfigError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ConfigError(
+            f"the disk is full, so the results were not written to {target}; free some space or "
+            "name a folder on another disk"
+        )
+    return ConfigError(
+        f"the results could not be written to {target} ({error.strerror or error}); name a folder "
+        "that can be written to"
+    )

@@ -1,0 +1,416 @@
+"""The hub: what the compute thread publishes, kept for the clients to read at their own pace.
+
+There is one ring of encoded events and one slot per sample, shared by all clients. A client is only
+a position in the ring and the versions of the samples it was sent, so a slow one costs nothing
+here, and "the events missed" and "the next event" are the same operation.
+
+Every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ..core.errors import ProtocolError
+from .protocol import (
+    MAX_PICTURE_BYTES,
+    Event,
+    FaceChanged,
+    Picture,
+    PrototypeNew,
+    PrototypeRetire,
+    Sample,
+    Snapshot,
+    SourceChanged,
+    StageEnter,
+    StageExit,
+    StageRevise,
+    StreamInfo,
+    encode,
+    pack_picture,
+)
+
+__all__ = ["PICTURE", "RING_BYTES", "RING_EVENTS", "RING_S", "EventsLostError", "Hub", "Past"]
+
+RING_EVENTS = 10_000
+"""Events kept for replay, number."""
+RING_S = 3600.0
+"""Events are kept at most this long, seconds."""
+RING_BYTES = 32 * 1024 * 1024
+"""Memory of the ring, bytes: prototypes with thumbnails are larger than other events."""
+
+PICTURE = "picture"
+"""Topic of the pictures, beside the types of the samples."""
+
+
+class EventsLostError(ProtocolError):
+    """Events that were asked for are no longer, or not yet, in the ring."""
+
+
+@dataclass(slots=True)
+class _State:
+    """What a client that joins now has to know of one stream."""
+
+    stage: StageEnter | None = None
+    face: FaceChanged | None = None
+    source: SourceChanged | None = None
+    prototypes: dict[str, bytes] = field(default_factory=dict)
+
+
+class _Slot:
+    """The latest sample of one topic and stream; encoded only if somebody reads it."""
+
+    __slots__ = ("_message", "_sample", "_stream", "_t_capture", "_t_emit", "version")
+
+    def __init__(
+        self, version: int, sample: Sample, stream: str | None, t_capture: float | None, t: float
+    ) -> None:
+        self.version = version
+        self._sample = sample
+        self._stream = stream
+        self._t_capture = t_capture
+        self._t_emit = t
+        self._message: bytes | None = None
+
+    def message(self, epoch: int) -> bytes:
+        if self._message is None:
+            self._message = encode(
+                self._sample,
+                stream=self._stream,
+                epoch=epoch,
+                t_capture=self._t_capture,
+                t_emit=self._t_emit,
+            )
+        return self._message
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The state of all streams after event ``seq``: what a client needs to join.
+
+    Attributes:
+        seq: number of the last event that is part of it.
+        snapshots: stream id → its snapshot.
+        prototypes: the encoded ``prototype.new`` events of the prototypes alive.
+    """
+
+    seq: int
+    snapshots: dict[str, Snapshot]
+    prototypes: tuple[bytes, ...]
+
+
+class Hub:
+    """Number, keep and hand out everything that is published.
+
+    Args:
+        streams: the sources; their numbers must differ.
+        ring_events: events kept for replay.
+        ring_s: the longest they are kept, seconds.
+        clock: wall clock, seconds since 1970.
+
+    Raises:
+        ProtocolError: two streams share an id or a number.
+
+    Attributes:
+        streams: the sources.
+        epoch: name of this numbering: milliseconds since 1970 at which it began.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[StreamInfo],
+        *,
+        ring_events: int = RING_EVENTS,
+        ring_s: float = RING_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.streams = tuple(streams)
+        for key in ("id", "number"):
+            values = [getattr(stream, key) for stream in self.streams]
+            if len(set(values)) != len(values):
+                raise ProtocolError(f"two streams share an {key} ({values}); give each its own")
+        self._numbers = {stream.id: stream.number for stream in self.streams}
+        self._ring_events = ring_events
+        self._ring_s = ring_s
+        self._clock = clock
+        self.epoch = int(clock() * 1000)
+        self._lock = threading.Lock()
+        self._ring: dict[int, tuple[float, bytes]] = {}
+        self._ring_bytes = 0
+        self._first = 1
+        self._last = 0
+        self._states = {stream.id: _State() for stream in self.streams}
+        self._version = 0
+        self._samples: dict[tuple[str, str | None], _Slot] = {}
+        self._pictures: dict[str, tuple[int, bytes]] = {}
+        self._wakes: list[Callable[[], None]] = []
+        self._interests: dict[object, tuple[frozenset[str], frozenset[str] | None]] = {}
+
+    # --- Publishing -----------------------------------------------------------------------
+
+    def publish_event(self, event: Event, *, stream: str, t_capture: float | None = None) -> int:
+        """Number an event and keep it for all clients, present and returning.
+
+        Args:
+            event: its class decides the type.
+            stream: id of the stream.
+            t_capture: when the frame behind it was grabbed, seconds since 1970.
+
+        Returns:
+            Its number.
+
+        Raises:
+            ProtocolError: no such stream.
+        """
+        self._number_of(stream)
+        with self._lock:
+            now = self._clock()
+            seq = self._last + 1
+            message = encode(
+                event, stream=stream, epoch=self.epoch, seq=seq, t_capture=t_capture, t_emit=now
+            )
+            self._last = seq
+            self._ring[seq] = (now, message)
+            self._ring_bytes += len(message)
+            self._forget(now)
+            self._remember(self._states[stream], event, message)
+            self._wake()
+        return seq
+
+    def publish_sample(
+        self, sample: Sample, *, stream: str | None = None, t_capture: float | None = None
+    ) -> None:
+        """Replace the latest sample of this type and stream.
+
+        Costs next to nothing while nobody subscribes: it is encoded when the first client reads it.
+
+        Args:
+            sample: its class decides the type.
+            stream: id of the stream, None for all of them (``Stats`` of the whole process).
+            t_capture: when the frame was grabbed, seconds since 1970.
+
+        Raises:
+            ProtocolError: no such stream.
+        """
+        if stream is not None:
+            self._number_of(stream)
+        with self._lock:
+            self._version += 1
+            self._samples[sample.type, stream] = _Slot(
+                self._version, sample, stream, t_capture, self._clock()
+            )
+            self._wake()
+
+    def publish_picture(self, frame: int, jpeg: bytes, *, stream: str) -> None:
+        """Replace the latest picture of a stream. Encode one only if :attr:`wants_pictures`.
+
+        Args:
+            frame: number of the frame, as in its ``FrameSample`` and ``Heat``.
+            jpeg: JPEG, at most :data:`MAX_PICTURE_BYTES`.
+            stream: id of the stream.
+
+        Raises:
+            ProtocolError: no such stream, or too large a picture.
+        """
+        if len(jpeg) > MAX_PICTURE_BYTES:
+            raise ProtocolError(
+                f"a picture of {len(jpeg)} bytes is too large to send (limit {MAX_PICTURE_BYTES}); "
+                "scale it down or lower the JPEG quality"
+            )
+        message = pack_picture(Picture(stream=self._number_of(stream), frame=frame, jpeg=jpeg))
+        with self._lock:
+            self._version += 1
+            self._pictures[stream] = (self._version, message)
+            self._wake()
+
+    # --- What is wanted -------------------------------------------------------------------
+
+    @property
+    def clients(self) -> int:
+        """Number of connected clients that subscribed to events."""
+        with self._lock:
+            return sum("events" in topics for topics, _ in self._interests.values())
+
+    @property
+    def wants_pictures(self) -> bool:
+        """Whether any client watches pictures; if not, do not encode any."""
+        return self.wants(PICTURE)
+
+    def wants(self, topic: str, stream: str | None = None) -> bool:
+        """Whether any client wants this topic.
+
+        Args:
+            topic: ``frame``, ``heat``, ``stats`` or :data:`PICTURE`.
+            stream: of this stream; None: of any.
+        """
+        with self._lock:
+            return any(
+                topic in topics and (stream is None or streams is None or stream in streams)
+                for topics, streams in self._interests.values()
+            )
+
+    # --- For the server -------------------------------------------------------------------
+
+    def attach(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called, from the publishing thread, after whatever is published.
+
+        It must return at once and must not call the hub.
+        """
+        with self._lock:
+            self._wakes.append(wake)
+
+    def detach(self, wake: Callable[[], None]) -> None:
+        """Undo :meth:`attach`; no call of ``wake`` is under way when this returns."""
+        with self._lock:
+            self._wakes.remove(wake)
+
+    def set_interest(
+        self, client: object, topics: Iterable[str], streams: Iterable[str] | None
+    ) -> None:
+        """Note what a client wants; see :meth:`wants`."""
+        with self._lock:
+            self._interests[client] = (
+                frozenset(topics),
+                None if streams is None else frozenset(streams),
+            )
+
+    def clear_interest(self, client: object) -> None:
+        """Note that a client has left."""
+        with self._lock:
+            self._interests.pop(client, None)
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """First and last number in the ring; ``(n + 1, n)`` while it is empty."""
+        with self._lock:
+            return self._first, self._last
+
+    def event_after(self, seq: int) -> bytes | None:
+        """Return the encoded event ``seq + 1``, or None if it has not happened yet.
+
+        Raises:
+            EventsLostError: it is no longer in the ring, or ``seq`` lies in the future.
+        """
+        with self._lock:
+            if not self._first - 1 <= seq <= self._last:
+                raise EventsLostError(
+                    f"event {seq + 1} cannot be served, the ring holds {self._first} to "
+                    f"{self._last}; take the snapshot instead"
+                )
+            return self._ring[seq + 1][1] if seq < self._last else None
+
+    def past(self) -> Past:
+        """Return the state of all streams now."""
+        with self._lock:
+            snapshots = {
+                stream: Snapshot(
+                    seq=self._last,
+                    stage=state.stage,
+                    face=state.face,
+                    source=state.source,
+                    prototypes=tuple(state.prototypes),
+                )
+                for stream, state in self._states.items()
+            }
+            prototypes = tuple(
+                message for state in self._states.values() for message in state.prototypes.values()
+            )
+            return Past(self._last, snapshots, prototypes)
+
+    def seq_before(self, seconds: float) -> int:
+        """Return the number of the last event older than ``seconds``, within the ring."""
+        with self._lock:
+            oldest = self._clock() - seconds
+            seq = self._last
+            while seq >= self._first and self._ring[seq][0] >= oldest:
+                seq -= 1
+            return seq
+
+    def samples_since(
+        self,
+        sent: dict[tuple[str, str | None], int],
+        topics: Iterable[str],
+        streams: frozenset[str] | None,
+    ) -> list[bytes]:
+        """Return the samples newer than those sent, and note them as sent.
+
+        Args:
+            sent: (topic, stream) → version last sent; updated in place.
+            topics: types wanted.
+            streams: stream ids wanted; None: all.
+        """
+        with self._lock:
+            fresh = [
+                (key, slot)
+                for key, slot in self._samples.items()
+                if key[0] in topics
+                and (streams is None or key[1] is None or key[1] in streams)
+                and slot.version > sent.get(key, 0)
+            ]
+        for key, slot in fresh:
+            sent[key] = slot.version
+        return [slot.message(self.epoch) for _, slot in fresh]
+
+    def pictures_since(
+        self, sent: dict[tuple[str, str | None], int], streams: frozenset[str] | None
+    ) -> list[bytes]:
+        """Return the pictures newer than those sent; see :meth:`samples_since`."""
+        with self._lock:
+            fresh = [
+                (stream, version, message)
+                for stream, (version, message) in self._pictures.items()
+                if (streams is None or stream in streams)
+                and version > sent.get((PICTURE, stream), 0)
+            ]
+        for stream, version, _ in fresh:
+            sent[PICTURE, stream] = version
+        return [message for _, _, message in fresh]
+
+    # --- Inside, with the lock held -------------------------------------------------------
+
+    def _wake(self) -> None:
+        for wake in self._wakes:
+            wake()
+
+    def _forget(self, now: float) -> None:
+        while self._first < self._last and (
+            len(self._ring) > self._ring_events
+            or self._ring_bytes > RING_BYTES
+            or now - self._ring[self._first][0] > self._ring_s
+        ):
+            self._ring_bytes -= len(self._ring.pop(self._first)[1])
+            self._first += 1
+
+    @staticmethod
+    def _remember(state: _State, event: Event, message: bytes) -> None:
+        match event:
+            case StageEnter():
+                state.stage = event
+            case StageRevise() if state.stage is not None:
+                state.stage = msgspec.structs.replace(
+                    state.stage, labels=event.labels, text=event.text
+                )
+            case StageExit():
+                state.stage = None
+            case PrototypeNew():
+                state.prototypes.pop(event.label, None)
+                state.prototypes[event.label] = message
+            case PrototypeRetire():
+                state.prototypes.pop(event.label, None)
+            case FaceChanged():
+                state.face = event
+            case SourceChanged():
+                state.source = event
+
+    def _number_of(self, stream: str) -> int:
+        number = self._numbers.get(stream)
+        if number is None:
+            raise ProtocolError(
+                f"there is no stream {stream!r}; the hub was made for {sorted(self._numbers)}"
+            )
+        return number

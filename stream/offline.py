@@ -1,0 +1,73 @@
+"""Read a source to its end and analyse it as one sequence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..core.errors import ConfigError, SourceError
+from ..core.sequence import SequenceAnalyzer
+from ..core.types import Frame, SequenceResult
+from .sources import open_source
+
+__all__ = ["analyze_source"]
+
+BATCH = 8
+"""Frames that go through the network together."""
+
+DEFAULT_FPS = 30.0
+"""Frames per second assumed of a source that states none."""
+
+
+def analyze_source(
+    spec: str,
+    analyzer: SequenceAnalyzer,
+    *,
+    max_frames: int | None = None,
+    on_progress: Callable[[int, int | None], None] | None = None,
+) -> SequenceResult:
+    """Analyse a video file or image folder as a whole (paper §3).
+
+    Args:
+        spec: path of the video or folder, or ``demo:``.
+        analyzer: a fresh or reset sequence analyzer.
+        max_frames: stop after this many frames.
+        on_progress: called with (frames done, frames in total or None) after each batch.
+
+    Raises:
+        ConfigError: the source has no end (camera, stream).
+        SourceError: the source cannot be read, or gives no frame.
+    """
+    with open_source(spec) as source:
+        if source.endless:
+            raise ConfigError(
+                f"{source.name} has no end to wait for; record it to a file first, or use "
+                "'facestage live'"
+            )
+        fps = source.fps or DEFAULT_FPS
+        batch: list[Frame] = []
+        done = 0
+        while max_frames is None or done + len(batch) < max_frames:
+            grab = source.read()
+            if grab is None:
+                break
+            pts = grab.index / fps if grab.pts is None else grab.pts
+            batch.append(
+                Frame(source.name, grab.index, grab.image, time.monotonic_ns(), time.time(), pts)
+            )
+            if len(batch) == BATCH:
+                analyzer.update(batch)
+                done += len(batch)
+                batch = []
+                if on_progress is not None:
+                    on_progress(done, source.frame_count)
+        if batch:
+            analyzer.update(batch)
+            done += len(batch)
+        if on_progress is not None:
+            on_progress(done, done)
+        if not done:
+            raise SourceError(
+                f"{source.name} holds no frame; check that it plays in a video player"
+            )
+        return analyzer.finish(source=source.name, fps=fps)

@@ -1,0 +1,354 @@
+// The page: it connects, keeps the model, and shows it.
+
+import { Bars } from "./bars.js";
+import { Connection } from "./connection.js";
+import { byId, make, setState, setText } from "./dom.js";
+import { bytes, HISTORY_S, Model, splitLabel, stageText } from "./model.js";
+import { Picture } from "./picture.js";
+import { Prototypes } from "./prototypes.js";
+import { Ribbon } from "./ribbon.js";
+
+const OVERLAY = location.pathname === "/overlay";
+const STALE_S = 1.5;
+const VALUES_MS = 100;
+const ANNOUNCE_MS = 1500;
+const HEADER_BYTES = 16;
+const MAGIC = 0x5346;
+const NEUTRAL = "#9aa6b2";
+
+const SOURCE_STATES = {
+  connecting: ["busy", "dashed", "connecting"],
+  live: ["good", "filled", "live"],
+  stalled: ["bad", "warn", "stalled"],
+  reconnecting: ["busy", "turn", "reconnecting"],
+  ended: ["idle", "stop", "ended"],
+  failed: ["bad", "cross", "failed"],
+};
+const FACE_STATES = {
+  tracked: ["good", "filled", "face tracked"],
+  multiple: ["good", "pair", "several faces"],
+  low_quality: ["busy", "half", "face unclear"],
+  lost: ["bad", "ring", "face lost"],
+};
+const REASONS = {
+  first: "first stage",
+  au_on: "Action Unit on",
+  au_off: "Action Unit off",
+  cluster_change: "pattern changed",
+  face_lost: "face lost",
+  face_found: "face found",
+  gap: "gap in the source",
+};
+const DROP_WORDS = 60; // length of the list of causes in the tooltip
+
+const model = new Model();
+const colour = (au) => {
+  const known = model.units.get(au)?.colour ?? "";
+  return /^#[0-9a-f]{6}$/i.test(known) ? known : NEUTRAL;
+};
+const wantsVideo = () => !OVERLAY && (model.hello?.video ?? true);
+const picture = new Picture(byId("view"), { video: wantsVideo, decode: bytes, colour });
+const ribbon = new Ribbon(byId("ribbon"), colour);
+const bars = new Bars(byId("bars"));
+const prototypes = new Prototypes(byId("thumbs"), colour);
+
+let shownStream = null; // id
+let link = "connecting";
+let token = new URLSearchParams(location.hash.slice(1)).get("token");
+let lastEdge = 0;
+let announced = { text: "", at: 0 };
+
+const stream = () => model.streams.get(shownStream) ?? null;
+
+// --- Connections ------------------------------------------------------------------------------
+
+const events = new Connection("/ws", {
+  token: () => token,
+  subscription: () => ({
+    since: model.since(),
+    history_s: HISTORY_S,
+    streams: shownStream === null ? null : [shownStream],
+  }),
+  state: (name, wait) => {
+    link = name;
+    showConnection(name, wait);
+    if (name === "open") openPictures();
+    if (name === "refused") askToken();
+  },
+  message: (envelope) => {
+    const about = model.receive(envelope);
+    if (envelope.type === "hello") greet(envelope.data);
+    if (envelope.type === "resync" || envelope.type === "snapshot") startAnew();
+    if (envelope.type === "bye") link = "left";
+    if (about !== null && about === stream()) picture.match(about);
+  },
+});
+
+const pictures = new Connection("/ws/frames", {
+  token: () => token,
+  subscription: () => ({ streams: shownStream === null ? null : [shownStream] }),
+  binary: (buffer) => {
+    const header = new DataView(buffer);
+    const current = stream();
+    if (buffer.byteLength <= HEADER_BYTES || header.getUint16(0, true) !== MAGIC) return;
+    if (!current || header.getUint16(4, true) !== current.number) return;
+    picture.offer(header.getUint32(8, true), buffer.slice(HEADER_BYTES));
+    picture.match(current);
+  },
+});
+
+/** Pictures cost the server an encoder: ask for them only while somebody can see them. */
+function openPictures() {
+  if (wantsVideo() && link === "open" && !document.hidden) pictures.open();
+  else pictures.close();
+}
+
+function greet(hello) {
+  if (!model.streams.has(shownStream)) shownStream = hello.streams[0]?.id ?? null;
+  bars.build(model.units);
+  ribbon.forgetColours();
+  prototypes.reset();
+  setText(byId("notice"), hello.notice);
+  const choice = byId("stream");
+  choice.replaceChildren(
+    ...hello.streams.map((info) => {
+      const option = make("option", "", info.name);
+      option.value = info.id;
+      option.selected = info.id === shownStream;
+      return option;
+    }),
+  );
+  choice.hidden = hello.streams.length < 2;
+  byId("source-name").hidden = hello.streams.length >= 2;
+  setText(byId("source-name"), hello.streams[0]?.name ?? "");
+  document.title = `${hello.streams[0]?.name ?? ""} · facestage`;
+  openPictures();
+}
+
+/** What was known is void (another run of the server, or events were lost). */
+function startAnew() {
+  picture.reset();
+  prototypes.reset();
+  lastEdge = 0;
+}
+
+function askToken() {
+  const dialog = byId("ask");
+  if (!dialog.open) dialog.showModal();
+  byId("token").focus();
+}
+
+byId("ask-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = byId("token").value;
+  byId("token").value = "";
+  byId("ask").close();
+  history.replaceState(null, "", `#${new URLSearchParams({ token })}`);
+  events.open();
+});
+
+byId("stream").addEventListener("change", (event) => {
+  shownStream = event.target.value;
+  startAnew();
+  events.subscribe();
+  pictures.subscribe();
+});
+
+// --- Showing ----------------------------------------------------------------------------------
+
+function showConnection(name, wait) {
+  const element = byId("connection");
+  const words = {
+    connecting: ["busy", "dashed", "connecting"],
+    open: ["good", "filled", "connected"],
+    waiting: ["bad", "turn", `reconnecting in ${((wait ?? 0) / 1000).toFixed(0)} s`],
+    reconnecting: ["bad", "turn", "reconnecting"],
+    refused: ["bad", "cross", "token needed"],
+  }[name];
+  setState(element, ...words);
+}
+
+function showStage(current, edge) {
+  const segment = current.stage;
+  const labels = segment?.labels ?? [];
+  const text = segment ? stageText(labels) : "";
+  const list = byId("chips");
+  if (list.dataset.text !== text) {
+    list.dataset.text = text;
+    list.dataset.many = String(labels.length > 3);
+    list.replaceChildren(...(segment ? labels.map(chip) : [make("li", "chip empty", "no stage yet")]));
+    announce(labels);
+  }
+  let since = "";
+  if (segment) {
+    const parts = [`for ${Math.max(0, edge - segment.from).toFixed(1)} s`];
+    if (segment.previous) parts.push(`after ${stageText(segment.previous)}`);
+    parts.push(REASONS[segment.reason] ?? segment.reason);
+    since = parts.join(" · ");
+  }
+  setText(byId("since"), since);
+}
+
+function chip(label) {
+  if (label === "NONE") {
+    return make("li", "chip none", make("b", "", "NONE"), make("span", "", "face, no active AU"));
+  }
+  if (label === "LOST") {
+    return make("li", "chip lost", make("b", "", "LOST"), make("span", "", "no usable face"));
+  }
+  const au = splitLabel(label)?.au;
+  const name = model.units.get(au)?.name ?? "";
+  const element = make("li", "chip", make("b", "", label), make("span", "", name));
+  element.style.setProperty("--au", colour(au));
+  return element;
+}
+
+function announce(labels) {
+  const words = labels.map((label) => {
+    if (label === "NONE") return "no active Action Unit";
+    if (label === "LOST") return "face lost";
+    return `${label.replace("_", " ")} ${model.units.get(splitLabel(label)?.au)?.name ?? ""}`;
+  });
+  announced.text = words.join(", ");
+  announced.due = true;
+}
+
+function speak() {
+  if (announced.due && performance.now() - announced.at > ANNOUNCE_MS) {
+    setText(byId("announce"), announced.text);
+    announced = { text: "", at: performance.now(), due: false };
+  }
+}
+
+function showStates(current) {
+  const source = current.source?.state ?? current.frame?.source_state;
+  setState(byId("source-state"), ...(SOURCE_STATES[source] ?? ["idle", "dashed", source ?? "waiting"]));
+  byId("source-state").title = current.source?.reason ?? "";
+  const face = current.frame?.face.state ?? current.face?.state;
+  const reason = current.frame?.face.reason ?? current.face?.reason;
+  const [kind, icon, words] = FACE_STATES[face] ?? ["idle", "dashed", face ?? "no face yet"];
+  setState(byId("face-state"), kind, icon, reason ? `${words}: ${reason}` : words);
+}
+
+/** Never let an old picture pass for a live one. */
+function showAge(current) {
+  const age = picture.captured === null ? null : model.now() - picture.captured;
+  const source = current.source?.state;
+  let veil = "";
+  if (link !== "open") {
+    veil = link === "refused" ? "Token needed" : "Reconnecting to the server";
+  } else if (source === "ended" || source === "failed" || source === "stalled") {
+    veil = `Source ${source}`;
+  } else if (source === "reconnecting") {
+    veil = "Source reconnecting";
+  } else if (age === null && !OVERLAY) {
+    veil = wantsVideo() ? "Waiting for the first picture" : "";
+  }
+  const stale = link !== "open" || (age !== null && age > STALE_S);
+  if (stale && age !== null) veil = `${veil || "Not live"} · picture ${seconds(age)} old`;
+  byId("picture").classList.toggle("stale", stale || veil !== "");
+  byId("veil").hidden = veil === "";
+  setText(byId("veil"), veil);
+  const latency = current.frame?.latency_ms;
+  const parts = picture.drawn ? [`frame ${picture.shown}`, `capture to emit ${latency?.toFixed(0)} ms`] : [];
+  if (model.hello && !model.hello.video) parts.push("pictures are off");
+  setText(byId("age"), stale ? "" : parts.join(" · "));
+}
+
+function seconds(value) {
+  if (value < 100) return `${value.toFixed(1)} s`;
+  return value < 5400 ? `${(value / 60).toFixed(0)} min` : `${(value / 3600).toFixed(0)} h`;
+}
+
+function showFacts(current) {
+  const { hello, stats } = model;
+  if (!hello) return;
+  const latency = stats?.latency_ms;
+  const drops = Object.entries(stats?.drops ?? {});
+  const dropped = current.frame?.dropped_total ?? drops.reduce((sum, [, count]) => sum + count, 0);
+  const facts = [
+    ["device", stats?.device || hello.device],
+    ["model", stats?.model || hello.model],
+    ["detector", stats?.detector || hello.detector],
+    ["analysed", stats ? `${stats.fps_analysed.toFixed(1)} of ${stats.fps_in.toFixed(1)} fps` : "–"],
+    ["latency p50 / p99", latency ? `${latency.p50.toFixed(0)} / ${latency.p99.toFixed(0)} ms` : "–"],
+    ["dropped", String(dropped), drops.map(([cause, count]) => `${cause}: ${count}`).join(", ")],
+  ];
+  const list = byId("facts");
+  facts.forEach(([name, value, hint], i) => {
+    if (!list.children[i]) list.append(make("div", "", make("dt", "", name), make("dd", "")));
+    const [term, detail] = list.children[i].children;
+    setText(term, name);
+    setText(detail, value);
+    if (hint !== undefined) list.children[i].title = hint.slice(0, DROP_WORDS * 4);
+  });
+}
+
+/** Right edge of the ribbon: now while frames come, the last of them when they stop. */
+function edgeOf(current) {
+  if (!current.captured) return lastEdge || model.now();
+  const edge = link === "open" ? Math.min(model.now(), current.captured + 1) : current.captured;
+  lastEdge = Math.max(lastEdge, edge);
+  return lastEdge;
+}
+
+function showValues() {
+  const current = stream();
+  if (!current) return;
+  const edge = edgeOf(current);
+  current.trim(edge);
+  showStates(current);
+  showAge(current);
+  showStage(current, edge);
+  showFacts(current);
+  bars.show(link === "open" ? current.frame : null);
+  prototypes.show(current, new Set(current.stage?.labels ?? []));
+  speak();
+}
+
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+function showRibbon() {
+  const current = stream();
+  if (!current || document.hidden) return;
+  ribbon.draw(current, edgeOf(current));
+}
+
+setInterval(showValues, VALUES_MS);
+let ribbonTimer = 0;
+function paceRibbon() {
+  clearInterval(ribbonTimer);
+  ribbonTimer = setInterval(showRibbon, calm.matches ? 1000 : 66);
+}
+calm.addEventListener("change", paceRibbon);
+paceRibbon();
+
+// --- Keys and buttons -------------------------------------------------------------------------
+
+function setSpan(span) {
+  ribbon.span = span;
+  for (const button of document.querySelectorAll("#spans button")) {
+    button.setAttribute("aria-pressed", String(Number(button.dataset.span) === span));
+  }
+  showRibbon();
+}
+
+for (const button of document.querySelectorAll("#spans button")) {
+  button.addEventListener("click", () => setSpan(Number(button.dataset.span)));
+}
+
+function toggleFullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else document.documentElement.requestFullscreen();
+}
+
+byId("fullscreen").addEventListener("click", toggleFullScreen);
+document.addEventListener("keydown", (event) => {
+  const typing = event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey;
+  if (event.key.toLowerCase() === "f" && !typing) toggleFullScreen();
+});
+document.addEventListener("visibilitychange", openPictures);
+
+document.body.classList.toggle("overlay", OVERLAY);
+setSpan(30);
+events.open();

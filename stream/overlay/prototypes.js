@@ -1,0 +1,119 @@
+// The prototypes found so far: the projection of their mean relevance in the AU's colour over the
+// face they were found on, or over a drawn face where no picture may be sent.
+
+import { make } from "./dom.js";
+
+const MOST = 60;
+
+function rgb(colour) {
+  const value = Number.parseInt(colour.slice(1), 16);
+  return [value >> 16, (value >> 8) & 255, value & 255];
+}
+
+/** Draw a plain face where the aligned crop has its eyes, nose and mouth. */
+function drawnFace(context, size) {
+  const unit = size / 128;
+  context.strokeStyle = "#59636e";
+  context.lineWidth = 1.6 * unit;
+  context.beginPath();
+  context.ellipse(64 * unit, 68 * unit, 46 * unit, 58 * unit, 0, 0, 2 * Math.PI);
+  for (const x of [45.5, 82.5]) {
+    context.moveTo((x + 9) * unit, 49 * unit);
+    context.ellipse(x * unit, 49 * unit, 9 * unit, 4.5 * unit, 0, 0, 2 * Math.PI);
+    context.moveTo((x - 11) * unit, 38 * unit);
+    context.quadraticCurveTo(x * unit, 32 * unit, (x + 11) * unit, 38 * unit);
+  }
+  context.moveTo(62 * unit, 54 * unit);
+  context.lineTo(58 * unit, 72 * unit);
+  context.quadraticCurveTo(64 * unit, 77 * unit, 70 * unit, 72 * unit);
+  context.moveTo(49 * unit, 92 * unit);
+  context.quadraticCurveTo(64 * unit, 99 * unit, 79 * unit, 92 * unit);
+  context.stroke();
+}
+
+function paint(canvas, prototype, colour) {
+  const { size, relevance, ghost, top } = prototype;
+  const scale = 2; // the drawn face needs finer lines than the map has cells
+  canvas.width = size * scale;
+  canvas.height = size * scale;
+  const context = canvas.getContext("2d");
+  const tile = document.createElement("canvas");
+  tile.width = size;
+  tile.height = size;
+  const pen = tile.getContext("2d");
+  const image = new ImageData(size, size);
+  const [red, green, blue] = rgb(colour);
+  if (ghost) {
+    for (let i = 0; i < ghost.length; i += 1) {
+      const grey = 20 + ghost[i] * 0.5;
+      image.data.set([grey, grey, grey, 255], i * 4);
+    }
+    pen.putImageData(image, 0, 0);
+    context.drawImage(tile, 0, 0, canvas.width, canvas.height);
+  } else {
+    drawnFace(context, canvas.width);
+  }
+  for (let i = 0; i < relevance.length; i += 1) {
+    const value = relevance[i];
+    const alpha = value >= top ? 150 + (105 * value) / 255 : 0;
+    image.data.set([red, green, blue, alpha], i * 4);
+  }
+  pen.putImageData(image, 0, 0);
+  context.drawImage(tile, 0, 0, canvas.width, canvas.height);
+}
+
+export class Prototypes {
+  constructor(list, colour) {
+    this.list = list;
+    this.colour = colour;
+    this.items = new Map();
+  }
+
+  reset() {
+    this.items.clear();
+    this.list.replaceChildren();
+  }
+
+  /** Bring the grid up to date; thumbnails are painted once. */
+  show(stream, present) {
+    const all = [...stream.prototypes.values()].slice(-MOST);
+    all.sort((one, other) => one.au - other.au || one.letter.length - other.letter.length
+      || (one.letter < other.letter ? -1 : 1));
+    const wanted = new Set(all.map((prototype) => prototype.label));
+    for (const [label, item] of this.items) {
+      if (!wanted.has(label)) {
+        item.element.remove();
+        this.items.delete(label);
+      }
+    }
+    all.forEach((prototype, i) => {
+      let item = this.items.get(prototype.label);
+      if (!item) {
+        item = this.build(prototype);
+        this.items.set(prototype.label, item);
+      }
+      if (item.prototype !== prototype) {
+        item.prototype = prototype;
+        paint(item.canvas, prototype, this.colour(prototype.au));
+      }
+      if (this.list.children[i] !== item.element) {
+        this.list.insertBefore(item.element, this.list.children[i] ?? null);
+      }
+      const note = prototype.into ? `= ${prototype.into}` : `×${prototype.count}`;
+      if (item.count.textContent !== note) item.count.textContent = note;
+      item.element.classList.toggle("retired", prototype.into !== null);
+      item.element.classList.toggle("present", present.has(prototype.label));
+    });
+  }
+
+  build(prototype) {
+    const canvas = document.createElement("canvas");
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `Where ${prototype.label} shows`);
+    const count = make("span", "count", "");
+    const element = make("li", "prototype", canvas, make("span", "label", prototype.label), count);
+    element.style.setProperty("--au", this.colour(prototype.au));
+    element.title = `${prototype.label}: named at frame ${prototype.at}; × stages seen on this page`;
+    return { element, canvas, count, prototype: null };
+  }
+}

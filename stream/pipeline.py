@@ -1,0 +1,337 @@
+"""The compute thread: frames from the captures, through the analyzer, out to the hub.
+
+One thread takes the frames of all sources, analyses them as one batch and publishes what it found.
+Capture runs in threads of its own and the server in an event loop of its own, so the only thing
+that can make a frame wait is the analysis of the frame before.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..core.analyzer import Analyzer
+from ..core.errors import SourceError
+from ..core.types import Frame, FrameResult, PrototypeNew, StageEvent
+from . import protocol, publish
+from .capture import Capture, SourceState, SourceStateChange
+from .handover import Policy
+from .hub import PICTURE, Hub
+from .metrics import Metrics, Summary
+from .sources import Source
+
+__all__ = ["Pipeline", "StepClock", "Stream"]
+
+STATS_EVERY_S = 1.0
+"""Period of the ``stats`` samples, seconds."""
+
+IDLE_WAIT_S = 0.05
+"""Longest sleep while no source has a frame, seconds: bounds how late a state change is told."""
+
+BATCH = 4
+"""Most frames of one file that are analysed together. More gains nothing on a CPU."""
+
+
+class StepClock:
+    """Time the analyzer's steps: hand it over as ``on_step``, then :meth:`start` each batch."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._last = clock()
+        self.seconds: dict[str, float] = {}
+
+    def start(self) -> None:
+        """Begin a batch."""
+        self.seconds = {}
+        self._last = self._clock()
+
+    def __call__(self, step: str) -> None:
+        now = self._clock()
+        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._last
+        self._last = now
+
+
+@dataclass(slots=True)
+class Stream:
+    """One source in the pipeline.
+
+    Attributes:
+        id: name in messages. ``number``: the same in binary messages.
+        capture: its capture thread.
+        state: last source state published.
+        dropped: frames lost before those analysed.
+        ended: whether it gave its last frame, or failed.
+    """
+
+    id: str
+    number: int
+    capture: Capture
+    state: str = "connecting"
+    dropped: int = 0
+    ended: bool = False
+
+
+class Pipeline:
+    """Run captures through an analyzer and publish the results.
+
+    Add the sources, :meth:`open` them, then :meth:`run` in a thread of its own.
+
+    Args:
+        analyzer: explains the frames.
+        hub: where results go; it must know the streams that are added.
+        video: whether pictures may be sent at all.
+        max_frames: stop after this many analysed frames in total.
+        step_clock: the analyzer's ``on_step``, to report the time of each step.
+        on_stage: called in the compute thread with every stage event, after it was published.
+        on_result: the same with every result (for recorders and tests).
+
+    Attributes:
+        streams: the sources.
+        metrics: what was counted so far.
+        failed: errors of sources that failed for good.
+    """
+
+    def __init__(
+        self,
+        analyzer: Analyzer,
+        hub: Hub,
+        *,
+        video: bool = True,
+        max_frames: int | None = None,
+        step_clock: StepClock | None = None,
+        on_stage: Callable[[Stream, StageEvent], None] | None = None,
+        on_result: Callable[[Stream, FrameResult], None] | None = None,
+    ) -> None:
+        self.streams: list[Stream] = []
+        self.metrics = Metrics()
+        self.failed: list[SourceError] = []
+        self._analyzer = analyzer
+        self._hub = hub
+        self._video = video
+        self._max_frames = max_frames
+        self._steps = step_clock
+        self._on_stage = on_stage or (lambda stream, event: None)
+        self._on_result = on_result or (lambda stream, result: None)
+        self._stop = threading.Event()
+        self._ready = threading.Event()
+        self._states: queue.SimpleQueue[tuple[Stream, SourceStateChange]] = queue.SimpleQueue()
+        self._started_s = time.monotonic()
+        self._stats_s = 0.0
+        self._stats_frames_in = 0
+        self._analysed = 0
+
+    def add(
+        self,
+        name: str,
+        opener: Callable[[], Source],
+        *,
+        policy: Policy = "latest",
+        max_attempts: int | None = None,
+    ) -> Stream:
+        """Add a source; it is opened by :meth:`open`.
+
+        Args:
+            name: id of one of the hub's streams.
+            opener: opens the source, again after each loss.
+            policy: what happens to frames that come faster than they are analysed.
+            max_attempts: attempts to reconnect after one loss; None never gives up.
+        """
+        number = next(s.number for s in self._hub.streams if s.id == name)
+        capture = Capture(
+            opener,
+            name=name,
+            policy=policy,
+            max_attempts=max_attempts,
+            on_state=lambda change: self._note_state(stream, change),
+            on_ready=self._ready.set,
+        )
+        stream = Stream(name, number, capture)
+        self.streams.append(stream)
+        return stream
+
+    def open(self) -> None:
+        """Open all sources, and wait until each is open.
+
+        Raises:
+            SourceError: one cannot be opened; the others are closed again.
+        """
+        try:
+            for stream in self.streams:
+                stream.capture.start()
+        except SourceError:
+            for stream in self.streams:
+                stream.capture.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ask :meth:`run` to end; safe from any thread and from a signal handler."""
+        self._stop.set()
+        self._ready.set()
+
+    def run(self) -> Summary:
+        """Analyse until every source has ended, the limit is reached or :meth:`stop` is called.
+
+        Returns:
+            What the run did. Sources that failed for good are in :attr:`failed`.
+        """
+        self._started_s = self._stats_s = time.monotonic()
+        try:
+            while not self._stop.is_set() and not self._done():
+                frames = self._collect()
+                self._publish_states()
+                if frames:
+                    self._process(frames)
+                self._publish_stats()
+        finally:
+            for stream in self.streams:
+                stream.capture.stop()
+            self._publish_states()
+            for stream in self.streams:
+                self._publish_stage_events(stream, self._analyzer.finish(stream.id), None)
+            self._publish_stats(force=True)
+        return self.metrics.summary(self._drops())
+
+    def _done(self) -> bool:
+        if self._max_frames is not None and self._analysed >= self._max_frames:
+            return True
+        return all(stream.ended for stream in self.streams)
+
+    def _note_state(self, stream: Stream, change: SourceStateChange) -> None:
+        """Take in a state change in a capture thread; the compute thread publishes it."""
+        self._states.put((stream, change))
+        self._ready.set()
+
+    def _collect(self) -> list[tuple[Stream, Frame]]:
+        """Return the frames at hand; wait a little for the first if there is none."""
+        self._ready.clear()
+        frames: list[tuple[Stream, Frame]] = []
+        for stream in self.streams:
+            for _ in range(BATCH if stream.capture.policy == "every" else 1):
+                if len(frames) + self._analysed == self._max_frames or stream.ended:
+                    break
+                frame = self._next(stream)
+                if frame is None:
+                    break
+                frames.append((stream, frame))
+        if not frames and not all(stream.ended for stream in self.streams):
+            self._ready.wait(IDLE_WAIT_S)
+        return frames
+
+    def _next(self, stream: Stream) -> Frame | None:
+        try:
+            frame = stream.capture.get_nowait()
+        except queue.Empty:
+            return None
+        except SourceError as error:
+            self.failed.append(error)
+            frame = None
+        stream.ended = frame is None
+        return frame
+
+    def _process(self, batch: list[tuple[Stream, Frame]]) -> None:
+        if self._steps is not None:
+            self._steps.start()
+        results = self._analyzer.update([frame for _, frame in batch])
+        if self._steps is not None:
+            for step, seconds in self._steps.seconds.items():
+                self.metrics.step(step, seconds)
+        for (stream, frame), result in zip(batch, results, strict=True):
+            self._publish_result(stream, result)
+            self._analysed += 1
+            now_ns = time.monotonic_ns()
+            self.metrics.frame(now_ns * 1e-9, (now_ns - frame.t_mono_ns) * 1e-6)
+
+    def _publish_result(self, stream: Stream, result: FrameResult) -> None:
+        frame, top_x = result.frame, self._analyzer.config.explain.top_x
+        stream.dropped += frame.dropped_before
+        for event in result.events:
+            if isinstance(event, StageEvent):
+                self._publish_stage_events(stream, [event], frame)
+            else:
+                crop = result.face.crop if self._video else None
+                message = publish.event_message(
+                    event, top_x=top_x, crop=crop if isinstance(event, PrototypeNew) else None
+                )
+                self._hub.publish_event(message, stream=stream.id, t_capture=frame.t_wall)
+        if self._video and self._hub.wants(PICTURE, stream.id):
+            picture = publish.encode_picture(frame, stream.number)
+            if picture is not None:
+                self._hub.publish_picture(picture.frame, picture.jpeg, stream=stream.id)
+        if self._hub.wants("heat", stream.id):
+            heat = publish.heat_message(result, top_x)
+            self._hub.publish_sample(heat, stream=stream.id, t_capture=frame.t_wall)
+        message = publish.frame_message(
+            result,
+            self._analyzer.network.card.aus,
+            latency_ms=(time.monotonic_ns() - frame.t_mono_ns) * 1e-6,
+            dropped_total=stream.dropped,
+            source_state=stream.state,
+        )
+        self._hub.publish_sample(message, stream=stream.id, t_capture=frame.t_wall)
+        self._on_result(stream, result)
+
+    def _publish_stage_events(
+        self, stream: Stream, events: Sequence[StageEvent], frame: Frame | None
+    ) -> None:
+        top_x = self._analyzer.config.explain.top_x
+        for event in events:
+            if event.kind == "enter":
+                self.metrics.stage()
+            self._hub.publish_event(
+                publish.event_message(event, top_x=top_x),
+                stream=stream.id,
+                t_capture=None if frame is None else frame.t_wall,
+            )
+            self._on_stage(stream, event)
+
+    def _publish_states(self) -> None:
+        while True:
+            try:
+                stream, change = self._states.get_nowait()
+            except queue.Empty:
+                return
+            stream.state = change.state.value
+            if change.state in (SourceState.STALLED, SourceState.RECONNECTING):
+                # Nobody sees the face now: the stage must not go on looking alive.
+                self._publish_stage_events(stream, self._analyzer.gap(stream.id), None)
+            self._hub.publish_event(
+                protocol.SourceChanged(
+                    state=change.state.value, reason=change.reason, epoch=change.epoch
+                ),
+                stream=stream.id,
+            )
+
+    def _drops(self) -> dict[str, int]:
+        drops: dict[str, int] = {}
+        for stream in self.streams:
+            for cause, n in stream.capture.drops.items():
+                drops[cause] = drops.get(cause, 0) + n
+        return drops
+
+    def _publish_stats(self, *, force: bool = False) -> None:
+        now = time.monotonic()
+        elapsed = now - self._stats_s
+        if elapsed < STATS_EVERY_S and not force:
+            return
+        frames_in = sum(stream.capture.frames_in for stream in self.streams)
+        fps_in = (frames_in - self._stats_frames_in) / max(elapsed, 1e-3)
+        self._stats_s, self._stats_frames_in = now, frames_in
+        latency = self.metrics.recent_latency_ms()
+        self._hub.publish_sample(
+            protocol.Stats(
+                fps_in=round(fps_in, 2),
+                fps_analysed=round(self.metrics.fps(now), 2),
+                drops=self._drops(),
+                latency_ms=None
+                if latency is None
+                else protocol.Percentiles(p50=round(latency[0], 2), p99=round(latency[1], 2)),
+                clients=self._hub.clients,
+                device=str(self._analyzer.network.device),
+                model=self._analyzer.network.name,
+                detector=self._analyzer.detector_name,
+                uptime_s=round(now - self._started_s, 2),
+            )
+        )

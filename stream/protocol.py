@@ -1,0 +1,842 @@
+"""Wire protocol v1: what the server and its clients say to each other.
+
+Every text message is one envelope::
+
+    {"v": 1, "type": "stage.enter", "stream": "cam", "epoch": 1764000000000, "seq": 7,
+     "t_capture": 1764000012.31, "t_emit": 1764000012.36, "data": {...}}
+
+Three families of messages share it:
+
+- **Events** (:data:`EVENTS`) are numbered by ``seq``, 1, 2, 3, … over all streams of a server. None
+  is ever dropped, and a client that was away asks for those after the last one it saw:
+  ``subscribe{since: {epoch, seq}}``. ``epoch`` names the numbering: it grows with every start of
+  the server, so a number is never mistaken for one of an earlier run.
+- **Samples** (:data:`SAMPLES`) have ``seq: null``. Only the latest of each type and stream is worth
+  sending; a slow client skips the others.
+- **Control** (:data:`SERVER_CONTROLS`, :data:`CLIENT_MESSAGES`) opens and keeps the conversation::
+
+      client                   server
+      auth{token}              ack{to: "auth"}        only where a token is set
+                               hello
+      subscribe{since, …}      ack{to: "subscribe"}
+                               resync                 only if ``since`` cannot be served
+                               snapshot …, prototype.new …    unless ``since`` is served
+                               events, samples
+      heartbeat                heartbeat              every 2 s; the client answers
+                               bye
+
+  There is one ``snapshot`` per stream, the state at one moment. Events that come after it with
+  ``seq <= snapshot.seq`` carry their first number again: the prototypes alive, and the past that
+  was asked for with ``history_s``.
+
+Pictures travel on ``/ws/frames`` as binary messages: a 16-byte header (:func:`pack_picture`), then
+a JPEG. That socket is opened by the same handshake; it gets no hello, events and samples.
+
+Times are seconds since 1970 on the server's wall clock; ``*_s`` are seconds on the source's own
+time line. A client must ignore types and fields that it does not know; the server refuses them.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, ClassVar, Literal, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core.errors import ProtocolError
+
+__all__ = [
+    "CLIENT_MESSAGES",
+    "EVENTS",
+    "HEADER_BYTES",
+    "MAX_PICTURE_BYTES",
+    "MAX_THUMBNAIL_SIDE",
+    "PROTOCOL_VERSION",
+    "RESEARCH_NOTICE",
+    "SAMPLES",
+    "SERVER_CONTROLS",
+    "Ack",
+    "ActionUnit",
+    "ActionUnitValue",
+    "Auth",
+    "Body",
+    "Bye",
+    "Cursor",
+    "Envelope",
+    "Error",
+    "Event",
+    "FaceChanged",
+    "FaceValue",
+    "FrameSample",
+    "Gap",
+    "Heartbeat",
+    "Heat",
+    "Hello",
+    "Mask",
+    "Percentiles",
+    "Picture",
+    "PrototypeNew",
+    "PrototypeRetire",
+    "Resync",
+    "Sample",
+    "Snapshot",
+    "SourceChanged",
+    "StageEnter",
+    "StageExit",
+    "StageRevise",
+    "Stats",
+    "StreamInfo",
+    "Subscribe",
+    "UnknownTypeError",
+    "decode",
+    "decode_client",
+    "encode",
+    "json_schema",
+    "mask_to_frame",
+    "pack_picture",
+    "unpack_picture",
+]
+
+PROTOCOL_VERSION = 1
+
+RESEARCH_NOTICE = "Research software. Not a medical device."
+
+MAX_PICTURE_BYTES = 384 * 1024
+"""Largest JPEG a server sends: with it a stalled client still holds less than 1 MB."""
+
+MAX_THUMBNAIL_SIDE = 128
+"""Largest side of a mask or a prototype's thumbnail, cells."""
+
+_HEADER = struct.Struct("<HBBHHII")
+HEADER_BYTES = _HEADER.size
+_MAGIC = 0x5346  # reads "FS" in little-endian order
+_KIND_JPEG = 1
+
+
+def _check_cells(size: int, data: bytes) -> None:
+    if not 1 <= size <= MAX_THUMBNAIL_SIDE or len(data) != size * size:
+        raise ProtocolError(
+            f"a map of side {size} with {len(data)} bytes cannot be sent; "
+            f"it needs side * side bytes and a side of 1 to {MAX_THUMBNAIL_SIDE}"
+        )
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of everything that may stand in an envelope's ``data``; ``type`` names it there."""
+
+    type: ClassVar[str]
+
+
+class Event(Body, frozen=True, kw_only=True):
+    """Base of the numbered messages."""
+
+
+class Sample(Body, frozen=True, kw_only=True):
+    """Base of the latest-wins messages."""
+
+
+# --- Events -----------------------------------------------------------------------------------
+
+
+class StageEnter(Event, frozen=True, kw_only=True):
+    """A stage began.
+
+    Attributes:
+        labels: its prototypes sorted by AU (``["AU01_A", "AU12_B"]``), ``["NONE"]`` for a face
+            without an active AU, ``["LOST"]`` without a usable face.
+        previous: labels of the stage before; None at first.
+        start, start_s: its first frame and that frame's time.
+        reason: ``first``, ``au_on``, ``au_off``, ``cluster_change``, ``face_lost``,
+            ``face_found`` or ``gap``.
+        at: frame at which the change became known.
+        text: the stage as the paper writes it, ``(AU01_A, AU12_B)``.
+    """
+
+    type: ClassVar[str] = "stage.enter"
+    labels: tuple[str, ...]
+    previous: tuple[str, ...] | None = None
+    start: int
+    start_s: float
+    reason: str
+    at: int
+    text: str
+
+
+class StageExit(Event, frozen=True, kw_only=True):
+    """A stage ended; ``end`` is its last frame, ``end_s`` that frame's time."""
+
+    type: ClassVar[str] = "stage.exit"
+    labels: tuple[str, ...]
+    start: int
+    end: int
+    start_s: float
+    end_s: float
+    reason: str
+    at: int
+
+
+class StageRevise(Event, frozen=True, kw_only=True):
+    """The current stage's labels were wrong from its very start; ``previous`` are replaced."""
+
+    type: ClassVar[str] = "stage.revise"
+    labels: tuple[str, ...]
+    previous: tuple[str, ...] | None = None
+    start: int
+    start_s: float
+    reason: str
+    at: int
+    text: str
+
+
+class PrototypeNew(Event, frozen=True, kw_only=True):
+    """A prototype was given its letter.
+
+    Attributes:
+        label: ``AU12_A``. ``au``, ``letter``: its two parts.
+        at: frame at which the letter was given.
+        size: side of the thumbnails, cells; at most :data:`MAX_THUMBNAIL_SIDE`, 56 is plenty.
+        data: ``size * size`` bytes, row by row: positive relevance, its maximum scaled to 255.
+        top: the cells with ``data >= top`` are the Top-X relevance projection (1–255).
+        face: ``size * size`` bytes: the grey face crop it was found on; empty without video.
+    """
+
+    type: ClassVar[str] = "prototype.new"
+    label: str
+    au: int
+    letter: str
+    at: int
+    size: int
+    data: bytes
+    top: int
+    face: bytes = b""
+
+    def __post_init__(self) -> None:
+        _check_cells(self.size, self.data)
+        if self.face:
+            _check_cells(self.size, self.face)
+
+
+class PrototypeRetire(Event, frozen=True, kw_only=True):
+    """A prototype turned out to be the older one ``into`` (both are labels)."""
+
+    type: ClassVar[str] = "prototype.retire"
+    label: str
+    into: str
+    at: int
+
+
+class FaceChanged(Event, frozen=True, kw_only=True):
+    """The face state changed: ``tracked``, ``multiple``, ``low_quality`` or ``lost``."""
+
+    type: ClassVar[str] = "face.state"
+    state: str
+    previous: str | None = None
+    reason: str = ""
+    at: int
+
+
+class SourceChanged(Event, frozen=True, kw_only=True):
+    """The source's state changed.
+
+    Attributes:
+        state: ``connecting``, ``live``, ``stalled``, ``reconnecting``, ``ended`` or ``failed``.
+        reason: one short sentence; never holds credentials.
+        epoch: number of the source's connection, 0 first.
+    """
+
+    type: ClassVar[str] = "source.state"
+    state: str
+    reason: str = ""
+    epoch: int = 0
+
+
+class Gap(Event, frozen=True, kw_only=True):
+    """The frames ``from`` … ``to`` (inclusive) of the source were never seen."""
+
+    type: ClassVar[str] = "gap"
+    from_: int = msgspec.field(name="from")
+    to: int
+    cause: str
+
+
+# --- Samples ----------------------------------------------------------------------------------
+
+
+class FaceValue(msgspec.Struct, frozen=True, kw_only=True):
+    """The face in one frame; the fields of :class:`facestage.core.types.FaceObservation`.
+
+    Attributes:
+        state: ``tracked``, ``multiple``, ``low_quality`` or ``lost``.
+        box: x, y, width, height in frame pixels.
+        points: five (x, y) in frame pixels.
+        quality: 0 (unusable) to 1.
+        reason: why the state is ``low_quality``.
+    """
+
+    state: str
+    box: tuple[float, float, float, float] | None = None
+    points: tuple[tuple[float, float], ...] | None = None
+    quality: float = 0.0
+    reason: str = ""
+
+
+class ActionUnitValue(msgspec.Struct, frozen=True, kw_only=True):
+    """One AU in one frame: ``presence`` 0–1, ``intensity`` 0–5, ``letter`` while it is active."""
+
+    au: int
+    presence: float
+    intensity: float
+    active: bool
+    letter: str | None = None
+
+
+class FrameSample(Sample, frozen=True, kw_only=True):
+    """What was found in one analysed frame.
+
+    Attributes:
+        frame: its number in the source; the picture and the heat of the same frame carry it too.
+        time_s: its time on the source's time line, seconds.
+        width, height: of the source's picture, pixels: the coordinates of ``face`` and of
+            :class:`Heat`. The JPEG may be smaller.
+        face: the face.
+        stage: labels of the confirmed stage; None before the first.
+        aus: one value per AU of the model; empty without a usable face.
+        latency_ms: from the grab to this message, milliseconds.
+        dropped_total: frames of this source dropped so far, all causes.
+        source_state: see :class:`SourceChanged`.
+    """
+
+    type: ClassVar[str] = "frame"
+    frame: int
+    time_s: float
+    width: int
+    height: int
+    face: FaceValue
+    stage: tuple[str, ...] | None = None
+    aus: tuple[ActionUnitValue, ...] = ()
+    latency_ms: float = 0.0
+    dropped_total: int = 0
+    source_state: str = "live"
+
+
+class Mask(msgspec.Struct, frozen=True, kw_only=True):
+    """The Top-X relevance projection of one active AU.
+
+    ``data``: ``size * size`` bytes, row by row; 0 outside the projection, inside it the relevance,
+    its maximum scaled to 255, at least 1. ``label``: ``AU12_A``, or ``AU12`` before its letter.
+    """
+
+    au: int
+    label: str
+    data: bytes
+
+
+class Heat(Sample, frozen=True, kw_only=True):
+    """Where the network looked in one frame. Sent for every frame, with no masks if none is active.
+
+    Attributes:
+        frame: number of the frame.
+        size: side of the masks, cells; at most :data:`MAX_THUMBNAIL_SIDE`, 56 is plenty.
+        matrix: ``(a, b, c, d, e, f)``, rows of the 2×3 affine map from mask to frame coordinates,
+            ``x = a u + b v + c``, ``y = d u + e v + f``; a cell (i, j) covers the unit square with
+            the corner (u, v) = (j, i). See :func:`mask_to_frame`. None without a face.
+        masks: one per active AU.
+    """
+
+    type: ClassVar[str] = "heat"
+    frame: int
+    size: int
+    matrix: tuple[float, float, float, float, float, float] | None = None
+    masks: tuple[Mask, ...] = ()
+
+    def __post_init__(self) -> None:
+        for mask in self.masks:
+            _check_cells(self.size, mask.data)
+
+
+class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Median and 99th percentile."""
+
+    p50: float
+    p99: float
+
+
+class Stats(Sample, frozen=True, kw_only=True):
+    """How the pipeline fares, once per second.
+
+    Attributes:
+        fps_in, fps_analysed: frames per second grabbed and analysed.
+        drops: cause → frames dropped since the start.
+        latency_ms: capture → emit over the last seconds; None before the first frame.
+        clients: connected now.
+        uptime_s: since the pipeline started, seconds.
+    """
+
+    type: ClassVar[str] = "stats"
+    fps_in: float
+    fps_analysed: float
+    drops: dict[str, int] = {}
+    latency_ms: Percentiles | None = None
+    clients: int = 0
+    device: str = ""
+    model: str = ""
+    detector: str = ""
+    uptime_s: float = 0.0
+
+
+# --- Control, server to client ----------------------------------------------------------------
+
+
+class ActionUnit(msgspec.Struct, frozen=True, kw_only=True):
+    """One AU of the model: number, ``AU12``, name, ``#rrggbb`` and its hysteresis thresholds."""
+
+    au: int
+    code: str
+    name: str
+    colour: str
+    on: float = 0.5
+    off: float = 0.35
+
+
+class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One analysed source: ``id`` in envelopes, ``number`` in picture headers, ``name`` to show."""
+
+    id: str
+    name: str
+    number: int = 0
+
+
+class Hello(Body, frozen=True, kw_only=True):
+    """Who the server is and what it analyses.
+
+    Attributes:
+        server: version of facestage. ``protocol``: version of this protocol.
+        model, model_card: name of the AU network, and its card in one short sentence.
+        device, detector, lrp_preset: what computes, finds faces and explains.
+        top_x: share of the positive relevance a projection keeps, 0–1.
+        aus: in the order of ``FrameSample.aus``. ``streams``: the sources.
+        epoch, first, last: numbering and range of the events that can be replayed
+            (``last = first - 1`` when there is none); filled in by the server.
+        video: whether pictures are sent at all.
+        notice: shown on every page.
+    """
+
+    type: ClassVar[str] = "hello"
+    server: str
+    protocol: int = PROTOCOL_VERSION
+    model: str
+    model_card: str = ""
+    device: str
+    detector: str
+    lrp_preset: str
+    top_x: float = 0.25
+    aus: tuple[ActionUnit, ...] = ()
+    streams: tuple[StreamInfo, ...] = ()
+    epoch: int = 0
+    first: int = 1
+    last: int = 0
+    video: bool = True
+    notice: str = RESEARCH_NOTICE
+
+
+class Ack(Body, frozen=True, kw_only=True):
+    """The message of type ``to`` was accepted."""
+
+    type: ClassVar[str] = "ack"
+    to: str
+
+
+class Error(Body, frozen=True, kw_only=True):
+    """What the client did wrong; the connection is closed after it.
+
+    ``code``: ``bad_message``, ``unknown_type``, ``unauthorised``, ``not_subscribed``,
+    ``rate_limit`` or ``too_many_clients``.
+    """
+
+    type: ClassVar[str] = "error"
+    code: str
+    message: str
+
+
+class Heartbeat(Body, frozen=True, kw_only=True):
+    """I am here. Sent by the server every 2 s; a client answers it."""
+
+    type: ClassVar[str] = "heartbeat"
+
+
+class Bye(Body, frozen=True, kw_only=True):
+    """The server is going away on purpose."""
+
+    type: ClassVar[str] = "bye"
+    reason: str
+
+
+class Resync(Body, frozen=True, kw_only=True):
+    """Events were lost to this client: forget what you know, a snapshot follows."""
+
+    type: ClassVar[str] = "resync"
+    reason: str
+
+
+class Snapshot(Body, frozen=True, kw_only=True):
+    """State of one stream after event ``seq``.
+
+    Attributes:
+        seq: number of the last event that is part of the state.
+        stage: the current stage as it was entered (or last revised); None before the first.
+        face, source: the last of their events; None before the first.
+        prototypes: labels of the prototypes alive; their ``prototype.new`` events follow.
+    """
+
+    type: ClassVar[str] = "snapshot"
+    seq: int
+    stage: StageEnter | None = None
+    face: FaceChanged | None = None
+    source: SourceChanged | None = None
+    prototypes: tuple[str, ...] = ()
+
+
+# --- Control, client to server ----------------------------------------------------------------
+
+
+class Auth(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The first message where the server has a token."""
+
+    type: ClassVar[str] = "auth"
+    token: str
+
+
+class Cursor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The last event seen: numbering and number."""
+
+    epoch: int
+    seq: int
+
+
+class Subscribe(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Begin to receive.
+
+    Attributes:
+        since: the last event seen; those after it follow. None: the state now, and the news.
+        history_s: the events of so many last seconds are told again after a snapshot, so that a
+            page opened late has something to draw.
+        topics: samples wanted; None: all.
+        streams: ids of the streams whose samples and pictures are wanted; None: all. Events come
+            from all streams.
+    """
+
+    type: ClassVar[str] = "subscribe"
+    since: Cursor | None = None
+    history_s: float = 0.0
+    topics: tuple[Literal["frame", "heat", "stats"], ...] | None = None
+    streams: tuple[str, ...] | None = None
+
+
+class _ClientHeartbeat(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    type: ClassVar[str] = "heartbeat"
+
+
+class _ClientBye(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    type: ClassVar[str] = "bye"
+    reason: str = ""
+
+
+# --- Envelope ---------------------------------------------------------------------------------
+
+_B = TypeVar("_B", bound=Body)
+
+
+def _by_type(*classes: type[_B]) -> dict[str, type[_B]]:
+    return {cls.type: cls for cls in classes}
+
+
+EVENTS: dict[str, type[Event]] = _by_type(
+    StageEnter,
+    StageExit,
+    StageRevise,
+    PrototypeNew,
+    PrototypeRetire,
+    FaceChanged,
+    SourceChanged,
+    Gap,
+)
+SAMPLES: dict[str, type[Sample]] = _by_type(FrameSample, Heat, Stats)
+SERVER_CONTROLS: dict[str, type[Body]] = _by_type(
+    Hello, Ack, Error, Heartbeat, Bye, Resync, Snapshot
+)
+CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(Auth, Subscribe, _ClientHeartbeat, _ClientBye)
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """One message.
+
+    Attributes:
+        v: protocol version.
+        type: type of ``data``.
+        stream: id of the stream it is about; None where it is about none.
+        epoch: numbering of the events; None from clients.
+        seq: number of an event; None otherwise.
+        t_capture: when the frame behind it was grabbed; None where there is none.
+        t_emit: when it was made; None from clients.
+        data: the body.
+    """
+
+    v: int = PROTOCOL_VERSION
+    type: str
+    stream: str | None = None
+    epoch: int | None = None
+    seq: int | None = None
+    t_capture: float | None = None
+    t_emit: float | None = None
+    data: Any
+
+
+class _RawEnvelope(msgspec.Struct, frozen=True, kw_only=True):
+    v: int
+    type: str
+    stream: str | None = None
+    epoch: int | None = None
+    seq: int | None = None
+    t_capture: float | None = None
+    t_emit: float | None = None
+    data: msgspec.Raw
+
+
+class _RawClientEnvelope(_RawEnvelope, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+_ENCODER = msgspec.json.Encoder()
+_ENVELOPE = msgspec.json.Decoder(_RawEnvelope)
+_CLIENT_ENVELOPE = msgspec.json.Decoder(_RawClientEnvelope)
+_SERVER_BODIES = {
+    name: msgspec.json.Decoder(cls)
+    for family in (EVENTS, SAMPLES, SERVER_CONTROLS)
+    for name, cls in family.items()
+}
+_CLIENT_BODIES = {name: msgspec.json.Decoder(cls) for name, cls in CLIENT_MESSAGES.items()}
+
+
+def encode(
+    data: Body,
+    *,
+    stream: str | None = None,
+    epoch: int | None = None,
+    seq: int | None = None,
+    t_capture: float | None = None,
+    t_emit: float | None = None,
+) -> bytes:
+    """Put a body into its envelope.
+
+    Args:
+        data: the body; its class decides the ``type``.
+        stream, epoch, seq, t_capture, t_emit: see :class:`Envelope`.
+
+    Returns:
+        UTF-8 JSON, one text message.
+    """
+    envelope = Envelope(
+        type=data.type,
+        stream=stream,
+        epoch=epoch,
+        seq=seq,
+        t_capture=t_capture,
+        t_emit=t_emit,
+        data=data,
+    )
+    return _ENCODER.encode(envelope)
+
+
+class UnknownTypeError(ProtocolError):
+    """The message is well formed, but its type is not one that this side may send."""
+
+
+def _decode(
+    message: bytes | str,
+    envelopes: msgspec.json.Decoder[Any],
+    bodies: dict[str, msgspec.json.Decoder[Any]],
+) -> Envelope:
+    try:
+        raw = envelopes.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(
+            f"not an envelope of protocol v{PROTOCOL_VERSION} ({error}); "
+            "send JSON such as the messages of /schema.json"
+        ) from error
+    if raw.v != PROTOCOL_VERSION:
+        raise ProtocolError(
+            f"protocol version {raw.v} is not spoken here; use version {PROTOCOL_VERSION}"
+        )
+    decoder = bodies.get(raw.type)
+    if decoder is None:
+        raise UnknownTypeError(
+            f"message type {raw.type[:40]!r} is unknown; use one of {', '.join(sorted(bodies))}"
+        )
+    try:
+        data = decoder.decode(raw.data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolError(
+            f"the data of a {raw.type!r} message is wrong ({error}); see /schema.json"
+        ) from error
+    return Envelope(
+        v=raw.v,
+        type=raw.type,
+        stream=raw.stream,
+        epoch=raw.epoch,
+        seq=raw.seq,
+        t_capture=raw.t_capture,
+        t_emit=raw.t_emit,
+        data=data,
+    )
+
+
+def decode(message: bytes | str) -> Envelope:
+    """Read a message of the server, as a client written in Python does.
+
+    Unknown fields are ignored, so that a newer server can be read.
+
+    Raises:
+        ProtocolError: it is not a message of this protocol (:class:`UnknownTypeError`: its type
+            is not known; a client ignores those).
+    """
+    return _decode(message, _ENVELOPE, _SERVER_BODIES)
+
+
+def decode_client(message: bytes | str) -> Envelope:
+    """Read a message of a client, strictly: unknown fields and types are refused.
+
+    Raises:
+        UnknownTypeError: no client may send this type.
+        ProtocolError: it is not a message of this protocol.
+    """
+    return _decode(message, _CLIENT_ENVELOPE, _CLIENT_BODIES)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of all text messages, by family.
+
+    The schema as a whole accepts any message; ``$defs/events``, ``$defs/samples``,
+    ``$defs/server_controls`` and ``$defs/client_messages`` accept those of one family.
+    """
+    families = {
+        "events": EVENTS,
+        "samples": SAMPLES,
+        "server_controls": SERVER_CONTROLS,
+        "client_messages": CLIENT_MESSAGES,
+    }
+    classes = [cls for family in families.values() for cls in family.values()]
+    references, definitions = msgspec.json.schema_components(classes, ref_template="#/$defs/{name}")
+    reference_of = dict(zip(classes, references, strict=True))
+    number, text = {"type": ["number", "null"]}, {"type": ["string", "null"]}
+    for family, members in families.items():
+        definitions[family] = {
+            "oneOf": [
+                {
+                    "title": name,
+                    "type": "object",
+                    "properties": {
+                        "v": {"const": PROTOCOL_VERSION},
+                        "type": {"const": name},
+                        "stream": text,
+                        "epoch": {"type": ["integer", "null"]},
+                        "seq": {"type": "integer" if family == "events" else "null"},
+                        "t_capture": number,
+                        "t_emit": number,
+                        "data": reference_of[cls],
+                    },
+                    "required": ["v", "type", "data", *(["seq"] if family == "events" else [])],
+                }
+                for name, cls in members.items()
+            ]
+        }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"facestage wire protocol v{PROTOCOL_VERSION}",
+        "anyOf": [{"$ref": f"#/$defs/{family}"} for family in families],
+        "$defs": definitions,
+    }
+
+
+# --- Pictures and geometry --------------------------------------------------------------------
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True):
+    """A JPEG of one frame: ``stream`` is the number of :class:`StreamInfo`."""
+
+    stream: int
+    frame: int
+    jpeg: bytes
+
+
+def pack_picture(picture: Picture) -> bytes:
+    """Return a binary message: 16-byte little-endian header and the JPEG.
+
+    Header: magic ``0x5346`` u16 ("FS"), version u8, kind u8 (1: JPEG), stream u16, flags u16 (0),
+    frame u32 (the number modulo 2³²), reserved u32 (0).
+    """
+    header = _HEADER.pack(
+        _MAGIC,
+        PROTOCOL_VERSION,
+        _KIND_JPEG,
+        picture.stream,
+        0,
+        picture.frame & 0xFFFFFFFF,
+        0,
+    )
+    return header + picture.jpeg
+
+
+def unpack_picture(message: bytes) -> Picture:
+    """Read a binary message.
+
+    Raises:
+        ProtocolError: it is too short, or not a picture of this protocol.
+    """
+    if len(message) <= HEADER_BYTES:
+        raise ProtocolError(
+            f"a picture message of {len(message)} bytes is too short; "
+            f"it needs a {HEADER_BYTES}-byte header and a JPEG"
+        )
+    magic, version, kind, stream, _flags, frame, _reserved = _HEADER.unpack_from(message)
+    if (magic, version, kind) != (_MAGIC, PROTOCOL_VERSION, _KIND_JPEG):
+        raise ProtocolError(
+            f"not a picture of protocol v{PROTOCOL_VERSION}: "
+            f"magic {magic:#06x}, version {version}, kind {kind}"
+        )
+    return Picture(stream=stream, frame=frame, jpeg=message[HEADER_BYTES:])
+
+
+def mask_to_frame(
+    matrix: ArrayLike, crop_side: int, size: int
+) -> tuple[float, float, float, float, float, float]:
+    """Return :attr:`Heat.matrix` for a face's alignment.
+
+    Args:
+        matrix: ``(2, 3)``, frame pixels → crop pixels, both with whole numbers at pixel centres
+            (as OpenCV's ``warpAffine`` takes it; :attr:`FaceObservation.matrix`).
+        crop_side: side of the aligned crop, pixels.
+        size: side of the mask that covers the whole crop, cells.
+
+    Returns:
+        ``(a, b, c, d, e, f)``: mask coordinates → frame coordinates, both with whole numbers at
+        the corners of cells and pixels, as a canvas draws.
+
+    Raises:
+        ProtocolError: the matrix has no inverse.
+    """
+    forward = np.asarray(matrix, dtype=np.float64)
+    linear, shift = forward[:, :2], forward[:, 2]
+    determinant = float(np.linalg.det(linear))
+    if not np.isfinite(determinant) or abs(determinant) < 1e-12:
+        raise ProtocolError(
+            f"the alignment {forward.tolist()} has no inverse; send heat with matrix None instead"
+        )
+    inverse = np.linalg.inv(linear)
+    # crop pixel p (centre) = u * crop_side / size - 1/2; frame corner coordinate = centre + 1/2
+    scale = inverse * (crop_side / size)
+    offset = inverse @ (-0.5 - shift) + 0.5
+    a, b, d, e = (float(value) for value in scale.ravel())
+    c, f = (float(value) for value in offset)
+    return a, b, c, d, e, f

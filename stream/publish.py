@@ -1,0 +1,219 @@
+"""Turn results into messages: the one place where core values meet the wire."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core import relevance
+from ..core.action_units import AU_COLOURS, AU_NAMES, au_code, prototype_label
+from ..core.network import AUNetwork
+from ..core.stages import format_labels
+from ..core.types import (
+    FaceChange,
+    FaceObservation,
+    Frame,
+    FrameResult,
+    PrototypeNew,
+    PrototypeRetire,
+    StageEvent,
+)
+from . import protocol
+
+__all__ = [
+    "MASK_SIDE",
+    "PICTURE_LONG_SIDE",
+    "action_units",
+    "encode_picture",
+    "event_message",
+    "frame_message",
+    "heat_message",
+]
+
+MASK_SIDE = 48
+"""Side of masks and thumbnails on the wire, cells: a divisor of the network's 96 pixels."""
+
+PICTURE_LONG_SIDE = 960
+"""Longest side of the pictures sent to pages, pixels."""
+
+_JPEG_QUALITY = 80
+
+_UNKNOWN_COLOUR = "#BBBBBB"
+
+
+def action_units(network: AUNetwork) -> tuple[protocol.ActionUnit, ...]:
+    """Return the AUs of a network as ``hello`` lists them."""
+    on, off = network.card.thresholds()
+    return tuple(
+        protocol.ActionUnit(
+            au=au,
+            code=au_code(au),
+            name=AU_NAMES.get(au, f"Action Unit {au}"),
+            colour=AU_COLOURS.get(au, _UNKNOWN_COLOUR),
+            on=round(float(on[i]), 4),
+            off=round(float(off[i]), 4),
+        )
+        for i, au in enumerate(network.card.aus)
+    )
+
+
+def _cells(relevance_map: NDArray[np.float32], top_x: float) -> tuple[NDArray[np.uint8], int]:
+    """Return the positive relevance in 0–255 cells, and the level at which Top-X begins."""
+    small = cv2.resize(
+        np.maximum(relevance_map, 0), (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA
+    )
+    peak = float(small.max())
+    if peak <= 0:
+        return np.zeros((MASK_SIDE, MASK_SIDE), np.uint8), 255
+    keep = relevance.top_x(small[None], top_x)[0]
+    cells = np.rint(small * (255 / peak)).astype(np.uint8)
+    return cells, max(1, int(cells[keep].min()))
+
+
+def event_message(
+    event: StageEvent | PrototypeNew | PrototypeRetire | FaceChange,
+    *,
+    top_x: float,
+    crop: NDArray[np.uint8] | None = None,
+) -> protocol.Event:
+    """Return the message of an event; ``crop`` is shown behind a new prototype's relevance."""
+    match event:
+        case StageEvent(kind="exit"):
+            assert event.end is not None
+            assert event.end_s is not None
+            return protocol.StageExit(
+                labels=event.labels,
+                start=event.start,
+                end=event.end,
+                start_s=event.start_s,
+                end_s=event.end_s,
+                reason=event.reason,
+                at=event.at,
+            )
+        case StageEvent():
+            message = protocol.StageEnter if event.kind == "enter" else protocol.StageRevise
+            return message(
+                labels=event.labels,
+                previous=event.previous,
+                start=event.start,
+                start_s=event.start_s,
+                reason=event.reason,
+                at=event.at,
+                text=format_labels(event.labels),
+            )
+        case PrototypeNew():
+            cells, top = _cells(event.map, top_x)
+            face = b""
+            if crop is not None:
+                side = (MASK_SIDE, MASK_SIDE)
+                face = cv2.resize(crop, side, interpolation=cv2.INTER_AREA).tobytes()
+            return protocol.PrototypeNew(
+                label=prototype_label(event.au, event.letter),
+                au=event.au,
+                letter=event.letter,
+                at=event.at,
+                size=MASK_SIDE,
+                data=cells.tobytes(),
+                top=top,
+                face=face,
+            )
+        case PrototypeRetire():
+            return protocol.PrototypeRetire(
+                label=prototype_label(event.au, event.letter),
+                into=prototype_label(event.au, event.into),
+                at=event.at,
+            )
+        case FaceChange():
+            return protocol.FaceChanged(
+                state=event.state.value,
+                previous=None if event.previous is None else event.previous.value,
+                reason=event.reason,
+                at=event.at,
+            )
+
+
+def _face(face: FaceObservation) -> protocol.FaceValue:
+    return protocol.FaceValue(
+        state=face.state.value,
+        box=None if face.box is None else tuple(round(float(v), 1) for v in face.box),  # type: ignore[arg-type]
+        points=None
+        if face.points is None
+        else tuple((round(float(x), 1), round(float(y), 1)) for x, y in face.points),
+        quality=round(float(face.quality), 3),
+        reason=face.reason,
+    )
+
+
+def frame_message(
+    result: FrameResult,
+    aus: tuple[int, ...],
+    *,
+    latency_ms: float,
+    dropped_total: int,
+    source_state: str,
+) -> protocol.FrameSample:
+    """Return the sample of one analysed frame."""
+    values: tuple[protocol.ActionUnitValue, ...] = ()
+    if result.presence is not None:
+        active = set(result.active)
+        intensity = result.presence * 0 if result.intensity is None else result.intensity
+        values = tuple(
+            protocol.ActionUnitValue(
+                au=au,
+                presence=round(float(p), 4),
+                intensity=round(float(i), 3),
+                active=au in active,
+                letter=result.letters.get(au),
+            )
+            for au, p, i in zip(aus, result.presence, intensity, strict=True)
+        )
+    height, width = result.frame.image.shape[:2]
+    return protocol.FrameSample(
+        frame=result.frame.index,
+        time_s=result.frame.time_s,
+        width=width,
+        height=height,
+        face=_face(result.face),
+        stage=result.stage,
+        aus=values,
+        latency_ms=round(latency_ms, 2),
+        dropped_total=dropped_total,
+        source_state=source_state,
+    )
+
+
+def heat_message(result: FrameResult, top_x: float) -> protocol.Heat:
+    """Return the Top-X relevance projections of one analysed frame."""
+    masks: list[protocol.Mask] = []
+    for au, relevance_map in sorted(result.maps.items()):
+        cells, top = _cells(relevance_map, top_x)
+        name = result.letters.get(au)
+        masks.append(
+            protocol.Mask(
+                au=au,
+                label=au_code(au) if name is None else prototype_label(au, name),
+                data=np.where(cells >= top, cells, 0).astype(np.uint8).tobytes(),
+            )
+        )
+    face = result.face
+    matrix = None
+    if face.matrix is not None and face.crop is not None:
+        matrix = protocol.mask_to_frame(face.matrix, face.crop.shape[0], MASK_SIDE)
+    return protocol.Heat(
+        frame=result.frame.index, size=MASK_SIDE, matrix=matrix, masks=tuple(masks)
+    )
+
+
+def encode_picture(frame: Frame, number: int) -> protocol.Picture | None:
+    """Return the frame as a JPEG of bounded size; None when it stays too large for the wire."""
+    image = frame.image
+    scale = PICTURE_LONG_SIDE / max(image.shape[:2])
+    if scale < 1:
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    for quality in (_JPEG_QUALITY, 50, 20):
+        jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+        if len(jpeg) <= protocol.MAX_PICTURE_BYTES:
+            return protocol.Picture(stream=number, frame=frame.index, jpeg=jpeg)
+    return None

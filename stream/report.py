@@ -1,0 +1,334 @@
+"""Turn the result of a sequence into one self-contained HTML page.
+
+The page loads nothing: pictures are data URIs, styles and script are inline, and a content security
+policy forbids everything else. The same result gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.action_units import AU_NAMES, au_code, parse_label
+from ..core.render import MAX_STRIP_STAGES, SequencePictures, au_colour, stage_seconds
+from ..core.stages import format_prototype, reduction
+from ..core.types import LOST, NONE, FrameRow, SequenceResult
+
+__all__ = ["render_report"]
+
+# The timeline's drawing, in SVG user units. The page scales it to its width.
+_WIDTH, _GUTTER, _BAND, _LANE, _LANE_GAP, _BLOCK = 1160.0, 176.0, 34.0, 46.0, 10.0, 15.0
+_AXIS = 26.0
+# A curve of more frames than this is reduced to its extremes per bin: no screen shows more.
+_CURVE_BINS = 800
+_LETTER_ROOM = 11.0
+_NUMBER_ROOM = 8.0
+
+
+def render_report(
+    result: SequenceResult,
+    pictures: SequencePictures,
+    thresholds: Mapping[int, tuple[float, float]],
+) -> str:
+    """Return the report of a sequence as HTML.
+
+    Args:
+        result: the sequence.
+        pictures: its pictures.
+        thresholds: AU number → presence probability that turns the AU on and off; may be empty.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("facestage.stream", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["sha256"] = _sha256
+    stages = _stages(result, pictures)
+    return environment.get_template("report.html").render(
+        result=result,
+        facts=_facts(result),
+        text=format_prototype(result.stages),
+        reduction=100 * reduction(len(result.stages), len(result.rows)),
+        unique=len({stage.labels for stage in result.stages}),
+        stages=stages,
+        strip=stages[:MAX_STRIP_STAGES],
+        prototypes=_prototypes(result, pictures),
+        timeline=_timeline(result, thresholds),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Time, seconds, to a horizontal place in the drawing."""
+
+    start: float
+    end: float
+
+    def x(self, time: float) -> float:
+        share = (time - self.start) / (self.end - self.start)
+        return round(_GUTTER + share * (_WIDTH - _GUTTER), 2)
+
+    def ticks(self) -> list[dict[str, Any]]:
+        span = self.end - self.start
+        power = 10.0 ** math.floor(math.log10(span / 8))
+        step = next(power * m for m in (1, 2, 5, 10) if power * m >= span / 8)
+        digits = max(0, -math.floor(math.log10(step) + 1e-9))
+        first = math.ceil(self.start / step - 1e-9)
+        last = math.floor(self.end / step + 1e-9)
+        times = [number * step for number in range(first, last + 1)]
+        return [{"x": self.x(time), "text": f"{time:.{digits}f}"} for time in times]
+
+
+def _facts(result: SequenceResult) -> list[tuple[str, str]]:
+    usable = sum(row.presence is not None for row in result.rows)
+    known = math.isfinite(result.fps) and result.fps > 0
+    rate = f"at {result.fps:.2f} per second" if known else "at an unknown rate"
+    return [
+        ("Frames", f"{len(result.rows)} {rate}"),
+        ("Frames with a usable face", f"{usable} of {len(result.rows)}"),
+        ("AU network", result.model),
+        ("Face detector", result.detector),
+        ("Device", result.device),
+        ("Relevance (LRP preset)", result.lrp_preset),
+        ("Clustering (SpRAy preset)", result.preset),
+    ]
+
+
+def _label(text: str) -> dict[str, str]:
+    if text == NONE[0]:
+        return {"text": text, "kind": "none", "name": "no Action Unit", "colour": ""}
+    if text == LOST[0]:
+        return {"text": text, "kind": "lost", "name": "no usable face", "colour": ""}
+    au = parse_label(text)[0]
+    return {"text": text, "kind": "au", "name": AU_NAMES.get(au, ""), "colour": au_colour(au)}
+
+
+def _stages(result: SequenceResult, pictures: SequencePictures) -> list[dict[str, Any]]:
+    side = 232 if len(result.stages) <= 60 else 136
+    return [
+        {
+            "number": index + 1,
+            "labels": [_label(label) for label in stage.labels],
+            "start": stage.start,
+            "end": stage.end,
+            "start_s": stage.start_s,
+            "end_s": stage.end_s,
+            "seconds": seconds,
+            "frames": stage.frames,
+            "picture": _jpeg(pictures.stage(index, side)) if index < MAX_STRIP_STAGES else "",
+            "thumbnail": _jpeg(pictures.stage(index, 72)),
+        }
+        for index, (stage, seconds) in enumerate(
+            zip(result.stages, stage_seconds(result), strict=True)
+        )
+    ]
+
+
+def _prototypes(result: SequenceResult, pictures: SequencePictures) -> list[dict[str, Any]]:
+    times = {row.index: row.time_s for row in result.rows}
+    return [
+        {
+            **_label(label),
+            "frames": item.frames,
+            "share": 100 * item.frames / len(result.rows),
+            "first": item.first,
+            "first_s": times[item.first],
+            "exemplar": item.exemplar,
+            "picture": _jpeg(pictures.prototype(label, 256)),
+            "heat": _png(pictures.heat(label, 256)),
+        }
+        for label, item in sorted(result.prototypes.items(), key=lambda p: parse_label(p[0]))
+    ]
+
+
+def _timeline(
+    result: SequenceResult, thresholds: Mapping[int, tuple[float, float]]
+) -> dict[str, Any]:
+    rows = result.rows
+    seconds = stage_seconds(result)
+    start = rows[0].time_s
+    end = result.stages[-1].start_s + seconds[-1]
+    axis = _Axis(start, end if end > start else start + 1.0)
+    # The end of each frame on the axis: the next frame's time.
+    ends = [row.time_s for row in rows[1:]] + [axis.end]
+    aus = sorted({au for row in rows for au in row.labels})
+    column = {au: index for index, au in enumerate(result.aus)}
+    top = _BAND + _AXIS + _LANE_GAP
+    lanes = []
+    for number, au in enumerate(aus):
+        y = top + number * (_LANE + _LANE_GAP)
+        presence = [None if r.presence is None else float(r.presence[column[au]]) for r in rows]
+        band = thresholds.get(au)
+        lanes.append(
+            {
+                "code": au_code(au),
+                "name": AU_NAMES.get(au, ""),
+                "colour": au_colour(au),
+                "y": y,
+                "curves": _curves(presence, rows, ends, axis, y),
+                "band": None if band is None else {"on": band[0], "off": band[1]},
+                "blocks": _blocks(au, rows, ends, axis),
+                "presence": [None if p is None else round(100 * p) for p in presence],
+                "letters": [
+                    [first, last, letter] for first, last, letter in _runs(au, rows) if letter
+                ],
+            }
+        )
+    bottom = top + len(lanes) * (_LANE + _LANE_GAP)
+    return {
+        "width": _WIDTH,
+        "gutter": _GUTTER,
+        "band": _BAND,
+        "lane": _LANE - _BLOCK,
+        "block": _BLOCK,
+        "top": top,
+        "height": bottom,
+        "ticks": axis.ticks(),
+        "segments": _segments(result, seconds, axis),
+        "lanes": lanes,
+        "has_band": any(lane["band"] for lane in lanes),
+        "hover": {
+            "start": axis.start,
+            "end": axis.end,
+            "gutter": _GUTTER,
+            "width": _WIDTH,
+            "frame": [row.index for row in rows],
+            "time": [round(row.time_s, 4) for row in rows],
+            "face": [str(row.face) for row in rows],
+            "stages": [[s.start, s.end, " + ".join(s.labels)] for s in result.stages],
+            "lanes": [
+                {"code": lane["code"], "presence": lane["presence"], "letters": lane["letters"]}
+                for lane in lanes
+            ],
+        },
+    }
+
+
+def _segments(
+    result: SequenceResult, seconds: tuple[float, ...], axis: _Axis
+) -> list[dict[str, Any]]:
+    segments = []
+    for index, (stage, length) in enumerate(zip(result.stages, seconds, strict=True)):
+        left, right = axis.x(stage.start_s), axis.x(stage.start_s + length)
+        kind = {NONE: "none", LOST: "lost"}.get(stage.labels, "au")
+        number = str(index + 1)
+        text = number if right - left >= _NUMBER_ROOM * len(number) + 4 else ""
+        if text and kind != "au" and right - left >= _NUMBER_ROOM * (len(number) + 5) + 8:
+            text = f"{number} {stage.labels[0]}"
+        segments.append(
+            {
+                "x": left,
+                "width": round(max(right - left, 0.5), 2),
+                "kind": kind,
+                "odd": index % 2,
+                "text": text,
+                "title": f"Stage {number}: {' + '.join(stage.labels)}",
+            }
+        )
+    return segments
+
+
+def _runs(au: int, rows: tuple[FrameRow, ...]) -> Iterable[tuple[int, int, str]]:
+    """Yield the first and last row of each run of one letter (``""``: AU not active)."""
+    letters = (row.labels.get(au, "") for row in rows)
+    first = 0
+    for letter, group in itertools.groupby(letters):
+        last = first + sum(1 for _ in group) - 1
+        yield first, last, letter
+        first = last + 1
+
+
+def _blocks(
+    au: int, rows: tuple[FrameRow, ...], ends: list[float], axis: _Axis
+) -> list[dict[str, Any]]:
+    blocks = []
+    for first, last, letter in _runs(au, rows):
+        if not letter:
+            continue
+        left = axis.x(rows[first].time_s)
+        width = max(axis.x(ends[last]) - left, 0.5)
+        blocks.append(
+            {
+                "x": left,
+                "width": round(width, 2),
+                "letter": letter if width >= _LETTER_ROOM * len(letter) else "",
+                "title": f"{au_code(au)}_{letter}: frames {rows[first].index}–{rows[last].index}",
+            }
+        )
+    return blocks
+
+
+def _curves(
+    presence: list[float | None],
+    rows: tuple[FrameRow, ...],
+    ends: list[float],
+    axis: _Axis,
+    y: float,
+) -> list[dict[str, str]]:
+    """Return the presence curve as SVG paths, one per run of frames with a usable face."""
+    height = _LANE - _BLOCK - 3
+    base = y + height + 2
+    curves = []
+    position = 0
+    for known, group in itertools.groupby(presence, key=lambda value: value is not None):
+        values = list(group)
+        members = range(position, position + len(values))
+        position += len(values)
+        if not known:
+            continue
+        points = [
+            (axis.x(rows[i].time_s), round(base - height * min(max(v, 0.0), 1.0), 2))
+            for i, v in zip(members, values, strict=True)
+            if v is not None
+        ]
+        # The last frame lasts until the next one's time.
+        points = [*_thin(points), (axis.x(ends[members[-1]]), points[-1][1])]
+        line = "M" + "L".join(f"{px:g},{py:g}" for px, py in points)
+        area = f"{line}L{points[-1][0]:g},{base:g}L{points[0][0]:g},{base:g}Z"
+        curves.append({"line": line, "area": area})
+    return curves
+
+
+def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Keep the lowest and the highest point of each bin of a long curve, in order."""
+    if len(points) <= 2 * _CURVE_BINS:
+        return points
+    kept: list[tuple[float, float]] = []
+    for chunk in np.array_split(np.arange(len(points)), _CURVE_BINS):
+        heights = [points[i][1] for i in chunk]
+        extremes = {int(np.argmin(heights)), int(np.argmax(heights))}
+        kept += [points[chunk[i]] for i in sorted(extremes)]
+    return kept
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> str:
+    # Full colour resolution: the usual halving would smear the thin coloured outlines.
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        88,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
+    data = cv2.imencode(".jpg", picture, options)[1].tobytes()
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def _png(picture: NDArray[np.uint8]) -> str:
+    data = cv2.imencode(".png", picture)[1].tobytes()
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(str(text).encode()).digest()).decode()

@@ -1,0 +1,82 @@
+"""A camera of this machine as a source."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+
+from ...core.errors import SourceError
+from .base import Grab, Source, to_bgr8, valid_fps
+from .opencv import quiet_logs
+
+__all__ = ["Camera"]
+
+
+class Camera(Source):
+    """A camera, by number or by device file.
+
+    Frames carry no ``pts``: a camera's only clock is the moment of the grab.
+
+    Args:
+        device: number of the camera (0 is the first) or path of its device file.
+
+    Raises:
+        SourceError: there is no such camera, it is in use, or it gives no picture.
+    """
+
+    kind = "camera"
+    live = True
+    endless = True
+    frame_count = None
+
+    def __init__(self, device: int | str) -> None:
+        self.name = f"camera {device}" if isinstance(device, int) else device
+        quiet_logs()
+        backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
+        self._video = cv2.VideoCapture(device, backend)
+        if not self._video.isOpened():
+            raise SourceError(f"{self.name} cannot be opened; {_advice(device)}")
+        self.fps = valid_fps(self._video.get(cv2.CAP_PROP_FPS))
+        self._next = 0
+        self._first: Grab | None = None
+        try:
+            self._first = self.read()
+        except SourceError:
+            self.close()
+            raise
+        height, width = self._first.image.shape[:2]
+        self.size = (width, height)
+
+    def read(self) -> Grab:
+        """Return the next picture; a camera has no end, see :meth:`Source.read`."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        ok, image = self._video.read()
+        if not ok:
+            raise SourceError(
+                f"{self.name} gives no picture; check its cable and that no other program uses it"
+            )
+        grab = Grab(to_bgr8(image), self._next)
+        self._next += 1
+        return grab
+
+    def close(self) -> None:
+        """Release the camera."""
+        self._first = None
+        self._video.release()
+
+
+def _advice(device: int | str) -> str:
+    """Say what cameras there are, where the system tells."""
+    if not sys.platform.startswith("linux"):
+        return "check that it is connected and that this program may use it"
+    found = sorted(str(path) for path in Path("/dev").glob("video*"))
+    if not found:
+        return "this machine has no camera (no /dev/video*): connect one or give a video file"
+    wanted = f"/dev/video{device}" if isinstance(device, int) else device
+    if wanted in found:
+        return "another program may use it, or you may not (join the group 'video')"
+    return f"there are: {', '.join(found)}"

@@ -1,0 +1,76 @@
+"""What the sources behind ``cv2.VideoCapture`` share: quiet logs, options, one time line."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import threading
+
+import cv2
+
+__all__ = ["Timeline", "prefer_tcp", "quiet_logs"]
+
+_CAPTURE_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_environment_lock = threading.Lock()
+
+
+@functools.cache
+def quiet_logs() -> None:
+    """Keep OpenCV and FFmpeg from writing to stderr, once per process.
+
+    Whatever they complain about ends in a :class:`~facestage.core.errors.SourceError` or a log
+    record of ours. ``OPENCV_LOG_LEVEL`` and ``OPENCV_FFMPEG_LOGLEVEL``, where the user has set
+    them, stay in force. FFmpeg's level is read at its first use only.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
+
+
+def prefer_tcp() -> None:
+    """Make FFmpeg carry RTSP over TCP: over UDP lost packets become smeared faces.
+
+    OpenCV takes the option from a variable of the process's environment only, and reads it at
+    each open. Options of the user are kept, and a transport the user chose wins.
+    """
+    with _environment_lock:
+        options = os.environ.get(_CAPTURE_OPTIONS, "")
+        if "rtsp_transport" in options or "rtsp_flags" in options:
+            return
+        os.environ[_CAPTURE_OPTIONS] = "|".join(filter(None, (options, "rtsp_transport;tcp")))
+
+
+class Timeline:
+    """Positions in a medium that always grow.
+
+    Containers without time stamps give 0 for every frame, reordered frames may step back a little,
+    and streams restart their clock. A position that does not grow is replaced by the last one plus
+    one frame period (for a container without stamps: index / fps); after a step back of more than
+    a second all later positions are shifted, so that the line goes on instead of standing still.
+
+    Args:
+        fps: frames per second, None if unknown (then 30 is assumed for the replaced positions).
+    """
+
+    _RESTART_S = 1.0
+
+    def __init__(self, fps: float | None) -> None:
+        self._period = 1.0 / (fps or 30.0)
+        self._shift = 0.0
+        self._last: float | None = None
+
+    def update(self, stated_s: float) -> float:
+        """Return the position of the next frame, seconds, given the one the container states."""
+        usable = math.isfinite(stated_s)
+        if self._last is None:
+            self._last = max(0.0, stated_s) if usable else 0.0
+            return self._last
+        position = stated_s + self._shift if usable else self._last
+        if position <= self._last:
+            replaced = self._last + self._period
+            if self._last - position > self._RESTART_S:
+                self._shift += replaced - position
+            position = replaced
+        self._last = position
+        return position

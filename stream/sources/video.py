@@ -1,0 +1,145 @@
+"""A video file as a source, every frame in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import ExitStack
+from importlib import resources
+from pathlib import Path
+
+import cv2
+
+from ...core.errors import SourceError
+from .base import Grab, Source, to_bgr8, valid_count, valid_fps
+from .opencv import Timeline, quiet_logs
+
+__all__ = ["DemoClip", "VideoFile"]
+
+logger = logging.getLogger(__name__)
+
+
+class VideoFile(Source):
+    """A video file, decoded by FFmpeg from its first to its last frame.
+
+    Indices are counted, never sought: seeking is not frame-exact in most containers.
+
+    Args:
+        path: the file.
+        realtime: whether to play it at its own pace.
+
+    Raises:
+        SourceError: it is missing, not a file, empty, not a video, damaged, or has no frame.
+    """
+
+    kind = "video"
+    endless = False
+
+    def __init__(self, path: Path, *, realtime: bool = False, name: str | None = None) -> None:
+        self.name = name or str(path)
+        self.live = realtime
+        _check_file(path)
+        quiet_logs()
+        self._video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        if not self._video.isOpened():
+            raise SourceError(
+                f"{self.name} is not a video that FFmpeg can read, or it is damaged; check that it"
+                " plays elsewhere, or convert it: ffmpeg -i IN -c:v libx264 OUT.mp4"
+            )
+        self.fps = valid_fps(self._video.get(cv2.CAP_PROP_FPS))
+        self.frame_count = valid_count(self._video.get(cv2.CAP_PROP_FRAME_COUNT))
+        self._timeline = Timeline(self.fps)
+        self._next = 0
+        self._first = self._decode()
+        if self._first is None:
+            self.close()
+            raise SourceError(
+                f"{self.name} holds no frame that can be decoded; record or copy it again"
+            )
+        height, width = self._first.image.shape[:2]
+        self.size = (width, height)
+
+    def read(self) -> Grab | None:
+        """Return the next frame; see :meth:`Source.read`."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        grab = self._decode()
+        if grab is None and ends_early(self._next, self.frame_count):
+            logger.warning(
+                "%s ended after %d of about %d frames; the file may be damaged",
+                self.name,
+                self._next,
+                self.frame_count,
+            )
+        return grab
+
+    def close(self) -> None:
+        """Close the file."""
+        self._first = None
+        self._video.release()
+
+    def _decode(self) -> Grab | None:
+        ok, image = self._video.read()
+        if not ok:
+            return None
+        pts = self._timeline.update(self._video.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
+        grab = Grab(to_bgr8(image), self._next, pts)
+        self._next += 1
+        return grab
+
+
+class DemoClip(VideoFile):
+    """The clip that comes with the package.
+
+    Raises:
+        SourceError: the installation lacks it.
+    """
+
+    kind = "demo"
+
+    def __init__(self, *, realtime: bool = False) -> None:
+        self._files = ExitStack()
+        clip = resources.files("facestage.stream.demo").joinpath("face.mp4")
+        if not clip.is_file():
+            raise SourceError(
+                "the demo clip is not in this installation; reinstall: pip install"
+                " --force-reinstall facestage"
+            )
+        try:
+            path = self._files.enter_context(resources.as_file(clip))
+            super().__init__(path, realtime=realtime, name="demo")
+        except BaseException:
+            self._files.close()
+            raise
+
+    def close(self) -> None:
+        """Close the clip."""
+        super().close()
+        self._files.close()
+
+
+def ends_early(frames: int, stated: int | None) -> bool:
+    """Tell whether a video ended well before the number of frames its container states.
+
+    Containers estimate: up to a tenth may be missing from a healthy file.
+    """
+    return stated is not None and frames < 0.9 * stated
+
+
+def _check_file(path: Path) -> None:
+    """Raise the clearest error for what FFmpeg would only call unreadable."""
+    try:
+        status = path.stat()
+        if not path.is_file():
+            raise SourceError(f"{path} is not a file; give a video file or a folder of images")
+        if not os.access(path, os.R_OK):
+            raise SourceError(f"{path} may not be read; change its permissions (chmod +r)")
+    except FileNotFoundError:
+        raise SourceError(
+            f"{path} does not exist; check the path (relative to {Path.cwd()})"
+        ) from None
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}; check the path") from None
+    if status.st_size == 0:
+        raise SourceError(f"{path} is empty (0 bytes); record or copy it again")

@@ -1,0 +1,195 @@
+"""Descriptors and projections, against plain loops and their defining properties."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from facestage.core.errors import ConfigError
+from facestage.core.relevance import describe, mass, normalise, pool, top_x
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+settings.register_profile("relevance", deadline=None, max_examples=50)
+settings.load_profile("relevance")
+
+MAPS = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=7),
+    elements=st.floats(-8, 8, width=32),
+)
+
+
+def pool_by_loop(image: NDArray[np.float32], side: int) -> NDArray[np.float64]:
+    """Cell means with exact overlaps, one pixel at a time."""
+    height, width = image.shape
+    out = np.zeros((side, side))
+
+    def overlap(cell: int, pixel: int, size: int) -> Fraction:
+        low = max(Fraction(cell * size, side), Fraction(pixel))
+        high = min(Fraction((cell + 1) * size, side), Fraction(pixel + 1))
+        return max(high - low, Fraction(0))
+
+    for i in range(side):
+        for j in range(side):
+            for y in range(height):
+                for x in range(width):
+                    share = overlap(i, y, height) * overlap(j, x, width)
+                    out[i, j] += float(share) * float(image[y, x])
+    return out * side * side / (height * width)
+
+
+def top_x_by_loop(image: NDArray[np.float32], x: float) -> NDArray[np.bool_]:
+    """Add the largest remaining pixel until the sum reaches x·M."""
+    flat = [max(float(value), 0.0) for value in image.ravel()]
+    ranked = sorted(range(len(flat)), key=lambda i: (-flat[i], i))
+    total = 0.0
+    for i in ranked:
+        total += flat[i]
+    mask = np.zeros(len(flat), bool)
+    got = 0.0
+    for i in ranked:
+        if flat[i] <= 0 or got >= x * total:
+            break
+        mask[i] = True
+        got += flat[i]
+    return mask.reshape(image.shape)
+
+
+def test_pooling_96_to_16_is_the_mean_of_six_by_six() -> None:
+    maps = np.random.default_rng(0).normal(size=(3, 96, 96)).astype(np.float32)
+    expected = maps.reshape(3, 16, 6, 16, 6).astype(np.float64).mean(axis=(2, 4))
+    np.testing.assert_allclose(pool(maps, 16), expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(7, 5, 3), (4, 6, 4), (3, 2, 5), (1, 1, 2)])
+def test_pooling_of_any_size_matches_exact_overlaps(height: int, width: int, side: int) -> None:
+    maps = np.random.default_rng(1).normal(size=(2, height, width)).astype(np.float32)
+    expected = np.stack([pool_by_loop(image, side) for image in maps])
+    np.testing.assert_allclose(pool(maps, side), expected, atol=1e-12)
+
+
+@given(maps=MAPS, side=st.integers(1, 9))
+def test_pooling_keeps_the_mean(maps: NDArray[np.float32], side: int) -> None:
+    np.testing.assert_allclose(
+        pool(maps, side).mean(axis=(1, 2)), maps.astype(float).mean(axis=(1, 2)), atol=1e-9
+    )
+
+
+def test_descriptor_is_the_normalised_pooled_positive_part() -> None:
+    maps = np.random.default_rng(2).normal(size=(4, 12, 12)).astype(np.float32)
+    got, valid = describe(maps, side=4)
+    assert got.dtype == np.float32
+    assert valid.all()
+    for row, image in zip(got, maps, strict=True):
+        cells = pool_by_loop(np.maximum(image, 0), 4).ravel()
+        np.testing.assert_allclose(row, cells / np.linalg.norm(cells), atol=1e-6)
+
+
+def test_signed_descriptor_tells_a_map_from_its_negative() -> None:
+    maps = np.random.default_rng(3).normal(size=(1, 16, 16)).astype(np.float32)
+    signed, _ = describe(np.concatenate((maps, -maps)), side=8, mode="signed")
+    assert signed[0] @ signed[1] == pytest.approx(-1, abs=1e-6)
+    positive, _ = describe(np.concatenate((maps, -maps)), side=8)
+    assert positive[0] @ positive[1] > 0
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-20, 1.0, 1e20])
+def test_descriptor_does_not_depend_on_scale(scale: float) -> None:
+    maps = np.random.default_rng(4).uniform(size=(2, 32, 32))
+    small, valid = describe((maps * scale).astype(np.float32))
+    large, _ = describe(maps.astype(np.float32))
+    assert valid.all()
+    np.testing.assert_allclose(small, large, atol=1e-6)
+
+
+def test_maps_without_descriptor_are_zero_rows_and_do_not_touch_the_others() -> None:
+    good = np.random.default_rng(5).uniform(size=(16, 16)).astype(np.float32)
+    nan, infinite = good.copy(), good.copy()
+    nan[3, 4], infinite[0, 0] = np.nan, np.inf
+    maps = np.stack([good, np.zeros_like(good), -good, nan, infinite])
+    rows, valid = describe(maps)
+    assert valid.tolist() == [True, False, False, False, False]
+    assert not rows[1:].any()
+    np.testing.assert_array_equal(rows[:1], describe(good[None])[0])
+
+
+def test_no_maps_give_no_descriptors() -> None:
+    rows, valid = describe(np.empty((0, 96, 96), np.float32))
+    assert rows.shape == (0, 256)
+    assert valid.shape == (0,)
+    assert top_x(np.empty((0, 96, 96), np.float32)).shape == (0, 96, 96)
+
+
+@given(maps=MAPS, x=st.floats(0, 1))
+def test_top_x_matches_the_loop(maps: NDArray[np.float32], x: float) -> None:
+    expected = np.stack([top_x_by_loop(image, x) for image in maps])
+    np.testing.assert_array_equal(top_x(maps, x), expected)
+
+
+@given(maps=MAPS, x=st.floats(0.01, 0.99))
+def test_top_x_is_the_smallest_set_that_reaches_the_mass(
+    maps: NDArray[np.float32], x: float
+) -> None:
+    for image, mask in zip(maps, top_x(maps, x), strict=True):
+        values = np.maximum(image, 0).astype(float)
+        kept, total = values[mask], values.sum()
+        assert kept.sum() >= x * total - 1e-9
+        if kept.size:
+            assert kept.sum() - kept.min() < x * total + 1e-9  # one pixel fewer is too little
+            rest = values[~mask]
+            assert not rest.size or kept.min() >= rest.max()  # none left out is larger
+        else:
+            assert total == 0
+
+
+def test_top_x_is_a_quantile_of_mass_not_of_pixels() -> None:
+    image = np.full((10, 10), 1.0, np.float32)
+    image[2, 3] = 99.0  # half of the mass in one pixel
+    assert top_x(image[None], 0.5)[0].sum() == 1
+    assert top_x(image[None], 0.25)[0].sum() == 1
+    assert top_x(image[None], 0.51)[0].sum() == 3
+
+
+def test_top_x_takes_equal_pixels_in_reading_order() -> None:
+    mask = top_x(np.ones((1, 2, 4), np.float32), 0.5)[0]
+    assert mask.tolist() == [[True] * 4, [False] * 4]
+
+
+def test_top_x_never_selects_negative_or_zero_relevance() -> None:
+    image = np.array([[[-5.0, 0.0, 2.0]]], np.float32)
+    assert top_x(image, 1.0).tolist() == [[[False, False, True]]]
+    assert not top_x(-np.abs(image), 1.0).any()
+
+
+@given(maps=MAPS)
+def test_mass_counts_positive_relevance_only(maps: NDArray[np.float32]) -> None:
+    expected = [sum(max(float(v), 0.0) for v in image.ravel()) for image in maps]
+    np.testing.assert_allclose(mass(maps), expected, rtol=1e-5, atol=1e-6)
+
+
+@given(maps=MAPS)
+def test_normalised_maps_fill_the_colour_range(maps: NDArray[np.float32]) -> None:
+    for image, scaled in zip(maps, normalise(maps), strict=True):
+        assert (scaled * image >= 0).all()  # no value changes its sign
+        assert np.abs(scaled).max() == (1 if image.any() else 0)
+        np.testing.assert_allclose(scaled * np.abs(image).max(), image, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: describe(np.ones((4, 4), np.float32)),
+        lambda: describe(np.ones((1, 4, 4), np.float32), side=0),
+        lambda: describe(np.ones((1, 4, 4), np.float32), mode="abs"),
+        lambda: top_x(np.ones((1, 4, 4), np.float32), 1.5),
+        lambda: top_x(np.ones((1, 0, 4), np.float32)),
+    ],
+)
+def test_impossible_requests_are_config_errors(call: object) -> None:
+    assert callable(call)
+    with pytest.raises(ConfigError):
+        call()

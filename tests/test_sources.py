@@ -1,0 +1,829 @@
+"""Sources: every form a user can write, every picture format, one clear error per fault."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from facestage.core.errors import ConfigError, SourceError
+from facestage.stream.sources import Grab, Source, open_source, redact, source_name
+from facestage.stream.sources import camera as camera_module
+from facestage.stream.sources import network as network_module
+from facestage.stream.sources import video as video_module
+from facestage.stream.sources.base import to_bgr8, valid_count, valid_fps
+from facestage.stream.sources.images import list_images, natural_key
+from facestage.stream.sources.opencv import Timeline, prefer_tcp
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+STEP = 7
+"""Grey levels between two frames of the test videos: far more than the codec's error."""
+
+
+def grey(level: int, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), level, np.uint8)
+
+
+def write_video(path: Path, frames: int, *, fps: float = 25.0, codec: str = "MJPG") -> Path:
+    """Write a video whose frame n is a plain grey of level ``STEP * n``."""
+    writer = cv2.VideoWriter(
+        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), fps, (64, 48)
+    )
+    assert writer.isOpened()
+    for n in range(frames):
+        writer.write(grey(STEP * n))
+    writer.release()
+    return path
+
+
+def levels(grabs: list[Grab]) -> list[int]:
+    """The numbers of the frames as painted into the pictures themselves."""
+    return [round(float(grab.image.mean()) / STEP) for grab in grabs]
+
+
+def drain(source: Source) -> list[Grab]:
+    return list(iter(source.read, None))
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        ("rtsp://user:pw@host/stream", "rtsp://host/stream"),
+        ("rtsp://user@host:554/stream", "rtsp://host:554/stream"),
+        ("rtsp://u:p@ss@host/x", "rtsp://host/x"),
+        ("rtsp://u:p/w#x@host/x", "rtsp://host/x"),
+        ("rtsp://[::1]:8554/x", "rtsp://[::1]:8554/x"),
+        ("http://h/x?channel=1&subtype=0", "http://h/x?channel=1&subtype=0"),
+        ("http://h/x.m3u8?token=abc&n=12", "http://h/x.m3u8?token=***&n=12"),
+        ("http://h/x?pin=1234", "http://h/x?pin=***"),
+        ("http://h/x?baretoken", "http://h/x?***"),
+        ("http://h/x?", "http://h/x?"),
+        ("http://h/x#secret", "http://h/x"),
+        ("rtsp://u:p?w@host/x", "rtsp://***"),
+        ("clips/a?b@c.mp4", "clips/a?b@c.mp4"),
+        ("0", "0"),
+    ],
+)
+def test_redact(spec: str, shown: str) -> None:
+    assert redact(spec) == shown
+
+
+@given(
+    secret=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4).filter(
+        lambda text: any(c.isalpha() for c in text)
+    ),
+    query=st.sampled_from(["", "?channel=1", "?t=1&u=ab"]),
+)
+def test_redact_never_shows_any_part_of_a_password(secret: str, query: str) -> None:
+    # Characters in doubled brackets cannot come from the address around the password.
+    password = f"«{secret}»"
+    shown = redact(f"rtsp://user:{password}@host:554/path{query}")
+    assert "«" not in shown
+    assert "»" not in shown
+    assert "user" not in shown
+
+
+def test_source_name_is_known_before_opening(tmp_path: Path) -> None:
+    assert source_name("0") == "camera 0"
+    assert source_name("rtsp://a:b@h/x") == "rtsp://h/x"
+    assert source_name("demo:") == "demo"
+    video = write_video(tmp_path / "a.avi", 2)
+    with open_source(str(video)) as source:
+        assert source.name == source_name(str(video)) == str(video)
+        assert str(video) in repr(source)
+
+
+# --- dispatch -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("browser", "not available in this version"),
+        ("synthetic:", "not available in this version"),
+        ("synthetic:smile", "not available in this version"),
+        ("rtmp://user:secret@host/x", "no kind of source"),
+        ("demo:smile", "write 'demo:'"),
+        ("", "empty"),
+        ("  ", "empty"),
+        ("a\0b", "not a name"),
+    ],
+)
+def test_forms_that_cannot_work(spec: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        open_source(spec)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["open_timeout_s", "read_timeout_s", "image_fps"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_options_that_cannot_work(option: str, value: float) -> None:
+    options: dict[str, Any] = {option: value}
+    with pytest.raises(ConfigError, match=option):
+        open_source("clip.mp4", **options)
+
+
+def test_a_file_named_like_a_camera_is_reached_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "0.avi", 2).rename(tmp_path / "0")
+    monkeypatch.chdir(tmp_path)
+    with open_source("./0") as source:
+        assert source.kind == "video"
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def test_to_bgr8_returns_bgr8_untouched() -> None:
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    assert to_bgr8(image) is image
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 4), (5, 4, 1), (5, 4, 2), (5, 4, 3), (5, 4, 4)])
+@pytest.mark.parametrize(
+    ("dtype", "low", "middle", "full"),
+    [
+        (np.uint8, 0, 128, 255),
+        (np.uint16, 0, 128 * 257, 65535),
+        (np.int16, -5, 16448, 32767),
+        (np.uint32, 0, 2155905152, 4294967295),
+        (np.float32, -0.5, 128 / 255, 1.0),
+        (np.float64, np.nan, 128 / 255, 7.0),
+    ],
+)
+def test_to_bgr8_scales_every_depth(
+    shape: tuple[int, ...], dtype: type, low: float, middle: float, full: float
+) -> None:
+    for value, expected in ((low, 0), (middle, 128), (full, 255)):
+        converted = to_bgr8(np.full(shape, value, dtype))
+        assert converted.dtype == np.uint8
+        assert converted.shape == (*shape[:2], 3)
+        assert (converted == expected).all()
+
+
+def test_to_bgr8_drops_alpha_and_keeps_the_colour_order() -> None:
+    bgra = np.zeros((2, 2, 4), np.uint8)
+    bgra[..., 0], bgra[..., 2], bgra[..., 3] = 10, 200, 1
+    assert to_bgr8(bgra)[0, 0].tolist() == [10, 0, 200]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((2, 2, 5), np.uint8),
+        np.zeros(4, np.uint8),
+        np.zeros((0, 3, 3), np.uint8),
+        np.zeros((2, 2), bool),
+        np.zeros((2, 2, 3), np.complex64),
+    ],
+)
+def test_to_bgr8_refuses_what_is_no_picture(image: NDArray[Any]) -> None:
+    with pytest.raises(SourceError, match="picture of"):
+        to_bgr8(image)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), 90000.0])
+def test_impossible_frame_rates_are_unknown(value: float) -> None:
+    assert valid_fps(value) is None
+    assert valid_fps(23.976) == 23.976
+
+
+@pytest.mark.parametrize("value", [0.0, -2562047788015215.0, float("nan")])
+def test_impossible_frame_counts_are_unknown(value: float) -> None:
+    assert valid_count(value) is None
+    assert valid_count(98.0) == 98
+
+
+# --- image folders ------------------------------------------------------------------------------
+
+
+def save(path: Path, image: NDArray[Any]) -> None:
+    assert cv2.imwrite(str(path), image)
+
+
+def test_natural_order() -> None:
+    names = ["f10.png", "F2.png", "f1.png", "f02.png", "a.png", "7.png", "S005_001_00000011.png"]
+    assert sorted(names, key=natural_key) == [
+        "7.png",
+        "a.png",
+        "f1.png",
+        "F2.png",
+        "f02.png",
+        "f10.png",
+        "S005_001_00000011.png",
+    ]
+
+
+@given(st.lists(st.integers(0, 10**9), unique=True))
+def test_natural_order_is_numeric_with_and_without_padding(numbers: list[int]) -> None:
+    plain = [f"frame{n}.png" for n in numbers]
+    assert sorted(plain, key=natural_key) == [f"frame{n}.png" for n in sorted(numbers)]
+
+
+def test_ck_plus_folder(tmp_path: Path) -> None:
+    for n in (3, 1, 11, 2):
+        save(tmp_path / f"S005_001_{n:08d}.png", grey(STEP * n)[..., 0])
+    (tmp_path / "S005_001_00000001_landmarks.txt").write_text("1 2")
+    (tmp_path / "._S005_001_00000001.png").write_bytes(b"resource fork")
+    with open_source(str(tmp_path)) as source:
+        assert (source.kind, source.live, source.endless) == ("images", False, False)
+        assert (source.fps, source.frame_count, source.size) == (30.0, 4, (64, 48))
+        grabs = drain(source)
+    assert levels(grabs) == [1, 2, 3, 11]
+    assert [grab.index for grab in grabs] == [0, 1, 2, 3]
+    assert [grab.pts for grab in grabs] == pytest.approx([0, 1 / 30, 2 / 30, 3 / 30])
+
+
+def test_folder_takes_any_kind_of_image(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    save(tmp_path / "a_grey.png", rng.integers(0, 255, (9, 8), np.uint8))
+    save(tmp_path / "b_alpha.png", rng.integers(0, 255, (9, 8, 4), np.uint8))
+    save(tmp_path / "c_deep.png", np.full((9, 8, 3), 65535, np.uint16))
+    save(tmp_path / "d_float.tiff", np.full((9, 8), 1.0, np.float32))
+    save(tmp_path / "e_float_bgra.tiff", np.full((9, 8, 4), 1.0, np.float32))
+    save(tmp_path / "f_one.PNG", np.full((1, 1, 3), 9, np.uint8))
+    save(tmp_path / "g_photo.JPG", grey(100))
+    save(tmp_path / "h.webp", grey(100))
+    save(tmp_path / "i.bmp", grey(100)[..., 0])
+    save(tmp_path / "j_8k.png", np.zeros((4320, 7680), np.uint8))
+    with open_source(str(tmp_path)) as source:
+        grabs = drain(source)
+    assert len(grabs) == 10
+    for grab in grabs:
+        assert grab.image.dtype == np.uint8
+        assert grab.image.ndim == 3
+        assert grab.image.shape[2] == 3
+    assert (grabs[2].image == 255).all()
+    assert (grabs[3].image == 255).all()
+    assert (grabs[4].image == 255).all()
+    assert grabs[5].image.shape == (1, 1, 3)
+    assert grabs[9].image.shape == (4320, 7680, 3)
+
+
+def test_broken_images_are_skipped_counted_and_leave_their_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(5):
+        save(tmp_path / f"{n}.png", grey(STEP * n))
+    whole = (tmp_path / "0.png").read_bytes()
+    (tmp_path / "0.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "2.png").write_bytes(b"")
+    (tmp_path / "3.png").write_bytes(b"no image at all")
+    with caplog.at_level(logging.WARNING), open_source(str(tmp_path)) as source:
+        grabs = drain(source)
+        assert source.skipped == 3
+    assert levels(grabs) == [1, 4]
+    assert [grab.index for grab in grabs] == [1, 4]
+    assert grabs[1].pts == pytest.approx(4 / 30)
+    assert sum("skipped" in record.message for record in caplog.records) == 3
+
+
+def test_single_image_is_a_folder_of_one(tmp_path: Path) -> None:
+    save(tmp_path / "face.png", grey(50))
+    with open_source(str(tmp_path / "face.png"), image_fps=5.0, realtime=True) as source:
+        assert (source.kind, source.live, source.frame_count, source.fps) == ("images", True, 1, 5)
+        assert len(drain(source)) == 1
+        source.close()
+        assert source.read() is None
+
+
+def empty_folder(folder: Path) -> None:
+    """Leave the folder as it is."""
+
+
+def folder_with_subfolder(folder: Path) -> None:
+    (folder / "S005").mkdir()
+    save(folder / "S005" / "1.png", grey(1))
+
+
+def folder_of_videos(folder: Path) -> None:
+    write_video(folder / "take1.avi", 2)
+
+
+def folder_of_text(folder: Path) -> None:
+    (folder / "notes.txt").write_text("x")
+
+
+def folder_of_broken_images(folder: Path) -> None:
+    (folder / "1.png").write_bytes(b"x")
+    (folder / "2.jpg").write_bytes(b"y")
+
+
+@pytest.mark.parametrize(
+    ("fill", "says"),
+    [
+        (empty_folder, "it is empty"),
+        (folder_with_subfolder, "subfolder 'S005'"),
+        (folder_of_videos, "take1.avi"),
+        (folder_of_text, "holds no image"),
+        (folder_of_broken_images, "none of the 2 images"),
+    ],
+)
+def test_folder_without_a_readable_image(
+    tmp_path: Path, fill: Callable[[Path], None], says: str
+) -> None:
+    fill(tmp_path)
+    with pytest.raises(SourceError, match=says):
+        open_source(str(tmp_path))
+
+
+def test_list_images_is_not_recursive(tmp_path: Path) -> None:
+    folder_with_subfolder(tmp_path)
+    assert list_images(tmp_path) == []
+
+
+# --- video files --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("avi", "MJPG"), ("mkv", "MJPG"), ("mp4", "mp4v")])
+def test_video_is_read_frame_by_frame(tmp_path: Path, suffix: str, codec: str) -> None:
+    path = write_video(tmp_path / f"clip.{suffix}", 30, codec=codec)
+    with open_source(str(path)) as source:
+        assert (source.kind, source.live, source.endless) == ("video", False, False)
+        assert (source.fps, source.frame_count, source.size) == (25.0, 30, (64, 48))
+        grabs = drain(source)
+        assert source.read() is None
+    assert levels(grabs) == list(range(30))
+    assert [grab.index for grab in grabs] == list(range(30))
+    assert [grab.pts for grab in grabs] == pytest.approx([n / 25 for n in range(30)], abs=1e-3)
+    assert len({id(grab.image) for grab in grabs}) == 30
+
+
+def test_realtime_only_marks_a_file_as_live(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", 3)
+    with open_source(str(path), realtime=True) as source:
+        assert source.live
+        assert not source.endless
+        assert source.info.live
+        assert len(drain(source)) == 3
+
+
+def missing(folder: Path) -> Path:
+    return folder / "missing.mp4"
+
+
+def below_a_file(folder: Path) -> Path:
+    (folder / "file").write_bytes(b"x")
+    return folder / "file" / "clip.mp4"
+
+
+def empty(folder: Path) -> Path:
+    (folder / "empty.mp4").write_bytes(b"")
+    return folder / "empty.mp4"
+
+
+def garbage(folder: Path) -> Path:
+    (folder / "garbage.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
+    return folder / "garbage.mp4"
+
+
+def text(folder: Path) -> Path:
+    (folder / "text.mp4").write_text("hello\n" * 100)
+    return folder / "text.mp4"
+
+
+def without_index(folder: Path) -> Path:
+    data = write_video(folder / "whole.mp4", 20, codec="mp4v").read_bytes()
+    (folder / "cut.mp4").write_bytes(data[: len(data) // 2])
+    return folder / "cut.mp4"
+
+
+def without_frames(folder: Path) -> Path:
+    # The container's header only: it opens, states a size and a rate, and holds no picture.
+    data = write_video(folder / "whole.mkv", 20).read_bytes()
+    cluster = data.index(b"\x1f\x43\xb6\x75")  # Matroska's element that holds the frames
+    (folder / "header.mkv").write_bytes(data[:cluster])
+    return folder / "header.mkv"
+
+
+def named_pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe.mp4")
+    return folder / "pipe.mp4"
+
+
+def long_name(folder: Path) -> Path:
+    return folder / ("x" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (missing, "does not exist; check the path"),
+        (below_a_file, "check the path"),
+        (empty, "is empty"),
+        (garbage, "not a video that FFmpeg can read"),
+        (text, "not a video that FFmpeg can read"),
+        (without_index, "damaged"),
+        (without_frames, "(no frame|not a video)"),
+        (named_pipe, "is not a file"),
+        (long_name, "check"),
+    ],
+)
+def test_bad_video_files(tmp_path: Path, make: Callable[[Path], Path], says: str) -> None:
+    with pytest.raises(SourceError, match=says) as caught:
+        open_source(str(make(tmp_path)))
+    assert str(caught.value).count("\n") == 0
+
+
+def test_video_that_opens_without_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCamera(0)
+    monkeypatch.setattr(video_module.cv2, "VideoCapture", fake)
+    with pytest.raises(SourceError, match="holds no frame"):
+        open_source(str(text(tmp_path)))
+    assert fake.released
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
+def test_video_without_permission(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", 2)
+    path.chmod(0)
+    with pytest.raises(SourceError, match="may not be read"):
+        open_source(str(path))
+
+
+def test_video_that_breaks_off_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = write_video(tmp_path / "whole.mkv", 30).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    with caplog.at_level(logging.WARNING), open_source(str(tmp_path / "cut.mkv")) as source:
+        grabs = drain(source)
+    assert 5 < len(grabs) < 25
+    assert levels(grabs[:-1]) == list(range(len(grabs) - 1))
+    assert f"ended after {len(grabs)} of about 30 frames" in caplog.text
+
+
+def test_nothing_is_written_to_stderr(tmp_path: Path) -> None:
+    code = (
+        "import sys, logging; logging.disable()\n"
+        "from facestage.core.errors import SourceError\n"
+        "from facestage.stream.sources import open_source\n"
+        "for spec in sys.argv[1:]:\n"
+        "    try:\n"
+        "        with open_source(spec) as source:\n"
+        "            while source.read(): pass\n"
+        "    except SourceError as error: print('refused')\n"
+    )
+    folder = tmp_path / "images"
+    folder.mkdir()
+    folder_of_broken_images(folder)
+    data = write_video(tmp_path / "whole.mkv", 30).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    specs = [garbage(tmp_path), without_index(tmp_path), folder, tmp_path / "cut.mkv"]
+    environment = {key: value for key, value in os.environ.items() if "OPENCV" not in key}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, specs), "rtsp://127.0.0.1:1/x"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert done.stderr == ""
+    assert done.stdout.split() == ["refused"] * 4
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("clip", "frames"),
+    [("single_face.mp4", 72), ("face_noface.mov", 169), ("WolfgangLanger_Pexels.mp4", 472)],
+)
+def test_real_clips_have_growing_times(shared: Path, clip: str, frames: int) -> None:
+    with open_source(str(shared / "clips" / clip)) as source:
+        grabs = drain(source)
+        assert source.fps is not None
+        length_s = frames / source.fps
+    pts = np.array([grab.pts for grab in grabs])
+    assert len(pts) == frames
+    assert (np.diff(pts) > 0).all()
+    assert pts[-1] == pytest.approx(length_s, rel=0.02, abs=0.1)
+
+
+# --- the time line ------------------------------------------------------------------------------
+
+
+def positions(fps: float | None, stated: list[float]) -> list[float]:
+    line = Timeline(fps)
+    return [line.update(value) for value in stated]
+
+
+def test_timeline_keeps_what_grows() -> None:
+    assert positions(25.0, [0.0, 0.04, 0.2, 0.21]) == [0.0, 0.04, 0.2, 0.21]
+
+
+def test_timeline_without_stamps_is_index_over_fps() -> None:
+    assert positions(25.0, [0.0] * 5) == pytest.approx([n / 25 for n in range(5)])
+    assert positions(None, [float("nan")] * 4) == pytest.approx([n / 30 for n in range(4)])
+
+
+def test_timeline_returns_to_the_stamps_after_a_small_step_back() -> None:
+    assert positions(10.0, [0.0, 0.2, 0.1, 0.35]) == pytest.approx([0.0, 0.2, 0.3, 0.35])
+
+
+def test_timeline_goes_on_after_a_restart_of_the_clock() -> None:
+    assert positions(10.0, [50.0, 50.1, 0.0, 0.1, 0.5]) == pytest.approx(
+        [50.0, 50.1, 50.2, 50.3, 50.7]
+    )
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=2))
+def test_timeline_always_grows(stated: list[float]) -> None:
+    usable = [value if abs(value) < 1e6 else float("nan") for value in stated]
+    assert (np.diff(positions(30.0, usable)) > 0).all()
+
+
+# --- the demo clip ------------------------------------------------------------------------------
+
+
+def test_demo_clip_is_part_of_the_package() -> None:
+    with open_source("demo:", realtime=True) as source:
+        assert (source.name, source.kind, source.live, source.endless) == (
+            "demo",
+            "demo",
+            True,
+            False,
+        )
+        first = source.read()
+        assert first is not None
+        assert first.index == 0
+
+
+def test_demo_clip_missing_from_the_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_module.resources, "files", lambda package: tmp_path)
+    with pytest.raises(SourceError, match="reinstall"):
+        open_source("demo:")
+    write_video(tmp_path / "face.avi", 4).rename(tmp_path / "face.mp4")
+    with open_source("demo:") as source:
+        assert levels(drain(source)) == [0, 1, 2, 3]
+
+
+# --- cameras ------------------------------------------------------------------------------------
+
+
+class FakeCamera:
+    """Stands in for ``cv2.VideoCapture``: gives so many pictures, then none."""
+
+    def __init__(self, pictures: int, opened: bool = True) -> None:
+        self.pictures = pictures
+        self.opened = opened
+        self.asked: list[Any] = []
+        self.released = False
+
+    def __call__(self, *arguments: Any) -> FakeCamera:
+        self.asked.append(arguments[0])
+        return self
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return self.opened
+
+    def get(self, prop: int) -> float:
+        return 30.0 if prop == cv2.CAP_PROP_FPS else 0.0
+
+    def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
+        self.pictures -= 1
+        return (True, grey(5)) if self.pictures >= 0 else (False, None)
+
+    def release(self) -> None:
+        self.released = True
+
+
+@pytest.mark.parametrize(
+    ("spec", "device", "name"), [("0", 0, "camera 0"), ("/dev/video2", "/dev/video2", None)]
+)
+def test_camera(
+    spec: str, device: int | str, name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeCamera(3)
+    monkeypatch.setattr(camera_module.cv2, "VideoCapture", fake)
+    with open_source(spec) as source:
+        assert source.info.name == (name or spec)
+        assert (source.kind, source.live, source.endless) == ("camera", True, True)
+        assert (source.fps, source.frame_count, source.size) == (30.0, None, (64, 48))
+        grabs = [source.read() for _ in range(3)]
+        assert [grab and (grab.index, grab.pts) for grab in grabs] == [
+            (0, None),
+            (1, None),
+            (2, None),
+        ]
+        with pytest.raises(SourceError, match="gives no picture"):
+            source.read()
+    assert fake.asked == [device]
+    assert fake.released
+
+
+def test_camera_that_gives_nothing_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCamera(0)
+    monkeypatch.setattr(camera_module.cv2, "VideoCapture", fake)
+    with pytest.raises(SourceError, match="gives no picture"):
+        open_source("0")
+    assert fake.released
+
+
+def test_camera_that_is_not_there() -> None:
+    with pytest.raises(SourceError, match="camera 97 cannot be opened; "):
+        open_source("97")
+
+
+# --- the network --------------------------------------------------------------------------------
+
+
+@contextmanager
+def web_server(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve HTTP on a free loopback port; give its address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep the test's output clean."""
+
+
+class BreakingHandler(QuietHandler):
+    """Promises the whole file, sends a part, and hangs up."""
+
+    share = 0.5
+
+    def do_GET(self) -> None:
+        data = Path(self.translate_path(self.path)).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", "video/x-matroska")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: int(len(data) * self.share)])
+
+
+class MotionJpegHandler(QuietHandler):
+    """A network camera's motion JPEG: pictures without an announced end."""
+
+    pictures = 20
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for n in range(self.pictures):
+            jpeg = cv2.imencode(".jpg", grey(STEP * n))[1].tobytes()
+            self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\n")
+            self.wfile.write(f"Content-Length: {len(jpeg)}\r\n\r\n".encode() + jpeg + b"\r\n")
+
+
+def serving(folder: Path, handler: type[QuietHandler] = QuietHandler) -> Any:
+    return web_server(functools.partial(handler, directory=str(folder)))
+
+
+def test_http_recording_ends_like_a_file(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mkv", 30)
+    with serving(tmp_path) as address, open_source(f"{address}/clip.mkv?token=abc") as source:
+        assert source.name == f"{address}/clip.mkv?token=***"
+        assert (source.kind, source.live, source.endless) == ("http", False, False)
+        assert (source.fps, source.frame_count) == (25.0, 30)
+        grabs = drain(source)
+    assert levels(grabs) == list(range(30))
+    assert [grab.pts for grab in grabs] == pytest.approx([n / 25 for n in range(30)], abs=1e-3)
+
+
+def test_http_recording_that_breaks_off_does_not_look_complete(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mkv", 30)
+    with (
+        serving(tmp_path, BreakingHandler) as address,
+        open_source(f"{address}/clip.mkv") as source,
+        pytest.raises(SourceError, match=r"broke off after \d+ of about 30 frames"),
+    ):
+        drain(source)
+
+
+def test_http_motion_jpeg_is_endless_and_its_end_a_loss(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, MotionJpegHandler) as address,
+        open_source(f"{address}/stream") as source,
+    ):
+        assert (source.kind, source.live, source.endless) == ("http", True, True)
+        grabs = [source.read() for _ in range(MotionJpegHandler.pictures)]
+        with pytest.raises(SourceError, match="closed, or sent nothing"):
+            source.read()
+    assert levels([grab for grab in grabs if grab]) == list(range(MotionJpegHandler.pictures))
+
+
+@pytest.mark.parametrize("path", ["missing.mp4", "text.mp4"])
+def test_http_server_without_a_video(tmp_path: Path, path: str) -> None:
+    text(tmp_path)
+    with (
+        serving(tmp_path) as address,
+        pytest.raises(SourceError, match="answers, but gives no video there"),
+    ):
+        open_source(f"{address}/{path}")
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_refused_port(scheme: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        port = taken.getsockname()[1]
+        with pytest.raises(SourceError, match=f"refused the connection on port {port}") as caught:
+            open_source(f"{scheme}://user:secret@127.0.0.1:{port}/x")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http", "https"])
+def test_silent_server_is_given_up(scheme: str) -> None:
+    """The call returns although the server, which took the connection, never says a word."""
+    accepted: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=lambda: accepted.append(listener.accept()[0]))
+        thread.start()
+        try:
+            with pytest.raises(SourceError, match=r"gave no video within 0\.5 s") as caught:
+                open_source(f"{scheme}://user:secret@127.0.0.1:{port}/x", open_timeout_s=0.5)
+        finally:
+            thread.join()
+            accepted[0].close()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["rtsp://", "rtsp:///path", "rtsp://user:se/cret@host/x", "http://h:99999/"]
+)
+def test_wrong_addresses(url: str) -> None:
+    with pytest.raises(SourceError, match="not a valid address") as caught:
+        open_source(url)
+    assert "se/cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "host that is unknown"),
+        (UnicodeError("label too long"), "host that is unknown"),
+        (TimeoutError(), "did not answer on port 554"),
+        (OSError(113, "No route to host"), "No route to host"),
+    ],
+)
+def test_reasons_of_a_failed_connection(
+    error: Exception, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(network_module.socket, "create_connection", fail)
+    monkeypatch.setattr(network_module.cv2, "VideoCapture", FakeCamera(0, opened=False))
+    with pytest.raises(SourceError, match=says):
+        open_source("rtsp://camera.invalid/x")
+
+
+def test_stream_that_opens_and_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeCamera(0)
+    monkeypatch.setattr(network_module.cv2, "VideoCapture", fake)
+    with pytest.raises(SourceError, match="sent no frame within 5 s"):
+        open_source("rtsp://camera.invalid/x")
+    assert fake.released
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, "rtsp_transport;tcp"),
+        ("", "rtsp_transport;tcp"),
+        ("buffer_size;1024", "buffer_size;1024|rtsp_transport;tcp"),
+        ("rtsp_transport;udp", "rtsp_transport;udp"),
+        ("rtsp_flags;prefer_tcp", "rtsp_flags;prefer_tcp"),
+    ],
+)
+def test_tcp_is_preferred_but_the_user_decides(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+    if before is None:
+        monkeypatch.delenv(variable, raising=False)
+    else:
+        monkeypatch.setenv(variable, before)
+    prefer_tcp()
+    prefer_tcp()
+    assert os.environ[variable] == after
