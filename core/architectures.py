@@ -8,6 +8,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ class _AUNet96(nn.Module):
     ``96 → 48 (5×5, stride 2) → 24 → 12 → 6``, max-pooled between pairs of 3×3 convolutions.
     """
 
-    prefixes = (("f.", "features."), ("h.", "head."), ("lm.", "landmarks."))
+    file_names: ClassVar[dict[str, str]] = {"features": "f", "head": "h", "landmarks": "lm"}
     widths = (24, 48, 96, 128)
     reduced = 64
     hidden = 160
@@ -56,6 +57,11 @@ class _AUNet96(nn.Module):
             nn.Linear(self.hidden, outputs),
         )
         self.landmarks = nn.Linear(flat, landmarks)
+
+    def file_key(self, key: str) -> str:
+        """Return the name under which the weights file holds a parameter."""
+        part, _, rest = key.partition(".")
+        return f"{self.file_names[part]}.{rest}"
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = self.features(x)
@@ -114,20 +120,18 @@ def _build_au_net_96(card: ModelCard, weights: Mapping[str, torch.Tensor], name:
             f"which need {2 * aus} (presence and intensity); use the card made with these weights"
         )
     net = _AUNet96(2 * aus, 2 * card.landmarks.count)
-    renamed = {}
-    for key, value in weights.items():
-        for old, new in net.prefixes:
-            if key.startswith(old):
-                key = new + key.removeprefix(old)
-                break
-        renamed[key] = value
-    wanted = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
-    problems = [f"{key} is missing" for key in wanted if key not in renamed]
-    problems += [f"{key} is not part of the architecture" for key in renamed if key not in wanted]
+    ours = {key: net.file_key(key) for key in net.state_dict()}
+    wanted = {
+        ours[key]: value
+        for key, value in net.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    problems = [f"{key} is missing" for key in wanted if key not in weights]
+    problems += [f"{key} is not part of the architecture" for key in weights if key not in wanted]
     problems += [
-        f"{key} has shape {tuple(renamed[key].shape)} instead of {tuple(value.shape)}"
+        f"{key} has shape {tuple(weights[key].shape)} instead of {tuple(value.shape)}"
         for key, value in wanted.items()
-        if key in renamed and renamed[key].shape != value.shape
+        if key in weights and weights[key].shape != value.shape
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -135,7 +139,7 @@ def _build_au_net_96(card: ModelCard, weights: Mapping[str, torch.Tensor], name:
             f"{name} does not fit architecture {card.architecture!r}: "
             f"{', '.join(problems[:3])}{more}; use weights trained for it"
         )
-    net.load_state_dict(renamed, strict=False)
+    net.load_state_dict({k: weights[ours[k]] for k in ours if ours[k] in weights}, strict=False)
     example = torch.randn((2, 1, 96, 96), generator=torch.Generator().manual_seed(0))
     folded = fold_batchnorm(net, example)
     assert isinstance(folded, _AUNet96)

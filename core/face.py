@@ -194,6 +194,10 @@ class FaceTracker:
             ConfigError: the detector gives boxes only and there is no landmark network, or the
                 tracker was unpickled and not attached.
         """
+        if self._detector is None:
+            raise ConfigError(
+                "the face tracker was restored from its state and has no detector: call attach()"
+            )
         grey = to_grey(image)
         if image.ndim == 2 or image.shape[2] == 1:
             image = np.repeat(grey[:, :, None], 3, axis=2)
@@ -333,10 +337,7 @@ class FaceTracker:
     # -- finding -----------------------------------------------------------------------------------
 
     def _detect(self, image: NDArray[np.uint8]) -> list[Detection]:
-        if self._detector is None:
-            raise ConfigError(
-                "the face tracker was restored from its state and has no detector: call attach()"
-            )
+        assert self._detector is not None
         self.detections += 1
         return self._detector.detect(image)
 

@@ -34,16 +34,16 @@ def frozen_copy(model: nn.Module) -> nn.Module:
 
     Returns:
         A copy whose hooks, flags and submodules are its own. Its parameters and buffers share
-        the memory of the original's.
+        the memory of the original's (except those made in inference mode, which are cloned).
 
     Raises:
         ModelError: the network cannot be copied.
     """
     shared: dict[int, object] = {}
     for parameter in model.parameters():
-        shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+        shared[id(parameter)] = nn.Parameter(_detached(parameter), requires_grad=False)
     for buffer in model.buffers():
-        shared[id(buffer)] = buffer.detach()
+        shared[id(buffer)] = _detached(buffer)
     try:
         twin = copy.deepcopy(model, shared)
     except Exception as error:
@@ -52,6 +52,11 @@ def frozen_copy(model: nn.Module) -> nn.Module:
             "locks and tensors with gradients from its attributes"
         ) from error
     return twin.eval()
+
+
+def _detached(tensor: torch.Tensor) -> torch.Tensor:
+    # Autograd refuses tensors made in inference mode; a clone made outside it is a usual one.
+    return tensor.detach().clone() if tensor.is_inference() else tensor.detach()
 
 
 @torch.no_grad()

@@ -5,8 +5,9 @@ pictures (or, for a file played in real time, at the file's pace). A
 :class:`~facestage.stream.handover.Handover` carries the frames to the consumer.
 
 Indices run through: ``frame.index`` minus the index of the frame handed over before, minus one, is
-``frame.dropped_before``. A reconnect, and each pass of a loop, begins the next ``epoch``. Within an
-epoch ``pts`` only grows; the next epoch starts it anew. ``index`` and ``t_mono_ns`` grow always.
+``frame.dropped_before``. A reconnect begins the next ``epoch``; a loop does not, its ``pts`` rises
+from pass to pass: where a clip meets itself nothing happened in the face. Within an epoch ``pts``
+only grows; the next epoch starts it anew. ``index`` and ``t_mono_ns`` grow always.
 """
 
 from __future__ import annotations
@@ -90,22 +91,14 @@ class _Pacer:
         self._clock = clock
         self._wait = wait
         self._start_ns: int | None = None
-        self._due_ns: int | None = None
-
-    def restart(self, period_s: float) -> None:
-        """Begin the time line anew, one period after the last frame (the next pass of a loop)."""
-        self._start_ns = None
-        if self._due_ns is not None:
-            self._due_ns += round(period_s * 1e9)
 
     def hold(self, pts: float) -> bool:
         """Wait until the frame at this position, seconds, is due; return whether to stop."""
         now_ns = self._clock()
         if self._start_ns is None:
-            first_due_ns = now_ns if self._due_ns is None else max(now_ns, self._due_ns)
-            self._start_ns = first_due_ns - round(pts * 1e9)
-        self._due_ns = self._start_ns + round(pts * 1e9)
-        return self._due_ns > now_ns and self._wait((self._due_ns - now_ns) * 1e-9)
+            self._start_ns = now_ns - round(pts * 1e9)
+        due_ns = self._start_ns + round(pts * 1e9)
+        return due_ns > now_ns and self._wait((due_ns - now_ns) * 1e-9)
 
 
 class Capture:
@@ -117,7 +110,7 @@ class Capture:
         opener: opens the source; called again for each reconnect and each pass of a loop.
         policy: what happens to frames the consumer does not come for.
         name: name of the source in frames and state changes.
-        loop: begin a source that ends again, as the next epoch.
+        loop: begin a source that ends again; index and ``pts`` go on rising.
         reconnect: open a source that has no end (camera, network) again when it is lost.
         backoff: waits before the attempts to reconnect, seconds; the last one repeats. The
             sequence starts over once a connection has lasted as long as its last wait.
@@ -185,6 +178,8 @@ class Capture:
         self._telling = threading.RLock()
         # The capture thread's own.
         self._base = 0
+        self._base_pts = 0.0
+        self._last_pts = 0.0
         self._index = -1
         self._frames_in = 0
         self._news = "first picture"
@@ -199,7 +194,7 @@ class Capture:
 
     @property
     def epoch(self) -> int:
-        """Number of the current connection or pass."""
+        """Number of the current connection."""
         return self._epoch
 
     @property
@@ -345,7 +340,7 @@ class Capture:
                     what = "ended" if given else "gave no picture"
                     return SourceError(f"{self.name} {what}; check it in a player")
                 return None
-            if paced and grab.pts is not None and self._pacer.hold(grab.pts):
+            if paced and grab.pts is not None and self._pacer.hold(self._base_pts + grab.pts):
                 return None
             self._hand_over(grab, info)
             given = True
@@ -361,6 +356,8 @@ class Capture:
             self._handover.count("gap", gap)
             self._away_since_ns = None
         self._index = self._base + grab.index
+        pts = None if grab.pts is None else self._base_pts + grab.pts
+        self._last_pts = pts or 0.0
         self._frames_in += 1
         with self._lock:
             self._last_ns = now_ns
@@ -374,7 +371,7 @@ class Capture:
                 image=grab.image,
                 t_mono_ns=now_ns,
                 t_wall=t_wall,
-                pts=grab.pts,
+                pts=pts,
                 epoch=self._epoch,
             )
         )
@@ -382,8 +379,8 @@ class Capture:
 
     def _begin_again(self, info: SourceInfo) -> Source:
         source = self._opener()
-        self._pacer.restart(1.0 / (info.fps or 30.0))
-        self._begin_epoch("from the beginning")
+        self._base = self._index + 1
+        self._base_pts = self._last_pts + 1.0 / (info.fps or 30.0)
         return source
 
     def _reopen(self, loss: SourceError) -> Source | None:
@@ -414,6 +411,7 @@ class Capture:
     def _begin_epoch(self, news: str) -> None:
         self._epoch += 1
         self._base = self._index + 1
+        self._base_pts = 0.0
         self._news = news
 
     # --- states ---------------------------------------------------------------------------------

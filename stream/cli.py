@@ -43,7 +43,6 @@ from .protocol import Hello, StreamInfo
 from .publish import action_units
 from .server import Server
 from .sources import Source, open_source, source_name
-from .sources.loop import Looped
 
 __all__ = ["app", "main"]
 
@@ -346,7 +345,9 @@ def _run_live(options: LiveOptions) -> None:
         on_stage=lambda stream, event: _print_stage(stream, event, several=several),
     )
     for name, spec in zip(names, options.sources, strict=True):
-        pipeline.add(name, partial(_open, spec, options), policy=_policy(spec, options))
+        pipeline.add(
+            name, partial(_open, spec, options), policy=_policy(spec, options), loop=options.loop
+        )
     card = network.card
     hello = Hello(
         server=importlib.metadata.version("facestage"),
@@ -374,10 +375,7 @@ def _run_live(options: LiveOptions) -> None:
 
 
 def _open(spec: str, options: LiveOptions) -> Source:
-    def once() -> Source:
-        return open_source(spec, realtime=options.realtime, open_timeout_s=options.open_timeout_s)
-
-    return Looped(once) if options.loop else once()
+    return open_source(spec, realtime=options.realtime, open_timeout_s=options.open_timeout_s)
 
 
 def _policy(spec: str, options: LiveOptions) -> Policy:

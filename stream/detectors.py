@@ -42,8 +42,9 @@ class HaarDetector:
     Args:
         long_side: side of the reduced picture, pixels. 320 finds faces from about a thirteenth of
             the picture's width on; more finds smaller ones and costs quadratically.
-        neighbours: windows that must agree on a face. Measured on the clips with 320 px: false
-            hits have up to 5, faces 7 and more in 99 of 100 frames.
+        neighbours: a face needs more agreeing windows than this. Measured on the clips with 320 px:
+            99 of 100 faces have 7 or more; of the false hits most have 6 or fewer, the others must
+            be told apart by what the landmark network sees in them.
         step: ratio between two sizes of the search window.
 
     Raises:

@@ -129,6 +129,7 @@ class Pipeline:
         opener: Callable[[], Source],
         *,
         policy: Policy = "latest",
+        loop: bool = False,
         max_attempts: int | None = None,
     ) -> Stream:
         """Add a source; it is opened by :meth:`open`.
@@ -137,6 +138,7 @@ class Pipeline:
             name: id of one of the hub's streams.
             opener: opens the source, again after each loss.
             policy: what happens to frames that come faster than they are analysed.
+            loop: begin a source that ends again.
             max_attempts: attempts to reconnect after one loss; None never gives up.
         """
         number = next(s.number for s in self._hub.streams if s.id == name)
@@ -144,6 +146,7 @@ class Pipeline:
             opener,
             name=name,
             policy=policy,
+            loop=loop,
             max_attempts=max_attempts,
             on_state=lambda change: self._note_state(stream, change),
             on_ready=self._ready.set,

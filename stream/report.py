@@ -19,7 +19,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.action_units import AU_NAMES, au_code, parse_label
+from ..core.action_units import AU_NAMES, au_code, letter_index, parse_label
 from ..core.render import MAX_STRIP_STAGES, SequencePictures, au_colour, stage_seconds
 from ..core.stages import format_prototype, reduction
 from ..core.types import LOST, NONE, FrameRow, SequenceResult
@@ -149,7 +149,9 @@ def _prototypes(result: SequenceResult, pictures: SequencePictures) -> list[dict
             "picture": _jpeg(pictures.prototype(label, 256)),
             "heat": _png(pictures.heat(label, 256)),
         }
-        for label, item in sorted(result.prototypes.items(), key=lambda p: parse_label(p[0]))
+        for label, item in sorted(
+            result.prototypes.items(), key=lambda pair: (pair[1].au, letter_index(pair[1].letter))
+        )
     ]
 
 

@@ -66,7 +66,7 @@ def presence(frames: NDArray[np.uint8], network: AUNetwork) -> NDArray[np.float3
         card.template,
         card.template_weights,
         card.input_size,
-        box_to_points=card.box_to_points,
+        card.box_points["haar"],
     )
     crops = []
     for index, image in enumerate(frames):

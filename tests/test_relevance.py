@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-settings.register_profile("relevance", deadline=None, max_examples=50)
-settings.load_profile("relevance")
+# Shared machines stall now and then: no deadline.
+unhurried = settings(deadline=None, max_examples=50)
 
 MAPS = hnp.arrays(
     np.float32,
@@ -72,6 +72,7 @@ def test_pooling_of_any_size_matches_exact_overlaps(height: int, width: int, sid
     np.testing.assert_allclose(pool(maps, side), expected, atol=1e-12)
 
 
+@unhurried
 @given(maps=MAPS, side=st.integers(1, 9))
 def test_pooling_keeps_the_mean(maps: NDArray[np.float32], side: int) -> None:
     np.testing.assert_allclose(
@@ -124,12 +125,14 @@ def test_no_maps_give_no_descriptors() -> None:
     assert top_x(np.empty((0, 96, 96), np.float32)).shape == (0, 96, 96)
 
 
+@unhurried
 @given(maps=MAPS, x=st.floats(0, 1))
 def test_top_x_matches_the_loop(maps: NDArray[np.float32], x: float) -> None:
     expected = np.stack([top_x_by_loop(image, x) for image in maps])
     np.testing.assert_array_equal(top_x(maps, x), expected)
 
 
+@unhurried
 @given(maps=MAPS, x=st.floats(0.01, 0.99))
 def test_top_x_is_the_smallest_set_that_reaches_the_mass(
     maps: NDArray[np.float32], x: float
@@ -165,12 +168,14 @@ def test_top_x_never_selects_negative_or_zero_relevance() -> None:
     assert not top_x(-np.abs(image), 1.0).any()
 
 
+@unhurried
 @given(maps=MAPS)
 def test_mass_counts_positive_relevance_only(maps: NDArray[np.float32]) -> None:
     expected = [sum(max(float(v), 0.0) for v in image.ravel()) for image in maps]
     np.testing.assert_allclose(mass(maps), expected, rtol=1e-5, atol=1e-6)
 
 
+@unhurried
 @given(maps=MAPS)
 def test_normalised_maps_fill_the_colour_range(maps: NDArray[np.float32]) -> None:
     for image, scaled in zip(maps, normalise(maps), strict=True):

@@ -20,7 +20,7 @@ from facestage.core.render import (
     strip,
 )
 from facestage.core.render.lettering import bgr, draw_text, fit_text, ink_on, luminance, text_width
-from facestage.core.render.projection import enlarge
+from facestage.core.render.projections import compose, enlarge, layer
 from facestage.core.stages import temporal_prototype
 from facestage.core.types import (
     LOST,
@@ -182,6 +182,28 @@ def test_overlapping_projections_keep_their_own_colours() -> None:
     assert 0.35 < reddish.mean() < 0.65
     assert 0.35 < greenish.mean() < 0.65
     assert (reddish | greenish).mean() > 0.75
+
+
+def test_projections_of_one_colour_are_told_apart_by_name() -> None:
+    crop = np.full((SIDE, SIDE), 90, np.uint8)
+    left, right = blob(12, 24), blob(36, 24)
+
+    def picture(second: str, names: tuple[str, str]) -> NDArray[np.uint8]:
+        layers = [
+            layer(left, "#D55E00", 240, name=names[0]),
+            layer(right, second, 240, 0.25, names[1]),
+        ]
+        return compose(crop, layers, 240)
+
+    plain = picture("#D55E00", ("", ""))
+    named = picture("#D55E00", ("9", "12"))
+    changed = (plain != named).any(axis=2)
+    columns, rows = np.flatnonzero(changed.any(axis=0)), np.flatnonzero(changed.any(axis=1))
+    # Each number stands in the middle of its own projection: at x = 62 and 182 of 240, y = 122.
+    assert abs(columns[columns < 120].mean() - 62) < 4
+    assert abs(columns[columns >= 120].mean() - 182) < 4
+    assert abs(rows.mean() - 122) < 4
+    assert np.array_equal(picture("#009E73", ("9", "12")), picture("#009E73", ("", "")))
 
 
 def test_composite_of_a_map_without_positive_relevance_shows_only_the_dimmed_face() -> None:

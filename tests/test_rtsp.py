@@ -1,7 +1,8 @@
-"""RTSP against a real server (GStreamer): frames, logins, losing the server and finding it again."""
+"""RTSP against a real server (GStreamer): frames, logins, a server lost and found again."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -62,7 +63,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty seconds of a grey picture that gets brighter with every frame."""
     if not SYSTEM_PYTHON.exists():
         pytest.skip(f"no system Python at {SYSTEM_PYTHON}")
-    if subprocess.run([SYSTEM_PYTHON, "-c", BINDINGS], capture_output=True).returncode:
+    if subprocess.run([SYSTEM_PYTHON, "-c", BINDINGS], check=False).returncode:
         pytest.skip("no GStreamer bindings (apt install gir1.2-gst-rtsp-server-1.0 python3-gi)")
     path = tmp_path_factory.mktemp("rtsp") / "clip.mp4"
     writer = cv2.VideoWriter(
@@ -199,7 +200,7 @@ def test_a_frozen_server_stalls_is_given_up_and_found_again(server: Server) -> N
     with capture:
         take(capture)
         server.freeze()
-        with pytest.raises(queue.Empty):
+        with contextlib.suppress(queue.Empty):
             while True:  # frames on their way come first, then none
                 capture.get(timeout=2.5)
         states.wait_for(SourceState.RECONNECTING, epoch=0)

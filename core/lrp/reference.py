@@ -102,13 +102,11 @@ class ReferenceEngine:
         self._net = fold_batchnorm(model, example)
         # zennit's SpecialFirstLayer composites take the module registered first.
         first = _first_linear_layer(self._net, example)
-        composite = FlatComposite(preset, first)
-        composite.register(self._net)
-        self._composite = composite
         with _BranchRules(preset), torch.enable_grad():
             output = self._net(example.requires_grad_())
         _check_graph(output, type(model).__name__)
         self.outputs: int = output.shape[1]
+        FlatComposite(preset, first).register(self._net)  # for good: this copy is ours alone
 
     def relevance(
         self, x: torch.Tensor, frames: Sequence[int], outputs: Sequence[int]
@@ -188,7 +186,8 @@ class _BranchRules(TorchFunctionMode):
     hook them. Their plain gradient would hand the full relevance to both branches of a sum.
     """
 
-    _sums = frozenset((torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__iadd__))
+    # Python spells `a + b` as Tensor.add and `a += b` as Tensor.add_.
+    _sums = frozenset((torch.add, torch.Tensor.add, torch.Tensor.add_))
     _averages = frozenset((torch.mean, torch.Tensor.mean, F.avg_pool2d, F.adaptive_avg_pool2d))
 
     def __init__(self, preset: Preset) -> None:
@@ -200,7 +199,7 @@ class _BranchRules(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in self._sums and len(args) == 2 and not kwargs and all(map(_traced, args)):
-            return z_rule(self._preset, torch.add, *args)
+            return z_rule(self._preset, torch.add, *args, inplace=func is torch.Tensor.add_)
         if func in self._averages and args and _traced(args[0]):
             return z_rule(self._preset, lambda x: func(x, *args[1:], **kwargs), args[0])
         return func(*args, **kwargs)

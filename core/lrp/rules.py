@@ -316,19 +316,30 @@ class _ShareOut(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, preset: Preset, apply: Callable[..., torch.Tensor], *given: torch.Tensor
+        ctx: Any,
+        preset: Preset,
+        inplace: bool,
+        apply: Callable[..., torch.Tensor],
+        *given: torch.Tensor,
     ) -> torch.Tensor:
-        z, parts = _run(apply, *given)
+        # Copies, because the tensors may be overwritten before the backward pass.
+        z, parts = _run(apply, *(tensor.detach().clone() for tensor in given))
         ctx.terms = Terms(parts, stabilized(z, preset))
-        return z
+        if not inplace:
+            return z
+        ctx.mark_dirty(given[0])
+        return given[0].copy_(z)
 
     @staticmethod
     def backward(ctx: Any, *relevance: torch.Tensor) -> Any:
-        return (None, None, *ctx.terms.shares(relevance[0]))
+        return (None, None, None, *ctx.terms.shares(relevance[0]))
 
 
 def z_rule(
-    preset: Preset, apply: Callable[..., torch.Tensor], *given: torch.Tensor
+    preset: Preset,
+    apply: Callable[..., torch.Tensor],
+    *given: torch.Tensor,
+    inplace: bool = False,
 ) -> torch.Tensor:
     """Return ``apply(*given)``, its relevance shared out by the z-rule.
 
@@ -336,8 +347,9 @@ def z_rule(
         preset: stabiliser of the denominator.
         apply: a map without bias that is linear in all tensors together, such as a sum.
         given: the tensors; each receives ``z_ij R_j / z_j``.
+        inplace: write the result into the first tensor, as ``a += b`` does.
     """
-    return _ShareOut.apply(preset, apply, *given)  # type: ignore[no-any-return]
+    return _ShareOut.apply(preset, inplace, apply, *given)  # type: ignore[no-any-return]
 
 
 def _weight(module: nn.Module) -> torch.Tensor:

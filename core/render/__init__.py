@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .pictures import SequencePictures, au_colour
-from .projection import composite, heatmap, projection
-from .strip import MAX_STRIP_STAGES, legend, stage_seconds, strip
+from .projections import composite, heatmap, projection
+from .strips import MAX_STRIP_STAGES, legend, stage_seconds, strip
 
 __all__ = [
     "MAX_STRIP_STAGES",

@@ -14,7 +14,7 @@ from ..action_units import AU_COLOURS
 from ..config import ExplainConfig
 from ..types import LOST, NONE, SequenceResult
 from .lettering import Colour, blend, draw_text, rounded_mask, text_width
-from .projection import Layer, compose, enlarge, heatmap, layer
+from .projections import SMALLEST_WITH_TEXT, Layer, compose, enlarge, heatmap, layer
 
 __all__ = ["SequencePictures", "au_colour"]
 
@@ -60,7 +60,9 @@ class SequencePictures:
         key = (label, side)
         if key not in self._layers:
             prototype = self._result.prototypes[label]
-            self._layers[key] = layer(prototype.map, au_colour(prototype.au), side, self._x)
+            self._layers[key] = layer(
+                prototype.map, au_colour(prototype.au), side, self._x, str(prototype.au)
+            )
         return self._layers[key]
 
 
@@ -80,11 +82,12 @@ def _hatched(side: int) -> NDArray[np.uint8]:
     picture = np.empty((side, side, 3), np.uint8)
     picture[:] = _EMPTY
     blend(picture, cover, 0, 0, _STROKE)
-    size = side * 0.062
-    wide, high = text_width("no face", size) + round(size * 2.4), round(size * 2.8)
-    panel = rounded_mask(wide, high, high / 2)
-    blend(picture, panel, (side - wide) // 2, (side - high) // 2, _EMPTY)
-    draw_text(picture, "no face", side / 2, (side + size) / 2, size, _INK, anchor="centre")
+    if side >= SMALLEST_WITH_TEXT:
+        size = side * 0.062
+        wide, high = text_width("no face", size) + round(size * 2.4), round(size * 2.8)
+        panel = rounded_mask(wide, high, high / 2)
+        blend(picture, panel, (side - wide) // 2, (side - high) // 2, _EMPTY)
+        draw_text(picture, "no face", side / 2, (side + size) / 2, size, _INK, anchor="centre")
     edge = rounded_mask(side, side, side * 0.045)
     inner = np.zeros_like(edge)
     inner[2:-2, 2:-2] = rounded_mask(side - 4, side - 4, side * 0.045 - 2)

@@ -175,15 +175,15 @@ function showStage(current, edge) {
   const list = byId("chips");
   if (list.dataset.text !== text) {
     list.dataset.text = text;
-    list.dataset.many = String(labels.length > 3);
+    list.dataset.crowd = labels.length > 8 ? "many" : labels.length > 3 ? "some" : "few";
     list.replaceChildren(...(segment ? labels.map(chip) : [make("li", "chip empty", "no stage yet")]));
     announce(labels);
   }
   let since = "";
   if (segment) {
     const parts = [`for ${Math.max(0, edge - segment.from).toFixed(1)} s`];
-    if (segment.previous) parts.push(`after ${stageText(segment.previous)}`);
     parts.push(REASONS[segment.reason] ?? segment.reason);
+    if (segment.previous) parts.push(`after ${stageText(segment.previous)}`);
     since = parts.join(" · ");
   }
   setText(byId("since"), since);

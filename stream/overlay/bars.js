@@ -20,7 +20,7 @@ export class Bars {
         const track = make("div", "track", fill, tick);
         const code = make("span", "code", unit.code);
         const intensity = make("span", "intensity", "");
-        const row = make("li", "bar", code, make("span", "name", unit.name), track, intensity);
+        const row = make("li", "bar", code, track, intensity);
         row.style.setProperty("--au", unit.colour);
         tick.style.setProperty("left", `${unit.on * 100}%`);
         track.setAttribute("role", "meter");
@@ -32,7 +32,8 @@ export class Bars {
         return row;
       }),
     );
-    this.list.style.setProperty("--rows", String(Math.ceil(units.size / 2)));
+    this.list.style.setProperty("--rows-of-two", String(Math.ceil(units.size / 2)));
+    this.list.style.setProperty("--rows-of-three", String(Math.ceil(units.size / 3)));
   }
 
   /** Show the values of one frame; without any (no face) the bars are empty, not zero. */

@@ -41,15 +41,37 @@ export function contour(cells, size) {
   return Float32Array.from(pieces, (value) => value - 0.5);
 }
 
-/** The centre of mass of a mask, in mask coordinates. */
-function centre(cells, size) {
-  let [mass, x, y] = [0, 0, 0];
-  for (let i = 0; i < cells.length; i += 1) {
-    mass += cells[i];
-    x += cells[i] * ((i % size) + 0.5);
-    y += cells[i] * (Math.floor(i / size) + 0.5);
+/**
+ * The centre of mass of the heaviest connected part of a mask, in mask coordinates. A smile marks
+ * two corners; their common centre would point at neither.
+ */
+export function anchor(cells, size) {
+  const seen = new Uint8Array(cells.length);
+  let best = { mass: 0, x: size / 2, y: size / 2 };
+  for (let seed = 0; seed < cells.length; seed += 1) {
+    if (!cells[seed] || seen[seed]) continue;
+    const part = { mass: 0, x: 0, y: 0 };
+    const queue = [seed];
+    seen[seed] = 1;
+    while (queue.length) {
+      const i = queue.pop();
+      const [x, y] = [i % size, Math.floor(i / size)];
+      part.mass += cells[i];
+      part.x += cells[i] * (x + 0.5);
+      part.y += cells[i] * (y + 0.5);
+      for (let near = 0; near < 9; near += 1) {
+        const [nx, ny] = [x + (near % 3) - 1, y + Math.floor(near / 3) - 1];
+        const j = ny * size + nx;
+        if (nx < 0 || ny < 0 || nx >= size || ny >= size || seen[j] || !cells[j]) continue;
+        seen[j] = 1;
+        queue.push(j);
+      }
+    }
+    if (part.mass > best.mass) {
+      best = { mass: part.mass, x: part.x / part.mass, y: part.y / part.mass };
+    }
   }
-  return mass ? [x / mass, y / mass] : [size / 2, size / 2];
+  return [best.x, best.y];
 }
 
 function rgb(colour) {
@@ -78,8 +100,7 @@ export class Picture {
     this.drawn = null;
     this.labels = new Map();
     this.turn = (this.turn ?? 0) + 1;
-    delete this.canvas.dataset.frame;
-    this.paint();
+    this.schedule();
   }
 
   /** When the frame on show was grabbed, seconds since 1970; null before the first. */
@@ -130,8 +151,7 @@ export class Picture {
     this.drawn?.image?.close();
     this.drawn = { sample, captured, image, masks: this.prepare(heat), matrix: heat.matrix };
     this.follow();
-    this.paint();
-    this.canvas.dataset.frame = String(newest);
+    this.schedule();
     if (this.waiting.size) this.match(stream);
   }
 
@@ -153,7 +173,7 @@ export class Picture {
         tile,
         size: heat.size,
         outline: contour(cells, heat.size),
-        centre: centre(cells, heat.size),
+        anchor: anchor(cells, heat.size),
       };
     });
   }
@@ -165,7 +185,7 @@ export class Picture {
     if (this.canvas.width === width && this.canvas.height === height) return;
     this.canvas.width = width;
     this.canvas.height = height;
-    this.paint();
+    this.schedule();
   }
 
   /** Where the frame lies on the canvas: scale and offset in canvas pixels. */
@@ -179,8 +199,19 @@ export class Picture {
     };
   }
 
+  /** Paint with the next frame of the screen, once, however much arrives before it. */
+  schedule() {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    requestAnimationFrame(() => {
+      this.scheduled = false;
+      this.paint();
+    });
+  }
+
   paint() {
     const context = this.context;
+    this.canvas.dataset.frame = String(this.shown);
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     if (!this.drawn || !this.canvas.width) return;
@@ -253,7 +284,7 @@ export class Picture {
     const box = sample.face.box ?? [0, 0, sample.width, sample.height];
     const middle = box[0] + box[2] / 2;
     for (const mask of masks) {
-      const [u, v] = mask.centre;
+      const [u, v] = mask.anchor;
       const target = { x: a * u + b * v + c, y: d * u + e * v + f };
       const known = this.labels.get(mask.au);
       const keep = known ? LABEL_INERTIA : 0;

@@ -104,6 +104,19 @@ export class Prototypes {
       item.element.classList.toggle("retired", prototype.into !== null);
       item.element.classList.toggle("present", present.has(prototype.label));
     });
+    this.reveal([...present].find((label) => this.items.has(label)));
+  }
+
+  /** Scroll the first prototype of a new stage into view, unless somebody is looking around. */
+  reveal(label) {
+    if (label === this.revealed) return;
+    this.revealed = label;
+    const element = this.items.get(label)?.element;
+    if (!element || this.list.matches(":hover, :focus-within")) return;
+    const [top, bottom] = [element.offsetTop, element.offsetTop + element.offsetHeight];
+    if (top < this.list.scrollTop || bottom > this.list.scrollTop + this.list.clientHeight) {
+      this.list.scrollTop = top;
+    }
   }
 
   build(prototype) {

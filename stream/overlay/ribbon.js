@@ -4,8 +4,8 @@
 import { splitLabel, stageText } from "./model.js";
 
 const GUTTER = 58;
-const STAGE_LANE = 28;
-const AXIS = 20;
+const STAGE_LANE = 25;
+const AXIS = 17;
 const GAP = 3;
 
 const INK = "#0b0e11";
@@ -183,14 +183,14 @@ export class Ribbon {
     context.roundRect(left, y + 1.5, width, lane - 3, Math.min(3, width / 2));
     context.fill();
     context.globalAlpha = 1;
-    const size = Math.min(14, lane - 4);
+    const size = Math.min(14, lane - 3);
     if (!run.letter || size < 7 || width < size) return;
     context.font = this.font(700, size);
     const needed = context.measureText(run.letter).width;
     if (needed + 6 > width) return;
     context.fillStyle = this.colour(au);
     context.beginPath();
-    context.roundRect(left + 2, y + 3, needed + 6, lane - 6, 2);
+    context.roundRect(left + 2, y + 2, needed + 6, lane - 4, 2);
     context.fill();
     context.fillStyle = INK;
     context.textBaseline = "middle";
@@ -224,7 +224,7 @@ export class Ribbon {
       context.fillRect(x, STAGE_LANE, 1, height - AXIS - STAGE_LANE);
       context.fillStyle = QUIET;
       const text = new Date(time * 1000).toLocaleTimeString([], { hour12: false });
-      if (x > GUTTER + 24 && x < scale.width - 24) context.fillText(text, x, height - 5);
+      if (x > GUTTER + 24 && x < scale.width - 24) context.fillText(text, x, height - 3);
     }
   }
 
@@ -235,7 +235,7 @@ export class Ribbon {
     context.font = this.font(600, 12);
     context.fillStyle = QUIET;
     context.fillText("stage", 0, STAGE_LANE / 2 + 0.5);
-    const size = Math.max(7, Math.min(12, lane - 1));
+    const size = Math.max(8, Math.min(13, lane));
     this.lanes.forEach((au, i) => {
       const y = top + i * lane;
       context.fillStyle = this.colour(au);

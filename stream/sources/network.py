@@ -114,8 +114,11 @@ class NetworkStream(Source):
         self._video.release()
 
     def _decode(self) -> Grab | None:
+        started = time.monotonic()
         ok, image = self._video.read()
-        if not ok:
+        # When the wait runs out, FFmpeg still hands out the frame its decoder held back. It is as
+        # old as the silence, so it would enter the present with the wrong time.
+        if not ok or time.monotonic() - started >= self._read_timeout_s:
             return None
         pts = self._timeline.update(self._video.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
         grab = Grab(to_bgr8(image), self._next, pts)

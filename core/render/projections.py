@@ -8,6 +8,7 @@ References:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,10 +18,21 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from ..relevance import top_x
-from .lettering import Colour, bgr
+from .lettering import Colour, bgr, blend, draw_text, rounded_mask, text_width
 
-__all__ = ["Layer", "compose", "composite", "enlarge", "heatmap", "layer", "projection"]
+__all__ = [
+    "SMALLEST_WITH_TEXT",
+    "Layer",
+    "compose",
+    "composite",
+    "enlarge",
+    "heatmap",
+    "layer",
+    "projection",
+]
 
+SMALLEST_WITH_TEXT = 110
+"""Pictures of a smaller side, pixels, carry no words: they would not be readable."""
 _DIM, _LIFT = 0.58, 40.0
 """Contrast (of 1) and added brightness (of 255) of the face below projections: a flatter face keeps
 its features and leaves the bright and dark ends to the colours."""
@@ -43,11 +55,13 @@ class Layer:
         colour: colour of the Action Unit.
         alpha: ``(side, side)`` float32 opacity, 0–1; 0 outside the projection.
         outline: ``(side, side)`` float32 coverage of the contour, 0–1.
+        name: written on the projection where another one has the same colour.
     """
 
     colour: Colour
     alpha: NDArray[np.float32]
     outline: NDArray[np.float32]
+    name: str = ""
 
 
 def heatmap(relevance: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -112,7 +126,9 @@ def enlarge(relevance: NDArray[np.floating], side: int) -> NDArray[np.float32]:
     return _interpolated(smooth, side)
 
 
-def layer(relevance: NDArray[np.floating], colour: str, side: int, x: float = 0.25) -> Layer:
+def layer(
+    relevance: NDArray[np.floating], colour: str, side: int, x: float = 0.25, name: str = ""
+) -> Layer:
     """Return the Top-X projection of a map as :func:`enlarge` shows it, with a contour.
 
     Args:
@@ -120,12 +136,13 @@ def layer(relevance: NDArray[np.floating], colour: str, side: int, x: float = 0.
         colour: ``#rrggbb``.
         side: side of the picture, pixels.
         x: share of the positive relevance to keep, 0–1.
+        name: written on the projection where another one has the same colour.
     """
     values = np.maximum(_smooth(_finite(relevance)), 0)
     mask = top_x(values[None], x)[0]
     if not mask.any():
         nothing = np.zeros((side, side), np.float32)
-        return Layer(bgr(colour), nothing, nothing)
+        return Layer(bgr(colour), nothing, nothing, name)
     # The contour lies between the weakest pixel kept and the strongest one dropped.
     level = (values[mask].min() + values[~mask].max(initial=0)) / 2
     strength = _interpolated(values, side)
@@ -136,7 +153,7 @@ def layer(relevance: NDArray[np.floating], colour: str, side: int, x: float = 0.
     inside = np.clip(distance + 0.5, 0, 1)
     outline = np.clip(max(1.0, side / 200) / 2 + 0.5 - np.abs(distance), 0, 1)
     alpha = inside * _opacity(np.clip(strength / values.max(), 0, 1))
-    return Layer(bgr(colour), alpha.astype(np.float32), outline.astype(np.float32))
+    return Layer(bgr(colour), alpha.astype(np.float32), outline.astype(np.float32), name)
 
 
 def compose(crop: NDArray[np.uint8], layers: Sequence[Layer], side: int) -> NDArray[np.uint8]:
@@ -144,7 +161,8 @@ def compose(crop: NDArray[np.uint8], layers: Sequence[Layer], side: int) -> NDAr
 
     Args:
         crop: ``(C, C)`` or ``(C, C, 3)`` uint8, BGR.
-        layers: projections of this ``side``. Where they overlap they take turns in stripes.
+        layers: projections of this ``side``. Where they overlap they take turns in stripes; those
+            that share a colour carry their names.
         side: side of the picture, pixels.
 
     Returns:
@@ -165,7 +183,40 @@ def compose(crop: NDArray[np.uint8], layers: Sequence[Layer], side: int) -> NDAr
     for item in sorted(layers, key=lambda item: -np.count_nonzero(item.alpha)):
         bright = 255 - _OUTLINE * (255 - np.asarray(item.colour, np.float32))
         picture += item.outline[..., None] * (bright - picture)
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    painted = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    if side >= SMALLEST_WITH_TEXT:
+        _name_lookalikes(painted, layers)
+    return painted
+
+
+def _name_lookalikes(picture: NDArray[np.uint8], layers: Sequence[Layer]) -> None:
+    """Write their names on projections that share a colour with another one."""
+    colours = Counter(item.colour for item in layers)
+    side = picture.shape[0]
+    size = max(7.5, side * 0.045)
+    for number, item in enumerate(layers):
+        if colours[item.colour] < 2 or not item.name or not item.alpha.any():
+            continue
+        shown = item.alpha > 0
+        twins = [
+            other.alpha > 0
+            for n, other in enumerate(layers)
+            if n != number and other.colour == item.colour
+        ]
+        alone = shown & ~np.any(twins, axis=0)
+        # The middle of the widest part that cannot be meant for the other, if there is one.
+        region = (alone if alone.any() else shown).astype(np.uint8)
+        depth = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+        high = round(size * 1.7)
+        wide = max(high, text_width(item.name, size, bold=True) + round(size * 0.8))
+        left = min(max(int(x) - wide // 2, 0), side - wide)
+        top = min(max(int(y) - high // 2, 0), side - high)
+        blend(picture, rounded_mask(wide, high, high / 2) * 0.9, left, top, (255, 255, 255))
+        middle, baseline = left + wide / 2, top + (high + size) / 2
+        draw_text(
+            picture, item.name, middle, baseline, size, (24, 20, 16), bold=True, anchor="centre"
+        )
 
 
 def _striped(layers: Sequence[Layer], side: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,0 +1,215 @@
+"""The steps together, on the embedded clip: live, offline, and the same either way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from facestage.core.analyzer import Analyzer
+from facestage.core.config import AnalyzerConfig, StageConfig
+from facestage.core.errors import ConfigError, SourceError
+from facestage.core.network import AUNetwork
+from facestage.core.sequence import SequenceAnalyzer
+from facestage.core.types import (
+    LOST,
+    NONE,
+    FaceChange,
+    FaceState,
+    Frame,
+    FrameResult,
+    PrototypeNew,
+    StageEvent,
+)
+from facestage.stream.detectors import HaarDetector
+from facestage.stream.sources import open_source
+
+FPS = 30.0
+COUNT = 110  # neutral, then the whole onset of surprise
+
+
+@pytest.fixture(scope="module")
+def network() -> AUNetwork:
+    return AUNetwork.load(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    found: list[Frame] = []
+    with open_source("demo:") as source:
+        while len(found) < COUNT:
+            grab = source.read()
+            assert grab is not None
+            found.append(Frame("demo", grab.index, grab.image, pts=grab.index / FPS))
+    return found
+
+
+@pytest.fixture(scope="module")
+def results(network: AUNetwork, frames: list[Frame]) -> list[FrameResult]:
+    analyzer = Analyzer(HaarDetector(), network)
+    return [result for frame in frames for result in analyzer.update([frame])]
+
+
+def blank(index: int, epoch: int = 0) -> Frame:
+    return Frame("demo", index, np.zeros((360, 640, 3), np.uint8), pts=index / FPS, epoch=epoch)
+
+
+def story(results: Sequence[FrameResult]) -> list[tuple[object, ...]]:
+    return [
+        (event.kind, event.labels, event.start, event.at)
+        if isinstance(event, StageEvent)
+        else (type(event).__name__, event.at)
+        for result in results
+        for event in result.events
+    ]
+
+
+def test_every_active_au_is_explained_and_lettered(results: list[FrameResult]) -> None:
+    assert all(r.face.state == FaceState.TRACKED for r in results)
+    assert any(r.active for r in results)
+    for result in results:
+        assert set(result.maps) == set(result.letters) == set(result.active)
+        for relevance in result.maps.values():
+            assert relevance.shape == (96, 96)
+            assert np.isfinite(relevance).all()
+            assert relevance.sum() > 0
+
+
+def test_the_clip_begins_with_none_and_turns_to_a_stage_of_aus(results: list[FrameResult]) -> None:
+    enters = [
+        e for r in results for e in r.events if isinstance(e, StageEvent) and e.kind == "enter"
+    ]
+    assert enters[0].labels == NONE
+    assert enters[0].start == 0
+    assert enters[1].labels[0].startswith("AU")
+    assert results[-1].stage not in (None, NONE, LOST)
+
+
+def test_a_prototype_comes_before_the_stage_that_shows_it(results: list[FrameResult]) -> None:
+    born: set[str] = set()
+    for result in results:
+        for event in result.events:
+            if isinstance(event, PrototypeNew):
+                born.add(f"AU{event.au:02d}_{event.letter}")
+            elif isinstance(event, StageEvent):
+                assert {x for x in event.labels if x.startswith("AU")} <= born
+
+
+def test_chunks_change_nothing(
+    network: AUNetwork, frames: list[Frame], results: list[FrameResult]
+) -> None:
+    analyzer = Analyzer(HaarDetector(), network)
+    chunked: list[FrameResult] = []
+    for start in range(0, COUNT, 7):
+        chunked += analyzer.update(frames[start : start + 7])
+    assert story(chunked) == story(results)
+    for a, b in zip(chunked, results, strict=True):
+        assert a.letters == b.letters
+        assert a.presence is not None
+        assert b.presence is not None
+        np.testing.assert_allclose(a.presence, b.presence, atol=1e-4)
+
+
+def test_two_sources_do_not_disturb_each_other(
+    network: AUNetwork, frames: list[Frame], results: list[FrameResult]
+) -> None:
+    analyzer = Analyzer(HaarDetector(), network)
+    of_first: list[FrameResult] = []
+    for frame in frames[:90]:
+        both = analyzer.update([frame, Frame("other", frame.index, frame.image[::-1].copy())])
+        of_first.append(both[0])
+    assert story(of_first) == story(results[:90])
+
+
+def test_reset_equals_new(
+    network: AUNetwork, frames: list[Frame], results: list[FrameResult]
+) -> None:
+    analyzer = Analyzer(HaarDetector(), network)
+    analyzer.update(frames[60:])
+    analyzer.reset()
+    assert story([r for f in frames[:90] for r in analyzer.update([f])]) == story(results[:90])
+
+
+def test_a_picture_without_a_face_is_lost(network: AUNetwork) -> None:
+    analyzer = Analyzer(HaarDetector(), network)
+    results = [r for n in range(10) for r in analyzer.update([blank(n)])]
+    assert results[-1].stage == LOST
+    assert all(not r.maps and r.presence is None for r in results)
+    changes = [e for r in results for e in r.events if isinstance(e, FaceChange)]
+    assert [c.state for c in changes] == [FaceState.LOST]
+
+
+def test_a_new_connection_ends_the_stage(network: AUNetwork, frames: list[Frame]) -> None:
+    analyzer = Analyzer(HaarDetector(), network)
+    for frame in frames[:20]:
+        analyzer.update([frame])
+    again = Frame("demo", 20, frames[20].image, pts=0.0, epoch=1)
+    events = [e for e in analyzer.update([again])[0].events if isinstance(e, StageEvent)]
+    assert [(e.kind, e.labels, e.reason) for e in events] == [
+        ("exit", NONE, "gap"),
+        ("enter", LOST, "gap"),
+    ]
+
+
+def test_frames_out_of_order_are_refused(network: AUNetwork, frames: list[Frame]) -> None:
+    analyzer = Analyzer(HaarDetector(), network)
+    analyzer.update([frames[5]])
+    with pytest.raises(ConfigError, match=r"frame 4 .* came after frame 5"):
+        analyzer.update([frames[4]])
+
+
+def test_offline_covers_every_frame_and_agrees_on_what_is_active(
+    network: AUNetwork, frames: list[Frame], results: list[FrameResult]
+) -> None:
+    analyzer = SequenceAnalyzer(HaarDetector(), network)
+    for start in range(0, COUNT, 16):
+        analyzer.update(frames[start : start + 16])
+    result = analyzer.finish(source="demo", fps=FPS)
+    assert [row.index for row in result.rows] == list(range(COUNT))
+    assert [sorted(row.labels) for row in result.rows] == [list(r.active) for r in results]
+    assert result.stages[0].start == 0
+    assert result.stages[-1].end == COUNT - 1
+    assert all(a.end + 1 == b.start for a, b in zip(result.stages, result.stages[1:], strict=False))
+    shown = {label for stage in result.stages for label in stage.labels if label != "NONE"}
+    assert shown <= set(result.prototypes)
+    for prototype in result.prototypes.values():
+        members = [
+            row.index for row in result.rows if row.labels.get(prototype.au) == prototype.letter
+        ]
+        assert len(members) == prototype.frames
+        assert members[0] == prototype.first
+        assert prototype.exemplar in members
+        assert prototype.crop.shape[:2] == (288, 288)
+
+
+def test_thinning_keeps_the_labels_and_bounds_the_maps(
+    network: AUNetwork, frames: list[Frame]
+) -> None:
+    def analyse(map_bytes: int) -> SequenceAnalyzer:
+        analyzer = SequenceAnalyzer(HaarDetector(), network, map_bytes=map_bytes)
+        analyzer.update(frames)
+        return analyzer
+
+    bound = 40 * 96 * 96 * 4
+    thin, full = analyse(bound), analyse(1 << 30)
+    assert sum(len(maps.maps) for maps in thin._aus.values()) <= 40
+    a, b = thin.finish(source="x", fps=FPS), full.finish(source="x", fps=FPS)
+    assert [row.labels for row in a.rows] == [row.labels for row in b.rows]
+    assert a.stages == b.stages
+    assert a.prototypes.keys() == b.prototypes.keys()
+
+
+def test_the_paper_preset_follows_every_frame(network: AUNetwork, frames: list[Frame]) -> None:
+    config = AnalyzerConfig(stage=StageConfig(min_stage_s=0.0))
+    analyzer = SequenceAnalyzer(HaarDetector(), network, config, preset="paper")
+    analyzer.update(frames)
+    result = analyzer.finish(source="demo", fps=FPS)
+    for stage in result.stages:
+        for row in result.rows[stage.start : stage.end + 1]:
+            labels = tuple(f"AU{au:02d}_{x}" for au, x in sorted(row.labels.items())) or NONE
+            assert labels == stage.labels
+
+
+def test_no_frame_is_an_error(network: AUNetwork) -> None:
+    with pytest.raises(SourceError, match="no frame"):
+        SequenceAnalyzer(HaarDetector(), network).finish(source="empty", fps=FPS)

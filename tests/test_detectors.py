@@ -1,0 +1,139 @@
+"""The real detectors: on pictures of any size, on real clips, and how they fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from facestage.core.errors import ModelError
+from facestage.core.face import Detection, Detector
+from facestage.stream import detectors
+from facestage.stream.detectors import HaarDetector, YuNetDetector, make_detector
+from numpy.typing import NDArray
+
+ONNX = "face_detection_yunet_2023mar.onnx"
+SHAPES = [(1, 1), (1, 5000), (5000, 1), (23, 23), (24, 24), (31, 33), (270, 480), (4320, 7680)]
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FACESTAGE_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(params=["haar", pytest.param("yunet", marks=pytest.mark.shared)])
+def detector(request: pytest.FixtureRequest) -> Detector:
+    if request.param == "haar":
+        return HaarDetector()
+    return YuNetDetector(request.getfixturevalue("shared") / "models" / ONNX)
+
+
+def read(path: Path, every: int = 1) -> list[NDArray[np.uint8]]:
+    capture, frames, index = cv2.VideoCapture(str(path)), [], 0
+    while True:
+        ok, image = capture.read()
+        if not ok:
+            return frames
+        if index % every == 0:
+            frames.append(image.astype(np.uint8, copy=False))
+        index += 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_plain_pictures_of_any_size_hold_no_face(
+    detector: Detector, shape: tuple[int, int]
+) -> None:
+    assert detector.detect(np.full((*shape, 3), 120, np.uint8)) == []
+
+
+def only(found: list[Detection]) -> Detection:
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.shared
+def test_boxes_are_in_the_pixels_of_the_picture(detector: Detector, shared: Path) -> None:
+    image = read(shared / "clips" / "single_face.mp4")[0]
+    reference = only(detector.detect(image))
+    for factor in (1.5, 3.0):
+        larger = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+        seen = only(detector.detect(larger.astype(np.uint8)))
+        width = reference.box[2] * factor
+        np.testing.assert_allclose(seen.box, np.array(reference.box) * factor, atol=0.06 * width)
+        if reference.points is not None:
+            np.testing.assert_allclose(seen.points, reference.points * factor, atol=0.03 * width)
+
+
+@pytest.mark.shared
+def test_points_are_in_the_common_order(shared: Path) -> None:
+    image = read(shared / "clips" / "single_face.mp4")[0]
+    points = only(YuNetDetector(shared / "models" / ONNX).detect(image)).points
+    assert points is not None
+    assert points.dtype == np.float32
+    left_eye, right_eye, nose, left_mouth, right_mouth = points
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert left_mouth[0] < nose[0] < right_mouth[0]
+    assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
+
+
+@pytest.mark.shared
+def test_a_clip_without_face_has_no_hit(detector: Detector, shared: Path) -> None:
+    assert all(detector.detect(f) == [] for f in read(shared / "clips" / "no_face.mp4"))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("clip", "least"),
+    [("single_face.mp4", 1.0), ("WolfgangLanger_Pexels.mp4", 0.97), ("intel_asl_sorry.mkv", 0.85)],
+)
+def test_nearly_every_real_face_is_found_once(
+    detector: Detector, shared: Path, clip: str, least: float
+) -> None:
+    counts = [len(detector.detect(f)) for f in read(shared / "clips" / clip, every=4)]
+    assert np.mean([c == 1 for c in counts]) >= least
+    assert np.mean([c > 1 for c in counts]) <= 0.1
+
+
+def test_haar_needs_its_cascade(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(detectors.cv2, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(ModelError, match=r"opencv-python-headless>=4\.10,<5"):
+        HaarDetector()
+
+
+def test_yunet_files_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="facestage models pull yunet"):
+        YuNetDetector(tmp_path / "absent.onnx")
+    with pytest.raises(ModelError, match="facestage models pull yunet"):
+        YuNetDetector(tmp_path)  # a folder
+    wrong = tmp_path / "wrong.onnx"
+    wrong.write_bytes(b"no network")
+    with pytest.raises(ModelError, match=r"sha256 .* expected 8f2383e4"):
+        YuNetDetector(wrong)
+    with pytest.raises(ModelError, match="cannot use"):
+        YuNetDetector(wrong, check_hash=False)
+
+
+def test_auto_uses_haar_until_yunet_is_pulled(empty_cache: Path) -> None:
+    assert make_detector().name == "haar"
+    assert make_detector("haar").name == "haar"
+    with pytest.raises(ModelError, match="facestage models pull yunet"):
+        make_detector("yunet")
+    (empty_cache / ONNX).write_bytes(b"half a file")
+    for spec in ("auto", "yunet"):  # a damaged file is reported, not passed over
+        with pytest.raises(ModelError, match="sha256"):
+            make_detector(spec)
+
+
+@pytest.mark.shared
+def test_auto_uses_yunet_once_it_is_there(empty_cache: Path, shared: Path) -> None:
+    model = shared / "models" / ONNX
+    (empty_cache / ONNX).write_bytes(model.read_bytes())
+    for spec in ("auto", "yunet", str(model), model):
+        assert make_detector(spec).name == "yunet"
+
+
+def test_a_path_that_is_not_there_is_reported() -> None:
+    with pytest.raises(ModelError, match=r"nowhere\.onnx"):
+        make_detector("nowhere.onnx")

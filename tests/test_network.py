@@ -1,0 +1,506 @@
+"""AU network: card, weights, folding; predictions against an independent reading of the file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from facestage.core.errors import ConfigError, DeviceError, ModelError
+from facestage.core.folding import fold_batchnorm, frozen_copy
+from facestage.core.network import EMBEDDED, AUNetwork, ModelCard, resolve_device
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+CARD = json.loads(EMBEDDED.with_suffix(".json").read_text())
+
+
+@pytest.fixture(scope="module")
+def net() -> AUNetwork:
+    return AUNetwork.load(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def crops() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (5, 96, 96), dtype=np.uint8)
+
+
+def card(**changes: Any) -> dict[str, Any]:
+    """A copy of the embedded card; ``input__size=…`` changes a nested field."""
+    made = json.loads(json.dumps(CARD))
+    for path, value in changes.items():
+        *parents, leaf = path.split("__")
+        part = made
+        for parent in parents:
+            part = part[parent]
+        part[leaf] = value
+    return made
+
+
+def by_hand(crops: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits, intensity/5 and raw landmarks straight from the weights, BatchNorm unfolded."""
+    w = load_file(EMBEDDED)
+    x = torch.from_numpy(crops.astype(np.float64) / 255)[:, None]
+    window = x[:, :, 12:88, 14:82].reshape(len(x), -1).numpy()
+    mean = torch.from_numpy(window.mean(axis=1)).reshape(-1, 1, 1, 1)
+    std = torch.from_numpy(window.std(axis=1, ddof=1)).reshape(-1, 1, 1, 1)
+    x = ((x - mean) / (std + 0.02)).clamp(-3, 3)
+    for conv, pool_before in zip(
+        (0, 3, 7, 10, 14, 17, 21, 24, 27), (0, 0, 1, 0, 1, 0, 1, 0, 0), strict=True
+    ):
+        if pool_before:
+            x = F.max_pool2d(x, 2)
+        kernel = w[f"f.{conv}.weight"].double()
+        stride = 2 if conv == 0 else 1
+        x = F.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
+        norm = {
+            k: w[f"f.{conv + 1}.{k}"].double().reshape(1, -1, 1, 1)
+            for k in ("running_mean", "running_var", "weight", "bias")
+        }
+        x = (x - norm["running_mean"]) / torch.sqrt(norm["running_var"] + 1e-5)
+        x = F.relu(x * norm["weight"] + norm["bias"])
+    flat = x.flatten(1)
+    hidden = F.relu(flat @ w["h.2.weight"].double().T + w["h.2.bias"].double())
+    heads = hidden @ w["h.5.weight"].double().T + w["h.5.bias"].double()
+    raw = flat @ w["lm.weight"].double().T + w["lm.bias"].double()
+    return heads[:, :23], heads[:, 23:], raw
+
+
+# ------------------------------------------------------------------------------- embedded network
+
+
+def test_embedded_network_predicts_what_its_weights_say(
+    net: AUNetwork, crops: NDArray[np.uint8]
+) -> None:
+    logits, fifth, raw = by_hand(crops)
+    seen = net.infer(crops)
+    assert seen.presence.dtype == np.float32
+    np.testing.assert_allclose(seen.presence, torch.sigmoid(logits), atol=1e-5)
+    np.testing.assert_allclose(seen.intensity, (fifth * 5).clamp(0, 5), atol=1e-4)
+    landmarks = (raw.reshape(-1, 68, 2).numpy() / 4 + 0.5) * 96
+    np.testing.assert_allclose(net.landmarks(crops), landmarks, atol=1e-3)
+    five = np.stack(
+        [
+            landmarks[:, 36:42].mean(axis=1),
+            landmarks[:, 42:48].mean(axis=1),
+            landmarks[:, 30],
+            landmarks[:, 48],
+            landmarks[:, 54],
+        ],
+        axis=1,
+    )
+    np.testing.assert_allclose(net.five_points(crops), five, atol=1e-3)
+    np.testing.assert_allclose(seen.points, five, atol=1e-3)
+
+
+def test_the_explained_module_is_the_one_that_predicts(
+    net: AUNetwork, crops: NDArray[np.uint8]
+) -> None:
+    with torch.no_grad():
+        logits = net.logits_module(net.prepare(crops))
+    np.testing.assert_array_equal(net.predict(crops).presence, torch.sigmoid(logits).numpy())
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in net.logits_module.modules())
+
+
+def test_predict_and_infer_agree_and_a_batch_is_its_rows(
+    net: AUNetwork, crops: NDArray[np.uint8]
+) -> None:
+    whole, alone = net.infer(crops), net.predict(crops[3:4])
+    assert net.predict(crops).points is None
+    np.testing.assert_allclose(whole.presence[3:4], alone.presence, atol=1e-6)
+    np.testing.assert_allclose(whole.intensity[3:4], alone.intensity, atol=1e-5)
+
+
+def test_an_empty_batch_gives_empty_results(net: AUNetwork) -> None:
+    seen = net.infer(np.empty((0, 96, 96), np.uint8))
+    assert seen.presence.shape == (0, 23)
+    assert seen.intensity is not None
+    assert seen.intensity.shape == (0, 23)
+    assert seen.points is not None
+    assert seen.points.shape == (0, 5, 2)
+    assert net.landmarks(np.empty((0, 96, 96), np.uint8)).shape == (0, 68, 2)
+
+
+def test_a_flat_crop_gives_finite_numbers(net: AUNetwork) -> None:
+    seen = net.infer(np.full((1, 96, 96), 7, np.uint8))
+    assert np.isfinite(seen.presence).all()
+    assert net.prepare(np.full((1, 96, 96), 7, np.uint8)).abs().max() == 0
+
+
+def test_crops_are_not_changed_and_may_be_views(net: AUNetwork, crops: NDArray[np.uint8]) -> None:
+    before = crops.copy()
+    strided = crops[:, ::-1]
+    np.testing.assert_allclose(
+        net.predict(strided).presence, net.predict(strided.copy()).presence, atol=1e-7
+    )
+    np.testing.assert_array_equal(crops, before)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((96, 96), np.uint8),
+        np.zeros((1, 95, 96), np.uint8),
+        np.zeros((1, 96, 96), np.float32),
+        np.zeros((1, 1, 96, 96), np.uint8),
+    ],
+)
+def test_crops_that_do_not_fit_are_refused(net: AUNetwork, wrong: NDArray[Any]) -> None:
+    with pytest.raises(ModelError, match="uint8"):
+        net.predict(wrong)
+
+
+def test_template_is_the_training_template_seen_in_the_crop(net: AUNetwork) -> None:
+    trained = np.array([[45.5, 49], [82.5, 49], [64, 71], [49, 92], [79, 92]])
+    expected = (trained - [64, 66]) * 96 / 116 + [48, 47]
+    np.testing.assert_allclose(net.card.template, expected, atol=1e-3)
+
+
+# --------------------------------------------------------------------------------- loading errors
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    path = tmp_path / "net.safetensors"
+    shutil.copyfile(EMBEDDED, path)
+    path.with_suffix(".json").write_text(json.dumps(CARD))
+    return path
+
+
+def save(path: Path, weights: dict[str, torch.Tensor], **changes: Any) -> None:
+    save_file(weights, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_suffix(".json").write_text(json.dumps(card(sha256=digest, **changes)))
+
+
+def test_weights_load_from_any_folder(copied: Path, crops: NDArray[np.uint8]) -> None:
+    ours, theirs = AUNetwork.load(copied, device="cpu"), AUNetwork.load(device="cpu")
+    np.testing.assert_array_equal(ours.predict(crops).presence, theirs.predict(crops).presence)
+
+
+def test_missing_files_are_named(copied: Path) -> None:
+    with pytest.raises(ModelError, match=r"no weights at .*other\.safetensors"):
+        AUNetwork.load(copied.with_name("other.safetensors"))
+    copied.with_suffix(".json").unlink()
+    with pytest.raises(ModelError, match=r"no model card at .*net\.json"):
+        AUNetwork.load(copied)
+
+
+def test_pickles_are_never_opened(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return (Path(tmp_path / "exploded").touch, ())
+
+    path = tmp_path / "net.pt"
+    path.write_bytes(pickle.dumps(Bomb()))
+    path.with_suffix(".json").write_text(json.dumps(CARD))
+    with pytest.raises(ModelError, match="never opened"):
+        AUNetwork.load(path)
+    disguised = tmp_path / "net.safetensors"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    disguised.write_bytes(path.read_bytes())
+    disguised.with_suffix(".json").write_text(json.dumps(card(sha256=digest)))
+    with pytest.raises(ModelError, match="not a readable safetensors file"):
+        AUNetwork.load(disguised)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_damaged_weights_are_noticed_by_their_hash(copied: Path) -> None:
+    data = bytearray(copied.read_bytes())
+    data[-1] ^= 1
+    copied.write_bytes(data)
+    with pytest.raises(ModelError, match="sha256"):
+        AUNetwork.load(copied)
+
+
+def test_an_au_list_that_does_not_fit_is_named(copied: Path) -> None:
+    copied.with_suffix(".json").write_text(json.dumps(card(aus=[1, 2, 4])))
+    with pytest.raises(ModelError, match=r"46 outputs.*3 AUs"):
+        AUNetwork.load(copied)
+
+
+def test_weights_of_another_shape_are_named(copied: Path) -> None:
+    weights = load_file(EMBEDDED)
+    weights["f.7.weight"] = weights["f.7.weight"][:, :20].contiguous()
+    del weights["lm.bias"]
+    weights["f.99.weight"] = torch.zeros(1)
+    save(copied, weights)
+    with pytest.raises(
+        ModelError, match=r"lm\.bias is missing.*f\.99\.weight is not part.*\(48, 20, 3, 3\)"
+    ):
+        AUNetwork.load(copied)
+
+
+def test_weights_that_are_not_finite_are_refused(copied: Path) -> None:
+    weights = load_file(EMBEDDED)
+    weights["f.7.weight"][0, 0, 0, 0] = float("nan")
+    save(copied, weights)
+    with pytest.raises(ModelError, match=r"not finite in f\.7\.weight"):
+        AUNetwork.load(copied)
+
+
+def test_an_unknown_architecture_is_named(copied: Path) -> None:
+    copied.with_suffix(".json").write_text(json.dumps(card(architecture="resnet9000")))
+    with pytest.raises(ModelError, match="resnet9000"):
+        AUNetwork.load(copied)
+
+
+# --------------------------------------------------------------------------------------------- card
+
+
+def test_thresholds_have_defaults_and_overrides() -> None:
+    made = ModelCard.from_json(card(thresholds__per_au={"12": {"on": 0.7}, "4": {"off": 0.1}}))
+    on, off = made.thresholds()
+    where = {au: i for i, au in enumerate(made.aus)}
+    assert (on[where[12]], off[where[12]]) == (
+        np.float32(0.7),
+        np.float32(CARD["thresholds"]["off"]),
+    )
+    assert off[where[4]] == np.float32(0.1)
+    assert on.shape == (23,)
+    assert made.on[1] == CARD["thresholds"]["on"]
+
+
+def test_a_card_reads_the_same_from_text_and_object() -> None:
+    a, b = ModelCard.from_json(json.dumps(CARD)), ModelCard.from_json(CARD)
+    assert (a.name, a.aus, a.on, a.five_points) == (b.name, b.aus, b.on, b.five_points)
+    np.testing.assert_array_equal(a.template, b.template)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"schema": "facestage.model-card/9"}, "schema"),
+        ({"aus": [4, 2, 1]}, "aus"),
+        ({"aus": [1, 2, 2]}, "aus"),
+        ({"aus": [1, 98]}, "aus"),
+        ({"aus": []}, "aus"),
+        ({"aus": "12"}, "aus"),
+        ({"name": ""}, "name"),
+        ({"input__size": "96"}, "input.size"),
+        ({"input__template": [[1, 2]]}, "input.template"),
+        ({"input__template": [[1, 2]] * 4 + [[1, float("nan")]]}, "input.template"),
+        ({"input__template_weights": [1, 1, 1, 1, -1]}, "input.template_weights"),
+        ({"input__normalisation__rows": [12, 97]}, "input.normalisation.rows"),
+        ({"input__normalisation__cols": [12]}, "input.normalisation.cols"),
+        ({"input__normalisation__std_offset": 0}, "input.normalisation.std_offset"),
+        ({"thresholds__on": 1.5}, "thresholds.on"),
+        ({"thresholds__off": 0.9}, "thresholds.off"),
+        ({"thresholds__per_au": {"3": {"on": 0.5}}}, "thresholds.per_au.3"),
+        ({"thresholds__per_au": {"4": {"on": True}}}, "thresholds.per_au.4.on"),
+        ({"landmarks__count": 68.5}, "landmarks.count"),
+        ({"five_points": [[1], [2], [3], [4]]}, "five_points"),
+        ({"five_points": [[1], [2], [3], [4], [68]]}, "five_points"),
+        ({"box_points": {"haar": [[0.1, 0.2]]}}, "box_points.haar"),
+        ({"sha256": "abc"}, "sha256"),
+        ({"limits": "none"}, "limits"),
+        ({"intensity": None}, "intensity"),
+    ],
+)
+def test_a_wrong_card_names_its_field(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        ModelCard.from_json(card(**changes))
+    assert repr(named) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", b"\xff", "null"])
+def test_a_card_that_is_no_json_object_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ModelError, match="model card"):
+        ModelCard.from_json(text)
+
+
+def test_a_missing_field_is_named() -> None:
+    made = card()
+    del made["input"]["template_weights"]
+    with pytest.raises(ModelError, match=r"template_weights.*missing"):
+        ModelCard.from_json(made)
+
+
+# ------------------------------------------------------------------------------------- own modules
+
+
+def small_card(**changes: Any) -> ModelCard:
+    made = card(aus=[1, 12], input__size=32, **changes)
+    made["input"]["normalisation"] |= {"rows": [2, 30], "cols": [2, 30]}
+    made["input"]["template"] = [[10, 10], [20, 10], [16, 16], [12, 24], [20, 24]]
+    del made["landmarks"], made["five_points"]
+    return ModelCard.from_json(made)
+
+
+class Small(nn.Module):
+    """A network whose BatchNorms are registered before the layers that feed them."""
+
+    def __init__(self, heads: int = 1, outputs: int = 2) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(4, eps=1e-2)
+        self.norm_dense = nn.BatchNorm1d(6, affine=False)
+        self.conv = nn.Conv2d(1, 4, 3, stride=2)
+        self.dense = nn.Linear(4, 6, bias=False)
+        self.out = nn.ModuleList(nn.Linear(6, outputs) for _ in range(heads))
+        for norm in (self.norm, self.norm_dense):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.2, 3)
+        nn.init.normal_(self.norm.weight)
+        nn.init.normal_(self.norm.bias)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = F.relu(self.norm(self.conv(x))).mean((2, 3))
+        x = F.relu(self.norm_dense(self.dense(x)))
+        made = tuple(head(x) for head in self.out)
+        return made[0] if len(made) == 1 else made
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_any_module_can_take_the_networks_place(heads: int) -> None:
+    torch.manual_seed(0)
+    module = Small(heads)
+    crops = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    net = AUNetwork.from_module(module, small_card(), device="cpu")
+    seen = net.infer(crops)
+    with torch.no_grad():
+        made = module.eval()(net.prepare(crops))
+    logits = made if heads == 1 else made[0]
+    np.testing.assert_allclose(seen.presence, torch.sigmoid(logits), atol=1e-5)
+    if heads == 1:
+        assert seen.intensity is None
+    else:
+        np.testing.assert_allclose(seen.intensity, (made[1] * 5).clamp(0, 5), atol=1e-4)
+    assert seen.points is None
+    assert not net.has_landmarks
+    with pytest.raises(ModelError, match="landmark head"):
+        net.five_points(crops)
+
+
+def test_the_given_module_stays_as_it_was() -> None:
+    torch.manual_seed(0)
+    module = Small().train()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    AUNetwork.from_module(module, small_card(), device="cpu")
+    assert module.training
+    assert isinstance(module.norm, nn.BatchNorm2d)
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_a_module_whose_outputs_do_not_fit_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"\(2, 3\).*2 AUs"):
+        AUNetwork.from_module(Small(outputs=3), small_card(), device="cpu")
+    with pytest.raises(ModelError, match="does not accept crops"):
+        AUNetwork.from_module(nn.Linear(5, 2), small_card(), device="cpu")
+
+
+# ----------------------------------------------------------------------------------------- folding
+
+
+def test_folding_leaves_the_function_and_removes_every_batchnorm() -> None:
+    torch.manual_seed(1)
+    module = Small().eval()
+    x = torch.randn(8, 1, 32, 32)
+    folded = fold_batchnorm(module, torch.randn(2, 1, 32, 32))
+    assert not any("BatchNorm" in type(m).__name__ for m in folded.modules())
+    with torch.no_grad():
+        expected, got = module(x), folded(x)
+    assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_folding_counts_eps() -> None:
+    # With a running variance of 0 everything depends on eps.
+    module = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, eps=0.25))
+    norm = module[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_var is not None
+    norm.running_var.zero_()
+    with torch.no_grad():
+        module[0].weight.fill_(3.0)
+        module[0].bias.fill_(1.0)
+    folded = fold_batchnorm(module, torch.randn(2, 1, 4, 4))
+    conv = folded[0]
+    assert conv.weight.item() == pytest.approx(3.0 / 0.5)
+    assert conv.bias.item() == pytest.approx(1.0 / 0.5)
+
+
+class _Preactivation(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.norm(x))
+
+
+class _Skip(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)
+        nn.init.constant_(self.norm.weight, 2.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return self.norm(y) + y
+
+
+def test_batchnorm_that_cannot_be_folded_is_an_error() -> None:
+    example = torch.randn(2, 1, 8, 8)
+    with pytest.raises(ModelError, match="'norm'"):
+        fold_batchnorm(_Preactivation(), example)
+    with pytest.raises(ModelError, match="changes the output"):
+        fold_batchnorm(_Skip(), example)
+    with pytest.raises(ModelError, match="running statistics"):
+        fold_batchnorm(
+            nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1, track_running_stats=False)), example
+        )
+
+
+def test_a_frozen_copy_shares_weights_but_not_structure() -> None:
+    module = nn.Sequential(nn.Linear(3, 2), nn.Dropout())
+    twin = frozen_copy(module)
+    with torch.no_grad():
+        module[0].weight.fill_(5.0)
+    assert twin[0].weight[0, 0] == 5.0
+    assert not twin[0].weight.requires_grad
+    assert module.training
+    assert not twin.training
+
+
+# ----------------------------------------------------------------------------------------- devices
+
+
+def test_devices_are_resolved() -> None:
+    assert resolve_device("cpu") == torch.device("cpu")
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert resolve_device("auto").type == expected
+
+
+@pytest.mark.parametrize("spec", ["", "graphics", "cuda:", "cuda:x", "CPU", "cuda:-1", "mps"])
+def test_unknown_devices_are_refused(spec: str) -> None:
+    with pytest.raises(ConfigError, match="unknown device"):
+        resolve_device(spec)
+
+
+def test_cuda_without_cuda_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="--device cpu"):
+        AUNetwork.load(device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(DeviceError, match="has 2"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.gpu
+def test_cuda_predicts_what_the_cpu_predicts(net: AUNetwork, crops: NDArray[np.uint8]) -> None:
+    cuda = AUNetwork.load(device="cuda")
+    np.testing.assert_allclose(cuda.predict(crops).presence, net.predict(crops).presence, atol=2e-3)
