@@ -51,24 +51,26 @@ AU_NAMES: dict[int, str] = {
 """AU number → name."""
 
 # Okabe & Ito's palette is the only widely tested one that stays apart under the three common
-# colour-vision deficiencies; it has seven hues on a dark ground, so AUs share a hue when they lie
-# in different parts of the face, and every label also carries its number.
+# colour-vision deficiencies; with white for its black it has eight on a dark ground. AUs that occur
+# together in a smile, in pain or in surprise have different ones; others must share, and every label
+# also carries its number.
 _ORANGE, _SKY, _GREEN, _YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 _BLUE, _VERMILION, _PURPLE = "#4C8DFF", "#D55E00", "#CC79A7"
+_WHITE = "#E6E6E6"
 
 AU_COLOURS: dict[int, str] = {
-    1: _SKY,
+    1: _BLUE,
     2: _ORANGE,
     4: _GREEN,
     5: _PURPLE,
     6: _YELLOW,
     7: _BLUE,
-    9: _VERMILION,
+    9: _ORANGE,
     10: _PURPLE,
     11: _SKY,
     12: _VERMILION,
     13: _GREEN,
-    14: _SKY,
+    14: _GREEN,
     15: _BLUE,
     16: _ORANGE,
     17: _GREEN,
@@ -76,12 +78,12 @@ AU_COLOURS: dict[int, str] = {
     20: _PURPLE,
     22: _ORANGE,
     23: _BLUE,
-    24: _VERMILION,
+    24: _YELLOW,
     25: _SKY,
     26: _GREEN,
     27: _ORANGE,
     28: _PURPLE,
-    43: _ORANGE,
+    43: _WHITE,
 }
 """AU number → ``#rrggbb``. Colour never stands alone: the label is always written as well."""
 

@@ -89,7 +89,7 @@ class WindowConfig:
 
     size: int = 64
     """Maps in the window (about 2 s at 30 per second)."""
-    knn: int = 7
+    knn: int = 5
     """Neighbours per map in the graph of a full window."""
     tau: float = 0.15
     """Eigenvalues of the Laplacian below it are counted as clusters."""
@@ -100,9 +100,9 @@ class WindowConfig:
     every: int = 4
     """While each map clearly shows the known letter, the window is clustered only every so often,
     maps."""
-    split: float = 0.90
+    split: float = 0.92
     """Clusters of the window whose cosine exceeds this are one pattern."""
-    match: float = 0.87
+    match: float = 0.92
     """A cluster may continue a prototype from this cosine on."""
     keep_overlap: float = 0.5
     """A cluster may also continue a prototype that this share of its maps carry already …"""
@@ -110,7 +110,7 @@ class WindowConfig:
     """… from this cosine on (a pattern that drifts)."""
     overlap_bonus: float = 0.2
     """Weight of that share in the score of a match."""
-    fast: float = 0.87
+    fast: float = 0.90
     """A single map shows a prototype from this cosine on …"""
     margin: float = 0.06
     """… if it leads that with any other prototype by this much."""

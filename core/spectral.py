@@ -80,7 +80,7 @@ class SprayPreset:
     knn: int | None = None
     tau: float = 0.15
     tau_long: float = 0.05
-    long_from: int = 200
+    long_from: int = 100
     max_clusters: int = 6
     merge_above: float | None = None
     min_cluster: int = 1
@@ -89,13 +89,12 @@ class SprayPreset:
     clusters: int | None = None
     max_maps: int = 4096
     restarts: int = 8
-    settle: int = 0
 
 
 PRESETS: dict[str, SprayPreset] = {
     preset.name: preset
     for preset in (
-        SprayPreset("sequence", merge_above=0.90, min_cluster=4, linkage_below=16),
+        SprayPreset("sequence", merge_above=0.92, min_cluster=4, linkage_below=16),
         # Paper §3.3: as many clusters as the Laplacian has zero eigenvalues.
         SprayPreset("paper", tau=1e-8, tau_long=1e-8, max_clusters=64),
         # CoRelAy's defaults, for comparison.
@@ -341,20 +340,7 @@ def partition(
     labels = _k_means(rows / np.where(length > 0, length, 1.0), k, preset.restarts)
     if fixed is None and preset.merge_above is not None:
         labels = merge_clusters(cosines, labels, noise, preset.merge_above)
-        for _ in range(preset.settle):
-            labels = merge_clusters(cosines, settle(cosines, labels, noise), noise, preset.merge_above)
     return labels, values
-
-
-def settle(cosines: FloatArray, labels: IntArray, noise: NoiseModel) -> IntArray:
-    """Give each map to the cluster whose prototype it resembles most.
-
-    """
-    means, counts, ids = block_means(cosines, labels)
-    own = np.diagonal(means)
-    member = (labels[:, None] == ids).astype(np.float64)
-    similarity = (cosines @ member) / counts / np.sqrt(np.maximum(own, 1e-6))
-    return ids[similarity.argmax(axis=1)]
 
 
 def _dissolve(cosines: FloatArray, labels: IntArray, smallest: int) -> IntArray:

@@ -283,7 +283,7 @@ class PrototypeWindow:
         config, n = self.config, len(self._x)
         fast = self._memory.fast_match(x, self._noise)
         self._fast[-1] = UNDECIDED if fast is None else fast
-        settled = fast is not None and fast == self._shown and n == config.size
+        settled = fast is not None and fast == self._shown and not self._founding
         if n >= config.min_cluster and (not settled or self._seen % config.every == 0):
             labels, _ = partition(self._gram, self._preset, self._noise)
             self._name_clusters(labels)

@@ -141,6 +141,7 @@ class Client:
     Attributes:
         name: address, for the log.
         pictures: whether it is a socket of ``/ws/frames``.
+        subscription: what it last asked for; None before.
     """
 
     def __init__(self, server: Server, connection: ServerConnection, *, pictures: bool) -> None:
@@ -154,7 +155,7 @@ class Client:
         self._control: deque[bytes] = deque()
         self._in_flight = 0
         self._heartbeat_due = False
-        self._subscription: Subscribe | None = None
+        self.subscription: Subscribe | None = None
         self._join = False
         self._cursor = 0
         self._topics: frozenset[str] = frozenset()
@@ -280,7 +281,7 @@ class Client:
         wanted = {PICTURE} if self.pictures else self._topics | {"events"}
         self._hub.set_interest(self, wanted, self._streams)
         self._sent.clear()
-        self._subscription = wish
+        self.subscription = wish
         self._join = True
         self.news.set()
 
@@ -291,7 +292,7 @@ class Client:
             await self.news.wait()
             self.news.clear()
             await self._write_control()
-            if self._subscription is None:
+            if self.subscription is None:
                 continue
             if self.pictures:
                 for message in self._hub.pictures_since(self._sent, self._streams):
@@ -299,7 +300,7 @@ class Client:
                 continue
             if self._join:
                 self._join = False
-                await self._write_start(self._subscription)
+                await self._write_start(self.subscription)
             await self._write_events()
             for message in self._hub.samples_since(self._sent, self._topics, self._streams):
                 await self._send(message)
@@ -332,7 +333,7 @@ class Client:
             try:
                 message = self._hub.event_after(self._cursor)
             except EventsLostError as error:
-                history_s = self._subscription.history_s if self._subscription else 0.0
+                history_s = self.subscription.history_s if self.subscription else 0.0
                 await self._write_resync(str(error), history_s)
                 continue
             if message is None:

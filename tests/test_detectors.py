@@ -45,7 +45,9 @@ def read(path: Path, every: int = 1) -> list[NDArray[np.uint8]]:
 def test_plain_pictures_of_any_size_hold_no_face(
     detector: Detector, shape: tuple[int, int]
 ) -> None:
-    assert detector.detect(np.full((*shape, 3), 120, np.uint8)) == []
+    image = np.full((*shape, 3), 120, np.uint8)
+    for _ in range(3):
+        assert detector.detect(image) == []
 
 
 def only(found: list[Detection]) -> Detection:

@@ -575,6 +575,44 @@ def test_the_flat_rule_goes_to_the_layer_that_runs_first(x: torch.Tensor) -> Non
     assert l1(explain(net, x, ALL), explain(plain, x, ALL)) <= 1e-6
 
 
+class Functional(nn.Module):
+    """Scales, sums and applies weights by functions instead of modules."""
+
+    def __init__(self, *, head: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.next = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        self.out = nn.Linear(4, 4)
+        self.head = head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.stem(x / 5.0))
+        x = F.relu(self.next(0.5 * x)).sum((2, 3))
+        return F.linear(x, self.out.weight) if self.head else self.out(x)
+
+
+def test_scaling_and_summing_by_functions_keep_relevance(x: torch.Tensor) -> None:
+    net = Functional()
+    with torch.no_grad():
+        half = nn.Conv2d(4, 4, 3)
+        half.weight.copy_(net.next.weight / 2)
+        assert half.bias is not None
+        half.bias.copy_(net.next.bias)  # type: ignore[arg-type]
+        total = nn.Linear(4, 4)
+        total.weight.copy_(net.out.weight * 400)  # 20 × 20 positions
+        assert total.bias is not None
+        total.bias.copy_(net.out.bias)
+    plain = nn.Sequential(
+        net.stem, nn.ReLU(), half, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), total
+    )
+    assert l1(explain(net, x, ALL), explain(plain, x / 5, ALL)) <= 1e-5
+
+
+def test_weights_applied_by_functions_are_refused(x: torch.Tensor) -> None:
+    with pytest.raises(ModelError, match="by functions"):
+        explain(Functional(head=True), x, [(0, 0)])
+
+
 class Twice(nn.Module):
     """Runs one layer twice."""
 

@@ -15,6 +15,7 @@ from facestage.stream.hub import Hub
 from facestage.stream.protocol import (
     ActionUnit,
     ActionUnitValue,
+    Cursor,
     FaceChanged,
     FaceValue,
     FrameSample,
@@ -337,13 +338,18 @@ def test_a_server_that_comes_back_is_joined_where_it_was_left() -> None:
             script.sample(script.frame, "AU12_A")
             await page.until(f"{SEGMENTS} === 2")
             await page.until("document.querySelectorAll('.bar.active').length === 1")
+            last_seen = script.hub.range[1]
         await page.until(f"{text('connection')}.includes('reconnecting')")
         await page.until(f"{text('veil')}.includes('Reconnecting')")
         await page.until("document.querySelectorAll('.bar.active').length === 0")
         script.stage("NONE")  # while nobody listens
         script.stage("AU01_A")
-        async with Server(script.hub, hello=HELLO, port=port):
+        async with Server(script.hub, hello=HELLO, port=port) as server:
             await connected(page)
+            wishes = [client.subscription for client in server.clients if not client.pictures]
+            assert [wish and wish.since for wish in wishes] == [
+                Cursor(epoch=script.hub.epoch, seq=last_seen)
+            ]
             await page.until(f"{text('chips')}.includes('AU01_A')")
             await page.until(f"{SEGMENTS} === 4")
             script.stage("AU02_A")
@@ -395,9 +401,9 @@ def test_the_token_is_asked_for_and_then_kept_in_the_address() -> None:
             )
             await connected(page)
             assert await page.evaluate("document.getElementById('ask').open") is False
+            await page.evaluate("window.before = true")
             await page.call("Page.reload")
-            await asyncio.sleep(0)
-            await page.until("document.readyState === 'complete'")
+            await page.until("window.before === undefined && document.readyState === 'complete'")
             await connected(page)
             await page.goto("about:blank")
             await page.goto(server.url)

@@ -33,7 +33,8 @@ def explain(
 ) -> torch.Tensor:
     """Compute one relevance map per (frame, output) pair.
 
-    The logit itself is the relevance to start from (paper eq. 1: the map sums to about f(x)).
+    The logit itself is the relevance to start from (paper eq. 1: a map decomposes f(x); what
+    biases and ε absorb is missing from its sum).
     The model is neither changed nor hooked. It is prepared at its first use (copy with shared
     weights, BatchNorm folded) and again after its weights change. Safe to call from threads.
 

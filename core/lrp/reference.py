@@ -19,7 +19,7 @@ from ..errors import ModelError
 from ..folding import fold_batchnorm
 from . import zennit_guard  # noqa: F401  (must come before zennit)
 from .presets import PRESETS, Preset
-from .rules import AlphaOneBetaZero, Epsilon, Flat, Pass, ZRule, z_rule
+from .rules import AlphaOneBetaZero, Epsilon, Flat, Pass, ZRule, pass_through, z_rule
 
 # zennit must follow the guard.
 from zennit.composites import LayerMapComposite, register_composite  # isort: skip
@@ -83,8 +83,7 @@ class ReferenceEngine:
     Calls are serialised by a lock; the network given is never modified.
 
     Args:
-        model: ``(B, C, H, W)`` → ``(B, A)`` logits. Layers with weights must be modules, each
-            used once per pass.
+        model: ``(B, C, H, W)`` → ``(B, A)`` logits. Layers with weights must be modules.
         shape: ``(C, H, W)`` of a usual input.
         preset: rules.
 
@@ -100,13 +99,12 @@ class ReferenceEngine:
         example = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0)).to(device)
         self.device = device
         self._net = fold_batchnorm(model, example)
-        # zennit's SpecialFirstLayer composites take the module registered first.
-        first = _first_linear_layer(self._net, example)
-        with _BranchRules(preset), torch.enable_grad():
-            output = self._net(example.requires_grad_())
-        _check_graph(output, type(model).__name__)
+        calls, output = _observe(self._net, example, preset)
+        _check_graph(output, len(calls), type(model).__name__)
         self.outputs: int = output.shape[1]
-        FlatComposite(preset, first).register(self._net)  # for good: this copy is ours alone
+        # zennit's SpecialFirstLayer composites take the layer registered first; the one that runs
+        # first is meant. The rules stay attached, as this copy is ours alone.
+        FlatComposite(preset, calls[0] if calls else None).register(self._net)
 
     def relevance(
         self, x: torch.Tensor, frames: Sequence[int], outputs: Sequence[int]
@@ -139,7 +137,7 @@ class ReferenceEngine:
     ) -> None:
         """Fill ``maps`` for the pairs of some lanes: one forward pass, a backward pass a round."""
         leaf = x[[frames[lane[0]] for lane in lanes]].detach().requires_grad_()
-        with _BranchRules(self.preset), torch.enable_grad():
+        with _FunctionRules(self.preset), torch.enable_grad():
             logits = self._net(leaf)
         for turn in range(rounds):
             rows = [row for row, lane in enumerate(lanes) if turn < len(lane)]
@@ -179,16 +177,28 @@ def _schedule(frames: Sequence[int]) -> tuple[int, list[list[int]]]:
     return rounds, lanes
 
 
-class _BranchRules(TorchFunctionMode):
-    """Gives sums of two branches and averages written as functions the z-rule.
+class _FunctionRules(TorchFunctionMode):
+    """Gives linear operations written as functions their rule.
 
-    Such operations (``out += identity``, ``x.mean((2, 3))``) are no modules, so zennit cannot
-    hook them. Their plain gradient would hand the full relevance to both branches of a sum.
+    Sums of two branches, sums and averages over positions follow the z-rule, scaling by a constant
+    passes relevance. Such operations (``out += identity``, ``x.mean((2, 3))``, ``x / 255``) are no
+    modules, so zennit cannot hook them. Their plain gradient would hand the full relevance to both
+    branches of a sum, or scale it.
     """
 
     # Python spells `a + b` as Tensor.add and `a += b` as Tensor.add_.
     _sums = frozenset((torch.add, torch.Tensor.add, torch.Tensor.add_))
-    _averages = frozenset((torch.mean, torch.Tensor.mean, F.avg_pool2d, F.adaptive_avg_pool2d))
+    _reductions = frozenset(
+        (
+            torch.mean,
+            torch.Tensor.mean,
+            torch.sum,
+            torch.Tensor.sum,
+            F.avg_pool2d,
+            F.adaptive_avg_pool2d,
+        )
+    )
+    _scalings = frozenset((torch.mul, torch.Tensor.mul, torch.div, torch.Tensor.div))
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
@@ -198,10 +208,15 @@ class _BranchRules(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in self._sums and len(args) == 2 and not kwargs and all(map(_traced, args)):
+        traced = [_traced(value) for value in args]
+        if func in self._sums and traced == [True, True] and not kwargs:
             return z_rule(self._preset, torch.add, *args, inplace=func is torch.Tensor.add_)
-        if func in self._averages and args and _traced(args[0]):
-            return z_rule(self._preset, lambda x: func(x, *args[1:], **kwargs), args[0])
+        if traced[:1] == [True]:
+            x, *rest = args
+            if func in self._reductions:
+                return z_rule(self._preset, lambda given: func(given, *rest, **kwargs), x)
+            if func in self._scalings and not any(traced[1:]):
+                return pass_through(lambda given: func(given, *rest, **kwargs), x)
         return func(*args, **kwargs)
 
 
@@ -209,34 +224,42 @@ def _traced(value: object) -> bool:
     return torch.is_grad_enabled() and isinstance(value, torch.Tensor) and value.requires_grad
 
 
-@torch.no_grad()
-def _first_linear_layer(net: nn.Module, example: torch.Tensor) -> str | None:
-    """Return the name of the layer with weights that runs first."""
-    order: list[str] = []
-    handles = []
+def _observe(net: nn.Module, example: torch.Tensor, preset: Preset) -> tuple[list[str], Any]:
+    """Run a network; return the names of its layers with weights in running order, and its output.
+
+    The output's graph shows every operation that no rule stands for yet.
+    """
+    calls: list[str] = []
     names = {module: name for name, module in net.named_modules()}
 
     def note(module: nn.Module, _args: object) -> None:
         if isinstance(module, Linear):
-            order.append(names[module])
+            calls.append(names[module])
 
-    for module in names:
-        handles.append(module.register_forward_pre_hook(note))
+    handles = [module.register_forward_pre_hook(note) for module in names]
     try:
-        net(example)
+        with _FunctionRules(preset), torch.enable_grad():
+            return calls, net(example.requires_grad_())
     finally:
         for handle in handles:
             handle.remove()
-    return order[0] if order else None
 
 
-# Nodes that mix two branches in a way no rule here covers.
+# Nodes of the graph that mix two branches in a way no rule covers, apply weights, and end in
+# probabilities.
 _MIXING = ("AddBackward0", "SubBackward0", "MulBackward0", "DivBackward0")
+_WEIGHTED = ("ConvolutionBackward0", "AddmmBackward0", "MmBackward0", "BmmBackward0")
 _SQUASHING = ("SigmoidBackward0", "SoftmaxBackward0", "LogSoftmaxBackward0")
 
 
-def _check_graph(output: Any, name: str) -> None:
-    """Refuse networks whose relevance would silently be wrong."""
+def _check_graph(output: Any, calls: int, name: str) -> None:
+    """Refuse networks whose relevance would silently be wrong.
+
+    Args:
+        output: what the network returned.
+        calls: how many layers with weights ran as modules.
+        name: of the network, for messages.
+    """
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.grad_fn is None:
         raise ModelError(
             f"{name} must return logits of shape (B, A) that depend on the input; wrap it in a "
@@ -248,6 +271,7 @@ def _check_graph(output: Any, name: str) -> None:
             "without it (relevance explains the logit)"
         )
     seen, todo = set(), [output.grad_fn]
+    weighted = 0
     while todo:
         node = todo.pop()
         if node in seen:
@@ -259,4 +283,10 @@ def _check_graph(output: Any, name: str) -> None:
                 f"{name} combines two branches by {node.name().removesuffix('Backward0')}, which "
                 "LRP has no rule for here; use `a + b` or zennit.layer.Sum for residual sums"
             )
+        weighted += node.name() in _WEIGHTED
         todo.extend(inputs)
+    if weighted > calls:
+        raise ModelError(
+            f"{name} applies weights by functions (F.conv2d, F.linear, @), which rules cannot be "
+            "attached to; use modules such as nn.Conv2d and nn.Linear"
+        )

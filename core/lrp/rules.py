@@ -38,6 +38,7 @@ __all__ = [
     "Rule",
     "ZRule",
     "away_from_zero",
+    "pass_through",
     "stabilized",
     "z_rule",
 ]
@@ -172,14 +173,23 @@ class _Through(torch.autograd.Function):
         return relevance[0], None
 
 
+def pass_through(run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Return ``run(x)``, an element-wise map; relevance passes it unchanged."""
+    return _Through.apply(x, run)  # type: ignore[no-any-return]
+
+
 class _Restore:
     """Handle that gives a module its own ``forward`` back."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
+        self._replaced = module.__dict__.get("forward")
 
     def remove(self) -> None:
-        self._module.__dict__.pop("forward", None)
+        if self._replaced is None:
+            self._module.__dict__.pop("forward", None)
+        else:
+            self._module.__dict__["forward"] = self._replaced
 
 
 class _ForwardHook(Hook):
@@ -195,8 +205,9 @@ class _ForwardHook(Hook):
             # An in-place layer would write into a tensor that another layer still needs.
             return self.run(module, x.clone() if getattr(module, "inplace", False) else x, own)
 
+        restore = _Restore(module)
         module.__dict__["forward"] = forward
-        return RemovableHandleList([_Restore(module)])
+        return RemovableHandleList([restore])
 
     @abstractmethod
     def run(
@@ -211,7 +222,7 @@ class Pass(_ForwardHook):
     def run(
         self, module: nn.Module, x: torch.Tensor, own: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
-        return _Through.apply(x, own)  # type: ignore[no-any-return]
+        return pass_through(own, x)
 
 
 class Rule(_ForwardHook):
