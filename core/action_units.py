@@ -51,9 +51,9 @@ AU_NAMES: dict[int, str] = {
 """AU number → name."""
 
 # Okabe & Ito's palette is the only widely tested one that stays apart under the three common
-# colour-vision deficiencies; with white for its black it has eight on a dark ground. AUs that occur
-# together in a smile, in pain or in surprise have different ones; others must share, and every label
-# also carries its number.
+# colour-vision deficiencies; with white for its black it has eight on a dark ground. AUs that come
+# together in a smile, in pain or in surprise have different ones; others must share, and every
+# label also carries its number.
 _ORANGE, _SKY, _GREEN, _YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 _BLUE, _VERMILION, _PURPLE = "#4C8DFF", "#D55E00", "#CC79A7"
 _WHITE = "#E6E6E6"
@@ -71,9 +71,9 @@ AU_COLOURS: dict[int, str] = {
     12: _VERMILION,
     13: _GREEN,
     14: _GREEN,
-    15: _BLUE,
+    15: _VERMILION,
     16: _ORANGE,
-    17: _GREEN,
+    17: _SKY,
     18: _YELLOW,
     20: _PURPLE,
     22: _ORANGE,

@@ -248,4 +248,7 @@ def crop_motion(
             return still, 0.0
         motion = similarity(start, end, w)
         residual = np.linalg.norm(transform(motion, start) - end, axis=1)
+    scale = float(np.hypot(motion[0, 0], motion[1, 0]))
+    if not 0.5 < scale < 2:  # no face grows like that within a frame: a fit to noise
+        return still, 0.0
     return motion, float(w.sum() / len(grid))

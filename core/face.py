@@ -103,6 +103,8 @@ class _Track:
     """Frames until the detector is asked again."""
     misses: int = 0
     """Checks in a row that found no proof of a face."""
+    undetected: int = 0
+    """Frames since the detector last saw the face."""
     rejected: int = 0
     """Measurements refused in a row."""
     several: bool = False
@@ -234,14 +236,17 @@ class FaceTracker:
         measured = None if track.from_detector else self._measure(crop, matrix)
         found: list[Detection] | None = None
         track.until_check -= 1
+        track.undetected += 1
         if track.from_detector or track.until_check <= 0:
             found = self._detect(image)
             own = _best_overlap(found, self._box(predicted), config.same_face_overlap)
             if track.from_detector and own is not None:
                 measured = own.points
+            alone = track.undetected > config.max_undetected
+            needed = config.evidence_alone if alone else config.evidence
             if own is not None:
-                track.misses, track.until_check = 0, config.verify_every
-            elif measured is not None and self._evidence(measured, grey) >= config.evidence:
+                track.misses, track.undetected, track.until_check = 0, 0, config.verify_every
+            elif measured is not None and self._evidence(measured, grey) >= needed:
                 track.misses, track.until_check = 0, config.recheck_every
             else:
                 track.misses, track.until_check = track.misses + 1, 1
@@ -287,11 +292,11 @@ class FaceTracker:
             return
         eyes = float(np.linalg.norm(predicted[1] - predicted[0]))
         distance = float(np.linalg.norm(measured - predicted, axis=1).mean()) / max(eyes, 1e-6)
-        unlikely = implausible(measured, self.template, config) == NOT_A_FACE
-        if unlikely or distance > config.outlier:
+        impossible = implausible(measured, self.template, config) == NOT_A_FACE
+        if impossible or distance > config.outlier:
             track.rejected += 1
             track.until_check = min(track.until_check, config.recheck_every)
-            if track.rejected <= config.max_rejected:
+            if impossible or track.rejected <= config.max_rejected:
                 return
             track.updates = 0  # the measurements insist: begin the average anew from them
         track.rejected = 0
@@ -373,6 +378,8 @@ class FaceTracker:
                 "them: use a model whose card has it, or a detector with points (`yunet`)"
             )
         x, y, width, _ = detection.box
+        if not width > 0:
+            return None
         return self._settle((self.box_to_points * width + (x, y)).astype(np.float32), grey)
 
     def _settle(self, points: NDArray[np.float32], grey: NDArray[np.uint8]) -> _Track | None:
@@ -435,6 +442,8 @@ class FaceTracker:
         reason, quality = judge(
             track.points, track.matrix, track.crop, shape, self.template, self.config, track.poor
         )
+        if track.rejected > self.config.max_rejected:
+            reason, quality = NOT_A_FACE, 0.0
         track.poor = bool(reason)
         state = FaceState.MULTIPLE if track.several else FaceState.TRACKED
         return FaceObservation(

@@ -254,7 +254,7 @@ class StageTracker:
             if index <= last_index or time_s < last_s - _EPSILON_S:
                 raise ConfigError(
                     f"frame {index} at {time_s:.3f} s came after frame {last_index} at "
-                    f"{last_s:.3f} s; call gap() where its time starts again, reset() for a new source"
+                    f"{last_s:.3f} s; call gap() where time starts again, reset() for a new source"
                 )
         self._recent.append((index, time_s))
         if self._first is None:

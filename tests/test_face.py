@@ -479,6 +479,43 @@ def test_landmarks_carry_a_face_that_the_detector_misses() -> None:
         assert error(seen, face) < 2
 
 
+@pytest.mark.parametrize(("share", "survives"), [(0.36, False), (0.6, True)])
+def test_weak_evidence_alone_does_not_carry_a_face_for_ever(share: float, survives: bool) -> None:
+    def weak(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return (share * find_marks(crops) + (1 - share) * TEMPLATE).astype(np.float32)
+
+    config = FaceConfig(max_undetected=20)
+    world = World(faces=[HOME])
+    tracker = FaceTracker(world, weak, TEMPLATE, WEIGHTS, SIZE, BOX_TO_POINTS, config)
+    image = draw(HOME)
+    tracker.update(image)
+    world.miss = True
+    states = [tracker.update(image).state for _ in range(40)]
+    assert set(states[:20]) == {FaceState.TRACKED}
+    assert (states[-1] == FaceState.TRACKED) == survives
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_points_that_make_no_sense_never_move_the_track(value: float) -> None:
+    config = FaceConfig()
+    world = World(points=True, faces=[HOME])
+    tracker = make(world, config)
+    image = draw(HOME)
+    for _ in range(3):
+        tracker.update(image)
+    world.faces = []
+    world.ghosts = [Detection(box_of(HOME), 1.0, np.full((5, 2), value, np.float32))]
+    seen = [tracker.update(image) for _ in range(config.max_rejected + 3)]
+    assert all(error(s, HOME) < 1 for s in seen)
+    assert [s.state for s in seen[: config.max_rejected]] == (
+        [FaceState.TRACKED] * config.max_rejected
+    )
+    assert seen[-1].state == FaceState.LOW_QUALITY
+    assert seen[-1].reason == NOT_A_FACE
+    world.faces, world.ghosts = [HOME], []
+    assert tracker.update(image).state == FaceState.TRACKED
+
+
 @both_kinds
 def test_a_cut_loses_the_face_at_once(points: bool) -> None:
     world = World(points)
