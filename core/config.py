@@ -91,14 +91,26 @@ class WindowConfig:
     """The sliding window of one AU and its prototypes.
 
     Cosines are those of clean mean maps (noise-corrected) unless said otherwise.
+
+    ``split``, ``match``, ``fast`` and ``knn`` were calibrated on relevance maps of the embedded
+    network au_net_v0: three real clips (17 s of one face from crying to laughing, and two of
+    72 frames), each also mirrored and with jittered crops. Real maps drift smoothly (the median
+    cosine is .997 at a lag of 1 map, .98 at 5, .93 at 20, and about .8 over a whole clip) and form
+    a continuum more than islands: the mean maps of AU12 in crying and in laughing have a cosine of
+    .88. At .90 such pairs are sometimes joined, at .92 they were apart in all but one of nine
+    cases, with 2.3 letters per AU live and 2.6 for whole sequences (AU × clip, 1 to 5 and 1 to 6),
+    and whole-sequence labels of original and altered crops agreed best (ARI .69–.81). Synthetic
+    streams of one to four patterns gave an ARI of at least .95 at every noise level with the same
+    values.
     """
 
     size: int = 64
     """Maps in the window (about 2 s at 30 per second)."""
     knn: int = 5
-    """Neighbours per map in the graph of a full window."""
+    """Neighbours per map in the graph. With more, the first maps of a new pattern, fewer than
+    that, are tied to the old one and taken for it."""
     tau: float = 0.15
-    """Eigenvalues of the Laplacian below it are counted as clusters."""
+    """Eigenvalues of the window's Laplacian below it are counted as clusters."""
     max_clusters: int = 6
     """Most clusters a window is split into before merging."""
     linkage_below: int = 16
@@ -107,7 +119,8 @@ class WindowConfig:
     """While each map clearly shows the known letter, the window is clustered only every so often,
     maps."""
     split: float = 0.92
-    """Clusters of the window whose cosine exceeds this are one pattern."""
+    """Clusters of the window whose cosine exceeds this are one pattern; the same value as in the
+    ``sequence`` preset, so that live and whole-sequence letters mean the same."""
     match: float = 0.92
     """A cluster may continue a prototype from this cosine on."""
     keep_overlap: float = 0.5

@@ -94,6 +94,8 @@ class SprayPreset:
 PRESETS: dict[str, SprayPreset] = {
     preset.name: preset
     for preset in (
+        # merge_above and long_from were calibrated together with the window's thresholds: see
+        # facestage.core.config.WindowConfig, which says how.
         SprayPreset("sequence", merge_above=0.92, min_cluster=4, linkage_below=16),
         # Paper §3.3: as many clusters as the Laplacian has zero eigenvalues.
         SprayPreset("paper", tau=1e-8, tau_long=1e-8, max_clusters=64),

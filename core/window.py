@@ -261,7 +261,7 @@ class PrototypeWindow:
         self._fast = np.append(self._fast[keep], UNDECIDED)
         self._seen += 1
         self._recent.append(relevance)
-        if len(self._recent) > min(self.config.recent_maps, len(self._x)):
+        if len(self._recent) > min(self.config.recent_maps, self.config.size - 1):
             settled = self._recent.popleft()
             label = int(self._labels[len(self._labels) - len(self._recent) - 1])
             if settled is not None and label != UNDECIDED:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self, get_args
 
-from ..core.errors import ConfigError, SourceError
+from ..core.errors import ConfigError, FacestageError, SourceError
 from ..core.types import Frame
 from .handover import Handover, Policy
 from .sources.base import Grab, Source, SourceInfo
@@ -173,7 +173,7 @@ class Capture:
         self._epoch = 0
         self._last_ns = 0
         self._info: SourceInfo | None = None
-        self._error: SourceError | None = None
+        self._error: FacestageError | None = None
         self._changes: deque[SourceStateChange] = deque()
         self._telling = threading.RLock()
         # The capture thread's own.
@@ -217,6 +217,7 @@ class Capture:
 
         Raises:
             SourceError: the source could not be opened. Without ``wait``, :meth:`get` raises it.
+            ConfigError: it is no kind of source that is known.
         """
         if self._thread is not None:
             raise RuntimeError("a capture can be started only once")
@@ -281,10 +282,11 @@ class Capture:
     # --- the capture thread ---------------------------------------------------------------------
 
     def _run(self) -> None:
-        state, reason, error = SourceState.ENDED, "end of the source", None
+        state, reason = SourceState.ENDED, "end of the source"
+        error: FacestageError | None = None
         try:
             self._read_on()
-        except SourceError as known:
+        except (SourceError, ConfigError) as known:
             state, reason, error = SourceState.FAILED, str(known), known
         except Exception as unknown:
             logger.exception("reading %s failed", self.name)

@@ -22,8 +22,8 @@ __all__ = ["HaarDetector", "YuNetDetector", "make_detector"]
 log = logging.getLogger(__name__)
 
 _SMALLEST_SIDE = 64
-"""Smaller pictures are padded for YuNet: with an input side of 32 pixels, where its coarsest grid is
-one cell wide, OpenCV 4.14 reads memory that was never written and reports faces at 1e30."""
+"""Smaller pictures are padded for YuNet: with an input side of 32 pixels, where its coarsest grid
+is one cell wide, OpenCV 4.14 reads memory that was never written and reports faces at 1e30."""
 
 
 def _reduce(image: NDArray[np.uint8], long_side: int) -> tuple[NDArray[np.uint8], float, float]:

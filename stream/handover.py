@@ -21,7 +21,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Literal
 
-from ..core.errors import SourceError
+from ..core.errors import FacestageError
 from ..core.types import Frame
 
 __all__ = ["EVERY_FRAMES", "FIFO_FRAMES", "FIFO_STALE_S", "Handover", "Policy"]
@@ -54,7 +54,7 @@ class Handover:
         self._drops: Counter[str] = Counter()
         self._last_index = -1
         self._closed = False
-        self._error: SourceError | None = None
+        self._error: FacestageError | None = None
 
     @property
     def drops(self) -> dict[str, int]:
@@ -93,7 +93,7 @@ class Handover:
 
         Raises:
             queue.Empty: none came in time.
-            SourceError: the source failed, and all its frames have been taken.
+            FacestageError: the source failed, and all its frames have been taken.
         """
         with self._changed:
             self._changed.wait_for(self._settled, timeout)
@@ -109,7 +109,7 @@ class Handover:
                 raise self._error
             return None
 
-    def close(self, error: SourceError | None = None, *, discard: bool = False) -> None:
+    def close(self, error: FacestageError | None = None, *, discard: bool = False) -> None:
         """End the hand-over; frames still waiting can be taken unless discarded."""
         with self._changed:
             if not self._closed:

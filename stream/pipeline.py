@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..core.analyzer import Analyzer
-from ..core.errors import SourceError
+from ..core.errors import FacestageError, SourceError
 from ..core.types import Frame, FrameResult, PrototypeNew, StageEvent
 from . import protocol, publish
 from .capture import Capture, SourceState, SourceStateChange
@@ -164,7 +164,7 @@ class Pipeline:
         try:
             for stream in self.streams:
                 stream.capture.start()
-        except SourceError:
+        except FacestageError:
             for stream in self.streams:
                 stream.capture.stop()
             raise

@@ -62,7 +62,7 @@ def _cells(relevance_map: NDArray[np.float32], top_x: float) -> tuple[NDArray[np
     """Return the positive relevance in 0–255 cells, and the level at which Top-X begins."""
     small = cv2.resize(
         np.maximum(relevance_map, 0), (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA
-    )
+    ).astype(np.float32, copy=False)
     peak = float(small.max())
     if peak <= 0:
         return np.zeros((MASK_SIDE, MASK_SIDE), np.uint8), 255

@@ -562,7 +562,7 @@ class Server:
                     http.HTTPStatus.FORBIDDEN,
                     "text/plain; charset=utf-8",
                     f"Pages of this origin may not connect. Open {self.url.partition('#')[0]} "
-                    "instead, or allow the origin.\n".encode(),
+                    "instead, or allow the origin with --origin.\n".encode(),
                 )
             if path == "/ws/frames":
                 # JPEG does not deflate: 1.8 ms per picture and client for nothing.

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import threading
 import weakref
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -713,21 +710,6 @@ def test_networks_and_inputs_from_inference_mode_are_accepted(x: torch.Tensor) -
         maps = explain(net, frames, ALL)
     torch.testing.assert_close(maps, expected)
     torch.testing.assert_close(explain(net, frames, ALL), expected)
-
-
-def test_threads_get_the_same_maps(x: torch.Tensor) -> None:
-    net = small_net()
-    expected = explain(net, x, ALL)
-    ready = threading.Barrier(4)
-
-    def work(_number: int) -> Iterator[torch.Tensor]:
-        ready.wait()
-        return iter([explain(net, x, ALL) for _ in range(5)])
-
-    with ThreadPoolExecutor(4) as pool:
-        for maps in pool.map(work, range(4)):
-            for made in maps:
-                torch.testing.assert_close(made, expected)
 
 
 def test_a_forgotten_network_is_freed(x: torch.Tensor) -> None:

@@ -76,8 +76,11 @@ def test_noise_energy_is_the_variance_of_a_mean() -> None:
     rho = (0.7, 0.4, 0.1)
     model = NoiseModel(0.8, rho)
     for n in (1, 2, 3, 10):
-        pairs = [0.2 * (1.0 if i == j else (*rho, *[0.0] * 20)[abs(i - j) - 1])
-                 for i in range(n) for j in range(n)]
+        pairs = [
+            0.2 * (1.0 if i == j else (*rho, *[0.0] * 20)[abs(i - j) - 1])
+            for i in range(n)
+            for j in range(n)
+        ]
         assert float(model.energy(n)) == pytest.approx(sum(pairs) / n**2)
     np.testing.assert_allclose(model.energy([1, 10]), [model.energy(1), model.energy(10)])
 

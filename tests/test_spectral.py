@@ -12,6 +12,7 @@ from facestage.core.similarity import DEFAULT_NOISE, NoiseModel, gram, noise_mod
 from facestage.core.spectral import PRESETS, spray
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
+
 from .streams import make_stream, unit
 
 
@@ -112,8 +113,10 @@ def test_merge_equals_recomputing_block_means_after_each_merge() -> None:
         best = (-1.0, 0, 0)
         for a in ids:
             for b in ids[ids > a]:
-                block = [cosines[np.ix_(reference == i, reference == j)].mean()
-                         for i, j in ((a, b), (a, a), (b, b))]
+                block = [
+                    cosines[np.ix_(reference == i, reference == j)].mean()
+                    for i, j in ((a, b), (a, a), (b, b))
+                ]
                 counts = [(reference == i).sum() for i in (a, b)]
                 energy = [float(noise.energy(c)) for c in counts]
                 own = [max(s - e, 0.5 * s) for s, e in zip(block[1:], energy, strict=True)]
@@ -204,9 +207,7 @@ def test_counting_eigenvalues_alone_splits_a_drifting_pattern() -> None:
         [(0, 60), (1, 60), (2, 60), (3, 60), (1, 40)],
     ],
 )
-def test_finds_the_patterns_of_a_sequence(
-    segments: list[tuple[int, int]], noise: float
-) -> None:
+def test_finds_the_patterns_of_a_sequence(segments: list[tuple[int, int]], noise: float) -> None:
     truth = len({p for p, _ in segments})
     found, scores = [], []
     for seed in range(4):

@@ -28,9 +28,7 @@ def _no_warnings() -> None:
     warnings.simplefilter("error")
 
 
-def feed(
-    window: PrototypeWindow, descriptors: np.ndarray, start: int = 0
-) -> list[WindowUpdate]:
+def feed(window: PrototypeWindow, descriptors: np.ndarray, start: int = 0) -> list[WindowUpdate]:
     return [window.update(start + i, x) for i, x in enumerate(descriptors)]
 
 
@@ -60,9 +58,9 @@ def agreement(stream: Stream, letters: Sequence[str]) -> float:
 def test_one_drifting_pattern_keeps_one_letter() -> None:
     # Rate over seeds: the statement is statistical.
     right = []
-    for seed, noise in itertools.product(range(4), (0.05, 0.3)):
+    for seed, noise in itertools.product(range(3), (0.05, 0.3)):
         window = PrototypeWindow()
-        feed(window, make_stream(seed, [(0, 180)], noise=noise, drift=0.012).descriptors)
+        feed(window, make_stream(seed, [(0, 120)], noise=noise, drift=0.012).descriptors)
         right.append(window.letters == ("A",))
     assert np.mean(right) >= 0.95
 
@@ -81,7 +79,7 @@ def test_patterns_get_letters_in_the_order_they_come(
 ) -> None:
     expected = "ABCD"[: len({p for p, _ in segments})]
     scores = []
-    for seed in range(3):
+    for seed in range(2):
         stream = make_stream(20 + seed, segments, noise=noise)
         window = PrototypeWindow()
         updates = feed(window, stream.descriptors)
@@ -101,8 +99,8 @@ def test_an_old_pattern_regains_its_letter_after_leaving_the_window() -> None:
 
 
 def test_window_agrees_with_the_whole_sequence() -> None:
-    for seed in range(3):
-        stream = make_stream(40 + seed, [(0, 80), (1, 60), (0, 60), (2, 60)], noise=0.25)
+    for seed in range(2):
+        stream = make_stream(40 + seed, [(0, 70), (1, 40), (0, 40), (2, 40)], noise=0.25)
         letters = history(feed(PrototypeWindow(), stream.descriptors))
         assert adjusted_rand_score(spray(stream.descriptors).labels, letters) >= 0.9
 
@@ -198,6 +196,15 @@ def test_prototype_is_the_mean_of_the_maps_of_its_letter() -> None:
     assert sum(window.counts.values()) == 200
 
 
+def test_prototype_is_complete_in_a_window_shorter_than_its_buffer_of_maps() -> None:
+    stream = make_stream(73, [(0, 60)], noise=0.1)
+    window = PrototypeWindow(WindowConfig(size=12, recent_maps=16))
+    for i, x in enumerate(stream.descriptors):
+        window.update(i, x, np.full((2, 2), i, np.float32))
+    # All maps are kept in the mean, early ones too: 0 … 59.
+    np.testing.assert_allclose(window.prototype("A"), 29.5, atol=1.0)
+
+
 def test_prototype_exists_at_the_very_first_map() -> None:
     window = PrototypeWindow()
     picture = np.arange(9, dtype=np.float32).reshape(3, 3)
@@ -240,24 +247,19 @@ def test_agreeing_letters_are_joined_and_the_older_stays() -> None:
 
 
 def test_retired_letter_shows_the_one_that_stands_for_it() -> None:
-    # A second pattern turns slowly into the first: two letters, then one.
-    rng = np.random.default_rng(2)
-    a, b = unit(rng.standard_normal((2, 40)))
-    b = unit(b - (a @ b) * a)
-    turn = np.concatenate([np.full(60, np.pi / 2), np.linspace(np.pi / 2, 0, 300), np.zeros(300)])
-    second = np.cos(turn)[:, None] * a + np.sin(turn)[:, None] * b
-    x = np.concatenate([np.tile(a, (80, 1)), second])
-    x = unit(x + 0.01 * rng.standard_normal(x.shape))
-    window = PrototypeWindow()
-    retired: list[tuple[str, str]] = []
-    for i, row in enumerate(x):
-        retired += window.update(i, row, np.ones((2, 2), np.float32)).retired
-    assert retired
-    assert all(into < gone for gone, into in retired)
-    for gone, _ in retired:
-        assert gone not in window.letters
-        assert window.prototype(gone).shape == (2, 2)
-    assert sum(window.counts.values()) == len(x)
+    # Two patterns with a cosine of .7 become two letters; a low threshold joins them later.
+    stream = make_stream(72, [(0, 50), (1, 100)], noise=0.1, cosine=(0.65, 0.75))
+    window = PrototypeWindow(WindowConfig(alias=0.5))
+    updates = [
+        window.update(i, x, np.ones((2, 2), np.float32)) for i, x in enumerate(stream.descriptors)
+    ]
+    retired = [pair for update in updates for pair in update.retired]
+    assert retired == [("B", "A")]
+    assert window.letters == ("A",)
+    assert updates[-1].letter == "A"
+    assert set(history(updates)) == {"A"}
+    np.testing.assert_allclose(window.prototype("B"), window.prototype("A"))
+    assert window.counts == {"A": 150}
 
 
 def test_a_blend_of_two_prototypes_is_recognised() -> None:
@@ -291,7 +293,7 @@ def test_memory_follows_a_pattern_with_a_bounded_weight() -> None:
 
 
 def three_patterns() -> np.ndarray:
-    return make_stream(80, [(0, 70), (1, 40), (2, 40), (0, 30)], noise=0.2).descriptors
+    return make_stream(80, [(0, 50), (1, 25), (2, 25), (0, 20)], noise=0.2).descriptors
 
 
 def test_deterministic() -> None:
@@ -308,7 +310,7 @@ def test_reset_is_as_new() -> None:
     assert feed(window, x) == feed(PrototypeWindow(), x)
 
 
-@pytest.mark.parametrize("at", [0, 1, 5, 75, 150])
+@pytest.mark.parametrize("at", [0, 1, 5, 55, 100])
 def test_pickle_continues_where_it_was(at: int) -> None:
     x = three_patterns()
     window = PrototypeWindow()
@@ -319,9 +321,12 @@ def test_pickle_continues_where_it_was(at: int) -> None:
 
 def test_two_windows_do_not_touch_each_other() -> None:
     # 1×100 equals 100×1 as each map is one update; interleaving sources must not matter either.
-    x, y = three_patterns(), make_stream(81, [(0, 90), (1, 90)], noise=0.2).descriptors
+    x, y = three_patterns(), make_stream(81, [(0, 60), (1, 60)], noise=0.2).descriptors
     first, second = PrototypeWindow(), PrototypeWindow()
-    mixed = [(first.update(i, a), second.update(i, b)) for i, (a, b) in enumerate(zip(x, y))]
+    mixed = [
+        (first.update(i, a), second.update(i, b))
+        for i, (a, b) in enumerate(zip(x, y, strict=False))
+    ]
     assert [a for a, _ in mixed] == feed(PrototypeWindow(), x)
     assert [b for _, b in mixed] == feed(PrototypeWindow(), y)
 

@@ -6,7 +6,6 @@ once. Presets are data (:mod:`.presets`); :mod:`.reference` runs them through ze
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Sequence
 
@@ -22,7 +21,6 @@ __all__ = ["ALIASES", "MAX_BATCH", "PRESETS", "Preset", "explain", "preset_by_na
 # Preparing a network takes tens of milliseconds; a live stream explains the same one every frame.
 _Prepared = dict[str, tuple[object, ReferenceEngine]]
 _prepared: weakref.WeakKeyDictionary[nn.Module, _Prepared] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
 
 
 def explain(
@@ -36,7 +34,8 @@ def explain(
     The logit itself is the relevance to start from (paper eq. 1: a map decomposes f(x); what
     biases and ε absorb is missing from its sum).
     The model is neither changed nor hooked. It is prepared at its first use (copy with shared
-    weights, BatchNorm folded) and again after its weights change. Safe to call from threads.
+    weights, BatchNorm folded) and again after its weights change. One thread at a time
+    may explain the same model.
 
     Args:
         model: ``(B, C, H, W)`` → ``(B, A)`` logits, before any sigmoid. Evaluated in eval mode.
@@ -83,13 +82,12 @@ def explain(
 def _engine(model: nn.Module, x: torch.Tensor, preset: Preset) -> ReferenceEngine:
     """Return the prepared network, made anew when its weights have changed."""
     state = _fingerprint(model)
-    with _lock:
-        engines = _prepared.setdefault(model, {})
-        known, engine = engines.get(preset.name, (None, None))
-        if engine is None or known != state:
-            engine = ReferenceEngine(model, x.shape[1:], preset)
-            engines[preset.name] = (state, engine)
-        return engine
+    engines = _prepared.setdefault(model, {})
+    known, engine = engines.get(preset.name, (None, None))
+    if engine is None or known != state:
+        engine = ReferenceEngine(model, x.shape[1:], preset)
+        engines[preset.name] = (state, engine)
+    return engine
 
 
 def _fingerprint(model: nn.Module) -> tuple[tuple[int, int], ...]:

@@ -6,7 +6,6 @@ BatchNorm folded, rules attached. Then one forward pass serves several outputs o
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,7 +92,6 @@ class ReferenceEngine:
 
     def __init__(self, model: nn.Module, shape: Sequence[int], preset: Preset) -> None:
         self.preset = preset
-        self._lock = threading.Lock()
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         # Pseudo-random values exercise the layers; a real crop might be flat.
         example = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0)).to(device)
@@ -121,9 +119,8 @@ class ReferenceEngine:
         """
         maps = x.new_empty((len(frames), *x.shape[2:]))
         rounds, lanes = _schedule(frames)
-        with self._lock:
-            for start in range(0, len(lanes), MAX_BATCH):
-                self._relevance(x, lanes[start : start + MAX_BATCH], rounds, frames, outputs, maps)
+        for start in range(0, len(lanes), MAX_BATCH):
+            self._relevance(x, lanes[start : start + MAX_BATCH], rounds, frames, outputs, maps)
         return maps
 
     def _relevance(

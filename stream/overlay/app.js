@@ -39,7 +39,6 @@ const REASONS = {
   face_found: "face found",
   gap: "gap in the source",
 };
-const DROP_WORDS = 60; // length of the list of causes in the tooltip
 
 const model = new Model();
 const colour = (au) => {
@@ -176,7 +175,8 @@ function showStage(current, edge) {
   if (list.dataset.text !== text) {
     list.dataset.text = text;
     list.dataset.crowd = labels.length > 8 ? "many" : labels.length > 3 ? "some" : "few";
-    list.replaceChildren(...(segment ? labels.map(chip) : [make("li", "chip empty", "no stage yet")]));
+    const chips = segment ? labels.map(chip) : [make("li", "chip empty", "no stage")];
+    list.replaceChildren(...chips);
     announce(labels);
   }
   let since = "";
@@ -222,7 +222,8 @@ function speak() {
 
 function showStates(current) {
   const source = current.source?.state ?? current.frame?.source_state;
-  setState(byId("source-state"), ...(SOURCE_STATES[source] ?? ["idle", "dashed", source ?? "waiting"]));
+  const shown = SOURCE_STATES[source] ?? ["idle", "dashed", source ?? "waiting"];
+  setState(byId("source-state"), ...shown);
   byId("source-state").title = current.source?.reason ?? "";
   const face = current.frame?.face.state ?? current.face?.state;
   const reason = current.frame?.face.reason ?? current.face?.reason;
@@ -249,8 +250,11 @@ function showAge(current) {
   byId("picture").classList.toggle("stale", stale || veil !== "");
   byId("veil").hidden = veil === "";
   setText(byId("veil"), veil);
-  const latency = current.frame?.latency_ms;
-  const parts = picture.drawn ? [`frame ${picture.shown}`, `capture to emit ${latency?.toFixed(0)} ms`] : [];
+  const parts = [];
+  if (picture.drawn) {
+    const { frame, latency_ms: latency } = picture.drawn.sample;
+    parts.push(`frame ${frame}`, `capture to emit ${latency.toFixed(0)} ms`);
+  }
   if (model.hello && !model.hello.video) parts.push("pictures are off");
   setText(byId("age"), stale ? "" : parts.join(" · "));
 }
@@ -280,7 +284,7 @@ function showFacts(current) {
     const [term, detail] = list.children[i].children;
     setText(term, name);
     setText(detail, value);
-    if (hint !== undefined) list.children[i].title = hint.slice(0, DROP_WORDS * 4);
+    if (hint !== undefined) list.children[i].title = hint;
   });
 }
 
@@ -344,8 +348,9 @@ function toggleFullScreen() {
 
 byId("fullscreen").addEventListener("click", toggleFullScreen);
 document.addEventListener("keydown", (event) => {
-  const typing = event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey;
-  if (event.key.toLowerCase() === "f" && !typing) toggleFullScreen();
+  const typing = event.target instanceof HTMLInputElement;
+  const command = event.ctrlKey || event.metaKey || event.altKey;
+  if (event.key.toLowerCase() === "f" && !typing && !command) toggleFullScreen();
 });
 document.addEventListener("visibilitychange", openPictures);
 

@@ -27,7 +27,7 @@ export class Bars {
         track.setAttribute("aria-label", `${unit.code} ${unit.name}, presence`);
         track.setAttribute("aria-valuemin", "0");
         track.setAttribute("aria-valuemax", "1");
-        row.title = `${unit.code} ${unit.name}; counts as present from ${unit.on} until ${unit.off}`;
+        row.title = `${unit.code} ${unit.name}; present from ${unit.on} until below ${unit.off}`;
         this.rows.set(unit.au, { row, fill, code, intensity, track, unit });
         return row;
       }),

@@ -31,7 +31,8 @@ export class Stream {
   }
 
   reset() {
-    this.segments = new Map(); // first frame → {start, labels, from, to, reason}; from, to: seconds since 1970
+    // first frame → {start, labels, from, to, previous, reason}; from, to: seconds since 1970
+    this.segments = new Map();
     this.marks = []; // {at, text}
     this.prototypes = new Map(); // label → {…, relevance, ghost, count, into}
     this.face = null;
@@ -47,7 +48,8 @@ export class Stream {
   get stage() {
     let latest = null;
     for (const segment of this.segments.values()) {
-      if (segment.to === null && (latest === null || segment.start > latest.start)) latest = segment;
+      if (segment.to !== null) continue;
+      if (latest === null || segment.start > latest.start) latest = segment;
     }
     return latest;
   }
@@ -156,7 +158,9 @@ export class Model {
     if (!stream) return null;
     if (seq !== null) {
       if (this.complete && seq <= this.cursor.seq) return null;
-      if (this.cursor === null || seq > this.cursor.seq) this.cursor = { epoch: envelope.epoch, seq };
+      if (this.cursor === null || seq > this.cursor.seq) {
+        this.cursor = { epoch: envelope.epoch, seq };
+      }
       this.event(stream, type, data, captured ?? emitted);
     } else if (type === "snapshot") {
       this.cursor = { epoch: envelope.epoch, seq: data.seq };
@@ -201,13 +205,13 @@ export class Model {
 
   event(stream, type, data, captured) {
     // `start` is in the past by the frames it took to be sure.
-    const began = captured - Math.max(0, (data.at ?? 0) - (data.start ?? data.at ?? 0)) * stream.period;
+    const ago = (frame) => captured - Math.max(0, data.at - frame) * stream.period;
     switch (type) {
       case "stage.enter":
-        stream.enter(data, began);
+        stream.enter(data, ago(data.start));
         break;
       case "stage.exit":
-        stream.exit(data, captured - Math.max(0, data.at - data.end - 1) * stream.period);
+        stream.exit(data, ago(data.end + 1));
         break;
       case "stage.revise":
         stream.revise(data);

@@ -2,14 +2,18 @@
 // `heat` of the same frame are all here, so that what is marked is what was analysed.
 
 const WAITING = 6; // JPEGs that wait for their messages
-const CONTOUR_LEVEL = 0.4;
+const CONTOUR_LEVELS = [0.4, 0.55, 0.28]; // AUs that look at the same place get nested lines
+// Dark, light, then the AU's colour (null): it stands out from any skin and any background.
+const LINES = [["rgba(0, 0, 0, 0.45)", 3], ["rgba(255, 255, 255, 0.85)", 2], [null, 1.4]];
 const LABEL_INERTIA = 0.7; // labels follow their blob slowly enough to be read
+const LOYALTY = 2; // a label leaves its part of the mask only for one that weighs twice as much
+const SAME_PART = 0.12; // closer than this share of the face's width is the same part
 
 /**
  * Outline a mask by marching squares on its lightly blurred support, which drops single cells.
  * @returns {Float32Array} x0, y0, x1, y1 of each piece, in mask coordinates
  */
-export function contour(cells, size) {
+export function contour(cells, size, level) {
   const field = new Float32Array((size + 2) * (size + 2)); // one empty cell around closes the line
   const width = size + 2;
   for (let y = 0; y < size; y += 1) {
@@ -24,16 +28,16 @@ export function contour(cells, size) {
     }
   }
   const pieces = [];
-  const cut = (a, b) => (CONTOUR_LEVEL - a) / (b - a);
+  const cut = (a, b) => (level - a) / (b - a);
   for (let y = 0; y + 1 < width; y += 1) {
     for (let x = 0; x + 1 < width; x += 1) {
       const i = y * width + x;
       const [a, b, c, d] = [field[i], field[i + 1], field[i + width + 1], field[i + width]];
       const ends = [];
-      if (a >= CONTOUR_LEVEL !== b >= CONTOUR_LEVEL) ends.push(x + cut(a, b), y);
-      if (b >= CONTOUR_LEVEL !== c >= CONTOUR_LEVEL) ends.push(x + 1, y + cut(b, c));
-      if (c >= CONTOUR_LEVEL !== d >= CONTOUR_LEVEL) ends.push(x + cut(d, c), y + 1);
-      if (d >= CONTOUR_LEVEL !== a >= CONTOUR_LEVEL) ends.push(x, y + cut(a, d));
+      if (a >= level !== b >= level) ends.push(x + cut(a, b), y);
+      if (b >= level !== c >= level) ends.push(x + 1, y + cut(b, c));
+      if (c >= level !== d >= level) ends.push(x + cut(d, c), y + 1);
+      if (d >= level !== a >= level) ends.push(x, y + cut(a, d));
       for (let k = 0; k + 3 < ends.length; k += 4) pieces.push(...ends.slice(k, k + 4));
     }
   }
@@ -42,23 +46,24 @@ export function contour(cells, size) {
 }
 
 /**
- * The centre of mass of the heaviest connected part of a mask, in mask coordinates. A smile marks
- * two corners; their common centre would point at neither.
+ * Split a mask into its connected parts. A smile marks two corners; the centre of the whole would
+ * point at neither.
+ * @returns {{mass: number, u: number, v: number}[]} weight and centre of mass of each part
  */
-export function anchor(cells, size) {
+export function parts(cells, size) {
   const seen = new Uint8Array(cells.length);
-  let best = { mass: 0, x: size / 2, y: size / 2 };
+  const found = [];
   for (let seed = 0; seed < cells.length; seed += 1) {
     if (!cells[seed] || seen[seed]) continue;
-    const part = { mass: 0, x: 0, y: 0 };
+    const part = { mass: 0, u: 0, v: 0 };
     const queue = [seed];
     seen[seed] = 1;
     while (queue.length) {
       const i = queue.pop();
       const [x, y] = [i % size, Math.floor(i / size)];
       part.mass += cells[i];
-      part.x += cells[i] * (x + 0.5);
-      part.y += cells[i] * (y + 0.5);
+      part.u += cells[i] * (x + 0.5);
+      part.v += cells[i] * (y + 0.5);
       for (let near = 0; near < 9; near += 1) {
         const [nx, ny] = [x + (near % 3) - 1, y + Math.floor(near / 3) - 1];
         const j = ny * size + nx;
@@ -67,11 +72,9 @@ export function anchor(cells, size) {
         queue.push(j);
       }
     }
-    if (part.mass > best.mass) {
-      best = { mass: part.mass, x: part.x / part.mass, y: part.y / part.mass };
-    }
+    found.push({ mass: part.mass, u: part.u / part.mass, v: part.v / part.mass });
   }
-  return [best.x, best.y];
+  return found;
 }
 
 function rgb(colour) {
@@ -136,7 +139,8 @@ export class Picture {
       const turn = this.turn;
       this.decoding = true;
       try {
-        image = await createImageBitmap(new Blob([this.waiting.get(newest)], { type: "image/jpeg" }));
+        const jpeg = new Blob([this.waiting.get(newest)], { type: "image/jpeg" });
+        image = await createImageBitmap(jpeg);
       } catch {
         this.waiting.delete(newest); // a broken picture is not drawn; the next one will be
       } finally {
@@ -157,14 +161,16 @@ export class Picture {
 
   /** Decode and outline the masks of one frame. */
   prepare(heat) {
-    return heat.masks.map((mask) => {
+    // Many AUs share the face: the more there are, the more the lines must do alone.
+    const faint = heat.masks.length > 3 ? 32 : 55;
+    return heat.masks.map((mask, i) => {
       const cells = this.options.decode(mask.data);
       const colour = this.options.colour(mask.au);
       const [red, green, blue] = rgb(colour);
       const tile = new ImageData(heat.size, heat.size);
-      for (let i = 0; i < cells.length; i += 1) {
-        if (!cells[i]) continue;
-        tile.data.set([red, green, blue, 70 + (cells[i] * 120) / 255], i * 4);
+      for (let k = 0; k < cells.length; k += 1) {
+        if (!cells[k]) continue;
+        tile.data.set([red, green, blue, faint + (cells[k] * 2 * faint) / 255], k * 4);
       }
       return {
         au: mask.au,
@@ -172,8 +178,8 @@ export class Picture {
         colour,
         tile,
         size: heat.size,
-        outline: contour(cells, heat.size),
-        anchor: anchor(cells, heat.size),
+        outline: contour(cells, heat.size, CONTOUR_LEVELS[i % CONTOUR_LEVELS.length]),
+        parts: parts(cells, heat.size),
       };
     });
   }
@@ -219,11 +225,13 @@ export class Picture {
     const { sample, image, masks, matrix } = this.drawn;
     if (image) {
       context.imageSmoothingQuality = "high";
-      context.drawImage(image, view.left, view.top, sample.width * view.scale, sample.height * view.scale);
+      const [width, height] = [sample.width * view.scale, sample.height * view.scale];
+      context.drawImage(image, view.left, view.top, width, height);
     }
     if (sample.face.box) this.paintBox(sample.face.box, view, sample.face.state);
     if (matrix) {
-      for (const mask of masks) this.paintMask(mask, matrix, view);
+      for (const mask of masks) this.paintFill(mask, matrix, view);
+      for (const mask of masks) this.paintOutline(mask, matrix, view);
       this.paintLabels(view);
     }
   }
@@ -235,10 +243,12 @@ export class Picture {
     const [right, bottom] = [left + width * view.scale, top + height * view.scale];
     const arm = Math.min(right - left, bottom - top) * 0.12;
     context.beginPath();
-    for (const [cx, cy, sx, sy] of [[left, top, 1, 1], [right, top, -1, 1], [left, bottom, 1, -1], [right, bottom, -1, -1]]) {
-      context.moveTo(cx + sx * arm, cy);
-      context.lineTo(cx, cy);
-      context.lineTo(cx, cy + sy * arm);
+    for (const [x0, dx] of [[left, arm], [right, -arm]]) {
+      for (const [y0, dy] of [[top, arm], [bottom, -arm]]) {
+        context.moveTo(x0 + dx, y0);
+        context.lineTo(x0, y0);
+        context.lineTo(x0, y0 + dy);
+      }
     }
     context.setLineDash(state === "low_quality" ? [4, 4] : []);
     context.lineWidth = this.unit(1.25);
@@ -247,15 +257,26 @@ export class Picture {
     context.setLineDash([]);
   }
 
-  paintMask(mask, [a, b, c, d, e, f], view) {
+  paintFill(mask, matrix, view) {
     const context = this.context;
-    const s = view.scale;
     this.scratch.width = mask.size;
     this.scratch.height = mask.size;
     this.scratch.getContext("2d").putImageData(mask.tile, 0, 0);
-    context.setTransform(a * s, d * s, b * s, e * s, c * s + view.left, f * s + view.top);
+    this.enter(matrix, view);
     context.imageSmoothingEnabled = true;
     context.drawImage(this.scratch, 0, 0);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+  }
+
+  /** Draw in mask coordinates from here on. */
+  enter([a, b, c, d, e, f], { scale, left, top }) {
+    const [x, y] = [c * scale + left, f * scale + top];
+    this.context.setTransform(a * scale, d * scale, b * scale, e * scale, x, y);
+  }
+
+  paintOutline(mask, matrix, view) {
+    const context = this.context;
+    this.enter(matrix, view);
     context.beginPath();
     for (let i = 0; i < mask.outline.length; i += 4) {
       context.moveTo(mask.outline[i], mask.outline[i + 1]);
@@ -263,18 +284,14 @@ export class Picture {
     }
     context.setTransform(1, 0, 0, 1, 0, 0); // the line keeps its width, whatever the face's size
     context.lineCap = "round";
-    context.strokeStyle = "rgba(0, 0, 0, 0.5)";
-    context.lineWidth = this.unit(3.4);
-    context.stroke();
-    context.strokeStyle = "rgba(255, 255, 255, 0.92)";
-    context.lineWidth = this.unit(2.2);
-    context.stroke();
-    context.strokeStyle = mask.colour;
-    context.lineWidth = this.unit(1.3);
-    context.stroke();
+    for (const [style, width] of LINES) {
+      context.strokeStyle = style ?? mask.colour;
+      context.lineWidth = this.unit(width);
+      context.stroke();
+    }
   }
 
-  /** Move each label a step towards its place beside the face. */
+  /** Choose what each label points at, and move it a step towards its place beside the face. */
   follow() {
     const { sample, masks, matrix } = this.drawn;
     const present = new Set(masks.map((mask) => mask.au));
@@ -284,14 +301,19 @@ export class Picture {
     const box = sample.face.box ?? [0, 0, sample.width, sample.height];
     const middle = box[0] + box[2] / 2;
     for (const mask of masks) {
-      const [u, v] = mask.anchor;
-      const target = { x: a * u + b * v + c, y: d * u + e * v + f };
       const known = this.labels.get(mask.au);
-      const keep = known ? LABEL_INERTIA : 0;
-      const x = keep * (known?.x ?? 0) + (1 - keep) * target.x;
-      const y = keep * (known?.y ?? 0) + (1 - keep) * target.y;
-      const right = known ? known.right : this.emptierSide(target.x, middle, box[2]);
-      this.labels.set(mask.au, { x, y, right, text: mask.label, colour: mask.colour });
+      let best = null;
+      for (const { mass, u, v } of mask.parts) {
+        const [x, y] = [a * u + b * v + c, d * u + e * v + f];
+        const near = known && Math.hypot(x - known.x, y - known.y) < SAME_PART * box[2];
+        const weight = mass * (near ? LOYALTY : 1);
+        if (best === null || weight > best.weight) best = { x, y, weight };
+      }
+      if (best === null) continue;
+      const row = known ? LABEL_INERTIA * known.row + (1 - LABEL_INERTIA) * best.y : best.y;
+      const right = known ? known.right : this.emptierSide(best.x, middle, box[2]);
+      const { x, y } = best;
+      this.labels.set(mask.au, { x, y, row, right, text: mask.label, colour: mask.colour });
     }
   }
 
@@ -312,10 +334,10 @@ export class Picture {
     const box = sample.face.box ?? [0, 0, sample.width, sample.height];
     for (const right of [false, true]) {
       const column = [...this.labels.values()].filter((label) => label.right === right);
-      column.sort((one, other) => one.y - other.y);
+      column.sort((one, other) => one.row - other.row);
       let lowest = -Infinity;
       const rows = column.map((label) => {
-        const wanted = view.top + label.y * view.scale;
+        const wanted = view.top + label.row * view.scale;
         lowest = Math.max(wanted, lowest + height * 1.2);
         return lowest;
       });

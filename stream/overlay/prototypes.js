@@ -126,7 +126,7 @@ export class Prototypes {
     const count = make("span", "count", "");
     const element = make("li", "prototype", canvas, make("span", "label", prototype.label), count);
     element.style.setProperty("--au", this.colour(prototype.au));
-    element.title = `${prototype.label}: named at frame ${prototype.at}; × stages seen on this page`;
+    element.title = `${prototype.label}: named at frame ${prototype.at}; × stages seen here`;
     return { element, canvas, count, prototype: null };
   }
 }

@@ -91,7 +91,8 @@ export class Ribbon {
     const top = STAGE_LANE + GAP;
     const room = height - top - AXIS;
     const lane = Math.max(5, Math.min(26, room / Math.max(1, this.lanes.length)));
-    const scale = { now, width, x: (time) => width - ((now - time) / this.span) * (width - GUTTER) };
+    const perSecond = (width - GUTTER) / this.span;
+    const scale = { now, width, x: (time) => width - (now - time) * perSecond };
     this.axis(scale, height);
     context.save();
     context.beginPath();
@@ -155,7 +156,8 @@ export class Ribbon {
   stageText(labels, left, width) {
     const context = this.context;
     const short = labels.map((label) => label.replace(/^AU0?/, "").replace("_", "")).join(" ");
-    for (const [text, size] of [[stageText(labels), 13], [short, 13], [short, 11]]) {
+    const many = labels.length > 1 ? `${labels.length} AUs` : short;
+    for (const [text, size] of [[stageText(labels), 13], [short, 13], [short, 11], [many, 11]]) {
       context.font = this.font(600, size);
       const needed = context.measureText(text).width;
       if (needed > width - 12) continue;
@@ -183,8 +185,8 @@ export class Ribbon {
     context.roundRect(left, y + 1.5, width, lane - 3, Math.min(3, width / 2));
     context.fill();
     context.globalAlpha = 1;
-    const size = Math.min(14, lane - 3);
-    if (!run.letter || size < 7 || width < size) return;
+    if (!run.letter || lane < 11) return;
+    const size = Math.min(14, Math.max(9, lane - 3));
     context.font = this.font(700, size);
     const needed = context.measureText(run.letter).width;
     if (needed + 6 > width) return;
@@ -218,7 +220,8 @@ export class Ribbon {
     context.font = this.font(400, 11);
     context.textBaseline = "alphabetic";
     context.textAlign = "center";
-    for (let time = Math.floor(scale.now / step) * step; time > scale.now - this.span; time -= step) {
+    const latest = Math.floor(scale.now / step) * step;
+    for (let time = latest; time > scale.now - this.span; time -= step) {
       const x = scale.x(time);
       context.fillStyle = LINE;
       context.fillRect(x, STAGE_LANE, 1, height - AXIS - STAGE_LANE);

@@ -1,0 +1,5 @@
+"""``python -m facestage.stream`` is the command ``facestage``."""
+
+from .cli import main
+
+main()

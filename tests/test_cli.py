@@ -1,0 +1,241 @@
+"""The command line, as its user meets it: good runs, and every error with its exit code."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from facestage.core.network import EMBEDDED
+from facestage.stream import cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Call the command line in this process; return its exit code, output and errors."""
+
+    def call(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["facestage", *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        code = stop.value.code
+        return (code if isinstance(code, int) else 1), captured.out, captured.err
+
+    return call
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version")[1].startswith("facestage 0.")
+    code, out, _ = run("live", "--help")
+    assert code == 0
+    for option in ("--policy", "--token", "--device", "--min-stage"):
+        assert option in out
+
+
+def test_demo_plays_once_without_a_terminal(run: Run) -> None:
+    code, out, err = run("demo", "--port", "0", "--frames", "60", "--no-browser")
+    assert (code, err) == (0, "")
+    assert "not a medical device" in out
+    assert "page     http://127.0.0.1:" in out
+    assert "device   cpu, model au_net_v0, detector haar, LRP innvestigate_a_flat" in out
+    assert "(NONE)  [first]" in out
+    assert "summary  60 frames analysed" in out
+    assert "latency  capture to emit p50" in out
+
+
+def test_demo_on_a_terminal_runs_until_ctrl_c() -> None:
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "facestage.stream", "demo", "--no-browser", "--port", "0"],
+        stdin=follower,
+        stdout=follower,
+        stderr=subprocess.STDOUT,
+    )
+    os.close(follower)
+    seen = b""
+    try:
+        while b"(NONE)" not in seen:  # the first stage: everything is running
+            seen += os.read(leader, 4096)
+        process.send_signal(signal.SIGINT)
+        try:
+            while chunk := os.read(leader, 4096):
+                seen += chunk
+        except OSError:  # how a terminal tells that its last writer has gone
+            pass
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        os.close(leader)
+    assert b"summary  " in seen
+    assert b"Traceback" not in seen
+
+
+def test_live_writes_transitions_of_every_source(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "black"
+    folder.mkdir()
+    for n in range(12):
+        cv2.imwrite(str(folder / f"{n}.png"), np.zeros((60, 80, 3), np.uint8))
+    code, out, _ = run("live", str(folder), str(folder), "--port", "0")
+    assert code == 0
+    assert f"{folder}:     0.00 s  (LOST)  [first]" in out
+    assert f"{folder} #2:     0.00 s  (LOST)  [first]" in out
+    assert "summary  24 frames analysed" in out
+    assert "drops: none" in out
+
+
+def test_analyze_writes_its_files(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("analyze", "demo:", "--out", str(tmp_path / "out"), "--frames", "100")
+    assert code == 0
+    assert "→ (AU" in out
+    written = json.loads((tmp_path / "out/temporal_prototype.json").read_text())
+    assert written["text"] in out
+    with (tmp_path / "out/frames.csv").open() as file:
+        assert len(list(csv.reader(file))) == 101
+    assert (tmp_path / "out/strip.png").stat().st_size > 10_000
+    assert "<svg" in (tmp_path / "out/report.html").read_text()
+
+
+def test_analyze_as_in_the_paper(run: Run, tmp_path: Path) -> None:
+    out_dir = str(tmp_path / "out")
+    code, out, _ = run("analyze", "demo:", "--out", out_dir, "--frames", "90", "--paper")
+    assert code == 0
+    assert "SpRAy paper" in out
+
+
+def test_models_list_names_what_is_there(run: Run) -> None:
+    code, out, _ = run("models", "list")
+    assert code == 0
+    assert "au_net_v0  embedded" in out
+    assert "AU12" in out
+    assert "yunet" in out
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    path = tmp_path / "notes.mp4"
+    path.write_text("not a video\n" * 100)
+    return path
+
+
+def refused(result: tuple[int, str, str], code: int, *parts: str) -> None:
+    got, _, err = result
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert got == code, err
+    assert len(lines) == 1, err
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_missing_and_unreadable_sources_end_with_4(
+    run: Run, tmp_path: Path, text_file: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for command in (["live", "--port", "0"], ["analyze", "--out", str(tmp_path / "out")]):
+        refused(run(*command, str(tmp_path / "gone.mp4")), 4, "gone.mp4")
+        refused(run(*command, str(text_file)), 4, "notes.mp4")
+        refused(run(*command, str(tmp_path / "empty")), 4, "empty")
+    assert not (tmp_path / "out").exists()
+
+
+def test_refused_port_of_a_stream_ends_with_4(run: Run) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    refused(run("live", f"rtsp://u:secret@127.0.0.1:{port}/x", "--port", "0"), 4, str(port))
+
+
+def test_silent_server_ends_with_4_and_hides_the_password(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rtsp://user:secret@127.0.0.1:{silent.getsockname()[1]}/cam"
+        result = run("live", url, "--port", "0", "--open-timeout", "1")
+    refused(result, 4, "127.0.0.1")
+    assert "secret" not in result[1] + result[2]
+
+
+def test_usage_errors_end_with_2(run: Run, tmp_path: Path) -> None:
+    refused(run("live", "demo:", "--policy", "newest"), 2, "newest", "latest, fifo or every")
+    refused(run("live", "demo:", "--host", "0.0.0.0"), 2, "--token")
+    refused(run("live", "browser", "--port", "0"), 2, "browser")
+    refused(run("live", "demo:", "--device", "tpu"), 2, "tpu")
+    refused(run("live", "demo:", "--window", "1", "--port", "0"), 2, "window")
+    refused(run("analyze", "demo:", "--out", str(tmp_path), "--preset", "best"), 2, "best")
+    (tmp_path / "mine.txt").write_text("keep me")
+    refused(run("analyze", "demo:", "--out", str(tmp_path)), 2, "mine.txt")
+    assert (tmp_path / "mine.txt").read_text() == "keep me"
+    assert run("live")[0] == 2
+    assert run("nonsense")[0] == 2
+
+
+def test_port_in_use_ends_with_2(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused(run("live", "demo:", "--port", port), 2, port, "--port")
+
+
+def test_cuda_without_cuda_ends_with_5(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    refused(run("live", "demo:", "--device", "cuda"), 5, "cuda", "--device cpu")
+
+
+def test_damaged_models_end_with_5(run: Run, tmp_path: Path) -> None:
+    weights = tmp_path / "net.safetensors"
+    refused(run("live", "demo:", "--model", str(weights)), 5, "net.safetensors")
+    shutil.copy(EMBEDDED, weights)
+    refused(run("live", "demo:", "--model", str(weights)), 5, "card")
+    shutil.copy(EMBEDDED.with_suffix(".json"), weights.with_suffix(".json"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    refused(run("live", "demo:", "--model", str(weights)), 5, "sha256")
+    weights.write_bytes(b"")
+    refused(run("live", "demo:", "--model", str(weights)), 5)
+    refused(run("live", "demo:", "--detector", str(tmp_path / "x.onnx")), 5, "x.onnx")
+
+
+def test_model_card_that_does_not_fit_ends_with_5(run: Run, tmp_path: Path) -> None:
+    weights = tmp_path / "net.safetensors"
+    shutil.copy(EMBEDDED, weights)
+    card = json.loads(EMBEDDED.with_suffix(".json").read_text())
+    card["aus"] = card["aus"][:-1]
+    weights.with_suffix(".json").write_text(json.dumps(card))
+    refused(run("live", "demo:", "--model", str(weights)), 5, "AU")
+
+
+def test_options_come_from_the_environment_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACESTAGE_DEMO_FRAMES", "5")
+    monkeypatch.setenv("FACESTAGE_DEMO_PORT", "0")
+    assert "summary  5 frames analysed" in run("demo", "--no-browser")[1]
+
+
+def test_a_pipe_that_closes_early_is_no_traceback() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "facestage.stream", "demo", "--no-browser", "--port", "0"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    guard = threading.Timer(120, process.kill)
+    guard.start()
+    errors = process.stderr.read()
+    process.wait()
+    guard.cancel()
+    assert b"Traceback" not in errors
