@@ -451,8 +451,8 @@ class Ack(Body, frozen=True, kw_only=True):
 class Error(Body, frozen=True, kw_only=True):
     """What the client did wrong; the connection is closed after it.
 
-    ``code``: ``bad_message``, ``unknown_type``, ``unauthorised``, ``not_subscribed``,
-    ``rate_limit`` or ``too_many_clients``.
+    ``code``: ``bad_message``, ``unknown_type``, ``unauthorised``, ``rate_limit``, ``silent`` or
+    ``too_many_clients``.
     """
 
     type: ClassVar[str] = "error"

@@ -302,7 +302,7 @@ def test_relevance_is_drawn_only_over_the_frame_it_belongs_to() -> None:
             red, green, blue = inside[:3]  # AU12 is vermilion, #D55E00
             assert red > GREY + 40
             assert red > green + 30 > blue
-            assert await page.evaluate("document.getElementById('veil').hidden")
+            await page.until(f"!{text('veil')}.includes('Waiting')")
 
             script.heat(10, "AU12_A")  # too late for frame 10: time does not run backwards
             script.heat(12)

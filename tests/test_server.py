@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from facestage.core.errors import ConfigError, ProtocolError
+from facestage.stream import client as client_module
 from facestage.stream import hub as hub_module
 from facestage.stream import protocol
 from facestage.stream import server as server_module
@@ -420,7 +421,7 @@ async def stalled_client(server: Server, path: str) -> socket.socket:
 def test_a_stalled_client_is_cut_off_within_bounds_and_harms_nobody(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "SEND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(client_module, "SEND_TIMEOUT_S", 0.5)
 
     async def test() -> None:
         hub = make_hub()
@@ -503,7 +504,7 @@ def test_heartbeats_come_and_a_client_that_falls_silent_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.05)
-    monkeypatch.setattr(server_module, "SILENCE_S", 0.2)
+    monkeypatch.setattr(client_module, "SILENCE_S", 0.2)
 
     async def test() -> None:
         async with (
@@ -639,7 +640,7 @@ def test_without_the_token_nothing_is_told(first: Body, path: str) -> None:
 
 
 def test_no_token_in_time_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "AUTH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(client_module, "AUTH_TIMEOUT_S", 0.05)
 
     async def test() -> None:
         async with serving(make_hub(), token="s3cret") as server, client(server) as peer:

@@ -1,0 +1,242 @@
+"""The compute thread: everything found is published, in order, and everything lost is counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from facestage.core.analyzer import Analyzer
+from facestage.core.errors import SourceError
+from facestage.core.network import AUNetwork
+from facestage.core.types import FrameResult, StageEvent
+from facestage.stream import protocol
+from facestage.stream.detectors import HaarDetector
+from facestage.stream.hub import PICTURE, Hub
+from facestage.stream.pipeline import Pipeline, StepClock
+from facestage.stream.protocol import Envelope, StreamInfo
+from facestage.stream.sources import Grab, Source, open_source
+
+
+@dataclass
+class Scripted(Source):
+    """Gives the pictures it was given; an error in the list is raised."""
+
+    script: Sequence[np.ndarray | Exception]
+    name: str = "scripted"
+    kind: str = "camera"
+    live: bool = False
+    endless: bool = False
+    fps: float | None = 25.0
+    frame_count: int | None = None
+    size: tuple[int, int] = (8, 6)
+    closed: threading.Event = field(default_factory=threading.Event)
+    at: int = 0
+
+    def read(self) -> Grab | None:
+        if self.at == len(self.script):
+            return None
+        item = self.script[self.at]
+        self.at += 1
+        if isinstance(item, Exception):
+            raise item
+        return Grab(item, self.at - 1, (self.at - 1) / 25)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@pytest.fixture(scope="module")
+def network() -> AUNetwork:
+    return AUNetwork.load(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def faces() -> list[np.ndarray]:
+    with open_source("demo:") as source:
+        grabs = [source.read() for _ in range(90)]
+    return [grab.image for grab in grabs if grab is not None]
+
+
+BLACK = np.zeros((60, 80, 3), np.uint8)
+
+
+@dataclass
+class Rig:
+    pipeline: Pipeline
+    hub: Hub
+    stages: list[StageEvent]
+    results: list[FrameResult]
+
+    def events(self, since: int = 0) -> Iterator[Envelope]:
+        first, last = self.hub.range
+        for seq in range(max(first, since + 1), last + 1):
+            message = self.hub.event_after(seq - 1)
+            assert message is not None
+            yield protocol.decode(message)
+
+
+@pytest.fixture
+def rig(network: AUNetwork) -> Callable[..., Rig]:
+    def build(*names: str, **options: object) -> Rig:
+        stages: list[StageEvent] = []
+        results: list[FrameResult] = []
+        steps = StepClock()
+        hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
+        pipeline = Pipeline(
+            Analyzer(HaarDetector(), network, on_step=steps),
+            hub,
+            step_clock=steps,
+            on_stage=lambda _, event: stages.append(event),
+            on_result=lambda _, result: results.append(result),
+            **options,  # type: ignore[arg-type]
+        )
+        return Rig(pipeline, hub, stages, results)
+
+    return build
+
+
+def test_a_recording_is_published_whole(rig: Callable[..., Rig], faces: list[np.ndarray]) -> None:
+    made = rig("a")
+    source = Scripted(faces)
+    made.pipeline.add("a", lambda: source, policy="every")
+    made.pipeline.open()
+    summary = made.pipeline.run()
+    assert summary.frames == len(faces)
+    assert summary.drops == {}
+    assert source.closed.is_set()
+    assert [r.frame.index for r in made.results] == list(range(len(faces)))
+    assert set(summary.steps_ms) == {"face", "predict", "explain", "cluster"}
+
+    published = list(made.events())
+    assert [e.seq for e in published] == list(range(1, len(published) + 1))
+    types = [e.type for e in published if e.type.startswith("stage.")]
+    assert types[0] == "stage.enter"
+    assert types[-1] == "stage.exit"
+    told = [e.data for e in published if isinstance(e.data, protocol.StageEnter)]
+    assert [e.labels for e in told] == [e.labels for e in made.stages if e.kind == "enter"]
+    assert summary.stages == len(told) > 1
+    states = [e.data.state for e in published if isinstance(e.data, protocol.SourceChanged)]
+    assert states == ["connecting", "live", "ended"]
+    known = {e.data.label for e in published if isinstance(e.data, protocol.PrototypeNew)}
+    assert {x for e in told for x in e.labels if x.startswith("AU")} <= known
+
+
+def test_nobody_watching_costs_no_pictures(
+    rig: Callable[..., Rig], faces: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = rig("a")
+    encoded: list[int] = []
+    monkeypatch.setattr(
+        "facestage.stream.publish.encode_picture", lambda frame, _: encoded.append(frame.index)
+    )
+    made.pipeline.add("a", lambda: Scripted(faces[:4]), policy="every")
+    made.pipeline.open()
+    made.pipeline.run()
+    assert encoded == []
+
+
+def test_a_watcher_gets_the_picture_the_heat_and_the_frame_of_one_moment(
+    rig: Callable[..., Rig], faces: list[np.ndarray]
+) -> None:
+    made = rig("a")
+    made.hub.set_interest("me", ["events", "frame", "heat", "stats", PICTURE], None)
+    made.pipeline.add("a", lambda: Scripted(faces[80:86]), policy="every")
+    made.pipeline.open()
+    made.pipeline.run()
+    (packed,) = made.hub.pictures_since({}, None)
+    picture = protocol.unpack_picture(packed)
+    samples = {
+        e.type: e.data
+        for e in map(protocol.decode, made.hub.samples_since({}, ["frame", "heat", "stats"], None))
+    }
+    assert picture.frame == samples["frame"].frame == samples["heat"].frame == 5
+    assert (samples["frame"].width, samples["frame"].height) == (640, 360)
+    assert {m.au for m in samples["heat"].masks} == {v.au for v in samples["frame"].aus if v.active}
+    assert samples["stats"].detector == "haar"
+    assert samples["stats"].clients == 1
+
+
+def test_the_limit_on_frames_is_exact(rig: Callable[..., Rig]) -> None:
+    made = rig("a", "b", max_frames=7)
+    for name in ("a", "b"):
+        made.pipeline.add(name, lambda: Scripted([BLACK] * 20), policy="every")
+    made.pipeline.open()
+    assert made.pipeline.run().frames == 7
+
+
+def test_a_source_that_fails_is_told_and_does_not_stop_the_other(rig: Callable[..., Rig]) -> None:
+    made = rig("good", "bad")
+    made.pipeline.add("good", lambda: Scripted([BLACK] * 30), policy="every")
+    made.pipeline.add(
+        "bad", lambda: Scripted([BLACK, BLACK, SourceError("cable pulled")]), policy="every"
+    )
+    made.pipeline.open()
+    summary = made.pipeline.run()
+    assert summary.frames == 32
+    assert [str(e) for e in made.pipeline.failed] == ["cable pulled"]
+    bad = [e.data for e in made.events() if e.stream == "bad" and e.type == "source.state"]
+    assert (bad[-1].state, bad[-1].reason) == ("failed", "cable pulled")
+
+
+def test_a_source_that_cannot_open_closes_the_others(rig: Callable[..., Rig]) -> None:
+    made = rig("good", "bad")
+    good = Scripted([BLACK] * 30)
+
+    def broken() -> Source:
+        raise SourceError("no such camera")
+
+    made.pipeline.add("good", lambda: good, policy="every")
+    made.pipeline.add("bad", broken)
+    with pytest.raises(SourceError, match="no such camera"):
+        made.pipeline.open()
+    assert good.closed.wait(10)
+
+
+def test_losing_the_connection_ends_the_stage_as_lost(
+    rig: Callable[..., Rig], faces: list[np.ndarray]
+) -> None:
+    made = rig("cam")
+    connections = iter(
+        [
+            Scripted([*faces[:20], SourceError("cut")], endless=True),
+            Scripted(faces[20:40], endless=True),
+        ]
+    )
+
+    def connect() -> Source:
+        try:
+            return next(connections)
+        except StopIteration:
+            raise SourceError("gone for good") from None
+
+    stream = made.pipeline.add("cam", connect, policy="every", max_attempts=1)
+    stream.capture._backoff = (0.0,)  # no waiting in a test
+    made.pipeline.open()
+    made.pipeline.run()
+    told = [(e.kind, e.labels, e.reason) for e in made.stages]
+    assert told[:3] == [
+        ("enter", ("NONE",), "first"),
+        ("exit", ("NONE",), "gap"),
+        ("enter", ("LOST",), "gap"),
+    ]
+    assert ("enter", ("NONE",), "face_found") in told
+    epochs = [e.data.epoch for e in made.events() if e.type == "source.state"]
+    assert max(epochs) >= 1
+    assert made.results[-1].frame.epoch == 1
+
+
+def test_stop_ends_a_run_from_outside(rig: Callable[..., Rig]) -> None:
+    made = rig("a")
+    source = Scripted([BLACK] * 1_000_000)
+    made.pipeline.add("a", lambda: source, policy="every")
+    made.pipeline.open()
+    done: list[object] = []
+    thread = threading.Thread(target=lambda: done.append(made.pipeline.run()))
+    thread.start()
+    made.pipeline.stop()
+    thread.join(60)
+    assert done
+    assert source.closed.is_set()
