@@ -183,7 +183,10 @@ class SequenceAnalyzer:
         valid = [n for n, d in enumerate(maps.descriptors) if d is not None]
         if not valid:
             return np.zeros(len(maps.frames), np.intp)
-        found = spray(np.stack([maps.descriptors[n] for n in valid]), preset=self.preset).labels  # type: ignore[arg-type]
+        rows = np.stack([d for d in maps.descriptors if d is not None])
+        # Maps on the two sides of a pause are no neighbours in time.
+        runs = np.cumsum(np.diff([maps.frames[n] for n in valid], prepend=maps.frames[0]) > 1)
+        found = spray(rows, preset=self.preset, runs=runs).labels
         nearest = np.clip(np.searchsorted(valid, np.arange(len(maps.frames)), "right") - 1, 0, None)
         return found[nearest].astype(np.intp)
 
