@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -185,7 +185,8 @@ class SequenceAnalyzer:
             return np.zeros(len(maps.frames), np.intp)
         rows = np.stack([d for d in maps.descriptors if d is not None])
         # Maps on the two sides of a pause are no neighbours in time.
-        runs = np.cumsum(np.diff([maps.frames[n] for n in valid], prepend=maps.frames[0]) > 1)
+        steps = np.diff([maps.frames[n] for n in valid], prepend=maps.frames[0])
+        runs = np.cumsum(steps > 1, dtype=np.int64)
         found = spray(rows, preset=self.preset, runs=runs).labels
         nearest = np.clip(np.searchsorted(valid, np.arange(len(maps.frames)), "right") - 1, 0, None)
         return found[nearest].astype(np.intp)
@@ -218,11 +219,16 @@ class SequenceAnalyzer:
                 lost=row.face == FaceState.LOST,
             )
         events += tracker.finish()
-        return tuple(
-            Stage(e.labels, e.start, e.end, e.start_s, e.end_s)
-            for e in events
-            if e.kind == "exit" and e.end is not None and e.end_s is not None
-        )
+        stages: list[Stage] = []
+        for e in events:
+            if e.kind != "exit" or e.end is None or e.end_s is None:
+                continue
+            if stages and stages[-1].labels == e.labels:
+                # A revision can turn a stage into what the one before it was.
+                stages[-1] = replace(stages[-1], end=e.end, end_s=e.end_s)
+            else:
+                stages.append(Stage(e.labels, e.start, e.end, e.start_s, e.end_s))
+        return tuple(stages)
 
     def _prototypes(
         self, au: int, labels: NDArray[np.intp], rows: Sequence[FrameRow]

@@ -186,7 +186,9 @@ class StageTracker:
     """Follow the stage of one source, frame by frame.
 
     A label of an AU counts once it has lasted ``min_stage_s``; the stage that results is dated
-    back to the frame at which the label began. Losing the face is debounced in the same way and
+    back to the frame at which the label began. Labels that begin within ``min_stage_s`` of each
+    other make one stage: it is entered with the first and revised as the others prove to last, so
+    that every stage of AUs lasts at least that long. Losing the face is debounced in the same way and
     ends everything: after ``LOST`` each AU starts from inactive. A face that is there but too poor
     to analyse holds the stage for ``lost_after_s`` and becomes ``LOST`` after that, because
     showing an old state for longer would be a claim nobody checked.
@@ -388,20 +390,22 @@ class StageTracker:
             self._letters[change.au] = change.value
 
     def _advance(self, at: int) -> list[StageEvent]:
-        """Turn the confirmed changes into events, one per frame at which something began."""
+        """Turn the confirmed changes into events: a new stage, or a correction of this one.
+
+        An expression sets in with several AUs a few frames apart. What begins less than a dwell
+        after the current stage did (or before it, told late) belongs to that stage, so no stage
+        of AUs is shorter than the dwell.
+        """
         events: list[StageEvent] = []
-        # A change that began before the current stage did belongs to that stage's own start.
-        for change in self._waiting:
-            if change.start < self._start:
-                change.start, change.start_s = self._start, self._start_s
-        for start in sorted({c.start for c in self._waiting}):
+        dwell = self.config.min_stage_s
+        for start, start_s in sorted({(c.start, c.start_s) for c in self._waiting}):
             changes = [c for c in self._waiting if c.start == start]
             for change in changes:
                 self._apply(change)
+            if start <= self._start or start_s - self._start_s < dwell - _EPSILON_S:
+                start, start_s = self._start, self._start_s
             reason = min((c.reason for c in changes), key=_REASONS.index)
-            events += self._enter(
-                stage_labels(self._letters), start, changes[0].start_s, reason, at
-            )
+            events += self._enter(stage_labels(self._letters), start, start_s, reason, at)
         self._waiting.clear()
         return events
 

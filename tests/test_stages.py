@@ -137,13 +137,33 @@ def test_a_stage_is_dated_back_to_where_it_began() -> None:
 
 
 def test_aus_that_begin_apart_give_stages_of_their_own() -> None:
-    frames: list[dict[int, str] | None] = [{}] * 10 + [{12: "A"}] * 3 + [{12: "A", 25: "A"}] * 20
+    frames: list[dict[int, str] | None] = [{}] * 10 + [{12: "A"}] * 7 + [{12: "A", 25: "A"}] * 20
     events = run(StageTracker(StageConfig(min_stage_s=0.2)), frames)
     assert stages_of(events) == [
         (NONE, 0, 9),
-        (("AU12_A",), 10, 12),
-        (("AU12_A", "AU25_A"), 13, 32),
+        (("AU12_A",), 10, 16),
+        (("AU12_A", "AU25_A"), 17, 36),
     ]
+
+
+def test_aus_that_begin_together_are_one_stage_revised_as_they_prove_to_last() -> None:
+    frames: list[dict[int, str] | None] = [{}] * 10 + [{12: "A"}] * 3 + [{12: "A", 25: "A"}] * 20
+    events = run(StageTracker(StageConfig(min_stage_s=0.2)), frames)
+    assert stages_of(events) == [(NONE, 0, 9), (("AU12_A", "AU25_A"), 10, 32)]
+    told = [(e.kind, e.labels, e.start, e.at, e.reason) for e in events if e.kind != "exit"]
+    assert told[1:] == [
+        ("enter", ("AU12_A",), 10, 16, "au_on"),
+        ("revise", ("AU12_A", "AU25_A"), 10, 19, "au_on"),
+    ]
+
+
+@given(st.lists(frame_letters, min_size=1, max_size=80), st.sampled_from([0.1, 0.2, 0.3]))
+def test_no_stage_but_the_last_is_shorter_than_the_dwell(
+    frames: list[dict[int, str]], dwell: float
+) -> None:
+    events = run(StageTracker(StageConfig(min_stage_s=dwell)), frames)
+    for (_, start, _), (_, after, _) in itertools.pairwise(stages_of(events)):
+        assert (after - start) / 30 >= dwell - 1e-6
 
 
 def test_a_letter_corrected_back_to_the_start_is_a_revision() -> None:

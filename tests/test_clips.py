@@ -1,0 +1,127 @@
+"""Real faces: what was seen by eye in the clips must be seen by the analysis.
+
+The clips and ``events.csv`` lie outside the project; see the ``shared`` fixture.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from facestage.core.network import AUNetwork
+from facestage.core.sequence import SequenceAnalyzer
+from facestage.core.types import FaceState, SequenceResult, Stage
+from facestage.stream.detectors import make_detector
+from facestage.stream.offline import analyze_source
+
+pytestmark = pytest.mark.shared
+
+Analyse = Callable[[str], SequenceResult]
+
+
+@pytest.fixture(scope="module")
+def network() -> AUNetwork:
+    return AUNetwork.load(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def analyse(shared: Path, network: AUNetwork) -> Analyse:
+    @cache
+    def run(clip: str) -> SequenceResult:
+        analyzer = SequenceAnalyzer(make_detector("haar"), network)
+        return analyze_source(str(shared / "clips" / clip), analyzer)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def agreement() -> ModuleType:
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "live_offline.py"
+    spec = importlib.util.spec_from_file_location("live_offline", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def share(stages: tuple[Stage, ...], label: str, start: int, end: int) -> float:
+    """Return the share of the frames ``start``…``end`` whose stage has a label that begins so."""
+    frames = sum(
+        max(0, min(stage.end, end) - max(stage.start, start) + 1)
+        for stage in stages
+        if any(name.startswith(label) for name in stage.labels)
+    )
+    return frames / (end - start + 1)
+
+
+def letters(stages: tuple[Stage, ...], au: str, start: int, end: int) -> dict[str, float]:
+    names = {name for stage in stages for name in stage.labels if name.startswith(au)}
+    return {name: found for name in names if (found := share(stages, name, start, end)) > 0.05}
+
+
+def test_joy_is_a_smile_with_open_lips(analyse: Analyse) -> None:
+    stages = analyse("WolfgangLanger_Pexels.mp4").stages
+    assert share(stages, "AU12", 249, 471) > 0.95
+    assert share(stages, "AU25", 249, 471) > 0.9
+
+
+def test_crying_and_joy_are_different_stages(analyse: Analyse) -> None:
+    stages = analyse("WolfgangLanger_Pexels.mp4").stages
+    crying = {s.labels for s in stages if s.end <= 228}
+    joy = {s.labels for s in stages if s.start >= 249}
+    assert crying
+    assert joy
+    assert not crying & joy
+    # Lip corners are pulled in both; for visibly different reasons.
+    assert letters(stages, "AU12", 0, 228)
+    assert not letters(stages, "AU12", 0, 228).keys() & letters(stages, "AU12", 249, 471).keys()
+
+
+def test_a_smile_sets_in_where_the_eye_sees_it(analyse: Analyse) -> None:
+    stages = analyse("single_face.mp4").stages
+    first = next(s for s in stages if any(name.startswith("AU12") for name in s.labels))
+    assert abs(first.start - 19) <= 8
+    assert share(stages, "NONE", 0, 15) > 0.95
+
+
+def test_a_face_that_goes_is_lost_from_there_on(analyse: Analyse) -> None:
+    result = analyse("face_noface.mov")
+    assert result.stages[-1].labels == ("LOST",)
+    assert abs(result.stages[-1].start - 72) <= 5
+    assert share(result.stages, "LOST", 0, 66) == 0
+
+
+def test_a_face_that_comes_is_found(analyse: Analyse) -> None:
+    result = analyse("noface_face.mov")
+    assert result.stages[0].labels == ("LOST",)
+    assert abs(result.stages[0].end + 1 - 96) <= 5
+    assert share(result.stages, "LOST", 102, 167) == 0
+
+
+def test_no_face_is_invented(analyse: Analyse) -> None:
+    result = analyse("no_face.mp4")
+    assert [s.labels for s in result.stages] == [("LOST",)]
+    assert {row.face for row in result.rows} == {FaceState.LOST}
+    assert result.prototypes == {}
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        "WolfgangLanger_Pexels.mp4",
+        "single_face.mp4",
+        "face_noface.mov",
+        "noface_face.mov",
+        "intel_asl_sorry.mkv",
+    ],
+)
+def test_live_and_offline_agree(
+    clip: str, shared: Path, analyse: Analyse, network: AUNetwork, agreement: ModuleType
+) -> None:
+    live, _ = agreement.run_live(str(shared / "clips" / clip), "haar", network)
+    assert agreement.compare(clip, live, analyse(clip))["ari_stages"] >= 0.85
