@@ -15,7 +15,7 @@ from .errors import SourceError
 from .face import Detector, align
 from .network import AUNetwork
 from .observer import Observation, Observer
-from .spectral import spray
+from .spectral import preset_by_name, spray
 from .stages import StageTracker
 from .types import (
     LOST,
@@ -72,6 +72,11 @@ class SequenceAnalyzer:
         preset: SpRAy preset, see :data:`facestage.core.spectral.PRESETS`.
         device: torch device for the embedded network.
         map_bytes: memory for full-size relevance maps.
+
+    Raises:
+        ConfigError: no preset of that name.
+        ModelError: the embedded weights are damaged.
+        DeviceError: the device does not exist on this machine.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class SequenceAnalyzer:
         map_bytes: int = MAP_BYTES,
     ) -> None:
         self.config = config or AnalyzerConfig()
+        preset_by_name(preset)
         self.network = model or AUNetwork.load(device=device)
         self.preset = preset
         self._map_bytes = map_bytes

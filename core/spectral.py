@@ -29,6 +29,7 @@ import scipy.sparse.linalg as sparse_linalg
 from numpy.typing import NDArray
 
 from .backend import to_numpy
+from .errors import ConfigError
 from .similarity import NoiseModel, corrected_cosines, gram, noise_model, normalise
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "merge_clusters",
     "order_labels",
     "partition",
+    "preset_by_name",
     "spray",
 ]
 
@@ -104,6 +106,17 @@ PRESETS: dict[str, SprayPreset] = {
     )
 }
 """Preset name → preset. ``sequence`` is the default; ``corelay`` is for comparison only."""
+
+
+def preset_by_name(name: str) -> SprayPreset:
+    """Return a preset of :data:`PRESETS`.
+
+    Raises:
+        ConfigError: no preset of that name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"there is no SpRAy preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -377,15 +390,12 @@ def spray(
         The clusters, labelled by first occurrence.
 
     Raises:
-        ValueError: the array is not two-dimensional, a row is zero or not finite, ``clusters`` is
-            not positive, or the preset is unknown.
+        ConfigError: the preset is unknown.
+        ValueError: the array is not two-dimensional, a row is zero or not finite, or ``clusters``
+            is not positive.
     """
     if isinstance(preset, str):
-        if preset not in PRESETS:
-            raise ValueError(
-                f"there is no SpRAy preset {preset!r}; choose one of {', '.join(PRESETS)}"
-            )
-        preset = PRESETS[preset]
+        preset = preset_by_name(preset)
     if clusters is not None and clusters < 1:
         raise ValueError(f"the number of clusters must be at least 1, got {clusters}")
     x = to_numpy(descriptors)

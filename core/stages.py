@@ -188,8 +188,8 @@ class StageTracker:
     A label of an AU counts once it has lasted ``min_stage_s``; the stage that results is dated
     back to the frame at which the label began. Labels that begin within ``min_stage_s`` of each
     other make one stage: it is entered with the first and revised as the others prove to last, so
-    that every stage of AUs lasts at least that long. Losing the face is debounced in the same way and
-    ends everything: after ``LOST`` each AU starts from inactive. A face that is there but too poor
+    that every stage of AUs lasts at least that long. Losing the face is debounced in the same way
+    and ends everything: after ``LOST`` each AU starts from inactive. A face that is there but too poor
     to analyse holds the stage for ``lost_after_s`` and becomes ``LOST`` after that, because
     showing an old state for longer would be a claim nobody checked.
 

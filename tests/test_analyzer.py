@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from facestage.core.analyzer import Analyzer
 from facestage.core.config import AnalyzerConfig, StageConfig
 from facestage.core.errors import ConfigError, SourceError
 from facestage.core.network import AUNetwork
+from facestage.core.observer import Observer
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.types import (
     LOST,
@@ -73,6 +75,20 @@ def test_every_active_au_is_explained_and_lettered(results: list[FrameResult]) -
             assert relevance.shape == (96, 96)
             assert np.isfinite(relevance).all()
             assert relevance.sum() > 0
+
+
+def test_an_au_below_one_half_is_explained_by_its_evidence_too(frames: list[Frame]) -> None:
+    # Thresholds low enough that AUs with a negative logit are active, as hysteresis may hold them.
+    network = AUNetwork.load(device="cpu")
+    card = network.card
+    network.card = replace(card, on=dict.fromkeys(card.aus, 0.1), off=dict.fromkeys(card.aus, 0.1))
+    signs: dict[bool, int] = {True: 0, False: 0}
+    for seen in Observer(HaarDetector(), network).update(frames[-3:]):
+        assert seen.presence is not None
+        for au, relevance in seen.maps.items():
+            signs[bool(seen.presence[card.aus.index(au)] < 0.5)] += 1
+            assert relevance.sum() > 0, au
+    assert min(signs.values()) > 0
 
 
 def test_the_clip_begins_with_none_and_turns_to_a_stage_of_aus(results: list[FrameResult]) -> None:

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from facestage.core import spectral
+from facestage.core.errors import ConfigError
 from facestage.core.similarity import DEFAULT_NOISE, NoiseModel, gram, noise_model, normalise
 from facestage.core.spectral import PRESETS, spray
 from sklearn.cluster import SpectralClustering
@@ -311,7 +312,7 @@ def test_bad_input_is_named() -> None:
         spray(zero)
     with pytest.raises(ValueError, match=r"\(n, D\).*flatten"):
         spray(x.reshape(20, 16, 16))
-    with pytest.raises(ValueError, match="choose one of sequence, paper, corelay"):
+    with pytest.raises(ConfigError, match="choose one of sequence, paper, corelay"):
         spray(x, "kmeans")
     with pytest.raises(ValueError, match="at least 1"):
         spray(x, clusters=0)

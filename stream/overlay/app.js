@@ -15,6 +15,10 @@ const ANNOUNCE_MS = 1500;
 const HEADER_BYTES = 16;
 const MAGIC = 0x5346;
 const NEUTRAL = "#9aa6b2";
+const CROWDS = ["few", "some", "more", "many", "most"]; // sizes of the chips, large to small
+const MARGIN = 8; // CSS pixels between labels and what they must not touch
+const OVERLAY_RIBBON = 0.3; // most of the overlay's height that the ribbon may take
+const HOLD_S = 3; // the ribbon makes way at once, and comes back only after this
 
 const SOURCE_STATES = {
   connecting: ["busy", "dashed", "connecting"],
@@ -46,14 +50,15 @@ const colour = (au) => {
   return /^#[0-9a-f]{6}$/i.test(known) ? known : NEUTRAL;
 };
 const wantsVideo = () => !OVERLAY && (model.hello?.video ?? true);
-const picture = new Picture(byId("view"), { video: wantsVideo, decode: bytes, colour });
+const picture = new Picture(byId("view"), { video: wantsVideo, decode: bytes, colour, reserved });
 const ribbon = new Ribbon(byId("ribbon"), colour);
 const bars = new Bars(byId("bars"));
-const prototypes = new Prototypes(byId("thumbs"), colour);
+const prototypes = new Prototypes(byId("thumbs"), byId("found"), colour);
 
 let shownStream = null; // id
 let link = "connecting";
-let token = new URLSearchParams(location.hash.slice(1)).get("token");
+const address = new URLSearchParams(location.hash.slice(1));
+let token = address.get("token");
 let lastEdge = 0;
 let announced = { text: "", at: 0 };
 
@@ -103,7 +108,9 @@ function openPictures() {
 }
 
 function greet(hello) {
-  if (!model.streams.has(shownStream)) shownStream = hello.streams[0]?.id ?? null;
+  const wished = address.get("stream"); // /overlay has no room for a choice
+  const first = model.streams.has(wished) ? wished : (hello.streams[0]?.id ?? null);
+  if (!model.streams.has(shownStream)) shownStream = first;
   bars.build(model.units);
   ribbon.forgetColours();
   prototypes.reset();
@@ -119,9 +126,14 @@ function greet(hello) {
   );
   choice.hidden = hello.streams.length < 2;
   byId("source-name").hidden = hello.streams.length >= 2;
-  setText(byId("source-name"), hello.streams[0]?.name ?? "");
-  document.title = `${hello.streams[0]?.name ?? ""} · facestage`;
+  showName();
   openPictures();
+}
+
+function showName() {
+  const name = stream()?.name ?? "";
+  setText(byId("source-name"), name);
+  document.title = `${name} · facestage`;
 }
 
 /** What was known is void (another run of the server, or events were lost). */
@@ -142,12 +154,20 @@ byId("ask-form").addEventListener("submit", (event) => {
   token = byId("token").value;
   byId("token").value = "";
   byId("ask").close();
-  history.replaceState(null, "", `#${new URLSearchParams({ token })}`);
+  remember("token", token);
   events.open();
 });
 
+/** Keep a choice in the address, so that it outlives a reload. */
+function remember(name, value) {
+  address.set(name, value);
+  history.replaceState(null, "", `#${address}`);
+}
+
 byId("stream").addEventListener("change", (event) => {
   shownStream = event.target.value;
+  remember("stream", shownStream);
+  showName();
   startAnew();
   events.subscribe();
   pictures.subscribe();
@@ -174,9 +194,9 @@ function showStage(current, edge) {
   const list = byId("chips");
   if (list.dataset.text !== text) {
     list.dataset.text = text;
-    list.dataset.crowd = labels.length > 8 ? "many" : labels.length > 3 ? "some" : "few";
     const chips = segment ? labels.map(chip) : [make("li", "chip empty", "no stage")];
     list.replaceChildren(...chips);
+    fitChips();
     announce(labels);
   }
   let since = "";
@@ -189,6 +209,17 @@ function showStage(current, edge) {
   setText(byId("since"), since);
 }
 
+/** Make the chips as large as there is room for. */
+function fitChips() {
+  const list = byId("chips");
+  for (const crowd of CROWDS.slice(list.children.length > 3 ? 1 : 0)) {
+    list.dataset.crowd = crowd;
+    if (list.scrollHeight <= list.clientHeight) return;
+  }
+}
+
+new ResizeObserver(fitChips).observe(byId("stage"));
+
 function chip(label) {
   if (label === "NONE") {
     return make("li", "chip none", make("b", "", "NONE"), make("span", "", "face, no active AU"));
@@ -200,6 +231,7 @@ function chip(label) {
   const name = model.units.get(au)?.name ?? "";
   const element = make("li", "chip", make("b", "", label), make("span", "", name));
   element.style.setProperty("--au", colour(au));
+  element.title = `${label} ${name}`;
   return element;
 }
 
@@ -259,6 +291,33 @@ function showAge(current) {
   setText(byId("age"), stale ? "" : parts.join(" · "));
 }
 
+/** What of the picture's height belongs to something else than labels, CSS pixels. */
+function reserved() {
+  const view = byId("view").getBoundingClientRect();
+  if (!OVERLAY) {
+    const age = byId("age").getBoundingClientRect();
+    return { top: 0, bottom: age.height ? view.bottom - age.top + MARGIN : 0 };
+  }
+  const stage = byId("stage").getBoundingClientRect();
+  const panel = byId("history").getBoundingClientRect();
+  return { top: stage.bottom - view.top + MARGIN, bottom: view.bottom - panel.top + MARGIN };
+}
+
+let lowestMark = { y: 0, at: 0 };
+
+/** On /overlay the marks lie where the face is; the ribbon below takes what height they leave. */
+function makeWay() {
+  const now = performance.now() / 1000;
+  const y = picture.lowest ?? 0;
+  if (y >= lowestMark.y || now - lowestMark.at > HOLD_S) lowestMark = { y, at: now };
+  const panel = byId("history");
+  const { bottom } = panel.getBoundingClientRect();
+  const frame = panel.clientHeight - byId("ribbon").clientHeight;
+  const free = Math.min(OVERLAY_RIBBON * innerHeight, bottom - lowestMark.y - MARGIN);
+  const height = Math.max(ribbon.leastHeight, Math.min(ribbon.wantedHeight, free - frame));
+  panel.style.height = `${Math.round(height + frame)}px`;
+}
+
 function seconds(value) {
   if (value < 100) return `${value.toFixed(1)} s`;
   return value < 5400 ? `${(value / 60).toFixed(0)} min` : `${(value / 3600).toFixed(0)} h`;
@@ -307,6 +366,7 @@ function showValues() {
   showFacts(current);
   bars.show(link === "open" ? current.frame : null);
   prototypes.show(current, new Set(current.stage?.labels ?? []));
+  if (OVERLAY) makeWay();
   speak();
 }
 
@@ -348,7 +408,8 @@ function toggleFullScreen() {
 
 byId("fullscreen").addEventListener("click", toggleFullScreen);
 document.addEventListener("keydown", (event) => {
-  const typing = event.target instanceof HTMLInputElement;
+  const { target } = event;
+  const typing = target instanceof HTMLInputElement || target instanceof HTMLSelectElement;
   const command = event.ctrlKey || event.metaKey || event.altKey;
   if (event.key.toLowerCase() === "f" && !typing && !command) toggleFullScreen();
 });

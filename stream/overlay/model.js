@@ -34,7 +34,8 @@ export class Stream {
     // first frame → {start, labels, from, to, previous, reason}; from, to: seconds since 1970
     this.segments = new Map();
     this.marks = []; // {at, text}
-    this.prototypes = new Map(); // label → {…, relevance, ghost, count, into}
+    this.prototypes = new Map(); // label → {…, relevance, ghost, count}
+    this.retired = new Map(); // label → the older label that stands for it
     this.face = null;
     this.source = null;
     this.frame = null; // the latest `frame` sample
@@ -74,16 +75,28 @@ export class Stream {
   revise(data) {
     const segment = this.segments.get(data.start);
     if (!segment) return;
-    this.count(data.labels.filter((label) => !segment.labels.includes(label)));
+    this.count(segment.labels, -1);
+    this.count(data.labels);
     segment.labels = data.labels;
     segment.revised = true;
   }
 
-  count(labels) {
+  count(labels, by = 1) {
     for (const label of labels) {
       const prototype = this.prototypes.get(label);
-      if (prototype) prototype.count += 1;
+      if (prototype) prototype.count += by;
     }
+  }
+
+  /** The label that stands for this one today, which may have been retired; often the same. */
+  standing(label) {
+    const seen = new Set();
+    let now = label;
+    while (this.retired.has(now) && !seen.has(now)) {
+      seen.add(now);
+      now = this.retired.get(now);
+    }
+    return now;
   }
 
   addPrototype(data) {
@@ -102,7 +115,6 @@ export class Stream {
       relevance: bytes(data.data),
       ghost: data.face ? bytes(data.face) : null,
       count,
-      into: null,
     });
   }
 
@@ -180,6 +192,8 @@ export class Model {
     this.hello = hello;
     this.units = new Map(hello.aus.map((unit) => [unit.au, unit]));
     if (this.cursor && this.cursor.epoch !== hello.epoch) this.forget();
+    const ids = new Set(hello.streams.map((info) => info.id));
+    for (const id of this.streams.keys()) if (!ids.has(id)) this.streams.delete(id);
     for (const info of hello.streams) {
       if (!this.streams.has(info.id)) this.streams.set(info.id, new Stream(info));
     }
@@ -219,11 +233,9 @@ export class Model {
       case "prototype.new":
         stream.addPrototype(data);
         break;
-      case "prototype.retire": {
-        const prototype = stream.prototypes.get(data.label);
-        if (prototype) prototype.into = data.into;
+      case "prototype.retire":
+        stream.retired.set(data.label, data.into);
         break;
-      }
       case "face.state":
         stream.face = data;
         break;

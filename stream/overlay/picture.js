@@ -86,7 +86,7 @@ export class Picture {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {object} options - video: whether pictures are expected; decode(text) → bytes;
-   *   colour(au) → "#rrggbb"
+   *   colour(au) → "#rrggbb"; reserved() → {top, bottom}, CSS pixels kept free of labels
    */
   constructor(canvas, options) {
     this.canvas = canvas;
@@ -109,6 +109,20 @@ export class Picture {
   /** When the frame on show was grabbed, seconds since 1970; null before the first. */
   get captured() {
     return this.drawn?.captured ?? null;
+  }
+
+  /** Lower edge of the lowest mark on the face, CSS pixels from the top; null without any. */
+  get lowest() {
+    if (!this.drawn?.matrix || !this.canvas.width) return null;
+    const [, , , d, e, f] = this.drawn.matrix;
+    let lowest = -Infinity;
+    for (const { outline } of this.drawn.masks) {
+      for (let i = 0; i < outline.length; i += 2) {
+        lowest = Math.max(lowest, d * outline[i] + e * outline[i + 1] + f);
+      }
+    }
+    const { scale, top } = this.view();
+    return Number.isFinite(lowest) ? (lowest * scale + top) / this.unit(1) : null;
   }
 
   get shown() {
@@ -332,20 +346,24 @@ export class Picture {
     context.font = `600 ${size}px ${getComputedStyle(this.canvas).fontFamily}`;
     context.textBaseline = "middle";
     const box = sample.face.box ?? [0, 0, sample.width, sample.height];
+    const reserved = this.options.reserved();
+    const first = this.unit(reserved.top) + height * 0.7;
+    const last = this.canvas.height - this.unit(reserved.bottom) - height * 0.7;
     for (const right of [false, true]) {
       const column = [...this.labels.values()].filter((label) => label.right === right);
       column.sort((one, other) => one.row - other.row);
-      let lowest = -Infinity;
+      const step = Math.min(height * 1.2, (last - first) / Math.max(1, column.length - 1));
+      let lowest = first - step;
       const rows = column.map((label) => {
         const wanted = view.top + label.row * view.scale;
-        lowest = Math.max(wanted, lowest + height * 1.2);
+        lowest = Math.max(wanted, lowest + step);
         return lowest;
       });
       // If the column runs over the bottom, push it up again from below.
-      let highest = this.canvas.height - height * 0.7;
+      let highest = last;
       for (let i = rows.length - 1; i >= 0; i -= 1) {
         rows[i] = Math.min(rows[i], highest);
-        highest = rows[i] - height * 1.2;
+        highest = rows[i] - step;
       }
       column.forEach((label, i) => {
         const width = context.measureText(label.text).width + 2 * pad + size * 0.35;

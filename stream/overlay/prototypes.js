@@ -1,7 +1,7 @@
 // The prototypes found so far: the projection of their mean relevance in the AU's colour over the
 // face they were found on, or over a drawn face where no picture may be sent.
 
-import { make } from "./dom.js";
+import { make, setText } from "./dom.js";
 
 const MOST = 60;
 
@@ -63,8 +63,14 @@ function paint(canvas, prototype, colour) {
 }
 
 export class Prototypes {
-  constructor(list, colour) {
+  /**
+   * @param {HTMLElement} list
+   * @param {HTMLElement} summary - how many there are is written here
+   * @param {(au: number) => string} colour
+   */
+  constructor(list, summary, colour) {
     this.list = list;
+    this.summary = summary;
     this.colour = colour;
     this.items = new Map();
   }
@@ -99,12 +105,16 @@ export class Prototypes {
       if (this.list.children[i] !== item.element) {
         this.list.insertBefore(item.element, this.list.children[i] ?? null);
       }
-      const note = prototype.into ? `= ${prototype.into}` : `×${prototype.count}`;
-      if (item.count.textContent !== note) item.count.textContent = note;
-      item.element.classList.toggle("retired", prototype.into !== null);
+      const standing = stream.standing(prototype.label);
+      const retired = standing !== prototype.label;
+      const note = retired ? `= ${standing}` : `×${prototype.count}`;
+      setText(item.count, note);
+      item.element.classList.toggle("retired", retired);
       item.element.classList.toggle("present", present.has(prototype.label));
     });
     this.reveal([...present].find((label) => this.items.has(label)));
+    const more = this.list.scrollHeight > this.list.clientHeight + 1 ? ", scroll for all" : "";
+    setText(this.summary, all.length ? `${all.length} found${more}` : "");
   }
 
   /** Scroll the first prototype of a new stage into view, unless somebody is looking around. */

@@ -1,5 +1,6 @@
-// The scrolling ribbon: time to the right, one lane per Action Unit that has appeared, the stage as
-// a whole on top. A letter is told by its text and its pattern as well as by its AU's colour.
+// The scrolling ribbon: time to the right, one lane per Action Unit, the stage as a whole on top. A
+// letter is told by its text and its pattern as well as by its AU's colour. Lanes are never too thin
+// for their letters: where there is no room for all AUs, those seen last are shown.
 
 import { splitLabel, stageText } from "./model.js";
 
@@ -7,6 +8,9 @@ const GUTTER = 58;
 const STAGE_LANE = 25;
 const AXIS = 17;
 const GAP = 3;
+const THIN_LANE = 13; // a letter of 11 px and its margin
+const GOOD_LANE = 15;
+const WIDE_LANE = 26;
 
 const INK = "#0b0e11";
 const TEXT = "#e9edf2";
@@ -61,6 +65,17 @@ export class Ribbon {
     this.span = 30;
     this.patterns = new Map();
     this.lanes = [];
+    this.hidden = 0; // AUs in the span that have no lane
+  }
+
+  /** Height of the ribbon without any lane, CSS pixels. */
+  get leastHeight() {
+    return STAGE_LANE + GAP + AXIS;
+  }
+
+  /** Height at which every AU of the span has a comfortable lane, CSS pixels. */
+  get wantedHeight() {
+    return this.leastHeight + GOOD_LANE * (this.lanes.length + this.hidden);
   }
 
   resize() {
@@ -87,10 +102,10 @@ export class Ribbon {
     const segments = [...stream.segments.values()]
       .filter((segment) => segment.to === null || segment.to > now - this.span)
       .sort((one, other) => one.from - other.from);
-    this.lanes = this.findLanes(stream);
     const top = STAGE_LANE + GAP;
-    const room = height - top - AXIS;
-    const lane = Math.max(5, Math.min(26, room / Math.max(1, this.lanes.length)));
+    const room = Math.max(0, height - top - AXIS);
+    this.chooseLanes(stream, segments, Math.floor(room / THIN_LANE));
+    const lane = Math.min(WIDE_LANE, room / Math.max(1, this.lanes.length));
     const perSecond = (width - GUTTER) / this.span;
     const scale = { now, width, x: (time) => width - (now - time) * perSecond };
     this.axis(scale, height);
@@ -100,40 +115,66 @@ export class Ribbon {
     context.clip();
     for (const segment of segments) this.stageBlock(segment, scale, top, room);
     this.lanes.forEach((au, i) => {
-      for (const run of this.runs(segments, au, now)) {
-        this.letterBlock(au, run, scale, top + i * lane, lane);
-      }
+      const runs = this.runs(stream, segments, au, now);
+      runs.forEach((run, k) => {
+        const free = [runs[k - 1]?.to ?? -Infinity, runs[k + 1]?.from ?? Infinity].map(scale.x);
+        this.letterBlock(au, run, free, scale, top + i * lane, lane);
+      });
     });
     for (const mark of stream.marks) this.mark(mark, scale, height);
     context.restore();
-    this.laneNames(top, lane);
-    this.canvas.dataset.segments = String(stream.segments.size);
+    this.laneNames(top, lane, height);
+    const { dataset } = this.canvas;
+    dataset.segments = String(stream.segments.size);
+    dataset.lanes = this.lanes.join(" ");
+    dataset.lane = String(lane);
   }
 
-  findLanes(stream) {
-    const aus = new Set();
-    for (const prototype of stream.prototypes.values()) aus.add(prototype.au);
-    for (const segment of stream.segments.values()) {
+  /**
+   * Choose whose lanes are drawn: all AUs that have ever appeared, which stay in place; if those do
+   * not fit, the AUs of the span shown; if those do not fit, the latest of them.
+   * @param {object} stream
+   * @param {object[]} segments - of the span
+   * @param {number} most - lanes that fit
+   */
+  chooseLanes(stream, segments, most) {
+    const latest = new Map(); // AU → when it was there last
+    for (const segment of segments) {
       for (const label of segment.labels) {
         const parts = splitLabel(label);
-        if (parts) aus.add(parts.au);
+        if (parts) latest.set(parts.au, segment.to ?? Infinity);
       }
     }
-    return [...aus].sort((one, other) => one - other);
+    const known = new Set(latest.keys());
+    for (const prototype of stream.prototypes.values()) known.add(prototype.au);
+    const all = known.size <= most ? [...known] : [...latest.keys()];
+    const newer = (one, other) => (latest.get(one) < latest.get(other) ? 1 : -1);
+    this.hidden = Math.max(0, all.length - most);
+    this.lanes = this.hidden ? all.sort(newer).slice(0, most) : all;
+    this.lanes.sort((one, other) => one - other);
   }
 
   /** Join the stages over which an AU keeps its letter. */
-  runs(segments, au, now) {
+  runs(stream, segments, au, now) {
     const runs = [];
     for (const segment of segments) {
-      const parts = segment.labels.map(splitLabel).find((label) => label?.au === au);
-      if (!parts) continue;
+      const label = segment.labels.find((name) => splitLabel(name)?.au === au);
+      if (!label) continue;
+      const { letter } = splitLabel(label);
       const to = segment.to ?? now;
       const last = runs.at(-1);
-      if (last && last.letter === parts.letter && segment.from - last.to < 0.05) last.to = to;
-      else runs.push({ letter: parts.letter, from: segment.from, to });
+      if (last && last.letter === letter && segment.from - last.to < 0.05) last.to = to;
+      else runs.push({ letter, texts: this.letterTexts(stream, label), from: segment.from, to });
     }
     return runs;
+  }
+
+  /** What to write on a run, best first: a stage that has ended keeps the letter it was told with. */
+  letterTexts(stream, label) {
+    const { letter } = splitLabel(label);
+    if (!letter) return [];
+    const standing = splitLabel(stream.standing(label))?.letter ?? letter;
+    return standing === letter ? [letter] : [`${letter}=${standing}`, letter];
   }
 
   stageBlock(segment, scale, top, room) {
@@ -173,7 +214,7 @@ export class Ribbon {
     }
   }
 
-  letterBlock(au, run, scale, y, lane) {
+  letterBlock(au, run, free, scale, y, lane) {
     const context = this.context;
     const left = Math.max(GUTTER, scale.x(run.from));
     const width = Math.max(1.5, scale.x(run.to) - left - 1);
@@ -182,22 +223,35 @@ export class Ribbon {
     context.fillStyle = run.letter ? this.pattern(`${au}.${place % 3}`) : this.colour(au);
     context.globalAlpha = run.letter ? 1 : 0.45;
     context.beginPath();
-    context.roundRect(left, y + 1.5, width, lane - 3, Math.min(3, width / 2));
+    context.roundRect(left, y + 1, width, lane - 2, Math.min(3, width / 2));
     context.fill();
     context.globalAlpha = 1;
-    if (!run.letter || lane < 11) return;
-    const size = Math.min(14, Math.max(9, lane - 3));
-    context.font = this.font(700, size);
-    const needed = context.measureText(run.letter).width;
-    if (needed + 6 > width) return;
-    context.fillStyle = this.colour(au);
-    context.beginPath();
-    context.roundRect(left + 2, y + 2, needed + 6, lane - 4, 2);
-    context.fill();
-    context.fillStyle = INK;
+    context.font = this.font(700, Math.min(14, lane - 2));
     context.textBaseline = "middle";
     context.textAlign = "left";
-    context.fillText(run.letter, left + 5, y + lane / 2 + 0.5);
+    const middle = y + lane / 2 + 0.5;
+    for (const text of run.texts) {
+      const needed = context.measureText(text).width;
+      if (needed + 6 > width) continue;
+      context.fillStyle = this.colour(au);
+      context.beginPath();
+      context.roundRect(left + 2, y + 1, needed + 6, lane - 2, 2);
+      context.fill();
+      context.fillStyle = INK;
+      context.fillText(text, left + 5, middle);
+      return;
+    }
+    // Too short for its letter, which then stands beside it.
+    const [before, after] = [Math.max(GUTTER, free[0]), Math.min(scale.width, free[1])];
+    for (const text of run.texts) {
+      const needed = context.measureText(text).width + 3;
+      const right = left + width + 2;
+      context.fillStyle = TEXT;
+      if (right + needed < after) context.fillText(text, right, middle);
+      else if (left - needed > before) context.fillText(text, left - needed, middle);
+      else continue;
+      return;
+    }
   }
 
   mark(mark, scale, height) {
@@ -231,14 +285,18 @@ export class Ribbon {
     }
   }
 
-  laneNames(top, lane) {
+  laneNames(top, lane, height) {
     const context = this.context;
     context.textBaseline = "middle";
     context.textAlign = "left";
     context.font = this.font(600, 12);
     context.fillStyle = QUIET;
     context.fillText("stage", 0, STAGE_LANE / 2 + 0.5);
-    const size = Math.max(8, Math.min(13, lane));
+    if (this.hidden) {
+      context.font = this.font(500, 11);
+      context.fillText(`+${this.hidden} AUs`, 8, height - 7);
+    }
+    const size = Math.min(13, lane - 1);
     this.lanes.forEach((au, i) => {
       const y = top + i * lane;
       context.fillStyle = this.colour(au);
