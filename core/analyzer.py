@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .config import AnalyzerConfig
+from .errors import ConfigError
 from .face import Detector
+from .lrp import preset_by_name
 from .network import AUNetwork
 from .observer import Observation, Observer
 from .stages import StageTracker
 from .types import (
+    LOST,
     FaceChange,
     FaceState,
     Frame,
@@ -34,14 +37,15 @@ class _SourceState:
         self.stages = StageTracker(config.stage)
         self.face: FaceState | None = None
         self.epoch: int | None = None
-        self.on: frozenset[int] = frozenset()
+        self.index = -1
+        self.running: set[int] = set()
 
     def update(self, seen: Observation) -> FrameResult:
         frame = seen.frame
         events: list[_Event] = []
         if self.epoch is not None and frame.epoch != self.epoch:
             events += self.gap()
-        self.epoch = frame.epoch
+        self.epoch, self.index = frame.epoch, frame.index
         if seen.face.state != self.face:
             events.append(FaceChange(seen.face.state, self.face, seen.face.reason, frame.index))
             self.face = seen.face.state
@@ -49,13 +53,14 @@ class _SourceState:
         letters: dict[int, tuple[str, int]] | None = None
         if seen.presence is not None:
             letters = {}
-            for au in self.on - seen.maps.keys():
-                self.windows[au].gap()
+            self._break(self.windows.keys() - seen.maps.keys())
             for au, relevance in seen.maps.items():
-                if au not in self.windows:
-                    self.windows[au] = PrototypeWindow(self.config.window)
-                window = self.windows[au]
-                found = window.update(frame.index, seen.descriptors[au], relevance)
+                descriptor = seen.descriptors[au]
+                if descriptor is None and au not in self.windows:
+                    continue  # no evidence yet that a prototype could show
+                window = self.windows.setdefault(au, PrototypeWindow(self.config.window))
+                found = window.update(frame.index, descriptor, relevance)
+                self.running.add(au)
                 letters[au] = (found.letter, found.since)
                 events += [
                     PrototypeNew(au, letter, window.prototype(letter), frame.index)
@@ -64,13 +69,12 @@ class _SourceState:
                 events += [
                     PrototypeRetire(au, letter, into, frame.index) for letter, into in found.retired
                 ]
-            self.on = frozenset(seen.maps)
-        elif self.on and seen.face.state == FaceState.LOST:
-            for au in self.on:
-                self.windows[au].gap()
-            self.on = frozenset()
         lost = seen.face.state == FaceState.LOST
+        if lost:
+            self._break(self.windows.keys())
         events += self.stages.update(frame.index, frame.time_s, letters, lost=lost)
+        if self.stages.labels == LOST:
+            self._break(self.windows.keys())
         return FrameResult(
             frame=frame,
             face=seen.face,
@@ -85,10 +89,14 @@ class _SourceState:
         )
 
     def gap(self) -> list[StageEvent]:
-        for window in self.windows.values():
-            window.gap()
-        self.on = frozenset()
+        self._break(self.windows.keys())
         return self.stages.gap()
+
+    def _break(self, aus: Iterable[int]) -> None:
+        """End the runs of these AUs: what comes next does not follow what was."""
+        for au in self.running & set(aus):
+            self.windows[au].gap()
+            self.running.discard(au)
 
 
 class Analyzer:
@@ -106,6 +114,7 @@ class Analyzer:
         on_step: called with the name of each step as it ends, so that a caller can time them.
 
     Raises:
+        ConfigError: a value of the configuration cannot work.
         ModelError: the embedded weights are damaged.
         DeviceError: the device does not exist on this machine.
     """
@@ -120,6 +129,10 @@ class Analyzer:
         on_step: Callable[[str], None] | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
+        # What cannot work is refused here, not at the first face.
+        _SourceState(self.config)
+        PrototypeWindow(self.config.window)
+        preset_by_name(self.config.explain.preset)
         self.network = model or AUNetwork.load(device=device)
         self._on_step = on_step or (lambda step: None)
         self._observer = Observer(detector, self.network, self.config, on_step=on_step)
@@ -142,8 +155,16 @@ class Analyzer:
                 of a source ends its stage and starts the next one afresh; letters are kept.
 
         Raises:
-            ConfigError: a frame comes before one that was already analysed.
+            ConfigError: a frame does not come after the one before it; nothing is analysed then.
         """
+        last = {source: state.index for source, state in self._states.items()}
+        for frame in frames:
+            if frame.index <= last.get(frame.source, -1):
+                raise ConfigError(
+                    f"{frame.source}: frame {frame.index} came after frame {last[frame.source]}; "
+                    "hand frames over in order, or reset() the source"
+                )
+            last[frame.source] = frame.index
         results = [
             self._states.setdefault(seen.frame.source, _SourceState(self.config)).update(seen)
             for seen in self._observer.update(frames)
@@ -158,6 +179,7 @@ class Analyzer:
 
     def gap(self, source: str) -> list[StageEvent]:
         """Tell that a source paused; return the exit of its stage."""
+        self._observer.gap(source)
         state = self._states.get(source)
         return [] if state is None else state.gap()
 

@@ -161,7 +161,7 @@ class WindowConfig:
     recent_maps: int = 16
     """Full-size maps kept until their letter has settled."""
     max_letters: int = 26
-    """Most patterns alive at a time."""
+    """Most patterns alive at a time; for one more, the one unseen for longest is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from . import lrp, relevance
 from .config import AnalyzerConfig
+from .errors import ModelError
 from .face import Detector, FaceTracker
 from .network import AUNetwork
 from .stages import PresenceGate
@@ -45,6 +46,7 @@ class _SourceState:
     def __init__(self, tracker: FaceTracker, gate: PresenceGate) -> None:
         self.tracker = tracker
         self.gate = gate
+        self.epoch: int | None = None
 
 
 class Observer:
@@ -79,12 +81,18 @@ class Observer:
         else:
             self._states.pop(source, None)
 
+    def gap(self, source: str) -> None:
+        """Tell that a source paused: its face and which AUs were active are not known any more."""
+        if source in self._states:
+            self._states[source].tracker.reset()
+            self._states[source].gate.reset()
+
     def warm_up(self) -> None:
         """Run network and LRP once on an empty picture, so that the first face need not wait."""
         size = self.network.card.input_size
         crops = np.zeros((1, size, size), np.uint8)
-        presence = self.network.predict(crops).presence
-        self._explain(crops, presence, [(0, 0)])
+        self.network.predict(crops)
+        self._explain(crops, [(0, 0)])
 
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
         """Observe frames, in order within each source; sources may be mixed.
@@ -92,9 +100,14 @@ class Observer:
         All crops go through the network as one batch, and so do all (frame, AU) pairs through LRP.
         """
         states = [self._state(frame.source) for frame in frames]
-        faces = [
-            state.tracker.update(frame.image) for frame, state in zip(frames, states, strict=True)
-        ]
+        faces: list[FaceObservation] = []
+        fresh: list[bool] = []
+        for frame, state in zip(frames, states, strict=True):
+            fresh.append(state.epoch not in (None, frame.epoch))
+            state.epoch = frame.epoch
+            if fresh[-1]:
+                state.tracker.reset()
+            faces.append(state.tracker.update(frame.image))
         self._on_step("face")
 
         usable = [i for i, face in enumerate(faces) if face.crop is not None]
@@ -109,6 +122,8 @@ class Observer:
         active: list[tuple[int, ...]] = []
         pairs: list[tuple[int, int]] = []
         for i, state in enumerate(states):
+            if fresh[i]:
+                state.gate.reset()
             if i in row:
                 on = np.flatnonzero(state.gate.update(presence[row[i]]))
                 active.append(tuple(int(a) for a in on))
@@ -117,7 +132,7 @@ class Observer:
                 active.append(())
                 if faces[i].state == FaceState.LOST:
                     state.gate.reset()
-        maps, descriptors, valid = self._explain(crops, presence, pairs)
+        maps, descriptors, valid = self._explain(crops, pairs)
         self._on_step("explain")
 
         observations: list[Observation] = []
@@ -161,7 +176,6 @@ class Observer:
     def _explain(
         self,
         crops: NDArray[np.uint8],
-        presence: NDArray[np.float32],
         pairs: list[tuple[int, int]],
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
         explain = self.config.explain
@@ -172,13 +186,12 @@ class Observer:
         inputs = self.network.prepare(crops)
         maps = lrp.explain(self.network.logits_module, inputs, pairs, preset=explain.preset)
         array = maps.cpu().numpy()
-        # An AU held on by hysteresis may have a negative logit (probability below one half), which
-        # LRP would spread as negative relevance. Relevance is linear in its start value, so the
-        # sign turns the map into the evidence *for* the AU in both cases, and one pattern of
-        # evidence keeps one map.
-        frame, output = np.asarray(pairs).T
-        array = array * np.where(presence[frame, output] < 0.5, -1, 1)[:, None, None]
-        array = array.astype(np.float32, copy=False)
+        if not np.isfinite(array).all():
+            aus = sorted({self.network.card.aus[output] for _, output in pairs})
+            raise ModelError(
+                f"{self.network.name} gave relevance that is not finite among AUs {aus}; check its "
+                "weights and the normalisation in its card"
+            )
         descriptors, valid = relevance.describe(
             array, side=explain.descriptor_side, mode=explain.descriptor_mode
         )

@@ -8,6 +8,8 @@ its letter when it is first shown, and a letter shown once is never given to ano
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +19,8 @@ from scipy.optimize import linear_sum_assignment
 from .action_units import letter as letter_of
 from .config import WindowConfig
 from .similarity import MIN_ENERGY, MIN_EXPLAINED, NoiseModel
+
+log = logging.getLogger(__name__)
 
 __all__ = ["PrototypeMemory"]
 
@@ -38,6 +42,7 @@ class _Entry:
     map_sum: FloatArray | None = None
     map_count: float = 0.0
     first_map: NDArray[np.float32] | None = None
+    last_use: int = 0
 
     @property
     def count(self) -> float:
@@ -56,6 +61,7 @@ class PrototypeMemory:
         self._entries: dict[int, _Entry] = {}
         self._next_id = 0
         self._letters_given = 0
+        self._uses = 0
         self._cache: tuple[IntArray, FloatArray, FloatArray] | None = None
 
     # ---- identities and letters
@@ -81,9 +87,25 @@ class PrototypeMemory:
         return identity
 
     def drop(self, identity: int) -> None:
-        """Forget a pattern that never got a letter."""
+        """Forget a pattern."""
         del self._entries[identity]
         self._cache = None
+
+    def make_room(self, keep: Collection[int]) -> bool:
+        """Forget the pattern unseen for longest, and tell whether there was one to forget.
+
+        Its letter is not given again. Should the pattern come back, it gets a new one.
+
+        Args:
+            keep: identities in use; patterns with maps in the window are kept, too.
+        """
+        idle = [i for i, e in self._entries.items() if e.n_inside == 0 and i not in keep]
+        if not idle:
+            return False
+        stalest = min(idle, key=lambda i: self._entries[i].last_use)
+        log.info("prototype %s forgotten to make room", self._entries[stalest].letter)
+        self.drop(stalest)
+        return True
 
     def give_letter(
         self, identity: int, relevance: NDArray[np.float32] | None = None
@@ -124,6 +146,8 @@ class PrototypeMemory:
         entry = self._entries[identity]
         entry.inside = entry.inside + x
         entry.n_inside += 1
+        self._uses += 1
+        entry.last_use = self._uses
         self._cache = None
 
     def remove(self, identity: int, x: FloatArray) -> None:
@@ -304,15 +328,19 @@ class PrototypeMemory:
         ids, means, length = self.vectors(noise)
         if len(ids) < 2:
             return None
-        cosine = means @ means.T / np.outer(length, length)
-        np.fill_diagonal(cosine, -np.inf)
-        a, b = divmod(int(cosine.argmax()), len(ids))
+        born = np.array([self._entries[int(i)].born for i in ids])
+        young = now - np.maximum(born[:, None], born[None]) < config.size
+        # Over its own threshold by most: a similar pair of old ones must not hide a young pair.
+        excess = means @ means.T / np.outer(length, length)
+        excess -= np.where(young, config.split, config.alias)
+        np.fill_diagonal(excess, -np.inf)
+        a, b = divmod(int(excess.argmax()), len(ids))
+        if excess[a, b] <= 0:
+            return None
         older, younger = sorted(
             (int(ids[a]), int(ids[b])), key=lambda i: (self._entries[i].born, i)
         )
-        young = now - self._entries[younger].born < config.size
-        threshold = config.split if young else config.alias
-        return (younger, older) if cosine[a, b] > threshold else None
+        return younger, older
 
     def absorb(self, younger: int, older: int) -> tuple[str, str] | None:
         """Merge a pattern into an older one.
@@ -325,6 +353,7 @@ class PrototypeMemory:
         stays.n_inside += gone.n_inside
         stays.outside = stays.outside + gone.outside
         stays.n_outside += gone.n_outside
+        stays.last_use = max(stays.last_use, gone.last_use)
         if gone.map_sum is not None:
             stays.map_sum = gone.map_sum + (0.0 if stays.map_sum is None else stays.map_sum)
             stays.map_count += gone.map_count
@@ -332,7 +361,7 @@ class PrototypeMemory:
         if gone.letter is None:
             return None
         if stays.letter is None:
-            stays.letter = gone.letter
+            stays.letter, stays.first_map = gone.letter, gone.first_map
             return None
         return gone.letter, stays.letter
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from .action_units import letter, letter_index, parse_label, prototype_label
 from .config import AnalyzerConfig
-from .errors import SourceError
+from .errors import ConfigError, SourceError
 from .face import Detector, align
 from .network import AUNetwork
 from .observer import Observation, Observer
@@ -38,13 +39,17 @@ MAP_BYTES = 1 << 30
 second map of each AU, then every fourth, …; clustering always sees all maps."""
 
 
+PICTURE_BYTES = 256 << 20
+"""Bound on the memory for face pictures (JPEG), bytes. Beyond it every second one is kept, …"""
+
+
 @dataclass(slots=True)
 class _AUMaps:
     """Maps of one AU over the sequence: all descriptors, and full maps at a stride."""
 
     frames: list[int] = field(default_factory=list)
     descriptors: list[NDArray[np.float32] | None] = field(default_factory=list)
-    maps: dict[int, NDArray[np.float16 | np.float32]] = field(default_factory=dict)
+    maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def add(
         self,
@@ -54,12 +59,54 @@ class _AUMaps:
         stride: int,
     ) -> None:
         if len(self.frames) % stride == 0:
-            self.maps[len(self.frames)] = relevance
+            # A copy: a row of a batch would keep the whole batch alive.
+            self.maps[len(self.frames)] = relevance.copy()
         self.frames.append(frame)
         self.descriptors.append(descriptor)
 
     def thin(self, stride: int) -> None:
         self.maps = {n: m for n, m in self.maps.items() if n % stride == 0}
+
+
+class _Pictures:
+    """Face pictures by frame, compressed, within a bound: beyond it every second one, …"""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._frames: list[int] = []
+        self._jpegs: list[NDArray[np.uint8]] = []
+        self._bytes = 0
+        self._stride = 1
+        self._seen = 0
+
+    def __contains__(self, frame: int) -> bool:
+        at = bisect.bisect_left(self._frames, frame)
+        return at < len(self._frames) and self._frames[at] == frame
+
+    def add(self, frame: int, picture: NDArray[np.uint8]) -> None:
+        self._seen += 1
+        if (self._seen - 1) % self._stride:
+            return
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
+        jpeg = cv2.imencode(".jpg", picture, quality)[1].astype(np.uint8, copy=False)
+        self._frames.append(frame)
+        self._jpegs.append(jpeg)
+        self._bytes += jpeg.nbytes
+        if self._bytes > self._limit:
+            self._stride *= 2
+            self._frames, self._jpegs = self._frames[::2], self._jpegs[::2]
+            self._bytes = sum(jpeg.nbytes for jpeg in self._jpegs)
+
+    def nearest(self, frame: float, first: int, last: int) -> NDArray[np.uint8] | None:
+        """Return the picture nearest to a frame among the frames ``first`` … ``last``."""
+        start = bisect.bisect_left(self._frames, first)
+        end = bisect.bisect_right(self._frames, last)
+        if start == end:
+            return None
+        at = min(range(start, end), key=lambda n: abs(self._frames[n] - frame))
+        picture = cv2.imdecode(self._jpegs[at], cv2.IMREAD_UNCHANGED)
+        assert picture is not None  # our own JPEG
+        return picture.astype(np.uint8, copy=False)
 
 
 class SequenceAnalyzer:
@@ -72,6 +119,7 @@ class SequenceAnalyzer:
         preset: SpRAy preset, see :data:`facestage.core.spectral.PRESETS`.
         device: torch device for the embedded network.
         map_bytes: memory for full-size relevance maps.
+        picture_bytes: memory for face pictures.
 
     Raises:
         ConfigError: no preset of that name.
@@ -88,12 +136,14 @@ class SequenceAnalyzer:
         preset: str = "sequence",
         device: str = "auto",
         map_bytes: int = MAP_BYTES,
+        picture_bytes: int = PICTURE_BYTES,
     ) -> None:
         self.config = config or AnalyzerConfig()
         preset_by_name(preset)
         self.network = model or AUNetwork.load(device=device)
         self.preset = preset
         self._map_bytes = map_bytes
+        self._picture_bytes = picture_bytes
         self._observer = Observer(detector, self.network, self.config)
         self.reset()
 
@@ -102,11 +152,23 @@ class SequenceAnalyzer:
         self._observer.reset()
         self._rows: list[FrameRow] = []
         self._aus: dict[int, _AUMaps] = {}
-        self._pictures: dict[int, NDArray[np.uint8]] = {}
+        self._pictures = _Pictures(self._picture_bytes)
         self._stride = 1
 
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
-        """Take in the next frames of the sequence and return what each shows."""
+        """Take in the next frames of the sequence and return what each shows.
+
+        Raises:
+            ConfigError: a frame does not come after the one before it; none is taken in then.
+        """
+        last = self._rows[-1].index if self._rows else -1
+        for frame in frames:
+            if frame.index <= last:
+                raise ConfigError(
+                    f"frame {frame.index} came after frame {last}; hand frames over in order, or "
+                    "reset() for a new sequence"
+                )
+            last = frame.index
         seen = self._observer.update(frames)
         for one in seen:
             self._keep(one)
@@ -170,10 +232,7 @@ class SequenceAnalyzer:
                 card.input_size,
                 scale=PICTURE_SCALE,
             )
-            # Compressed: an hour of face pictures must not fill the memory.
-            self._pictures[frame.index] = cv2.imencode(
-                ".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92]
-            )[1]
+            self._pictures.add(frame.index, picture)
         for au, relevance in seen.maps.items():
             self._aus.setdefault(au, _AUMaps()).add(
                 frame.index, seen.descriptors[au], relevance, self._stride
@@ -250,11 +309,15 @@ class SequenceAnalyzer:
             for n in kept:
                 mean += maps.maps[n]
             mean /= len(kept)
+            # Its picture is shown: one that was kept, if any of them was.
+            shown = [n for n in kept if maps.frames[n] in self._pictures] or kept
             scores = [
                 float((maps.maps[n] * mean).sum() / (np.linalg.norm(maps.maps[n]) + 1e-12))
-                for n in kept
+                for n in shown
             ]
-            exemplar = maps.frames[kept[int(np.argmax(scores))]]
+            exemplar = maps.frames[shown[int(np.argmax(scores))]]
+            crop = self._pictures.nearest(exemplar, 0, rows[-1].index)
+            assert crop is not None  # the first picture of a sequence is always kept
             prototypes.append(
                 Prototype(
                     au=au,
@@ -263,22 +326,18 @@ class SequenceAnalyzer:
                     frames=len(members),
                     first=maps.frames[int(members[0])],
                     exemplar=exemplar,
-                    crop=self._picture(exemplar),
+                    crop=crop,
                 )
             )
         return prototypes
 
-    def _picture(self, index: int) -> NDArray[np.uint8]:
-        return cv2.imdecode(self._pictures[index], cv2.IMREAD_UNCHANGED)  # type: ignore[return-value]
-
     def _stage_picture(self, stage: Stage) -> NDArray[np.uint8] | None:
         if stage.labels == LOST:
             return None
-        inside = [n for n in self._pictures if stage.start <= n <= stage.end]
-        if not inside:
-            return None
         middle = (stage.start + stage.end) / 2
-        return self._picture(min(inside, key=lambda n: abs(n - middle)))
+        found = self._pictures.nearest(middle, stage.start, stage.end)
+        # A stage shorter than the stride of the pictures kept borrows its neighbour's.
+        return self._pictures.nearest(middle, 0, self._rows[-1].index) if found is None else found
 
 
 def _by_first_stage(

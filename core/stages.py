@@ -189,8 +189,8 @@ class StageTracker:
     back to the frame at which the label began. Labels that begin within ``min_stage_s`` of each
     other make one stage: it is entered with the first and revised as the others prove to last, so
     that every stage of AUs lasts at least that long. Losing the face is debounced in the same way
-    and ends everything: after ``LOST`` each AU starts from inactive. A face that is there but too poor
-    to analyse holds the stage for ``lost_after_s`` and becomes ``LOST`` after that, because
+    and ends everything: after ``LOST`` each AU starts from inactive. A face that is there but too
+    poor to analyse holds the stage for ``lost_after_s`` and becomes ``LOST`` after that, because
     showing an old state for longer would be a claim nobody checked.
 
     Args:
@@ -218,6 +218,7 @@ class StageTracker:
         self._start_s = 0.0
         self._first: tuple[int, float] | None = None
         self._broken_at = -1
+        self._floor = -1
         self._recent: deque[tuple[int, float]] = deque(maxlen=_MEMORY_FRAMES)
 
     @property
@@ -297,6 +298,7 @@ class StageTracker:
                 self._aus.clear()
                 self._letters.clear()
                 self._waiting.clear()
+                self._floor = index + 1
                 reason = "first" if first else "face_lost"
                 events += self._enter(LOST, start, start_s, reason, index)
         if self._face.value and self._waiting:
@@ -324,6 +326,7 @@ class StageTracker:
         self._face = _Channel(False)
         self._poor_since = None
         self._broken_at = index
+        self._floor = index + 1
         self._recent.clear()
         return events
 
@@ -355,6 +358,7 @@ class StageTracker:
             # What was seen of a face that went before it was confirmed counts for nothing.
             self._aus.clear()
             self._waiting.clear()
+            self._floor = index + 1
         if lost:
             self._poor_since = None
             self._face.observe(False, index, time_s)
@@ -367,7 +371,8 @@ class StageTracker:
             self._face.observe(False, start, start_s)
 
     def _dated(self, since: int, index: int, time_s: float) -> tuple[int, float]:
-        """Return ``since`` and its time; the oldest frame remembered if it lies before that."""
+        """Return ``since`` and its time, but not before the oldest frame remembered nor a LOST."""
+        since = max(since, self._floor)
         for seen, seen_s in reversed(self._recent):
             index, time_s = seen, seen_s
             if seen <= since:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import ConfigError
+
 __all__ = [
     "LOST",
     "NONE",
@@ -64,7 +66,16 @@ class Frame:
 
     @property
     def time_s(self) -> float:
-        """Seconds on the source's own time line: ``pts`` if known, else the monotonic clock."""
+        """Seconds on the source's own time line: ``pts`` if known, else the monotonic clock.
+
+        Raises:
+            ConfigError: the frame has neither; without time nothing can last.
+        """
+        if self.pts is None and self.t_mono_ns == 0:
+            raise ConfigError(
+                f"frame {self.index} of {self.source} has no time; give it pts (seconds) or "
+                "t_mono_ns (time.monotonic_ns() at the grab)"
+            )
         return self.pts if self.pts is not None else self.t_mono_ns * 1e-9
 
 

@@ -342,7 +342,10 @@ class PrototypeWindow:
         if hits.max(initial=0) >= config.known_share * len(newest):
             return None
         brief = len(positions) < config.mixture_hold
-        if memory.full or (brief and memory.is_mixture(mean, length, noise)):
+        if brief and memory.is_mixture(mean, length, noise):
+            return None
+        assert self._shown is not None
+        if memory.full and not memory.make_room([*self._history, self._shown]):
             return None
         return memory.create(self._seen)
 

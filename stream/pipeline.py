@@ -64,6 +64,9 @@ class Stream:
         state: last source state published.
         dropped: frames lost before those analysed.
         ended: whether it gave its last frame, or failed.
+        finished: whether its last events were published, too.
+        paused: whether it stalled or lost its connection, and its stage still has to end for that.
+        drained: whether all frames grabbed so far were taken.
     """
 
     id: str
@@ -72,6 +75,9 @@ class Stream:
     state: str = "connecting"
     dropped: int = 0
     ended: bool = False
+    finished: bool = False
+    paused: bool = False
+    drained: bool = False
 
 
 class Pipeline:
@@ -187,13 +193,15 @@ class Pipeline:
                 self._publish_states()
                 if frames:
                     self._process(frames)
+                self._close_stages()
                 self._publish_stats()
         finally:
             for stream in self.streams:
                 stream.capture.stop()
             self._publish_states()
             for stream in self.streams:
-                self._publish_stage_events(stream, self._analyzer.finish(stream.id), None)
+                stream.ended = True
+            self._close_stages()
             self._publish_stats(force=True)
         return self.metrics.summary(self._drops())
 
@@ -224,9 +232,11 @@ class Pipeline:
         return frames
 
     def _next(self, stream: Stream) -> Frame | None:
+        stream.drained = False
         try:
             frame = stream.capture.get_nowait()
         except queue.Empty:
+            stream.drained = True
             return None
         except SourceError as error:
             self.failed.append(error)
@@ -290,6 +300,19 @@ class Pipeline:
             )
             self._on_stage(stream, event)
 
+    def _close_stages(self) -> None:
+        """End the stages of sources that ended or paused, once their last frame was analysed.
+
+        Nobody sees the face then; the stage must not go on looking alive.
+        """
+        for stream in self.streams:
+            if stream.ended and not stream.finished:
+                stream.finished = True
+                self._publish_stage_events(stream, self._analyzer.finish(stream.id), None)
+            elif stream.paused and stream.drained:
+                stream.paused = False
+                self._publish_stage_events(stream, self._analyzer.gap(stream.id), None)
+
     def _publish_states(self) -> None:
         while True:
             try:
@@ -297,9 +320,7 @@ class Pipeline:
             except queue.Empty:
                 return
             stream.state = change.state.value
-            if change.state in (SourceState.STALLED, SourceState.RECONNECTING):
-                # Nobody sees the face now: the stage must not go on looking alive.
-                self._publish_stage_events(stream, self._analyzer.gap(stream.id), None)
+            stream.paused = change.state in (SourceState.STALLED, SourceState.RECONNECTING)
             self._hub.publish_event(
                 protocol.SourceChanged(
                     state=change.state.value, reason=change.reason, epoch=change.epoch

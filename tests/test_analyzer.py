@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from facestage.core import lrp, relevance
 from facestage.core.analyzer import Analyzer
-from facestage.core.config import AnalyzerConfig, StageConfig
+from facestage.core.config import AnalyzerConfig, ExplainConfig, StageConfig, WindowConfig
 from facestage.core.errors import ConfigError, SourceError
 from facestage.core.network import AUNetwork
 from facestage.core.observer import Observer
@@ -71,24 +74,34 @@ def test_every_active_au_is_explained_and_lettered(results: list[FrameResult]) -
     assert any(r.active for r in results)
     for result in results:
         assert set(result.maps) == set(result.letters) == set(result.active)
-        for relevance in result.maps.values():
-            assert relevance.shape == (96, 96)
-            assert np.isfinite(relevance).all()
-            assert relevance.sum() > 0
+        for found in result.maps.values():
+            assert found.shape == (96, 96)
+            assert np.isfinite(found).all()
+            assert np.maximum(found, 0).sum() > 0
 
 
-def test_an_au_below_one_half_is_explained_by_its_evidence_too(frames: list[Frame]) -> None:
-    # Thresholds low enough that AUs with a negative logit are active, as hysteresis may hold them.
-    network = AUNetwork.load(device="cpu")
-    card = network.card
-    network.card = replace(card, on=dict.fromkeys(card.aus, 0.1), off=dict.fromkeys(card.aus, 0.1))
-    signs: dict[bool, int] = {True: 0, False: 0}
-    for seen in Observer(HaarDetector(), network).update(frames[-3:]):
-        assert seen.presence is not None
-        for au, relevance in seen.maps.items():
-            signs[bool(seen.presence[card.aus.index(au)] < 0.5)] += 1
-            assert relevance.sum() > 0, au
-    assert min(signs.values()) > 0
+def test_an_au_below_one_half_shows_the_same_evidence(
+    network: AUNetwork, frames: list[Frame]
+) -> None:
+    """Hysteresis holds AUs whose logit turned negative; that alone must not change the picture."""
+    (seen,) = Observer(HaarDetector(), network).update(frames[-1:])
+    assert seen.face.crop is not None
+    x = network.prepare(seen.face.crop[None])
+    module = copy.deepcopy(network.logits_module)
+    *_, last = (m for m in module.modules() if isinstance(m, torch.nn.Linear))
+    pairs = [(0, network.card.aus.index(au)) for au in seen.maps]
+    assert pairs
+    with torch.no_grad():
+        before = lrp.explain(module, x, pairs).numpy()
+        for _, output in pairs:
+            last.bias[output] += -0.3 - module(x)[0, output]
+        assert all(module(x)[0, output] < 0 for _, output in pairs)
+        after = lrp.explain(module, x, pairs).numpy()
+    a, valid_a = relevance.describe(before)
+    b, valid_b = relevance.describe(after)
+    assert valid_a.all()
+    assert valid_b.all()
+    assert (a * b).sum(axis=1).min() > 0.999
 
 
 def test_the_clip_begins_with_none_and_turns_to_a_stage_of_aus(results: list[FrameResult]) -> None:
@@ -132,7 +145,9 @@ def test_two_sources_do_not_disturb_each_other(
     analyzer = Analyzer(HaarDetector(), network)
     of_first: list[FrameResult] = []
     for frame in frames[:90]:
-        both = analyzer.update([frame, Frame("other", frame.index, frame.image[::-1].copy())])
+        both = analyzer.update(
+            [frame, Frame("other", frame.index, frame.image[::-1].copy(), pts=frame.pts)]
+        )
         of_first.append(both[0])
     assert story(of_first) == story(results[:90])
 
@@ -167,11 +182,68 @@ def test_a_new_connection_ends_the_stage(network: AUNetwork, frames: list[Frame]
     ]
 
 
-def test_frames_out_of_order_are_refused(network: AUNetwork, frames: list[Frame]) -> None:
+def test_what_was_active_does_not_leak_into_a_new_connection(frames: list[Frame]) -> None:
+    network = AUNetwork.load(device="cpu")
+    card = network.card
+    # Once on, an AU never goes off by itself.
+    network.card = replace(card, on=dict.fromkeys(card.aus, 0.9), off=dict.fromkeys(card.aus, 0.0))
     analyzer = Analyzer(HaarDetector(), network)
-    analyzer.update([frames[5]])
-    with pytest.raises(ConfigError, match=r"frame 4 .* came after frame 5"):
-        analyzer.update([frames[4]])
+    for frame in frames[80:]:
+        (last,) = analyzer.update([frame])
+    assert last.active
+    neutral = frames[0].image
+    (same,) = analyzer.update([Frame("demo", COUNT, neutral, pts=COUNT / FPS)])
+    assert same.active == last.active
+    (new,) = analyzer.update([Frame("demo", COUNT + 1, neutral, pts=0.0, epoch=1)])
+    assert new.active == ()
+
+
+def test_frames_out_of_order_are_refused_before_anything_changes(
+    network: AUNetwork, frames: list[Frame], results: list[FrameResult]
+) -> None:
+    analyzer = Analyzer(HaarDetector(), network)
+    for frame in frames[:90]:
+        analyzer.update([frame])
+    for wrong in ([frames[89]], [frames[90], frames[90]], [frames[91], frames[90]]):
+        with pytest.raises(ConfigError, match="came after frame"):
+            analyzer.update(wrong)
+    assert story(analyzer.update(frames[90:])) == story(results[90:])
+    sequence = SequenceAnalyzer(HaarDetector(), network)
+    sequence.update(frames[:2])
+    with pytest.raises(ConfigError, match="frame 1 came after frame 1"):
+        sequence.update([frames[1]])
+
+
+def test_a_frame_without_any_time_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pts"):
+        _ = Frame("camera", 0, np.zeros((4, 4, 3), np.uint8)).time_s
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        AnalyzerConfig(stage=StageConfig(min_stage_s=-1.0)),
+        AnalyzerConfig(window=WindowConfig(size=1)),
+        AnalyzerConfig(explain=ExplainConfig(preset="best")),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused_at_once(
+    network: AUNetwork, config: AnalyzerConfig
+) -> None:
+    with pytest.raises(ConfigError):
+        Analyzer(HaarDetector(), network, config)
+
+
+def test_pictures_are_kept_within_their_bound(network: AUNetwork, frames: list[Frame]) -> None:
+    analyzer = SequenceAnalyzer(HaarDetector(), network, picture_bytes=200_000)
+    analyzer.update(frames)
+    assert analyzer._pictures._bytes <= 200_000
+    result = analyzer.finish(source="x", fps=FPS)
+    assert all(crop is not None and crop.shape[:2] == (288, 288) for crop in result.stage_crops)
+    for prototype in result.prototypes.values():
+        members = [r.index for r in result.rows if r.labels.get(prototype.au) == prototype.letter]
+        kept = [n for n in members if n in analyzer._pictures]
+        assert prototype.exemplar in (kept or members)
 
 
 def test_offline_covers_every_frame_and_agrees_on_what_is_active(
@@ -209,6 +281,8 @@ def test_thinning_keeps_the_labels_and_bounds_the_maps(
     bound = 40 * 96 * 96 * 4
     thin, full = analyse(bound), analyse(1 << 30)
     assert sum(len(maps.maps) for maps in thin._aus.values()) <= 40
+    # A view into a batch would keep the whole batch in memory.
+    assert all(kept.base is None for maps in thin._aus.values() for kept in maps.maps.values())
     a, b = thin.finish(source="x", fps=FPS), full.finish(source="x", fps=FPS)
     assert [row.labels for row in a.rows] == [row.labels for row in b.rows]
     assert a.stages == b.stages

@@ -179,6 +179,9 @@ def test_a_source_that_fails_is_told_and_does_not_stop_the_other(rig: Callable[.
     assert [str(e) for e in made.pipeline.failed] == ["cable pulled"]
     bad = [e.data for e in made.events() if e.stream == "bad" and e.type == "source.state"]
     assert (bad[-1].state, bad[-1].reason) == ("failed", "cable pulled")
+    # Its stage ends with it, not with the run.
+    exits = [e.stream for e in made.events() if e.type == "stage.exit"]
+    assert exits == ["bad", "good"]
 
 
 def test_a_source_that_cannot_open_closes_the_others(rig: Callable[..., Rig]) -> None:
@@ -222,6 +225,8 @@ def test_losing_the_connection_ends_the_stage_as_lost(
         ("exit", ("NONE",), "gap"),
         ("enter", ("LOST",), "gap"),
     ]
+    assert told[1][0] == "exit"
+    assert made.stages[1].end == 19  # all frames grabbed before the loss were analysed first
     assert ("enter", ("NONE",), "face_found") in told
     epochs = [e.data.epoch for e in made.events() if e.type == "source.state"]
     assert max(epochs) >= 1

@@ -351,7 +351,39 @@ def test_letters_are_bounded() -> None:
     centres = unit(rng.standard_normal((12, 200)))
     x = unit(np.repeat(centres, 20, axis=0) + 0.01 * rng.standard_normal((240, 200)))
     assert len(feed_letters(PrototypeWindow(), x)) == 12
-    assert len(feed_letters(PrototypeWindow(WindowConfig(max_letters=5)), x)) == 5
+    full = PrototypeWindow(WindowConfig(max_letters=5))
+    shown = [update.letter for update in feed(full, x)]
+    assert len(full.letters) == 5
+    # Each pattern still gets a letter of its own: the oldest is forgotten, not the newest misnamed.
+    ends = shown[19::20]
+    assert ends == list("ABCDEFGHIJKL")
+
+
+def test_a_young_pair_is_joined_although_an_old_one_is_more_similar() -> None:
+    noise = NoiseModel(1.0, (0.0,) * 14)
+    config = WindowConfig()
+    memory = PrototypeMemory(config)
+
+    def pair(axis: int, cosine: float, born: int) -> tuple[int, int]:
+        first, second = np.zeros(8), np.zeros(8)
+        first[axis] = 1.0
+        second[axis], second[axis + 1] = cosine, np.sqrt(1 - cosine**2)
+        found = []
+        for row in (first, second):
+            identity = memory.create(born)
+            for _ in range(50):
+                memory.add(identity, row)
+            found.append(identity)
+        return found[0], found[1]
+
+    old = pair(0, (config.split + config.alias) / 2 + 0.002, born=0)
+    young = pair(4, (config.split + config.alias) / 2, born=1000)
+    assert memory.agreeing(noise, 1010) == (young[1], young[0])
+    assert old[0] in memory
+    memory.give_letter(young[1], np.ones((2, 2), np.float32))
+    memory.absorb(young[1], young[0])
+    assert memory.letter(young[0]) == "A"
+    assert memory.first_map(young[0]) is not None
 
 
 def feed_letters(window: PrototypeWindow, x: np.ndarray) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ const MAGIC = 0x5346;
 const NEUTRAL = "#9aa6b2";
 const CROWDS = ["few", "some", "more", "many", "most"]; // sizes of the chips, large to small
 const MARGIN = 8; // CSS pixels between labels and what they must not touch
-const OVERLAY_RIBBON = 0.3; // most of the overlay's height that the ribbon may take
+const OVERLAY_RIBBON = 0.32; // most of the overlay's height that the ribbon may take
 const HOLD_S = 3; // the ribbon makes way at once, and comes back only after this
 
 const SOURCE_STATES = {

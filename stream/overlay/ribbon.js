@@ -105,7 +105,7 @@ export class Ribbon {
     const top = STAGE_LANE + GAP;
     const room = Math.max(0, height - top - AXIS);
     this.chooseLanes(stream, segments, Math.floor(room / THIN_LANE));
-    const lane = Math.min(WIDE_LANE, room / Math.max(1, this.lanes.length));
+    const lane = Math.min(WIDE_LANE, Math.floor(room / Math.max(1, this.lanes.length)));
     const perSecond = (width - GUTTER) / this.span;
     const scale = { now, width, x: (time) => width - (now - time) * perSecond };
     this.axis(scale, height);
@@ -229,7 +229,7 @@ export class Ribbon {
     context.font = this.font(700, Math.min(14, lane - 2));
     context.textBaseline = "middle";
     context.textAlign = "left";
-    const middle = y + lane / 2 + 0.5;
+    const middle = y + lane / 2 + 1; // capitals have nothing below their line
     for (const text of run.texts) {
       const needed = context.measureText(text).width;
       if (needed + 6 > width) continue;
@@ -294,7 +294,7 @@ export class Ribbon {
     context.fillText("stage", 0, STAGE_LANE / 2 + 0.5);
     if (this.hidden) {
       context.font = this.font(500, 11);
-      context.fillText(`+${this.hidden} AUs`, 8, height - 7);
+      context.fillText(`+${this.hidden} ${this.hidden > 1 ? "AUs" : "AU"}`, 8, height - 7);
     }
     const size = Math.min(13, lane - 1);
     this.lanes.forEach((au, i) => {
