@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError
 
-__all__ = ["describe", "mass", "normalise", "pool", "top_x"]
+__all__ = ["describe", "pool", "top_x"]
 
 
 def describe(
@@ -118,29 +118,6 @@ def top_x(maps: NDArray[np.float32], x: float = 0.25) -> NDArray[np.bool_]:
     mask = np.empty_like(keep)
     np.put_along_axis(mask, order, keep, axis=1)
     return mask.reshape(maps.shape)
-
-
-def mass(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the positive relevance of each map, ``(P,)`` float32, in the unit of the maps.
-
-    Args:
-        maps: ``(P, H, W)`` relevance.
-    """
-    return np.maximum(_stack(maps), 0).sum(axis=(1, 2), dtype=np.float64).astype(np.float32)
-
-
-def normalise(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale each map by its largest absolute value, for a heatmap with a fixed colour range.
-
-    Args:
-        maps: ``(P, H, W)`` finite relevance.
-
-    Returns:
-        ``(P, H, W)`` float32 in −1 to 1; sign and zero keep their meaning. A zero map stays zero.
-    """
-    stack = np.asarray(_stack(maps), np.float64)
-    largest = np.abs(stack).max(axis=(1, 2), keepdims=True, initial=0)
-    return (stack / np.where(largest > 0, largest, 1)).astype(np.float32)
 
 
 def _stack(maps: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -74,7 +74,10 @@ Host = Annotated[str, typer.Option(help="Address to listen on; any but loopback 
 Port = Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")]
 Token = Annotated[str | None, typer.Option(help="Secret that every client must send.")]
 MinStage = Annotated[
-    float, typer.Option(min=0.0, help="Seconds a label must last before it counts.")
+    float | None,
+    typer.Option(
+        min=0.0, help="Seconds a label must last before it counts; default 0.2, with --paper 0."
+    ),
 ]
 Paper = Annotated[
     bool, typer.Option("--paper", help="As in the paper: every frame counts (no minimum dwell).")
@@ -112,7 +115,7 @@ def demo(
     token: Token = None,
     device: Device = "auto",
     detector: Detector = "auto",
-    min_stage: MinStage = 0.2,
+    min_stage: MinStage = None,
 ) -> None:
     """Play the embedded clip of a synthetic face through the whole live path.
 
@@ -129,7 +132,7 @@ def demo(
         policy="latest",
         realtime=True,
         loop=terminal and frames is None,
-        min_stage_s=min_stage,
+        min_stage_s=_dwell(min_stage, paper=False),
         max_frames=frames,
         open_page=terminal and browser,
     )
@@ -164,7 +167,7 @@ def live(
     ] = None,
     realtime: Annotated[bool, typer.Option(help="Play files at their own pace.")] = False,
     window: Annotated[int | None, typer.Option(help="Maps per AU in the sliding window.")] = None,
-    min_stage: MinStage = 0.2,
+    min_stage: MinStage = None,
     paper: Paper = False,
     video: Video = True,
     open_timeout: Annotated[float, typer.Option(help="Longest wait for a stream, seconds.")] = 10.0,
@@ -183,7 +186,7 @@ def live(
         policy=policy,
         realtime=realtime,
         window=window,
-        min_stage_s=0.0 if paper else min_stage,
+        min_stage_s=_dwell(min_stage, paper=paper),
         video=video,
         open_timeout_s=open_timeout,
         max_frames=frames,
@@ -200,7 +203,7 @@ def analyze(
         typer.Option("--paper", help="As in the paper: SpRAy preset 'paper', every frame counts."),
     ] = False,
     preset: Annotated[str | None, typer.Option(help="SpRAy preset; default: sequence.")] = None,
-    min_stage: MinStage = 0.2,
+    min_stage: MinStage = None,
     device: Device = "auto",
     detector: Detector = "auto",
     model: Weights = None,
@@ -212,7 +215,9 @@ def analyze(
     """Explain a whole recording: temporal prototype, pictures, report."""
     check_output(out_dir, overwrite=overwrite)
     config = AnalyzerConfig()
-    config = replace(config, stage=replace(config.stage, min_stage_s=0.0 if paper else min_stage))
+    config = replace(
+        config, stage=replace(config.stage, min_stage_s=_dwell(min_stage, paper=paper))
+    )
     network = AUNetwork.load(model, device=device)
     analyzer = SequenceAnalyzer(
         make_detector(detector),
@@ -306,6 +311,16 @@ class LiveOptions:
     open_timeout_s: float = 10.0
     max_frames: int | None = None
     open_page: bool = False
+
+
+def _dwell(min_stage: float | None, *, paper: bool) -> float:
+    if paper and min_stage:
+        raise ConfigError(
+            f"--paper follows every frame, so --min-stage {min_stage:g} cannot hold; leave one out"
+        )
+    if min_stage is None:
+        return 0.0 if paper else AnalyzerConfig().stage.min_stage_s
+    return min_stage
 
 
 def _config(options: LiveOptions) -> AnalyzerConfig:

@@ -90,6 +90,7 @@ class Client:
         name: address, for the log.
         pictures: whether it is a socket of ``/ws/frames``.
         subscription: what it last asked for; None before.
+        stranger: whether it still has to prove that it knows the token.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Client:
         self._connection = connection
         self._hello = hello
         self._token = token
+        self.stranger = token is not None
         self.pictures = pictures
         peer = connection.remote_address
         self.name = f"{peer[0]}:{peer[1]}" if peer else "?"
@@ -128,20 +130,26 @@ class Client:
         waiting = self._connection.transport.get_write_buffer_size()
         return waiting + self._in_flight + sum(map(len, self._control))
 
-    async def run(self, *, crowded: bool) -> None:
+    def turn_away(self) -> None:
+        """Cut a stranger off, to make room for another."""
+        self._connection.transport.abort()
+
+    async def run(self, *, crowded: Callable[[], bool]) -> None:
         """Talk to the client until it or the server leaves.
 
         Args:
-            crowded: there is no room for it; it is told so, and closed.
+            crowded: asked once it is no stranger: whether there is no room for it; then it is told
+                so, and closed.
         """
         _bound_send_buffer(self._connection)
         tasks: list[asyncio.Task[None]] = []
         try:
-            if crowded:
+            await self._authenticate()
+            self.stranger = False
+            if crowded():
                 raise _Refusal(
                     "too_many_clients", _TRY_LATER, "too many sockets are open; try again later"
                 )
-            await self._authenticate()
             if not self.pictures:
                 self._reply(self._hello())
             tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]

@@ -46,7 +46,7 @@ class Summary:
 
     Attributes:
         frames: frames analysed. ``drops``: cause → frames lost.
-        stages: stages entered. ``transitions``: changes from one stage to another.
+        stages: stages entered.
         latency_p50_ms, latency_p99_ms: capture → emit; None without a frame.
         seconds: from the first to the last analysed frame, on the clock.
         steps_ms: mean time of each step per frame, milliseconds.

@@ -46,7 +46,10 @@ HEARTBEAT_S = 2.0
 MAX_MESSAGE_BYTES = 64 * 1024
 """Largest message a client may send, bytes."""
 MAX_CONNECTIONS = 32
-"""Open sockets; a page uses two."""
+"""Open sockets, those not let in yet left out; a page uses two."""
+MAX_STRANGERS = 16
+"""Sockets that have not shown the token yet. One more pushes out the oldest: those who know the
+token show it at once, so nobody can lock them out by holding sockets open."""
 
 _OVERLAY = Path(__file__).parent / "overlay"
 _MIME = {
@@ -133,7 +136,7 @@ class Server:
         self._ssl = ssl
         self._hello = hello
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
-        self._clients: set[Client] = set()
+        self._clients: dict[Client, None] = {}  # in the order they came
         self._files = _load_files()
         self._wake_pending = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -242,14 +245,22 @@ class Server:
             hello=self.hello,
             token=self.token,
         )
-        self._clients.add(client)
+        strangers = [other for other in self._clients if other.stranger]
+        if client.stranger and len(strangers) >= MAX_STRANGERS:
+            logger.warning("too many clients without the token; %s is cut off", strangers[0].name)
+            strangers[0].turn_away()
+        self._clients[client] = None
         logger.info("client %s connected to %s", client.name, path)
+
+        def crowded() -> bool:
+            return sum(not other.stranger for other in self._clients) > self.max_connections
+
         try:
-            await client.run(crowded=len(self._clients) > self.max_connections)
+            await client.run(crowded=crowded)
         except Exception:
             logger.exception("client %s: the server failed, the connection is closed", client.name)
         finally:
-            self._clients.discard(client)
+            self._clients.pop(client, None)
             logger.info("client %s left", client.name)
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:

@@ -174,6 +174,7 @@ def test_usage_errors_end_with_2(run: Run, tmp_path: Path) -> None:
     refused(run("live", "demo:", "--device", "tpu"), 2, "tpu")
     refused(run("live", "demo:", "--window", "1", "--port", "0"), 2, "window")
     refused(run("analyze", "demo:", "--out", str(tmp_path), "--preset", "best"), 2, "best")
+    refused(run("live", "demo:", "--paper", "--min-stage", "0.3"), 2, "--min-stage 0.3")
     (tmp_path / "mine.txt").write_text("keep me")
     refused(run("analyze", "demo:", "--out", str(tmp_path)), 2, "mine.txt")
     assert (tmp_path / "mine.txt").read_text() == "keep me"

@@ -39,7 +39,7 @@ from facestage.stream.protocol import (
     encode,
     unpack_picture,
 )
-from facestage.stream.server import Server
+from facestage.stream.server import MAX_STRANGERS, Server
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -621,6 +621,25 @@ def test_one_client_too_many_is_told_to_come_back() -> None:
             await eventually(lambda: not server.clients)
             async with client(server) as third:
                 assert (await third.next()).type == "hello"
+
+    run(test)
+
+
+def test_sockets_without_the_token_lock_nobody_out() -> None:
+    async def test() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            server = await stack.enter_async_context(
+                serving(make_hub(), token="secret", max_connections=2)
+            )
+            strangers = [
+                await stack.enter_async_context(client(server)) for _ in range(MAX_STRANGERS + 3)
+            ]
+            await eventually(lambda: len(server.clients) <= MAX_STRANGERS)
+            friend = await stack.enter_async_context(client(server))
+            await friend.send(Auth(token="secret"))
+            await friend.until("hello")
+            # The oldest were cut off, without a word.
+            assert (await strangers[0].closed())[0] == []
 
     run(test)
 

@@ -79,7 +79,6 @@ class InnvestigateAFlat(FlatComposite):
 class ReferenceEngine:
     """A network prepared for LRP under one preset.
 
-    Calls are serialised by a lock; the network given is never modified.
 
     Args:
         model: ``(B, C, H, W)`` → ``(B, A)`` logits. Layers with weights must be modules.
