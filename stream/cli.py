@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import logging
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -65,6 +67,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must 
 Detector = Annotated[
     str,
     typer.Option(help="auto (YuNet if pulled, else haar), haar, yunet, or a YuNet file."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads for the network on the CPU; default: half the cores."),
 ]
 Weights = Annotated[
     Path | None,
@@ -115,6 +121,7 @@ def demo(
     token: Token = None,
     device: Device = "auto",
     detector: Detector = "auto",
+    threads: Threads = None,
     min_stage: MinStage = None,
 ) -> None:
     """Play the embedded clip of a synthetic face through the whole live path.
@@ -129,6 +136,7 @@ def demo(
         token=token,
         device=device,
         detector=detector,
+        threads=threads,
         policy="latest",
         realtime=True,
         loop=terminal and frames is None,
@@ -157,6 +165,7 @@ def live(
     ] = None,
     device: Device = "auto",
     detector: Detector = "auto",
+    threads: Threads = None,
     model: Weights = None,
     policy: Annotated[
         str | None,
@@ -182,6 +191,7 @@ def live(
         origins=tuple(origin or ()),
         device=device,
         detector=detector,
+        threads=threads,
         model=model,
         policy=policy,
         realtime=realtime,
@@ -206,6 +216,7 @@ def analyze(
     min_stage: MinStage = None,
     device: Device = "auto",
     detector: Detector = "auto",
+    threads: Threads = None,
     model: Weights = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None,
     overwrite: Annotated[
@@ -214,6 +225,7 @@ def analyze(
 ) -> None:
     """Explain a whole recording: temporal prototype, pictures, report."""
     check_output(out_dir, overwrite=overwrite)
+    _use_threads(threads)
     config = AnalyzerConfig()
     config = replace(
         config, stage=replace(config.stage, min_stage_s=_dwell(min_stage, paper=paper))
@@ -246,7 +258,7 @@ def analyze(
     write_analysis(result, out_dir, overwrite=overwrite, thresholds=limits)
     out.print(f"{result.source}: {len(result.rows)} frames, {result.fps:g} fps", markup=False)
     out.print(
-        f"device {result.device}, model {result.model}, detector {result.detector}, "
+        f"device {_device(result.device)}, model {result.model}, detector {result.detector}, "
         f"LRP {result.lrp_preset}, SpRAy {result.preset}",
         markup=False,
     )
@@ -301,6 +313,7 @@ class LiveOptions:
     origins: tuple[str, ...] = ()
     device: str = "auto"
     detector: str = "auto"
+    threads: int | None = None
     model: Path | None = None
     policy: str | None = None
     realtime: bool = False
@@ -311,6 +324,16 @@ class LiveOptions:
     open_timeout_s: float = 10.0
     max_frames: int | None = None
     open_page: bool = False
+
+
+def _use_threads(wanted: int | None) -> None:
+    """Share the cores out between the network and the rest: capture, decoding, server.
+
+    Threads of the network that wait for each other spin. On two cores, two of them beside a
+    decoding capture thread made each frame tens of times slower than one (benchmarks/live.py).
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(wanted or max(1, (cores or 1) // 2))
 
 
 def _dwell(min_stage: float | None, *, paper: bool) -> float:
@@ -344,6 +367,7 @@ def _stream_ids(sources: tuple[str, ...]) -> list[str]:
 
 
 def _run_live(options: LiveOptions) -> None:
+    _use_threads(options.threads)
     network = AUNetwork.load(options.model, device=options.device)
     detector = make_detector(options.detector)
     steps = StepClock()
@@ -422,7 +446,7 @@ async def _serve(
         out.print(f"facestage {hello.server}: research software, not a medical device")
         out.print(f"page     {server.url}", markup=False)
         out.print(
-            f"device   {hello.device}, model {hello.model}, detector {hello.detector}, "
+            f"device   {_device(hello.device)}, model {hello.model}, detector {hello.detector}, "
             f"LRP {hello.lrp_preset}",
             markup=False,
         )
@@ -435,12 +459,19 @@ async def _serve(
             pipeline.stop()
 
 
+def _device(name: str) -> str:
+    n = torch.get_num_threads()
+    return f"{name} ({n} thread{'s' if n > 1 else ''})" if name == "cpu" else name
+
+
 def _print_stage(stream: Stream, event: StageEvent, *, several: bool) -> None:
     if event.kind == "exit":
         return
     where = f"{stream.id}: " if several else ""
     before = "" if event.previous is None else f"{format_labels(event.previous)} → "
-    note = " revised" if event.kind == "revise" else ""
+    note = ""
+    if event.kind == "revise":
+        before, note = "… now ", ", revised"
     out.print(
         f"{where}{event.start_s:8.2f} s  {before}{format_labels(event.labels)}"
         f"  [{event.reason}{note}]",
