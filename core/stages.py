@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -153,13 +153,22 @@ class _Channel:
     pending: bool = False
     start: int = 0
     start_s: float = 0.0
+    votes: dict[str | bool | None, int] = field(default_factory=dict)
 
     def observe(self, value: str | bool | None, start: int, start_s: float) -> None:
         if value == self.value:
             self.pending = False
+        elif self.pending and self.value is None and value and self.candidate:
+            # Going on: the letter may still change, the AU is active all the same.
+            self.votes[value] = self.votes.get(value, 0) + 1
+            if self.votes[value] >= self.votes.get(self.candidate, 0):
+                self.candidate = value
+            if start < self.start:
+                self.start, self.start_s = start, start_s
         elif not self.pending or value != self.candidate:
             self.pending, self.candidate = True, value
             self.start, self.start_s = start, start_s
+            self.votes = {value: 1}
         elif start < self.start:
             self.start, self.start_s = start, start_s
 

@@ -173,7 +173,7 @@ class PrototypeNew:
 
     au: int
     letter: str
-    map: NDArray[np.float32]
+    map: NDArray[np.float32] = field(repr=False)
     at: int
 
 

@@ -224,10 +224,20 @@ class Capture:
         self._thread = threading.Thread(target=self._run, name=f"capture {self.name}", daemon=True)
         self._thread.start()
         if wait:
-            self._opened.wait()
-            if self._info is None and self._error is not None:
-                raise self._error
+            self.wait_open()
         return self
+
+    def wait_open(self, timeout: float | None = None) -> bool:
+        """Wait until the source is open; return whether it is.
+
+        Raises:
+            SourceError: the source could not be opened.
+            ConfigError: it is no kind of source that is known.
+        """
+        opened = self._opened.wait(timeout)
+        if opened and self._info is None and self._error is not None:
+            raise self._error
+        return opened
 
     def get(self, timeout: float | None = None) -> Frame | None:
         """Take the next frame; as the policy has left it.

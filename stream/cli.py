@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
+import io
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ import webbrowser
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, NoReturn, cast, get_args
 
 import torch
 import typer
@@ -60,7 +61,18 @@ app = typer.Typer(
 models_app = typer.Typer(no_args_is_help=True, help="Optional models: list, fetch, check.")
 app.add_typer(models_app, name="models")
 
-out = Console(highlight=False, soft_wrap=True)
+
+class _Output(Console):
+    """Standard output; a reader that has gone ends the run as :class:`BrokenPipeError`."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        # Rich raises SystemExit here, which asyncio lets through before anything is closed.
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise BrokenPipeError
+
+
+out = _Output(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must exist.")]
@@ -207,7 +219,9 @@ def live(
 @app.command()
 def analyze(
     source: Annotated[str, typer.Argument(help="Video file, folder of images, or demo:")],
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    out_dir: Annotated[
+        Path, typer.Option("--out", envvar="FACESTAGE_ANALYZE_OUT", help="Folder for the results.")
+    ],
     paper: Annotated[
         bool,
         typer.Option("--paper", help="As in the paper: SpRAy preset 'paper', every frame counts."),
@@ -420,7 +434,7 @@ def _open(spec: str, options: LiveOptions) -> Source:
 def _policy(spec: str, options: LiveOptions) -> Policy:
     """Return the policy asked for; else ``every`` for what waits for its reader: a file."""
     if options.policy is None:
-        waits = spec.lower() == "demo:" or Path(spec).expanduser().exists()
+        waits = spec.lower() == "demo:" or os.path.exists(os.path.expanduser(spec))
         device = spec.startswith("/dev/") or spec.isdigit()
         return "every" if waits and not device and not options.realtime else "latest"
     if options.policy not in get_args(Policy):
@@ -443,14 +457,12 @@ async def _serve(
     async with server:
         await asyncio.to_thread(analyzer.warm_up)
         await asyncio.to_thread(pipeline.open)
-        out.print(f"facestage {hello.server}: research software, not a medical device")
-        out.print(f"page     {server.url}", markup=False)
-        out.print(
-            f"device   {_device(hello.device)}, model {hello.model}, detector {hello.detector}, "
-            f"LRP {hello.lrp_preset}",
-            markup=False,
-        )
-        out.print(f"source   {', '.join(s.id for s in pipeline.streams)}", markup=False)
+        try:
+            _print_head(hello, server, pipeline)
+        except BaseException:
+            # A capture thread that outlives the interpreter's end aborts the process.
+            await asyncio.to_thread(pipeline.close)
+            raise
         if options.open_page:
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         try:
@@ -462,6 +474,17 @@ async def _serve(
 def _device(name: str) -> str:
     n = torch.get_num_threads()
     return f"{name} ({n} thread{'s' if n > 1 else ''})" if name == "cpu" else name
+
+
+def _print_head(hello: Hello, server: Server, pipeline: Pipeline) -> None:
+    out.print(f"facestage {hello.server}: research software, not a medical device")
+    out.print(f"page     {server.url}", markup=False)
+    out.print(
+        f"device   {_device(hello.device)}, model {hello.model}, detector {hello.detector}, "
+        f"LRP {hello.lrp_preset}",
+        markup=False,
+    )
+    out.print(f"source   {', '.join(s.id for s in pipeline.streams)}", markup=False)
 
 
 def _print_stage(stream: Stream, event: StageEvent, *, several: bool) -> None:
@@ -498,6 +521,10 @@ def _print_summary(summary: Summary) -> None:
 
 def main() -> None:
     """Run the command line; turn every error of ours into one line and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without UTF-8 shows "?" for what it lacks, instead of ending the run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except FacestageError as error:
@@ -505,5 +532,4 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of our output has gone (a pipe into head): nothing left to say.
-        sys.stderr.close()
         sys.exit(0)

@@ -162,18 +162,26 @@ class Pipeline:
         return stream
 
     def open(self) -> None:
-        """Open all sources, and wait until each is open.
+        """Open all sources at once, and wait until each is open or :meth:`stop` is called.
 
         Raises:
             SourceError: one cannot be opened; the others are closed again.
         """
         try:
             for stream in self.streams:
-                stream.capture.start()
-        except FacestageError:
+                stream.capture.start(wait=False)
             for stream in self.streams:
-                stream.capture.stop()
+                while not stream.capture.wait_open(IDLE_WAIT_S):
+                    if self._stop.is_set():
+                        return
+        except FacestageError:
+            self.close()
             raise
+
+    def close(self) -> None:
+        """Close all sources; :meth:`run` does it at its end."""
+        for stream in self.streams:
+            stream.capture.stop()
 
     def stop(self) -> None:
         """Ask :meth:`run` to end; safe from any thread and from a signal handler."""
@@ -196,8 +204,7 @@ class Pipeline:
                 self._close_stages()
                 self._publish_stats()
         finally:
-            for stream in self.streams:
-                stream.capture.stop()
+            self.close()
             self._publish_states()
             for stream in self.streams:
                 stream.ended = True

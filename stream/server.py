@@ -264,7 +264,12 @@ class Server:
             logger.info("client %s left", client.name)
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        path = urlsplit(request.path).path
+        # Not urlsplit: it raises for what is no address (GET //[), and this is only a path.
+        path = request.path.partition("?")[0]
+        if len(request.headers.get_all("Host")) > 1 or len(request.headers.get_all("Origin")) > 1:
+            return _response(
+                http.HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", b"Repeated header.\n"
+            )
         if path in ("/ws", "/ws/frames"):
             origin = request.headers.get("Origin")
             if origin is not None and not self._origin_allowed(origin, request.headers.get("Host")):

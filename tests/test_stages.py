@@ -166,6 +166,17 @@ def test_no_stage_but_the_last_is_shorter_than_the_dwell(
         assert (after - start) / 30 >= dwell - 1e-6
 
 
+def test_an_au_is_on_even_while_its_letter_still_changes() -> None:
+    frames: list[dict[int, str] | None] = [{}] * 10
+    frames += [{12: "A"}] * 4 + [{12: "B"}] * 3 + [{12: "A"}] * 4 + [{12: "B"}] * 20
+    events = run(StageTracker(StageConfig(min_stage_s=0.2)), frames)
+    assert stages_of(events) == [
+        (NONE, 0, 9),
+        (("AU12_A",), 10, 20),  # on after seven frames; A had the most of them
+        (("AU12_B",), 21, 40),
+    ]
+
+
 def test_a_letter_corrected_back_to_the_start_is_a_revision() -> None:
     tracker = StageTracker(StageConfig(min_stage_s=0.2))
     events: list[StageEvent] = []

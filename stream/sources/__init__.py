@@ -60,6 +60,13 @@ def open_source(
             raise ConfigError(f"{option} is {value}; give a positive number")
     if not spec.strip() or "\0" in spec:
         raise ConfigError(f"the source is empty or not a name; give {_FORMS}")
+    try:
+        spec.encode()
+    except UnicodeEncodeError:
+        # FFmpeg would crash on such a name, and no message could carry it.
+        raise ConfigError(
+            f"the name {spec!a} is not valid UTF-8; rename it, or use a UTF-8 locale (LANG=C.UTF-8)"
+        ) from None
     scheme = spec.partition(":")[0].lower() if re.match("[A-Za-z][A-Za-z0-9+.-]+:", spec) else ""
     if spec == "browser" or scheme in ("browser", "synthetic"):
         raise ConfigError(

@@ -13,6 +13,9 @@ from .opencv import quiet_logs
 
 __all__ = ["Camera"]
 
+_MAX_NUMBER = 2**31 - 1
+"""Largest number OpenCV takes for a camera; beyond it, it raises an error of its own."""
+
 
 class Camera(Source):
     """A camera, by number or by device file.
@@ -33,6 +36,8 @@ class Camera(Source):
 
     def __init__(self, device: int | str) -> None:
         self.name = f"camera {device}" if isinstance(device, int) else device
+        if isinstance(device, int) and device > _MAX_NUMBER:
+            raise SourceError(f"{self.name} cannot be opened; {_advice(device)}")
         quiet_logs()
         backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
         self._video = cv2.VideoCapture(device, backend)
