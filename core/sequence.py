@@ -174,12 +174,13 @@ class SequenceAnalyzer:
             self._keep(one)
         return seen
 
-    def finish(self, *, source: str, fps: float) -> SequenceResult:
+    def finish(self, *, source: str, fps: float, note: str = "") -> SequenceResult:
         """Cluster, name and collapse what was collected (paper §3.3, §3.4).
 
         Args:
             source: name to write into the result.
             fps: frames per second of the source.
+            note: why the frames given are not the whole source; empty if they are.
 
         Raises:
             SourceError: no frame was given.
@@ -208,6 +209,7 @@ class SequenceAnalyzer:
                 for p in self._prototypes(au, labels, rows)
             },
             stage_crops=tuple(self._stage_picture(stage) for stage in stages),
+            note=note,
         )
 
     def _keep(self, seen: Observation) -> None:

@@ -69,6 +69,8 @@ class SprayPreset:
         merge_above: clusters are merged while the noise-corrected cosine of their mean maps
             exceeds this; None: never.
         min_cluster: clusters with fewer maps are dissolved into the most similar one.
+        min_coherence: clusters whose maps have a lower mean cosine are dissolved likewise: onsets
+            and occlusions leave maps that resemble nothing, not even each other.
         linkage_below: with fewer maps than this, average linkage replaces the graph, which cannot
             show two clusters below about 10 maps; 0: never.
         linkage_cosine: linkage joins while the mean noise-corrected cosine is at least this.
@@ -86,6 +88,7 @@ class SprayPreset:
     max_clusters: int = 6
     merge_above: float | None = None
     min_cluster: int = 1
+    min_coherence: float = -1.0
     linkage_below: int = 0
     linkage_cosine: float = 0.7
     clusters: int | None = None
@@ -97,8 +100,11 @@ PRESETS: dict[str, SprayPreset] = {
     preset.name: preset
     for preset in (
         # merge_above and long_from were calibrated together with the window's thresholds: see
-        # facestage.core.config.WindowConfig, which says how.
-        SprayPreset("sequence", merge_above=0.92, min_cluster=4, linkage_below=16),
+        # facestage.core.config.WindowConfig, which says how. min_coherence from .6 to .8 gives the
+        # same on the real clips: patterns have .9 and more, what it dissolves .57 and less.
+        SprayPreset(
+            "sequence", merge_above=0.92, min_cluster=4, min_coherence=0.7, linkage_below=16
+        ),
         # Paper §3.3: as many clusters as the Laplacian has zero eigenvalues.
         SprayPreset("paper", tau=1e-8, tau_long=1e-8, max_clusters=64),
         # CoRelAy's defaults, for comparison.
@@ -358,10 +364,15 @@ def partition(
     return labels, values
 
 
-def _dissolve(cosines: FloatArray, labels: IntArray, smallest: int) -> IntArray:
-    """Give the maps of too small clusters, map by map, to the most similar other cluster."""
-    _, counts, ids = block_means(cosines, labels)
-    kept = ids[counts >= smallest]
+def _dissolve(
+    cosines: FloatArray, labels: IntArray, smallest: int, coherence: float = -1.0
+) -> IntArray:
+    """Give the maps of clusters that show no pattern, map by map, to the most similar other one.
+
+    Too few maps show none, nor do maps that have nothing in common but being unlike the others.
+    """
+    means, counts, ids = block_means(cosines, labels)
+    kept = ids[(counts >= smallest) & (np.diag(means) >= coherence)]
     if not kept.size or kept.size == ids.size:
         return labels if kept.size else np.zeros_like(labels)
     member = (labels[:, None] == kept).astype(np.float64)
@@ -415,7 +426,7 @@ def spray(
     noise = noise_model(cosines, None if runs is None else np.asarray(runs)[chosen])
     labels, values = partition(cosines, preset, noise, clusters=clusters)
     if clusters is None and preset.min_cluster > 1:
-        labels = _dissolve(cosines, labels, preset.min_cluster)
+        labels = _dissolve(cosines, labels, preset.min_cluster, preset.min_coherence)
     if n > preset.max_maps:
         labels = _nearest_mean(x, subset, labels, chosen)
     labels = order_labels(labels)

@@ -280,6 +280,8 @@ class SequenceResult:
         rows: one per frame read, ascending by index.
         stages: the temporal prototype, covering all frames without gap or overlap.
         prototypes: label (``AU12_A``) → prototype.
+        note: why the result does not cover the whole source (a recording that breaks off); empty
+            when it does.
         stage_crops: one face crop per stage, ``(C, C)`` or ``(C, C, 3)`` uint8; None where the
             stage is LOST. The crop of the frame in the middle of the stage that has a face.
     """
@@ -296,3 +298,4 @@ class SequenceResult:
     stages: tuple[Stage, ...]
     prototypes: dict[str, Prototype]
     stage_crops: tuple[NDArray[np.uint8] | None, ...]
+    note: str = ""

@@ -278,11 +278,16 @@ def analyze(
     )
     out.print(format_prototype(result.stages), markup=False)
     share = reduction(len(result.stages), len(result.rows))
+    shown = len({label for stage in result.stages for label in stage.labels if "_" in label})
+    brief = len(result.prototypes) - shown
+    also = f" (and {brief} too brief for a stage)" if brief else ""
     out.print(
-        f"{len(result.stages)} stages, {len(result.prototypes)} prototypes, reduction in "
-        f"description length {share:.0%}",
+        f"stages: {len(result.stages)}, prototypes in them: {shown}{also}, reduction in "
+        f"description length: {share:.0%}",
         markup=False,
     )
+    if result.note:
+        out.print(f"note: {result.note}", markup=False)
     out.print(f"written: {out_dir / 'report.html'}", markup=False)
 
 

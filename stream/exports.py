@@ -149,6 +149,8 @@ def _manifest(result: SequenceResult) -> str:
         "lrp_preset": result.lrp_preset,
         "fps": round(result.fps, 6) if math.isfinite(result.fps) and result.fps > 0 else None,
         "frames": len(result.rows),
+        "complete": not result.note,
+        "note": result.note,
         "stages": [
             {
                 "labels": list(stage.labels),

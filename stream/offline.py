@@ -9,6 +9,7 @@ from ..core.errors import ConfigError, SourceError
 from ..core.sequence import SequenceAnalyzer
 from ..core.types import Frame, SequenceResult
 from .sources import open_source
+from .sources.video import ends_early
 
 __all__ = ["analyze_source"]
 
@@ -70,4 +71,9 @@ def analyze_source(
             raise SourceError(
                 f"{source.name} holds no frame; check that it plays in a video player"
             )
-        return analyzer.finish(source=source.name, fps=fps)
+        note = ""
+        if max_frames is not None and done == max_frames:
+            note = f"only the first {done} frames were asked for"
+        elif ends_early(done, source.frame_count):
+            note = f"incomplete: of {source.frame_count} frames stated only {done} could be read"
+        return analyzer.finish(source=source.name, fps=fps, note=note)

@@ -111,6 +111,18 @@ def test_analyze_writes_its_files(run: Run, tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "out/report.html").read_text()
 
 
+def test_a_video_that_breaks_off_is_not_passed_off_as_whole(run: Run, tmp_path: Path) -> None:
+    clip = Path(cli.__file__).parent / "demo" / "face.mp4"
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(clip.read_bytes()[:250_000])
+    code, out, _ = run("analyze", str(cut), "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert "note: incomplete: of 600 frames stated only" in out
+    written = json.loads((tmp_path / "out/temporal_prototype.json").read_text())
+    assert written["complete"] is False
+    assert 0 < written["frames"] < 600
+
+
 def test_analyze_as_in_the_paper(run: Run, tmp_path: Path) -> None:
     out_dir = str(tmp_path / "out")
     code, out, _ = run("analyze", "demo:", "--out", out_dir, "--frames", "90", "--paper")

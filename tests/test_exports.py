@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import errno
 import hashlib
 import json
@@ -125,6 +126,8 @@ def test_json_holds_the_temporal_prototype(tmp_path: Path) -> None:
         "lrp_preset": "innvestigate_a_flat",
         "fps": 10.0,
         "frames": 6,
+        "complete": True,
+        "note": "",
         "stages": [
             {"labels": ["NONE"], "start": 0, "end": 1, "start_s": 0.0, "end_s": 0.1},
             {"labels": ["AU12_A"], "start": 2, "end": 2, "start_s": 0.2, "end_s": 0.2},
@@ -141,6 +144,14 @@ def test_json_holds_the_temporal_prototype(tmp_path: Path) -> None:
             {"label": "AU12_B", "frames": 1, "first": 4, "exemplar": 4},
         ],
     }
+
+
+def test_a_result_that_is_not_whole_says_so(tmp_path: Path) -> None:
+    note = "incomplete: of 600 frames stated only 6 could be read"
+    write_analysis(dataclasses.replace(story(), note=note), tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text("utf-8"))
+    assert (document["complete"], document["note"]) == (False, note)
+    assert f"Not the whole source:</strong> {note}." in (tmp_path / "out/report.html").read_text()
 
 
 def test_unique_stages_counts_a_returning_stage_once(tmp_path: Path) -> None:
