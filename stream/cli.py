@@ -511,7 +511,7 @@ def _print_summary(summary: Summary) -> None:
     drops = ", ".join(f"{n} {cause}" for cause, n in summary.drops.items()) or "none"
     out.print(
         f"summary  {summary.frames} frames analysed"
-        + (f" at {summary.fps:.1f} fps" if summary.fps else "")
+        + (f" at {summary.fps:.1f} fps" if summary.fps and summary.seconds > 1 else "")
         + f", drops: {drops}, {summary.stages} stages"
     )
     if summary.latency_p50_ms is not None and summary.latency_p99_ms is not None:

@@ -207,7 +207,7 @@ def pull(
                 _download(url, temporary, entry, opener)
             # URLError is an OSError; HTTPException, an answer that breaks off, is not.
             except (OSError, HTTPException, _WrongFileError) as error:
-                log.warning("could not fetch %s from %s: %s", name, url, error)
+                log.info("could not fetch %s from %s: %s", name, url, error)
                 failures.append(f"{url}: {error}")
                 continue
             temporary.chmod(0o644)
