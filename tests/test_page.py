@@ -561,7 +561,7 @@ def test_the_shown_stream_is_chosen_by_keyboard_and_kept_in_the_address() -> Non
             await press(page, "ArrowDown", 40)
             await page.until(f"{text('chips')}.includes('AU04_A')")
             await page.until(f"{SEGMENTS} === 1 && {thumbs} === 'AU04_A'")
-            assert await page.evaluate("document.title") == "Right · facestage"
+            await page.until("document.title === 'Right · facestage'")
             await page.until(f"{text('veil')}.includes('Waiting for the first picture')")
             for _ in range(2000):
                 if (
@@ -583,7 +583,7 @@ def test_the_shown_stream_is_chosen_by_keyboard_and_kept_in_the_address() -> Non
             right.stage("NONE")
             left.stage("AU06_A")
             await page.until(f"{SEGMENTS} === 2")
-            assert "NONE" in await page.evaluate(text("chips"))
+            await page.until(f"{text('chips')}.includes('NONE')")
 
             await press(page, "ArrowUp", 38)
             await page.until(f"{text('chips')}.includes('AU06_A')")  # told while it was not shown
