@@ -1,0 +1,198 @@
+"""Checkpoints that survive: a full disk, a crash or a damaged file never costs the last good one.
+
+A checkpoint is one safetensors file: the tensors, and facts as JSON in its header. It is written
+under a temporary name, flushed to the disk and only then renamed; after that all but the newest two
+are removed. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+
+from ...core.errors import ConfigError, ModelError
+
+__all__ = ["Checkpoint", "latest", "load", "save", "write_file"]
+
+SCHEMA = "facestage/checkpoint/1"
+"""``schema`` in the header; the number rises when an older reader would break."""
+
+KEPT = 2
+"""Checkpoints kept, the newest."""
+
+_NAME = re.compile(r"checkpoint-(\d{9,})\.safetensors")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        path: its file.
+        tensors: name → tensor, on the CPU.
+        facts: what was put beside them (JSON).
+    """
+
+    path: Path
+    tensors: dict[str, torch.Tensor]
+    facts: dict[str, Any]
+
+
+def save(
+    folder: Path, step: int, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
+) -> Path:
+    """Write a checkpoint, then remove all but the newest two.
+
+    Args:
+        folder: where; made if needed.
+        step: its number; later checkpoints have higher ones.
+        tensors: contiguous tensors that share no memory.
+        facts: JSON-ready values to keep with them.
+
+    Returns:
+        The file.
+
+    Raises:
+        ModelError: it cannot be written; the earlier checkpoints are as they were.
+    """
+    header = {
+        "schema": SCHEMA,
+        "facts": json.dumps(dict(facts), allow_nan=False),
+        "crc32": str(_checksum(tensors)),
+    }
+    target = Path(folder) / f"checkpoint-{step:09d}.safetensors"
+    write_file(target, save_safetensors(dict(tensors), header))
+    for old in _all(Path(folder))[:-KEPT]:
+        if old != target:
+            old.unlink(missing_ok=True)
+    return target
+
+
+def latest(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a folder, None without any."""
+    found = _all(Path(folder))
+    return found[-1] if found else None
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint and check every byte of its tensors.
+
+    Args:
+        path: a file of :func:`save`.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ModelError: it is missing, unreadable, damaged or something else; the message names an
+            earlier checkpoint where there is one.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, str(error.strerror or error)) from error
+    try:
+        tensors = load_safetensors(data)
+        header = _header(data)
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise _unreadable(path, f"it is not a whole safetensors file ({error})") from error
+    if header.get("schema") != SCHEMA:
+        raise _unreadable(
+            path, f"it is no checkpoint (schema {header.get('schema')!r}, expected {SCHEMA!r})"
+        )
+    if header.get("crc32") != str(_checksum(tensors)):
+        raise _unreadable(path, "its checksum is wrong, the file was damaged")
+    return Checkpoint(path, tensors, json.loads(header["facts"]))
+
+
+def write_file(target: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all, whatever happens.
+
+    Args:
+        target: its place; an existing file is replaced at the end, by a rename.
+        data: its bytes.
+
+    Raises:
+        ModelError: the disk is full or refuses; ``target`` is as it was.
+    """
+    temporary = target.with_name(f".{target.name}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        _discard(temporary)
+        raise ModelError(
+            f"cannot write {target} ({len(data) / 1e6:.1f} MB): {error.strerror or error}; free "
+            "some space or name another folder, then go on with --resume: what was saved before "
+            "is untouched"
+        ) from error
+    except BaseException:
+        _discard(temporary)
+        raise
+
+
+def _discard(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # the folder itself is out of reach: nothing was written there either
+        return
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; systems that cannot open folders do not need it."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _all(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    try:
+        found = [(m[1], path) for path in folder.iterdir() if (m := _NAME.fullmatch(path.name))]
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be read: {error}; check its permissions") from error
+    return [path for _, path in sorted(found, key=lambda pair: int(pair[0]))]
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
+    value = 0
+    for name in sorted(tensors):
+        value = zlib.crc32(name.encode(), value)
+        flat = tensors[name].contiguous().view(-1).view(torch.uint8)
+        value = zlib.crc32(flat.numpy().data, value)
+    return value
+
+
+def _header(data: bytes) -> dict[str, str]:
+    """Read the metadata of a safetensors file: 8 bytes of length, then JSON."""
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]).get("__metadata__", {})
+
+
+def _unreadable(path: Path, why: str) -> ModelError:
+    others = [other.name for other in _all(path.parent) if other != path]
+    advice = f"delete it to resume from {others[-1]}" if others else "begin again without --resume"
+    return ModelError(f"the checkpoint {path} cannot be used: {why}; {advice}")

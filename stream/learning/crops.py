@@ -1,0 +1,279 @@
+"""Aligned crops of labelled pictures, found once and kept in a folder.
+
+Faces are found as they are live: the same detector, the same tracker, the same alignment. Images
+stand alone; videos are followed from their first frame, because that is what a network will see.
+The crops have a margin, so that training can shift, turn and scale them.
+
+The cache holds one npz file per image or video, named by the content of the file, the frames
+wanted, and everything that changes a crop. A picture without a usable face is left out, counted by
+its reason and remembered as such.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.alignment import to_grey, warp
+from ...core.errors import SourceError
+from ...core.face import Detector, FaceTracker
+from ...core.network import AUNetwork
+from ...core.types import FaceObservation
+from ..sources.images import load_image
+from ..sources.video import VideoFile
+from .checkpoints import write_file
+from .faces import Item, LabelledFaces
+from .manifest import is_image
+
+__all__ = ["MARGIN", "CropSet", "centre", "collect_crops"]
+
+MARGIN = 12
+"""Pixels kept around the network's crop on each side: what jitter of training may bring in."""
+
+_FLOAT_SUFFIXES = frozenset({".hdr", ".tif", ".tiff"})
+"""Image formats that can hold what is no number."""
+
+_VERSION = 1
+"""Rises when the same input would give other crops."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CropSet:
+    """Labelled pictures whose face was found.
+
+    Attributes:
+        faces: their labels, row for row.
+        crops: ``(N, S + 2·MARGIN, S + 2·MARGIN)`` uint8 grey.
+        failures: reason → number of pictures left out.
+        examples: reason → where the first of them is.
+    """
+
+    faces: LabelledFaces
+    crops: NDArray[np.uint8]
+    failures: dict[str, int]
+    examples: dict[str, str]
+
+    def report(self) -> list[str]:
+        """Return lines that say how many faces were found, and why the others were not."""
+        missing = sum(self.failures.values())
+        lines = [f"faces: {len(self.faces)} of {len(self.faces) + missing} pictures"]
+        lines += [
+            f"  left out: {count} × {reason} (first: {self.examples[reason]})"
+            for reason, count in sorted(self.failures.items(), key=lambda pair: -pair[1])
+        ]
+        return lines
+
+
+def centre(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the network's crops ``(N, S, S)`` without the margin."""
+    return np.ascontiguousarray(crops[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
+
+
+def collect_crops(
+    faces: LabelledFaces,
+    network: AUNetwork,
+    detector: Detector,
+    cache: Path | None,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> CropSet:
+    """Find and cut out the face of every picture, from the cache where it knows it.
+
+    Args:
+        faces: the pictures.
+        network: gives template, size and landmarks for the alignment.
+        detector: finds faces.
+        cache: folder of the crops, made if needed; None keeps nothing.
+        on_progress: called with (pictures done, pictures in all) after each file.
+
+    Returns:
+        The crops, in the order of ``faces``.
+
+    Raises:
+        SourceError: a file cannot be read, a frame does not exist, or no picture holds a usable
+            face.
+        ModelError: the cache cannot be written.
+    """
+    finder = _Finder(network, detector)
+    rows: dict[Path, list[int]] = {}
+    for row, item in enumerate(faces.items):
+        rows.setdefault(item.path, []).append(row)
+    side = finder.side + 2 * MARGIN
+    crops = np.empty((len(faces), side, side), np.uint8)
+    reasons = np.empty(len(faces), object)
+    done = 0
+    for path, own in rows.items():
+        items = [faces.items[row] for row in own]
+        found, why = _crops_of(path, items, finder, cache)
+        crops[own], reasons[own] = found, why
+        done += len(own)
+        if on_progress is not None:
+            on_progress(done, len(faces))
+    usable = np.array([not reason for reason in reasons], bool)
+    failures = Counter(reason for reason in reasons if reason)
+    examples: dict[str, str] = {}
+    for item, reason in zip(faces.items, reasons, strict=True):
+        if reason:
+            place = str(item.path) if item.frame is None else f"{item.path}, frame {item.frame}"
+            examples.setdefault(reason, place)
+    if not usable.any():
+        why = ", ".join(f"{count} × {reason}" for reason, count in failures.most_common())
+        raise SourceError(
+            f"in none of the {len(faces)} pictures a usable face was found ({why}); check that "
+            "faces are upright, near-frontal and at least 40 pixels wide, or pull YuNet "
+            "(facestage models pull yunet)"
+        )
+    kept = np.flatnonzero(usable)
+    for to, row in enumerate(kept):  # in place: a copy of all crops may not fit beside them
+        if to != row:
+            crops[to] = crops[row]
+    return CropSet(faces.take(kept), crops[: len(kept)], dict(failures), examples)
+
+
+class _Finder:
+    """Finds faces and cuts crops with a margin; knows what its crops depend on."""
+
+    def __init__(self, network: AUNetwork, detector: Detector) -> None:
+        card = network.card
+        self.side = card.input_size
+        self._tracker = FaceTracker(
+            detector,
+            network.five_points if network.has_landmarks else None,
+            card.template,
+            card.template_weights,
+            card.input_size,
+            card.box_points.get(detector.name),
+        )
+        facts = (_VERSION, MARGIN, detector.name, card.sha256, card.input_size)
+        digest = hashlib.sha256(repr(facts).encode())
+        digest.update(card.template.tobytes() + card.template_weights.tobytes())
+        self.fingerprint = digest.digest()
+
+    def image(self, item: Item) -> tuple[NDArray[np.uint8], str]:
+        try:
+            image = load_image(item.path)
+            _refuse_nan(item.path)
+        except SourceError as error:
+            raise SourceError(f"{item.origin}: {error}") from error
+        self._tracker.reset()
+        return self._cut(image, self._tracker.update(image))
+
+    def video(self, items: list[Item]) -> Iterator[tuple[int, NDArray[np.uint8], str]]:
+        """Yield (frame, crop, reason) of the frames wanted, in their order in the video."""
+        wanted = {item.frame for item in items}
+        last = max(items, key=lambda item: item.frame or 0)
+        self._tracker.reset()
+        try:
+            source = VideoFile(last.path)
+        except SourceError as error:
+            raise SourceError(f"{items[0].origin}: {error}") from error
+        with source:
+            count = 0
+            while wanted:
+                grab = source.read()
+                if grab is None:
+                    raise SourceError(
+                        f"{last.origin}: frame {last.frame} of {last.path} does not exist, only "
+                        f"{count} frames can be read; frames count from 0"
+                    )
+                count += 1
+                seen = self._tracker.update(grab.image)
+                if grab.index in wanted:
+                    wanted.remove(grab.index)
+                    yield grab.index, *self._cut(grab.image, seen)
+
+    def _cut(
+        self, image: NDArray[np.uint8], seen: FaceObservation
+    ) -> tuple[NDArray[np.uint8], str]:
+        side = self.side + 2 * MARGIN
+        if seen.crop is None or seen.matrix is None:
+            return np.zeros((side, side), np.uint8), seen.reason or "no face found"
+        wider = seen.matrix.copy()
+        wider[:, 2] += MARGIN
+        return warp(to_grey(image), wider, side), ""
+
+
+def _refuse_nan(path: Path) -> None:
+    """Raise for a float image with NaN in it, which showing takes for black.
+
+    Raises:
+        SourceError: there is one.
+    """
+    if path.suffix.lower() not in _FLOAT_SUFFIXES:
+        return
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or not np.issubdtype(pixels.dtype, np.floating):
+        return
+    broken = int((~np.isfinite(pixels)).sum())
+    if broken:
+        raise SourceError(
+            f"{path} has {broken} values that are NaN or infinite; repair it, or remove the row"
+        )
+
+
+def _crops_of(
+    path: Path, items: list[Item], finder: _Finder, cache: Path | None
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Return the crop and the reason against it of each item of one file."""
+    frames = sorted({item.frame or 0 for item in items})
+    file = None if cache is None else cache / f"{_key(path, items[0], frames, finder)}.npz"
+    stored = None if file is None else _read(file, len(frames), finder)
+    crops, reasons = stored or _find(path, items, frames, finder)
+    if file is not None and stored is None:
+        buffer = io.BytesIO()
+        np.savez(buffer, crops=crops, reasons=np.array(reasons, np.str_))
+        write_file(file, buffer.getvalue())
+    place = {frame: i for i, frame in enumerate(frames)}
+    at = [place[item.frame or 0] for item in items]
+    return crops[at], [reasons[i] for i in at]
+
+
+def _find(
+    path: Path, items: list[Item], frames: list[int], finder: _Finder
+) -> tuple[NDArray[np.uint8], list[str]]:
+    if is_image(path):
+        crop, reason = finder.image(items[0])
+        return crop[None], [reason]
+    side = finder.side + 2 * MARGIN
+    crops = np.empty((len(frames), side, side), np.uint8)
+    reasons = [""] * len(frames)
+    place = {frame: i for i, frame in enumerate(frames)}
+    for frame, crop, reason in finder.video(items):
+        crops[place[frame]], reasons[place[frame]] = crop, reason
+    return crops, reasons
+
+
+def _key(path: Path, item: Item, frames: list[int], finder: _Finder) -> str:
+    digest = hashlib.sha256(finder.fingerprint)
+    try:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise SourceError(
+            f"{item.origin}: {path} cannot be read: {error.strerror or error}; check its "
+            "permissions"
+        ) from error
+    digest.update(np.array(frames, np.int64).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _read(file: Path, count: int, finder: _Finder) -> tuple[NDArray[np.uint8], list[str]] | None:
+    """Return what the cache holds; None where it holds nothing whole, which is then made anew."""
+    side = finder.side + 2 * MARGIN
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            crops, reasons = stored["crops"], stored["reasons"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if crops.shape != (count, side, side) or crops.dtype != np.uint8 or len(reasons) != count:
+        return None
+    return crops, [str(reason) for reason in reasons]

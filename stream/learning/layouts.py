@@ -1,0 +1,205 @@
+"""CK+ and DISFA as they come from their owners, turned into labelled faces.
+
+Both are licensed to each user by their owners and never shipped. Expected folders::
+
+    CK+     cohn-kanade-images/S005/001/S005_001_00000001.png, …
+            FACS/S005/001/S005_001_00000011_facs.txt       lines "AU intensity"
+    DISFA   Videos_LeftCamera/LeftVideoSN001_comp.avi
+            ActionUnit_Labels/SN001/SN001_au1.txt          lines "frame,intensity"
+
+References:
+    Lucey et al., *The Extended Cohn-Kanade Dataset (CK+)*, CVPR workshops 2010;
+    Mavadati et al., *DISFA: A spontaneous facial action intensity database*, IEEE TAC 4(2), 2013.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ...core.action_units import AU_NAMES
+from ...core.errors import SourceError
+from .faces import Item, LabelledFaces
+
+__all__ = ["read_ckplus", "read_disfa"]
+
+_VIDEO = re.compile(r"LeftVideo(SN\d+)_comp\.avi", re.IGNORECASE)
+_DISFA_FILE = re.compile(r"SN\d+_au(\d+)\.txt", re.IGNORECASE)
+
+
+def read_ckplus(folder: Path | str) -> LabelledFaces:
+    """Read CK+: of each coded sequence its peak, and its first frame as neutral.
+
+    The coders wrote down every AU they saw at the peak, so an AU that is not listed is absent. An
+    AU without a given intensity (written as 0) is present with unknown intensity. Sequences begin
+    neutral by the protocol of the recordings.
+
+    Args:
+        folder: holds ``cohn-kanade-images`` and ``FACS``.
+
+    Returns:
+        The faces; subjects are ``ckplus/S005`` and so on.
+
+    Raises:
+        SourceError: a folder, an image or a number is missing or wrong; the message names it.
+    """
+    root = _folder(folder, ("cohn-kanade-images", "FACS"), "CK+")
+    files = sorted((root / "FACS").glob("*/*/*_facs.txt"))
+    if not files:
+        raise SourceError(
+            f"{root / 'FACS'} holds no file such as S005/001/S005_001_00000011_facs.txt; unpack "
+            "FACS_labels.zip of CK+ there"
+        )
+    aus = tuple(sorted(AU_NAMES))
+    items: list[Item] = []
+    intensity: list[list[float]] = []
+    presence: list[list[float]] = []
+    others: set[int] = set()
+    for file in files:
+        subject, sequence = file.parent.parent.name, file.parent.name
+        images = root / "cohn-kanade-images" / subject / sequence
+        peak = images / file.name.replace("_facs.txt", ".png")
+        if not peak.is_file():
+            raise SourceError(
+                f"{file} codes {peak}, which is not there; unpack the images of CK+ next to FACS"
+            )
+        seen = _ckplus_codes(file)
+        others |= seen.keys() - set(aus)
+        items.append(Item(peak, None, f"ckplus/{subject}", str(file)))
+        intensity.append([seen.get(au, 0.0) for au in aus])
+        presence.append([1.0 if math.isnan(seen.get(au, 0.0)) else math.nan for au in aus])
+        first = min(images.glob(f"{subject}_{sequence}_*.png"), key=lambda path: path.name)
+        if first != peak:
+            items.append(Item(first, None, f"ckplus/{subject}", str(file)))
+            intensity.append([0.0] * len(aus))
+            presence.append([math.nan] * len(aus))
+    notes = [f"{root}: CK+, {len(files)} sequences, {len(items)} pictures"]
+    if others:
+        notes.append(
+            f"{root}: codes that are no AUs known here were left out: "
+            + ", ".join(map(str, sorted(others)))
+        )
+    return LabelledFaces(
+        tuple(items),
+        aus,
+        np.array(intensity, np.float32),
+        np.array(presence, np.float32),
+        tuple(notes),
+    )
+
+
+def read_disfa(folder: Path | str) -> LabelledFaces:
+    """Read DISFA: every coded frame of the left camera's videos, intensities 0–5.
+
+    DISFA counts frames from 1; here they count from 0.
+
+    Args:
+        folder: holds ``Videos_LeftCamera`` and ``ActionUnit_Labels``.
+
+    Returns:
+        The faces; subjects are ``disfa/SN001`` and so on.
+
+    Raises:
+        SourceError: a folder, a file or a number is missing or wrong; the message names it.
+    """
+    root = _folder(folder, ("Videos_LeftCamera", "ActionUnit_Labels"), "DISFA")
+    videos = {
+        match[1].upper(): path
+        for path in sorted((root / "Videos_LeftCamera").iterdir())
+        if (match := _VIDEO.fullmatch(path.name))
+    }
+    subjects = sorted(path for path in (root / "ActionUnit_Labels").iterdir() if path.is_dir())
+    if not subjects:
+        raise SourceError(f"{root / 'ActionUnit_Labels'} holds no folder such as SN001")
+    labels: dict[tuple[str, int], dict[int, float]] = {}
+    origins: dict[str, Path] = {}
+    aus: set[int] = set()
+    for own in subjects:
+        name = own.name.upper()
+        files = [(int(m[1]), f) for f in sorted(own.iterdir()) if (m := _DISFA_FILE.match(f.name))]
+        if not files:
+            raise SourceError(f"{own} holds no file such as {name}_au1.txt; copy its labels again")
+        if name not in videos:
+            raise SourceError(
+                f"{own} has labels, but there is no {root / 'Videos_LeftCamera'}/"
+                f"LeftVideo{name}_comp.avi; copy the video there or remove the labels"
+            )
+        origins[name] = own
+        for au, file in files:
+            if au not in AU_NAMES:
+                raise SourceError(f"{file} labels AU{au}, which is no AU known here; remove it")
+            aus.add(au)
+            for frame, value in _disfa_codes(file):
+                labels.setdefault((name, frame), {})[au] = value
+    columns = tuple(sorted(aus))
+    keys = sorted(labels)
+    intensity = np.array(
+        [[labels[key].get(au, math.nan) for au in columns] for key in keys], np.float32
+    ).reshape(len(keys), len(columns))
+    if not keys:
+        raise SourceError(f"{root}/ActionUnit_Labels: all files are empty; copy them again")
+    items = tuple(
+        Item(videos[name], frame - 1, f"disfa/{name}", f"{origins[name]}, frame {frame}")
+        for name, frame in keys
+    )
+    note = f"{root}: DISFA, {len(origins)} subjects, {len(items)} frames"
+    return LabelledFaces(items, columns, intensity, np.full_like(intensity, np.nan), (note,))
+
+
+def _folder(folder: Path | str, parts: tuple[str, ...], name: str) -> Path:
+    root = Path(folder).expanduser()
+    for part in parts:
+        if not (root / part).is_dir():
+            raise SourceError(
+                f"{root} is not the {name} folder: there is no {part!r} in it; it needs "
+                f"{' and '.join(parts)}"
+            )
+    return root
+
+
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """Return the lines of a label file that hold something, with their numbers."""
+    try:
+        text = file.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{file} cannot be read ({error}); copy it again") from error
+    return [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def _ckplus_codes(file: Path) -> dict[int, float]:
+    """Return AU → intensity of a CK+ file; NaN where only presence was coded."""
+    seen: dict[int, float] = {}
+    for number, line in _lines(file):
+        au, value = _numbers(line.split(), file, number, "AU intensity", top=5)
+        seen[au] = value if value > 0 else math.nan
+    return seen
+
+
+def _disfa_codes(file: Path) -> list[tuple[int, float]]:
+    """Return (frame counted from 1, intensity) of a DISFA file."""
+    codes = []
+    for number, line in _lines(file):
+        frame, value = _numbers(line.split(","), file, number, "frame,intensity", top=5)
+        if frame < 1:
+            raise SourceError(f"{file}, line {number}: frame {frame}; DISFA counts from 1")
+        codes.append((frame, value))
+    return codes
+
+
+def _numbers(
+    parts: list[str], file: Path, line: int, expected: str, *, top: float
+) -> tuple[int, float]:
+    """Parse a whole number and an intensity 0–``top``."""
+    try:
+        first, second = (float(part) for part in parts)
+    except ValueError:
+        first = second = math.nan
+    if not first.is_integer() or not 0 <= second <= top:
+        raise SourceError(
+            f"{file}, line {line}: {' '.join(parts)!r} is not {expected!r} with an intensity from "
+            f"0 to {top:g}; restore the file"
+        )
+    return int(first), second

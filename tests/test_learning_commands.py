@@ -1,0 +1,352 @@
+"""Training runs end to end: the same for the same seed, resumable, and loadable when done."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import typer
+from facestage.core.errors import ConfigError, FacestageError, ModelError, SourceError
+from facestage.core.network import AUNetwork, Prediction
+from facestage.stream.learning import checkpoints, commands, networks
+from facestage.stream.learning import progress as progress_module
+from facestage.stream.learning.crops import MARGIN, CropSet
+from facestage.stream.learning.evaluate import as_json, evaluate_crops, format_table
+from facestage.stream.learning.faces import Item, LabelledFaces
+from facestage.stream.learning.networks import Start, export, start
+from facestage.stream.learning.progress import interruptible
+from facestage.stream.learning.session import Session, plan
+from rich.console import Console
+from safetensors.torch import load_file
+from typer.testing import CliRunner, Result
+
+CLIP = Path(__file__).resolve().parents[1] / "stream" / "demo" / "face.mp4"
+
+app = typer.Typer(context_settings={"auto_envvar_prefix": "FACESTAGE"})
+app.command()(commands.train)
+app.command()(commands.evaluate)
+
+
+def run(*args: object, **env: str) -> Result:
+    return CliRunner().invoke(app, [str(arg) for arg in args], env=env)
+
+
+def failure(*args: object) -> FacestageError:
+    error = run(*args).exception
+    assert isinstance(error, FacestageError), error
+    return error
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve frames of the demo clip by four made-up subjects, and a picture without a face."""
+    folder = tmp_path_factory.mktemp("data")
+    video = cv2.VideoCapture(str(CLIP))
+    lines = ["# labels: intensity", "path,subject,AU01,AU12"]
+    for number in range(12):
+        ok, image = video.read()
+        assert ok
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+        lines.append(f"{number}.png,s{number % 4},{number % 6},{'' if number % 3 else number % 5}")
+    cv2.imwrite(str(folder / "wall.png"), np.full((200, 200), 128, np.uint8))
+    (folder / "data.csv").write_text("\n".join([*lines, "wall.png,s0,1,1"]) + "\n")
+    return folder
+
+
+def begin(aus: tuple[int, ...] = (1, 12), seed: int = 0) -> Start:
+    return start("scratch", aus, seed)
+
+
+def crop_set(n: int = 10, aus: tuple[int, ...] = (1, 12)) -> CropSet:
+    rng = np.random.default_rng(0)
+    side = 96 + 2 * MARGIN
+    labels = rng.integers(0, 6, (n, len(aus))).astype(np.float32)
+    labels[rng.random(labels.shape) < 0.3] = np.nan
+    items = tuple(Item(Path(f"{i}.png"), None, f"s{i % 3}", f"row {i}") for i in range(n))
+    faces = LabelledFaces(items, aus, labels, np.full_like(labels, np.nan))
+    return CropSet(faces, rng.integers(0, 256, (n, side, side), dtype=np.uint8), {}, {})
+
+
+def session(folder: Path, *, seed: int = 0, views: int = 24) -> Session:
+    first = begin(seed=seed)
+    config = plan(first, views, lr=1e-3, seed=seed, freeze_batchnorm=False)
+    return Session(first, crop_set(), config, folder, batch=4, device=torch.device("cpu"))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_two_runs_give_identical_weights_and_another_seed_others(tmp_path: Path) -> None:
+    results = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        one = session(tmp_path / name, seed=seed, views=12)
+        one.run(save_every=100)
+        one.finish(None, {})
+        results.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert results[0] == results[1]
+    assert results[0] != results[2]
+
+
+def test_a_run_resumed_after_k_steps_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = session(tmp_path / "whole")
+    whole.run(save_every=100)
+    whole.finish(None, {})
+
+    broken = session(tmp_path / "broken")
+    broken.run(save_every=100, stop=lambda: broken.trainer.step_count == 2)
+    assert not broken.finished
+    resumed = session(tmp_path / "broken")
+    assert resumed.resume() == 8
+    resumed.run(save_every=100)
+    resumed.finish(None, {})
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path: Path) -> None:
+    session(tmp_path).save()
+    with pytest.raises(ConfigError, match=r"another run: config differ"):
+        session(tmp_path, views=48).resume()
+    with pytest.raises(ConfigError, match="no checkpoint to resume"):
+        session(tmp_path / "empty").resume()
+
+
+def test_a_disk_that_fills_up_while_training_costs_only_the_new_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = session(tmp_path)
+    one.run(save_every=1, stop=lambda: one.trainer.step_count == 1)
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints.os, "fsync", full)
+        with pytest.raises(ModelError, match=r"No space left on device.*--resume"):
+            one.run(save_every=1)
+    assert session(tmp_path).resume() == 4
+
+
+def untouched(_net: torch.nn.Module) -> None:
+    return None
+
+
+def spread(net: torch.nn.Module) -> None:
+    """Give BatchNorm statistics that are not those of a fresh layer."""
+    generator = torch.Generator().manual_seed(7)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+
+
+@pytest.mark.parametrize("prepare", [untouched, spread])
+def test_fine_tuning_starts_exactly_where_the_weights_are_and_adds_rows(
+    tmp_path: Path, prepare: Callable[[torch.nn.Module], None]
+) -> None:
+    first = begin((2, 12))
+    prepare(first.net)
+    export(first.net, {**first.facts, "grades": {"2": "A", "12": "B"}}, tmp_path / "a.safetensors")
+    base = AUNetwork.load(tmp_path / "a.safetensors", "cpu")
+    again = start(str(tmp_path / "a.safetensors"), (1, 12), seed=3)
+    assert again.facts["aus"] == [1, 2, 12]
+    assert again.added == (1,)
+    assert "grades" not in again.facts  # earned by other weights
+    tuned = AUNetwork.from_module(again.net, again.card(), "cpu")
+    crops = np.random.default_rng(0).integers(0, 256, (4, 96, 96), dtype=np.uint8)
+    old, new = base.infer(crops), tuned.infer(crops)
+    assert np.allclose(old.presence, new.presence[:, 1:], atol=1e-5)
+    assert old.intensity is not None
+    assert new.intensity is not None
+    assert np.allclose(old.intensity, new.intensity[:, 1:], atol=1e-4)
+    assert np.allclose(old.points, new.points, atol=1e-3)  # type: ignore[arg-type]
+
+
+def test_weights_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:
+    first = begin()
+    path = tmp_path / "a.safetensors"
+    export(first.net, first.facts, path)
+    card = json.loads(path.with_suffix(".json").read_text())
+    card["intensity"]["scale"] = 1.0
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=r"cannot be trained: .*intensity scale 1"):
+        start(str(path), (1,), 0)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="damaged"):
+        start(str(path), (1,), 0)
+    with pytest.raises(ModelError, match="no weights at"):
+        start(str(tmp_path / "absent.safetensors"), (1,), 0)
+
+
+def test_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions are replaced by known ones; the figures follow from the definitions."""
+    network = AUNetwork.load(device="cpu")
+    n = 6
+    data = crop_set(n, aus=(1, 12, 13))
+    labels = np.full((n, 3), np.nan, np.float32)
+    labels[:, 1] = [0, 0, 1, 3, 5, np.nan]
+    faces = LabelledFaces(data.faces.items, (1, 12, 13), labels, np.full_like(labels, np.nan))
+    presence = np.zeros((n, len(network.card.aus)), np.float32)
+    column = network.card.aus.index(12)
+    presence[:, column] = [0.2, 0.6, 0.5, 0.9, 0.9, 0.0]
+    strength = presence * 5
+
+    class Known(AUNetwork):
+        def predict(self, crops: np.ndarray):  # type: ignore[override, no-untyped-def]
+            return Prediction(presence, strength)
+
+    known = Known.__new__(Known)
+    known.card = network.card
+    (figures,) = evaluate_crops(known, CropSet(faces, data.crops, {}, {}))
+    assert (figures.au, figures.n) == (12, 5)
+    assert figures.prevalence == pytest.approx(3 / 5)
+    on = network.card.on[12]
+    predicted = [p >= on for p in (0.2, 0.6, 0.5, 0.9, 0.9)]
+    hits = sum(predicted[2:])
+    assert figures.f1 == pytest.approx(2 * hits / (3 + sum(predicted)))
+    assert figures.auc == pytest.approx(5 / 6)
+    assert figures.ece == pytest.approx((0.2 + 0.6 + 0.5 + 2 * 0.1) / 5, abs=1e-6)
+    facts = as_json([figures], model="x")
+    assert facts["aus"]["12"]["n"] == 5
+    assert facts["mean"]["auc"] == pytest.approx(5 / 6, abs=1e-5)
+    assert format_table([figures])[1].split()[:2] == ["AU12", "5"]
+
+
+def test_undefined_figures_are_null_and_a_dash() -> None:
+    data = crop_set(3, aus=(1,))
+    ones = np.ones((3, 1), np.float32)
+    faces = LabelledFaces(data.faces.items, (1,), ones * np.nan, ones)
+    (figures,) = evaluate_crops(AUNetwork.load(device="cpu"), CropSet(faces, data.crops, {}, {}))
+    assert math.isnan(figures.auc)
+    assert math.isnan(figures.icc)  # no intensity was coded
+    assert as_json([figures])["aus"]["1"]["auc"] is None
+    assert "–" in format_table([figures])[1]
+
+
+def test_train_writes_a_model_that_loads_with_figures_of_other_subjects(
+    data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ("--manifest", data / "data.csv", "--init", "scratch", "--out", out)
+    options = (*options, "--views", 16, "--batch", 8, "--holdout", "s1", "--device", "cpu")
+    options = (*options, "--detector", "haar")
+    result = run("train", *options)
+    assert result.exit_code == 0, result.output
+    assert "left out: 1 × no face found" in result.output
+    assert "held out: 3 faces of s1" in result.output
+    assert "training: 16 of 16" in result.output
+    network = AUNetwork.load(out / "model.safetensors", "cpu")
+    assert network.card.aus == (1, 12)
+    assert network.card.evaluation["1"]["n"] == 3
+    assert network.card.recipe["seed"] == 0
+    assert network.card.data["pictures"] == 9
+    assert network.has_landmarks
+
+    assert "--resume" in str(failure("train", *options))
+    before = weights(out)
+    shutil.rmtree(out / "crops")
+    resumed = run("train", *options, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert "resumed after 16 views" in resumed.output
+    after = weights(out)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+    newest = checkpoints.latest(out)
+    assert newest is not None
+    newest.write_bytes(b"damaged")
+    assert "cannot be used" in str(failure("train", *options, "--resume"))
+
+
+def test_evaluate_prints_a_table_and_writes_json(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    result = run(
+        "evaluate",
+        "--device",
+        "cpu",
+        "--detector",
+        "haar",
+        FACESTAGE_EVALUATE_MANIFEST=str(data / "data.csv"),
+        FACESTAGE_EVALUATE_OUT=str(file),
+    )
+    assert result.exit_code == 0, result.output
+    facts = json.loads(file.read_text())
+    assert facts["schema"] == "facestage/evaluation/1"
+    assert (facts["pictures"], facts["faces"]) == (13, 12)
+    assert facts["left_out"] == {"no face found": 1}
+    assert set(facts["aus"]["1"]) == {"n", "prevalence", "f1", "auc", "icc", "ece"}
+    assert facts["aus"]["12"]["n"] == 4
+    assert "AU01" in result.output
+    assert "ICC(3,1)" in result.output
+
+
+def test_bad_input_to_the_commands_is_one_clear_error(data: Path, tmp_path: Path) -> None:
+    good = data / "data.csv"
+    out = ("--out", tmp_path / "out", "--init", "scratch")
+    assert "--manifest" in str(failure("train", *out))
+    both = failure("train", *out, "--manifest", good, "--epochs", 1, "--views", 8)
+    assert isinstance(both, ConfigError)
+    twice = failure("train", *out, "--manifest", good, "--holdout", "s1", "--folds", 2)
+    assert "--holdout and --folds" in str(twice)
+    missing = failure("train", *out, "--manifest", tmp_path / "absent.csv")
+    assert isinstance(missing, SourceError)
+    other = tmp_path / "other.csv"
+    other.write_text(f"path,subject,AU11_r\n{data / '0.png'},a,2\n")
+    assert "none of the labelled AUs (AU11)" in str(failure("evaluate", "--manifest", other))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(
+    AUNetwork.load(device="cpu").card.architecture not in networks.TRAINABLE,
+    reason="the embedded network is of an architecture that is no longer trained",
+)
+def test_the_embedded_network_can_be_trained_further() -> None:
+    base = AUNetwork.load(device="cpu")
+    first = start("embedded", (12,), 0)
+    tuned = AUNetwork.from_module(first.net, first.card(), "cpu")
+    crops = np.random.default_rng(0).integers(0, 256, (2, 96, 96), dtype=np.uint8)
+    assert np.allclose(base.predict(crops).presence, tuned.predict(crops).presence, atol=1e-4)
+
+
+def test_ctrl_c_is_a_question_and_the_old_handler_comes_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with interruptible() as asked:
+        assert not asked()
+        signal.raise_signal(signal.SIGINT)
+        assert asked()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_on_a_terminal_is_a_bar_and_elsewhere_few_lines(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=terminal, width=100, soft_wrap=True)
+    monkeypatch.setattr(progress_module, "err", console)
+    with progress_module.progress("working", 1000) as update:
+        for done in range(1, 1001):
+            update(done, lambda done=done: f"at {done}")
+    text = written.getvalue()
+    if terminal:
+        assert "1000/1000" in text
+        assert "\x1b" in text
+    else:
+        lines = text.splitlines()
+        assert len(lines) == 20
+        assert lines[0] == "working: 50 of 1000  at 50"
+        assert lines[-1] == "working: 1000 of 1000  at 1000"

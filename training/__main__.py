@@ -1,0 +1,193 @@
+"""Commands of the face generator: ``python -m training --help`` from the repository's root."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from facestage.core.errors import DeviceError, FacestageError
+
+from . import clips, shards, sheets, visibility
+from .expressions import sample_anatomy, sample_expression
+from .facekit import load_facekit
+from .facs import AUS, FaceShapes
+from .gbuffer import draw_gbuffer
+from .generator import BATCH, Generator
+from .raster import rasterise, rasterise_torch
+from .scene import CANVAS, sample_pose, view
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+
+Seed = Annotated[int, typer.Option(help="Seed of all faces.", min=0)]
+Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:0.")]
+Out = Annotated[Path, typer.Option(help="Folder for the files.")]
+
+
+def _device(name: str) -> str:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"{name!r} is not a torch device ({error}); try --device cpu") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(f"no CUDA device for --device {name}; use --device cpu")
+    return name
+
+
+@app.command()
+def render(
+    out: Out,
+    count: Annotated[int, typer.Option(help="Number of faces.", min=1)],
+    seed: Seed = 0,
+    start: Annotated[int, typer.Option(help="First face, a multiple of 1024.", min=0)] = 0,
+    device: Device = "cpu",
+) -> None:
+    """Render faces into shards of 1024; finished shards are kept when run again."""
+    generator = Generator(seed, device=_device(device))
+    begun = time.perf_counter()
+
+    def report(done: int, rendered: int) -> None:
+        rate = rendered / max(time.perf_counter() - begun, 1e-9)
+        left = f"{(count - done) / rate / 60:.0f} min left" if rendered else "already there"
+        live = sys.stdout.isatty()
+        if live or done % shards.SHARD_SIZE == 0 or done == count:
+            line = f"{done}/{count} faces, {rate:.1f} images/s, {left}"
+            typer.echo(f"\r{line}   " if live else line, nl=not live)
+
+    paths = list(shards.write_shards(generator, out, start, count, report))
+    lead = "\n" if sys.stdout.isatty() else ""
+    typer.echo(f"{lead}{len(paths)} shards in {out}")
+
+
+@app.command()
+def clip(
+    out: Out,
+    count: Annotated[int, typer.Option(help="Number of clips.", min=1)] = 1,
+    frames: Annotated[int, typer.Option(help="Frames per clip.", min=1)] = 500,
+    rate: Annotated[float, typer.Option(help="Frames per second.", min=1)] = 25.0,
+    light: Annotated[str, typer.Option(help="steady, drift, flash or any.")] = "any",
+    seed: Seed = 1000,
+    device: Device = "cpu",
+) -> None:
+    """Render sequences of one person each, labelled frame by frame."""
+    if light not in (*clips.LIGHTS, "any"):
+        raise typer.BadParameter(f"{light!r} is none of {', '.join(clips.LIGHTS)}, any")
+    generator = Generator(seed, device=_device(device))
+    for index in range(count):
+        made = clips.render_clip(generator, index, frames, rate, None if light == "any" else light)
+        path = out / f"clip-{seed:05d}-{index:04d}.npz"
+        clips.write_clip(path, made)
+        typer.echo(f"{path}: {frames} frames, light {made.light}")
+
+
+@app.command()
+def sheet(out: Out, seed: Seed = 7, device: Device = "cpu") -> None:
+    """Write contact sheets: random faces, every Action Unit from neutral to E, combinations."""
+    for path in sheets.write_sheets(Generator(seed, device=_device(device), side=2 * CANVAS), out):
+        typer.echo(path)
+
+
+@app.command(name="visibility")
+def show_visibility(
+    intensity: Annotated[float, typer.Option(help="FACS intensity 0-5.", min=0, max=5)] = 3.0,
+    people: Annotated[int, typer.Option(help="Identities compared.", min=2)] = 120,
+) -> None:
+    """Print how far each Action Unit moves the face against how much faces differ at rest."""
+    kit = load_facekit()
+    typer.echo(f"Action Units alone at intensity {intensity:g}, {people} people, template pixels")
+    typer.echo(
+        f"{'AU':>3}  {'feature':18s} {'shift':>7} {'spread':>7} {'d′':>5} {'farthest point':>15}"
+    )
+    for v in visibility.measure_visibility(FaceShapes(kit), kit.landmarks, intensity, people):
+        typer.echo(
+            f"{v.au:3d}  {v.feature:18s} {v.shift:7.2f} {v.spread:7.2f} {v.d_prime:5.1f} "
+            f"{v.shape:15.2f}"
+        )
+
+
+@app.command()
+def balance(
+    count: Annotated[int, typer.Option(help="Expressions drawn.", min=100)] = 5000, seed: Seed = 0
+) -> None:
+    """Print how often each Action Unit is present, and how often alone, in what is drawn."""
+    shapes = FaceShapes(load_facekit())
+    rng = np.random.default_rng(seed)
+    drawn = (shapes.shape(sample_expression(rng), sample_anatomy(rng)) for _ in range(count))
+    present = np.stack([s.intensity for s in drawn]) >= 1
+    alone = present & (present.sum(1, keepdims=True) == 1)
+    typer.echo(f"no Action Unit: {100 * (~present.any(1)).mean():.1f} % of {count} faces")
+    typer.echo(f"{'AU':>3} {'present %':>10} {'alone %':>8}")
+    for i, au in enumerate(AUS):
+        typer.echo(f"{au:3d} {100 * present[:, i].mean():10.1f} {100 * alone[:, i].mean():8.1f}")
+
+
+@app.command()
+def speed(
+    count: Annotated[int, typer.Option(help="Faces measured.", min=BATCH)] = 64,
+    device: Device = "cpu",
+) -> None:
+    """Measure images/s of both rasterisers and of the whole generator (one thread on the CPU)."""
+    if device == "cpu":
+        torch.set_num_threads(1)
+    generator = Generator(0, device=_device(device))
+    kit, shapes = generator.kit, generator.shapes
+    rng = np.random.default_rng(0)
+    weights = np.stack(
+        [shapes.shape(sample_expression(rng), sample_anatomy(rng)).weights for _ in range(BATCH)]
+    ).astype(np.float32)
+    basis = shapes.basis.reshape(len(weights[0]), -1)
+    vertices = torch.from_numpy(kit.generic + (weights @ basis).reshape(BATCH, -1, 3)).to(device)
+    seen = view(vertices, [sample_pose(rng) for _ in range(BATCH)], kit.landmarks)
+    triangles = torch.from_numpy(kit.triangles).to(device).long()
+    screen = seen.screen
+    on_cpu = screen.cpu()
+    for name, run in (
+        (
+            "rasteriser, compiled (CPU)",
+            lambda: rasterise(on_cpu, kit.triangles, kit.opaque_count, CANVAS),
+        ),
+        ("rasteriser, torch", lambda: rasterise_torch(screen, triangles, kit.opaque_count, CANVAS)),
+        ("whole G-buffer", lambda: draw_gbuffer(kit, seen)),
+    ):
+        typer.echo(f"{name:28s} {_rate(run, BATCH, device):8.1f} images/s")
+    indices = iter(range(10**9))
+    total = _rate(
+        lambda: generator.render([next(indices) for _ in range(BATCH)]),
+        BATCH,
+        device,
+        count // BATCH,
+    )
+    typer.echo(f"{'whole generator':28s} {total:8.1f} images/s on {device}, batches of {BATCH}")
+
+
+def _rate(run, images: int, device: str, repeats: int = 3) -> float:
+    """Images per second of processor time (CPU) or wall time (others), after one warm-up."""
+    run()
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    begun = clock()
+    for _ in range(repeats):
+        run()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return repeats * images / max(clock() - begun, 1e-9)
+
+
+def main() -> None:
+    """Run a command; errors of facestage end it with one line and their exit status."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    if threads and threads.isdigit():
+        torch.set_num_threads(int(threads))
+    try:
+        app()
+    except FacestageError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(error.exit_code) from error
+
+
+if __name__ == "__main__":
+    main()

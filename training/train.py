@@ -1,0 +1,267 @@
+"""The long run: train the embedded network on rendered faces, checkpointed and resumable.
+
+Shards may still be appearing while it runs; new ones are taken in at each epoch. Every view is new
+(occluders, misalignment, light, camera), validation views are fixed and of identities that are
+never trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from facestage.core.architectures import AUNet96, au_net
+from facestage.core.learning import metrics
+from facestage.stream.learning import checkpoints
+from facestage.stream.learning.trainer import TrainConfig, Trainer, TrainingBatch, normalise
+from numpy.typing import NDArray
+from torch import nn
+
+from .facs import AUS
+from .loader import ACTIVE, Batch, ViewLoader
+
+__all__ = ["Progress", "RunConfig", "new_network", "run", "score", "validate"]
+
+_SMOOTHING = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """One training run.
+
+    Attributes:
+        shards: folder of rendered shards.
+        out: folder of checkpoints and ``log.jsonl``.
+        views: crops to train on in all.
+        batch: crops per step.
+        lr: learning rate after the warm-up.
+        hold: share of the run before the rate begins to fall.
+        ema: decay of the averaged weights per step.
+        seed: of weights, order, views and dropout.
+        every: crops between checkpoints.
+        validation: fixed held-out views to judge by at each checkpoint.
+        workers: threads that make views.
+    """
+
+    shards: Path
+    out: Path
+    views: int
+    batch: int = 48
+    lr: float = 2e-3
+    hold: float = 0.3
+    ema: float = 0.998
+    seed: int = 1
+    every: int = 24_000
+    validation: int = 2_000
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is.
+
+    Attributes:
+        views, epoch, faces: crops seen, passes over the faces, faces to train on.
+        presence, intensity, landmarks: losses, running means.
+        seconds: since this process began, views made by it.
+        done: views made by this process.
+        figures: of the held-out views, only at a checkpoint.
+    """
+
+    views: int
+    epoch: int
+    faces: int
+    presence: float
+    intensity: float
+    landmarks: float
+    seconds: float
+    done: int
+    figures: dict | None = None
+
+
+def new_network(seed: int) -> AUNet96:
+    """Build the embedded architecture with weights drawn from a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return au_net(AUS)
+
+
+def run(config: RunConfig, report: Callable[[Progress], None], device: str = "cpu") -> nn.Module:
+    """Train from the newest checkpoint of the folder, or from scratch.
+
+    Args:
+        config: what to do. A resumed run must be given the same.
+        report: called about every hundred steps and at every checkpoint.
+        device: torch device.
+
+    Returns:
+        The network with averaged weights, in eval mode.
+
+    Raises:
+        SourceError: there are no shards, or one cannot be read.
+        ModelError: the newest checkpoint is damaged or of another network; training diverged; a
+            checkpoint cannot be written.
+    """
+    trainer = Trainer(
+        new_network(config.seed),
+        TrainConfig(
+            total_views=config.views,
+            lr=config.lr,
+            hold=config.hold,
+            ema=config.ema,
+            seed=config.seed,
+        ),
+        device,
+    )
+    epoch, position = 0, 0
+    newest = checkpoints.latest(config.out)
+    if newest is not None:
+        kept = checkpoints.load(newest)
+        trainer.load_state_dict(kept.tensors)
+        epoch, position = kept.facts["epoch"], kept.facts["position"]
+    began, first = time.perf_counter(), trainer.views
+    mean = np.zeros(3)
+    weight = 0.0
+    with ViewLoader(
+        [config.shards], config.seed, batch=config.batch, workers=config.workers
+    ) as loader:
+        held_out = loader.validation_views(config.validation, seed=0)
+
+        def now(figures: dict | None = None) -> Progress:
+            return Progress(
+                trainer.views,
+                epoch,
+                loader.faces,
+                *(float(value) for value in mean / max(weight, 1e-9)),
+                seconds=time.perf_counter() - began,
+                done=trainer.views - first,
+                figures=figures,
+            )
+
+        def keep() -> None:
+            figures = validate(trainer.averaged(), held_out)
+            facts = {"epoch": epoch, "position": position, "figures": figures, **_facts(config)}
+            checkpoints.save(config.out, trainer.views, trainer.state_dict(), facts)
+            _log(config.out, now(figures))
+            report(now(figures))
+
+        while trainer.views < config.views:
+            loader.refresh()
+            for batch in loader.epoch(epoch, skip=position):
+                losses = trainer.step(
+                    TrainingBatch(batch.image, batch.intensity, batch.landmarks, batch.visibility)
+                )
+                position += 1
+                parts = [float(losses.presence), float(losses.intensity), float(losses.landmarks)]
+                mean = _SMOOTHING * mean + (1 - _SMOOTHING) * np.array(parts)
+                weight = _SMOOTHING * weight + 1 - _SMOOTHING
+                if trainer.step_count % 100 == 0:
+                    report(now())
+                done = trainer.views >= config.views
+                if done or trainer.views // config.every > (trainer.views - len(batch.image)) // (
+                    config.every
+                ):
+                    keep()
+                if done:
+                    break
+            else:
+                epoch, position = epoch + 1, 0
+    return trainer.averaged()
+
+
+def validate(net: nn.Module, views: Batch) -> dict:
+    """Judge a network on held-out views.
+
+    Args:
+        net: in eval mode, on the CPU or a GPU.
+        views: of :meth:`ViewLoader.validation_views`.
+
+    Returns:
+        JSON-ready figures, see :func:`score`.
+    """
+    device = next(net.parameters()).device
+    facts = TrainConfig(total_views=1)
+    logits, strength, points = [], [], []
+    with torch.inference_mode():
+        for start in range(0, len(views.image), 128):
+            crops = torch.from_numpy(views.image[start : start + 128]).to(device)
+            made = net(normalise(crops, facts.normalisation))
+            for kept, values in zip((logits, strength, points), made, strict=True):
+                kept.append(values.float().cpu().numpy())
+    side = views.image.shape[-1]
+    raw = np.concatenate(points)
+    landmarks = (raw * facts.landmarks.scale + facts.landmarks.offset) * side
+    return score(
+        np.concatenate(logits), np.concatenate(strength) * 5, landmarks.reshape(-1, 68, 2), views
+    )
+
+
+def score(
+    logits: NDArray[np.float32],
+    intensity: NDArray[np.float32],
+    landmarks: NDArray[np.float32],
+    views: Batch,
+) -> dict:
+    """Compare outputs with the truth of rendered views.
+
+    Args:
+        logits: ``(B, A)`` presence logits.
+        intensity: ``(B, A)`` FACS 0–5.
+        landmarks: ``(B, 68, 2)`` crop pixels.
+        views: what is true.
+
+    Returns:
+        ``auc`` and ``icc`` (means over the AUs), ``per_au`` → ``auc``, ``auc_clear`` (traces below
+        A left out), ``icc``, ``prevalence``; ``landmark_error`` (median over the views of the mean
+        visible-point distance, per cent of the distance between the eyes).
+    """
+    per_au = {}
+    for column, au in enumerate(AUS):
+        truth = views.intensity[:, column]
+        known = np.isfinite(truth)
+        present = np.where(known, truth >= ACTIVE, np.nan)
+        clear = np.where((truth > 0) & (truth < ACTIVE), np.nan, present)
+        per_au[str(au)] = {
+            "auc": metrics.roc_auc(present, logits[:, column]),
+            "auc_clear": metrics.roc_auc(clear, logits[:, column]),
+            "icc": metrics.icc_3_1(truth, np.where(known, intensity[:, column].clip(0, 5), np.nan)),
+            "prevalence": float(np.mean(present[known])),
+        }
+    eyes = views.landmarks[:, 36:42].mean(1), views.landmarks[:, 42:48].mean(1)
+    between = np.linalg.norm(eyes[0] - eyes[1], axis=-1)
+    distance = np.linalg.norm(landmarks - views.landmarks, axis=-1)
+    visible = views.visibility.sum(1)
+    error = (distance * views.visibility).sum(1)[visible > 0] / (visible * between)[visible > 0]
+
+    def mean(name: str) -> float:
+        return float(np.nanmean([figures[name] for figures in per_au.values()]))
+
+    return {
+        "auc": mean("auc"),
+        "auc_clear": mean("auc_clear"),
+        "icc": mean("icc"),
+        "landmark_error": float(np.median(error) * 100),
+        "views": len(views.image),
+        "per_au": {
+            au: {name: round(float(value), 4) for name, value in figures.items()}
+            for au, figures in per_au.items()
+        },
+    }
+
+
+def _facts(config: RunConfig) -> dict:
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(config).items()
+        if name not in ("shards", "out")
+    }
+
+
+def _log(folder: Path, progress: Progress) -> None:
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(progress)) + "\n")
