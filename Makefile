@@ -1,6 +1,7 @@
 # Two commands need nothing but Python >= 3.11 with pip and venv:
 #   make demo    set up and run the embedded clip through the live path
 #   make test    set up and run all tests
+#   make train   render faces and train the embedded network anew (hours; needs the face model)
 # PYTHON=/path/to/python chooses the interpreter, ARGS=... is handed on (make test ARGS="-k lrp").
 
 VENV := .venv
@@ -9,13 +10,23 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 WORKERS ?= 2
 
-.PHONY: demo test lint types format clean
+.PHONY: demo test lint types format clean train
 
 demo: $(VENV)/.run
 	$(BIN)/facestage demo $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+# Both steps go on where they were when run again. On a GPU: DEVICE=cuda.
+RUN ?= runs/au_net
+FACES ?= 102400
+VIEWS ?= 3000000
+DEVICE ?= cpu
+train: $(VENV)/.dev
+	$(BIN)/python -m training render --out $(RUN)/shards --seed 1 --count $(FACES) --device $(DEVICE)
+	$(BIN)/python -m training train --shards $(RUN)/shards --out $(RUN)/checkpoints \
+		--views $(VIEWS) --seed 1 --threads $(WORKERS) --device $(DEVICE)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -86,6 +86,9 @@ class _SourceState:
             stage=self.stages.labels,
             events=tuple(events),
             log={"pairs": float(len(seen.maps))},
+            baseline=seen.baseline,
+            adjusted_presence=seen.adjusted_presence,
+            adjusted_intensity=seen.adjusted_intensity,
         )
 
     def gap(self) -> list[StageEvent]:
@@ -137,6 +140,11 @@ class Analyzer:
         self._on_step = on_step or (lambda step: None)
         self._observer = Observer(detector, self.network, self.config, on_step=on_step)
         self._states: dict[str, _SourceState] = {}
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """AUs that take part, in the order of the model's card."""
+        return self._observer.shown
 
     @property
     def detector_name(self) -> str:

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["AnalyzerConfig", "ExplainConfig", "FaceConfig", "StageConfig", "WindowConfig"]
+__all__ = [
+    "AnalyzerConfig",
+    "BaselineConfig",
+    "ExplainConfig",
+    "FaceConfig",
+    "StageConfig",
+    "WindowConfig",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +99,9 @@ class WindowConfig:
 
     Cosines are those of clean mean maps (noise-corrected) unless said otherwise.
 
-    ``split``, ``match``, ``fast`` and ``knn`` were calibrated on relevance maps of the embedded
-    network au_net_v0 over five real clips (one of 16 s of one face from crying to laughing) and
-    the demo clip. Real maps drift smoothly (in the long clip the cosine of two maps of AU12 is .997
+    ``split``, ``match``, ``fast`` and ``knn`` were calibrated on relevance maps of the first
+    embedded network over five real clips (one of 16 s of one face from crying to laughing) and the
+    demo clip. Real maps drift smoothly (in the long clip the cosine of two maps of AU12 is .997
     at a lag of 1 map, .98 at 5, .93 at 20, and .8 over the whole clip) and form a continuum more
     than islands. With these values whole-sequence labels share no letter of AU12 between crying
     and laughing; live, the laugh is another letter for 88 % of its frames. Live and whole-sequence
@@ -174,10 +181,57 @@ class StageConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BaselineConfig:
+    """The personal baseline: what this face looks like to the network when it does nothing.
+
+    Offsets are in units of the presence logit: 2 turns a presence of .73 into .27.
+    """
+
+    enabled: bool = False
+    """Whether presence is judged against the person's own baseline."""
+    window_s: float = 10.0
+    """Frames that an AU's neutral level is taken from: the last so many seconds in which the AU
+    was not active."""
+    quantile: float = 0.2
+    """The neutral level is this quantile of their logits, 0–1: low, because what an AU adds to a
+    face at rest only ever raises it."""
+    neutral_s: float = 1.0
+    """A face must have been steady and quiet for so long before anything is subtracted, seconds."""
+    neutral_frames: int = 5
+    """… and for at least so many frames."""
+    steady: float = 1.2
+    """Steady: over that time the middle 80 % of each AU's logits span at most this. Measured with
+    the first embedded network: .2 to .9 on resting faces, 2 to 4 where something moves."""
+    quiet_share: float = 0.75
+    """Quiet: at least this share of the AUs is below its off threshold, 0–1 …"""
+    max_excess: float = 4.0
+    """… and no AU lies further than this above its level on neutral faces in general (presence .1
+    to .86): what shows so clearly is an expression, not a trait."""
+    cap: float = 2.0
+    """Most that is subtracted from a logit."""
+    rise_per_s: float = 0.1
+    """An offset falls at once and rises no faster than this, logits per second: an expression that
+    creeps in is not taken for the person's face."""
+    min_quality: float = 0.5
+    """Nothing is learned from frames whose face quality is below this, 0–1."""
+    max_gap_s: float = 2.0
+    """The baseline is forgotten when no usable face was seen for longer than this, seconds …"""
+    same_face: float = 0.6
+    """… or when two crops that follow each other agree less than this (Pearson correlation within
+    the face). Measured over six clips: one person within two seconds ≥ .5, in 95 of 100 pairs
+    ≥ .52 to .84; two persons ≤ .48."""
+
+
+@dataclass(frozen=True, slots=True)
 class AnalyzerConfig:
     """All sections together."""
+
+    aus: str | tuple[int, ...] = "shown"
+    """AUs that take part, see :mod:`facestage.core.selection`: ``shown``, ``all``, ``A`` or their
+    numbers."""
 
     face: FaceConfig = field(default_factory=FaceConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
     stage: StageConfig = field(default_factory=StageConfig)
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)

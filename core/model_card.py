@@ -1,8 +1,8 @@
 """Model card: everything about an AU network that is not weights, as validated data.
 
-The card travels beside the weights as JSON (``au_net_v0.safetensors`` + ``au_net_v0.json``). It
-fixes the AU list, how a crop is aligned and normalised, when an AU counts as present, how
-landmarks are decoded, and what the network may be used for.
+The card travels beside the weights as JSON (``net.safetensors`` + ``net.json``). It fixes the AU
+list, how a crop is aligned and normalised, when an AU counts as present, how landmarks are decoded,
+how far each AU can be relied on, and what the network may be used for.
 
 References:
     Mitchell et al., *Model Cards for Model Reporting*, FAT* 2019.
@@ -11,6 +11,7 @@ References:
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,11 +21,25 @@ from numpy.typing import NDArray
 
 from .action_units import AU_NAMES, au_code
 from .errors import ModelError
+from .json_fields import Facts, Fields, to_facts, to_integer, to_texts
 
-__all__ = ["CARD_SCHEMA", "LandmarkDecoding", "ModelCard", "Normalisation"]
+__all__ = ["CARD_SCHEMA", "GRADES", "GRADE_MARKS", "LandmarkDecoding", "ModelCard", "Normalisation"]
 
 CARD_SCHEMA = "facestage.model-card/1"
 """Value of ``schema`` in a card this version reads."""
+
+GRADES = {
+    "A": "reliable: shown",
+    "B": "weak: shown, and marked as weak",
+    "C": "not reliable: hidden unless asked for",
+}
+"""Grade of an AU → what it means. A grade is given for the behaviour on real faces held out."""
+
+GRADE_MARKS = {"A": "", "B": "weak", "C": "poor"}
+"""Grade of an AU → the word written beside it wherever it is shown."""
+
+NEUTRAL_PRESENCE = 0.1
+"""Presence of an AU on a neutral face where the card does not know it, probability 0–1."""
 
 _POINTS = 5
 
@@ -89,6 +104,13 @@ class ModelCard:
         sha256: of the weights file, hex; empty for a network made in code.
         trained_on, licence, intended_use: one sentence each.
         limits: known limits, one sentence each.
+        grades: AU number → its grade, see :data:`GRADES`. Of all AUs, or of none: without grades
+            every AU is shown, and none is marked.
+        neutral: AU number → usual presence logit of neutral faces, where known.
+        data, recipe: what the network was trained on and how (seed, commit, …), free JSON.
+        evaluation: measured figures, per AU by its number as text (``{"12": {"auc": 0.9}}``) and
+            whatever else; free JSON.
+        notice: copyright notice of third parties whose material the weights are made from.
     """
 
     name: str
@@ -110,6 +132,17 @@ class ModelCard:
     licence: str = ""
     intended_use: str = ""
     limits: tuple[str, ...] = ()
+    grades: Mapping[int, str] = field(default_factory=dict)
+    neutral: Mapping[int, float] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    notice: str = ""
+
+    def neutral_logits(self) -> NDArray[np.float32]:
+        """Return the presence logit of each AU on a neutral face, ``(A,)`` float32."""
+        usual = math.log(NEUTRAL_PRESENCE / (1 - NEUTRAL_PRESENCE))
+        return np.array([self.neutral.get(au, usual) for au in self.aus], np.float32)
 
     def thresholds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the on and off thresholds, each ``(A,)`` float32 in the order of ``aus``."""
@@ -141,53 +174,10 @@ class ModelCard:
                 ) from error
         if not isinstance(source, Mapping):
             raise ModelError("the model card must be a JSON object; see the embedded network's")
-        return _parse(_Fields(source))
+        return _parse(Fields(source))
 
 
-class _Fields:
-    """Reads the fields of a JSON object and names the one that is wrong."""
-
-    def __init__(self, data: Mapping[str, Any], path: str = "") -> None:
-        self.data = data
-        self.path = path
-
-    def fail(self, key: str, why: str) -> ModelError:
-        return ModelError(
-            f"model card: field {self.path + key!r} {why}; correct it in the card "
-            "(core/weights/au_net_v0.json shows every field)"
-        )
-
-    def get(self, key: str, convert: Callable[[Any], Any], expected: str, **default: Any) -> Any:
-        if key not in self.data:
-            if "default" in default:
-                return default["default"]
-            raise self.fail(key, f"is missing, expected {expected}")
-        try:
-            return convert(self.data[key])
-        except (TypeError, ValueError, KeyError) as error:
-            raise self.fail(key, f"is {self.data[key]!r}, expected {expected}") from error
-
-    def text(self, key: str, **default: Any) -> str:
-        return self.get(key, _text, "a text", **default)
-
-    def number(self, key: str, low: float, high: float, **default: Any) -> float:
-        convert = _number(low, high)
-        return self.get(key, convert, f"a number from {low:g} to {high:g}", **default)
-
-    def integer(self, key: str, low: int, high: int) -> int:
-        return self.get(key, _integer(low, high), f"a whole number from {low} to {high}")
-
-    def array(self, key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        return self.get(key, _array(shape), f"finite numbers of shape {shape}")
-
-    def part(self, key: str) -> _Fields:
-        value = self.data.get(key)
-        if not isinstance(value, Mapping):
-            raise self.fail(key, "is missing or not an object")
-        return _Fields(value, f"{self.path}{key}.")
-
-
-def _parse(card: _Fields) -> ModelCard:
+def _parse(card: Fields) -> ModelCard:
     schema = card.text("schema")
     if schema != CARD_SCHEMA:
         raise card.fail("schema", f"is {schema!r}, this version reads {CARD_SCHEMA!r}")
@@ -214,7 +204,7 @@ def _parse(card: _Fields) -> ModelCard:
             _five_points(landmarks.count),
             f"five lists of landmark numbers below {landmarks.count}",
         )
-    boxes = card.part("box_points") if "box_points" in card.data else _Fields({})
+    boxes = card.part("box_points") if "box_points" in card.data else Fields({})
     return ModelCard(
         name=card.text("name"),
         version=card.text("version"),
@@ -234,11 +224,17 @@ def _parse(card: _Fields) -> ModelCard:
         trained_on=card.text("trained_on"),
         licence=card.text("licence"),
         intended_use=card.text("intended_use"),
-        limits=card.get("limits", _texts, "a list of texts"),
+        limits=card.get("limits", to_texts, "a list of texts"),
+        grades=_grades(card, aus),
+        neutral=_neutral(card, aus),
+        data=_facts(card, "data"),
+        recipe=_facts(card, "recipe"),
+        evaluation=_facts(card, "evaluation"),
+        notice=card.text("notice", default=""),
     )
 
 
-def _normalisation(fields: _Fields, size: int) -> Normalisation:
+def _normalisation(fields: Fields, size: int) -> Normalisation:
     expected = f"[first, last + 1] within 0 to {size}, at least 2 apart"
     return Normalisation(
         rows=fields.get("rows", _window(size), expected),
@@ -248,70 +244,63 @@ def _normalisation(fields: _Fields, size: int) -> Normalisation:
     )
 
 
-def _thresholds(fields: _Fields, aus: tuple[int, ...]) -> tuple[dict[int, float], dict[int, float]]:
+def _thresholds(fields: Fields, aus: tuple[int, ...]) -> tuple[dict[int, float], dict[int, float]]:
     on = dict.fromkeys(aus, fields.number("on", 0, 1))
     off = dict.fromkeys(aus, fields.number("off", 0, 1))
     own = fields.part("per_au")
-    for key in own.data:
-        if not key.isdigit() or int(key) not in on:
-            raise own.fail(key, "is not an AU of this network")
+    for key, au in _au_keys(own, aus):
         part = own.part(key)
-        on[int(key)] = part.number("on", 0, 1, default=on[int(key)])
-        off[int(key)] = part.number("off", 0, 1, default=off[int(key)])
+        on[au] = part.number("on", 0, 1, default=on[au])
+        off[au] = part.number("off", 0, 1, default=off[au])
     for au in aus:
         if off[au] > on[au]:
             raise fields.fail("off", f"({off[au]}) is above on ({on[au]}) for {au_code(au)}")
     return on, off
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
+def _grades(card: Fields, aus: tuple[int, ...]) -> Mapping[int, str]:
+    if "grades" not in card.data:
+        return {}
+    own = card.part("grades")
+    grades = {}
+    for key, au in _au_keys(own, aus):
+        grades[au] = own.get(key, _grade, f"one of {', '.join(GRADES)}")
+    missing = [au for au in aus if au not in grades]
+    if missing:
+        # An AU that was forgotten would be shown as if it had been judged.
+        raise card.fail("grades", f"gives no grade to {missing}; grade all AUs or leave it out")
+    return Facts(grades)
+
+
+def _grade(value: Any) -> str:
+    if not isinstance(value, str) or value not in GRADES:
         raise ValueError
     return value
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError
-    return tuple(_text(item) for item in value)
+def _neutral(card: Fields, aus: tuple[int, ...]) -> Mapping[int, float]:
+    if "neutral" not in card.data:
+        return {}
+    own = card.part("neutral")
+    return Facts({au: own.number(key, -50, 50) for key, au in _au_keys(own, aus)})
 
 
-def _number(low: float, high: float) -> Callable[[Any], float]:
-    def convert(value: Any) -> float:
-        # bool is an int to Python; in a card it is a slip.
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError
-        if not low <= value <= high:
-            raise ValueError
-        return float(value)
-
-    return convert
+def _facts(card: Fields, key: str) -> Mapping[str, Any]:
+    expected = "an object of texts, finite numbers (null where unknown), lists and objects"
+    return card.get(key, to_facts, expected, default=Facts({}))
 
 
-def _integer(low: int, high: int) -> Callable[[Any], int]:
-    def convert(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError
-        if not low <= value <= high:
-            raise ValueError
-        return value
-
-    return convert
-
-
-def _array(shape: tuple[int, ...]) -> Callable[[Any], NDArray[np.float32]]:
-    def convert(value: Any) -> NDArray[np.float32]:
-        array = np.asarray(value, np.float32)
-        if array.shape != shape or not np.isfinite(array).all():
-            raise ValueError
-        array.flags.writeable = False
-        return array
-
-    return convert
+def _au_keys(fields: Fields, aus: tuple[int, ...]) -> list[tuple[str, int]]:
+    """Return the keys of an object by AU, each with its AU number."""
+    numbers = {str(au): au for au in aus}
+    for key in fields.data:
+        if key not in numbers:
+            raise fields.fail(key, "is not an AU of this network")
+    return [(key, numbers[key]) for key in fields.data]
 
 
 def _aus(value: Any) -> tuple[int, ...]:
-    aus = tuple(map(_integer(1, 99), value))
+    aus = tuple(map(to_integer(1, 99), value))
     if not aus or list(aus) != sorted(set(aus)):
         raise ValueError
     return aus
@@ -319,7 +308,7 @@ def _aus(value: Any) -> tuple[int, ...]:
 
 def _window(size: int) -> Callable[[Any], tuple[int, int]]:
     def convert(value: Any) -> tuple[int, int]:
-        first, end = map(_integer(0, size), value)
+        first, end = map(to_integer(0, size), value)
         if end - first < 2:
             raise ValueError
         return first, end
@@ -329,7 +318,7 @@ def _window(size: int) -> Callable[[Any], tuple[int, int]]:
 
 def _five_points(count: int) -> Callable[[Any], tuple[tuple[int, ...], ...]]:
     def convert(value: Any) -> tuple[tuple[int, ...], ...]:
-        points = tuple(tuple(map(_integer(0, count - 1), point)) for point in value)
+        points = tuple(tuple(map(to_integer(0, count - 1), point)) for point in value)
         if len(points) != _POINTS or not all(points):
             raise ValueError
         return points

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import lrp, relevance
+from .baseline import PersonalBaseline, adjust_intensity, same_face
 from .config import AnalyzerConfig
 from .errors import ModelError
 from .face import Detector, FaceTracker
 from .network import AUNetwork
+from .selection import select_aus
 from .stages import PresenceGate
-from .types import FaceObservation, FaceState, Frame
+from .types import BaselineState, FaceObservation, FaceState, Frame
 
 __all__ = ["Observation", "Observer"]
 
@@ -27,9 +29,17 @@ __all__ = ["Observation", "Observer"]
 class Observation:
     """What one frame shows before letters are given.
 
-    ``presence`` and ``intensity`` are ``(A,)`` float32 or None without a usable face. ``maps`` has
-    the relevance ``(S, S)`` float32 of every active AU, ``descriptors`` its unit-length summary
-    ``(D,)`` float32, or None where a map holds no positive relevance to compare.
+    Attributes:
+        frame, face: the frame and its face.
+        presence, intensity: ``(A,)`` float32 as the network gives them, or None without a usable
+            face.
+        maps: relevance ``(S, S)`` float32 of every active AU.
+        descriptors: its unit-length summary ``(D,)`` float32, or None where a map holds no positive
+            relevance to compare.
+        baseline, adjusted_presence, adjusted_intensity: as in
+            :class:`~facestage.core.types.FrameResult`.
+        new_face: the frame does not continue the last one with a usable face: another connection,
+            or another person.
     """
 
     frame: Frame
@@ -38,15 +48,39 @@ class Observation:
     intensity: NDArray[np.float32] | None
     maps: dict[int, NDArray[np.float32]]
     descriptors: dict[int, NDArray[np.float32] | None]
+    baseline: BaselineState = BaselineState.OFF
+    adjusted_presence: NDArray[np.float32] | None = None
+    adjusted_intensity: NDArray[np.float32] | None = None
+    new_face: bool = False
 
 
 class _SourceState:
     """What the observer remembers of one source."""
 
-    def __init__(self, tracker: FaceTracker, gate: PresenceGate) -> None:
+    def __init__(
+        self, tracker: FaceTracker, gate: PresenceGate, baseline: PersonalBaseline | None
+    ) -> None:
         self.tracker = tracker
         self.gate = gate
+        self.baseline = baseline
+        self.crop: NDArray[np.uint8] | None = None
         self.epoch: int | None = None
+
+    @property
+    def baseline_state(self) -> BaselineState:
+        return BaselineState.OFF if self.baseline is None else self.baseline.state
+
+    def forget(self) -> None:
+        """Forget who was seen and what was active."""
+        self.gate.reset()
+        self.crop = None
+        if self.baseline is not None:
+            self.baseline.reset()
+
+    def continues(self, crop: NDArray[np.uint8], least: float) -> bool:
+        """Note the next usable crop; return whether it can be of the person of the last one."""
+        before, self.crop = self.crop, crop
+        return before is None or same_face(before, crop, least)
 
 
 class Observer:
@@ -58,6 +92,12 @@ class Observer:
         config: all defaults, when not given.
         on_step: called with the name of each step as it ends (``face``, ``predict``, ``explain``),
             so that a caller with a clock can time them; this module has none.
+
+    Raises:
+        ConfigError: the network lacks AUs that were asked for, or the baseline cannot work.
+
+    Attributes:
+        shown: AUs that take part, in the order of the card.
     """
 
     def __init__(
@@ -71,6 +111,9 @@ class Observer:
         self.config = config or AnalyzerConfig()
         self.detector = detector
         self.network = network
+        self.shown = select_aus(network.card, self.config.aus)
+        self._takes_part = np.isin(network.card.aus, self.shown)
+        self._make_baseline()
         self._on_step = on_step or (lambda step: None)
         self._states: dict[str, _SourceState] = {}
 
@@ -85,7 +128,7 @@ class Observer:
         """Tell that a source paused: its face and which AUs were active are not known any more."""
         if source in self._states:
             self._states[source].tracker.reset()
-            self._states[source].gate.reset()
+            self._states[source].forget()
 
     def warm_up(self) -> None:
         """Run network and LRP once on an empty picture, so that the first face need not wait."""
@@ -120,18 +163,33 @@ class Observer:
         self._on_step("predict")
 
         active: list[tuple[int, ...]] = []
+        adjusted: list[NDArray[np.float32] | None] = []
+        baselines: list[BaselineState] = []
         pairs: list[tuple[int, int]] = []
         for i, state in enumerate(states):
             if fresh[i]:
-                state.gate.reset()
-            if i in row:
-                on = np.flatnonzero(state.gate.update(presence[row[i]]))
+                state.forget()
+            values, crop = None, faces[i].crop
+            if crop is not None:
+                values = presence[row[i]]
+                if not state.continues(crop, self.config.baseline.same_face):
+                    fresh[i] = True
+                    if state.baseline is not None:
+                        state.baseline.reset()
+                        state.gate.reset()
+                if state.baseline is not None:
+                    values = state.baseline.update(frames[i].time_s, values, faces[i].quality)
+                on = np.flatnonzero(state.gate.update(values) & self._takes_part)
                 active.append(tuple(int(a) for a in on))
                 pairs += [(row[i], a) for a in active[-1]]
             else:
                 active.append(())
+                if state.baseline is not None:
+                    state.baseline.skip(frames[i].time_s)
                 if faces[i].state == FaceState.LOST:
                     state.gate.reset()
+            baselines.append(state.baseline_state)
+            adjusted.append(values if baselines[i] == BaselineState.ACTIVE else None)
         maps, descriptors, valid = self._explain(crops, pairs)
         self._on_step("explain")
 
@@ -146,17 +204,32 @@ class Observer:
                 of_descriptors[au] = descriptors[p] if valid[p] else None
                 p += 1
             n = row.get(i)
+            raw = None if n is None else presence[n]
+            strength = None if n is None or intensity is None else intensity[n]
+            lowered = adjusted[i]
             observations.append(
                 Observation(
                     frame,
                     faces[i],
-                    None if n is None else presence[n],
-                    None if n is None or intensity is None else intensity[n],
+                    raw,
+                    strength,
                     of_maps,
                     of_descriptors,
+                    baselines[i],
+                    lowered,
+                    None
+                    if strength is None or raw is None or lowered is None
+                    else adjust_intensity(strength, raw, lowered),
+                    fresh[i],
                 )
             )
         return observations
+
+    def _make_baseline(self) -> PersonalBaseline | None:
+        if not self.config.baseline.enabled:
+            return None
+        card = self.network.card
+        return PersonalBaseline(*card.thresholds(), card.neutral_logits(), self.config.baseline)
 
     def _state(self, source: str) -> _SourceState:
         if source not in self._states:
@@ -170,7 +243,8 @@ class Observer:
                 card.box_points.get(self.detector.name),
                 self.config.face,
             )
-            self._states[source] = _SourceState(tracker, PresenceGate(*card.thresholds()))
+            gate = PresenceGate(*card.thresholds())
+            self._states[source] = _SourceState(tracker, gate, self._make_baseline())
         return self._states[source]
 
     def _explain(

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .action_units import letter, letter_index, parse_label, prototype_label
+from .baseline import PersonalBaseline, adjust_intensity, whole_sequence
 from .config import AnalyzerConfig
 from .errors import ConfigError, SourceError
 from .face import Detector, align
 from .network import AUNetwork
 from .observer import Observation, Observer
+from .sequence_store import AUMaps, Pictures
 from .spectral import preset_by_name, spray
-from .stages import StageTracker
+from .stages import PresenceGate, StageTracker
 from .types import (
     LOST,
+    BaselineState,
     FaceState,
     Frame,
     FrameRow,
@@ -38,79 +39,16 @@ MAP_BYTES = 1 << 30
 """Bound on the memory for full-size relevance maps, bytes. Beyond it, prototypes average every
 second map of each AU, then every fourth, …; clustering always sees all maps."""
 
-
 PICTURE_BYTES = 256 << 20
 """Bound on the memory for face pictures (JPEG), bytes. Beyond it every second one is kept, …"""
 
 
-@dataclass(slots=True)
-class _AUMaps:
-    """Maps of one AU over the sequence: all descriptors, and full maps at a stride."""
-
-    frames: list[int] = field(default_factory=list)
-    descriptors: list[NDArray[np.float32] | None] = field(default_factory=list)
-    maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
-
-    def add(
-        self,
-        frame: int,
-        descriptor: NDArray[np.float32] | None,
-        relevance: NDArray[np.float32],
-        stride: int,
-    ) -> None:
-        if len(self.frames) % stride == 0:
-            # A copy: a row of a batch would keep the whole batch alive.
-            self.maps[len(self.frames)] = relevance.copy()
-        self.frames.append(frame)
-        self.descriptors.append(descriptor)
-
-    def thin(self, stride: int) -> None:
-        self.maps = {n: m for n, m in self.maps.items() if n % stride == 0}
-
-
-class _Pictures:
-    """Face pictures by frame, compressed, within a bound: beyond it every second one, …"""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._frames: list[int] = []
-        self._jpegs: list[NDArray[np.uint8]] = []
-        self._bytes = 0
-        self._stride = 1
-        self._seen = 0
-
-    def __contains__(self, frame: int) -> bool:
-        at = bisect.bisect_left(self._frames, frame)
-        return at < len(self._frames) and self._frames[at] == frame
-
-    def add(self, frame: int, picture: NDArray[np.uint8]) -> None:
-        self._seen += 1
-        if (self._seen - 1) % self._stride:
-            return
-        quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
-        jpeg = cv2.imencode(".jpg", picture, quality)[1].astype(np.uint8, copy=False)
-        self._frames.append(frame)
-        self._jpegs.append(jpeg)
-        self._bytes += jpeg.nbytes
-        if self._bytes > self._limit:
-            self._stride *= 2
-            self._frames, self._jpegs = self._frames[::2], self._jpegs[::2]
-            self._bytes = sum(jpeg.nbytes for jpeg in self._jpegs)
-
-    def nearest(self, frame: float, first: int, last: int) -> NDArray[np.uint8] | None:
-        """Return the picture nearest to a frame among the frames ``first`` … ``last``."""
-        start = bisect.bisect_left(self._frames, first)
-        end = bisect.bisect_right(self._frames, last)
-        if start == end:
-            return None
-        at = min(range(start, end), key=lambda n: abs(self._frames[n] - frame))
-        picture = cv2.imdecode(self._jpegs[at], cv2.IMREAD_UNCHANGED)
-        assert picture is not None  # our own JPEG
-        return picture.astype(np.uint8, copy=False)
-
-
 class SequenceAnalyzer:
     """Collect the frames of one sequence, then explain it as a whole.
+
+    A personal baseline, where asked for, is taken from the whole recording: what the first neutral
+    phase of a person teaches holds for the frames before it, too. Presence only falls by it, so
+    every AU that stays active was explained already; the others are dropped.
 
     Args:
         detector: finds faces.
@@ -122,7 +60,8 @@ class SequenceAnalyzer:
         picture_bytes: memory for face pictures.
 
     Raises:
-        ConfigError: no preset of that name.
+        ConfigError: no preset of that name, the network lacks AUs that were asked for, or the
+            baseline cannot work.
         ModelError: the embedded weights are damaged.
         DeviceError: the device does not exist on this machine.
     """
@@ -144,15 +83,25 @@ class SequenceAnalyzer:
         self.preset = preset
         self._map_bytes = map_bytes
         self._picture_bytes = picture_bytes
-        self._observer = Observer(detector, self.network, self.config)
+        card, wanted = self.network.card, self.config.baseline
+        self._baseline = (
+            PersonalBaseline(*card.thresholds(), card.neutral_logits(), wanted)
+            if wanted.enabled
+            else None
+        )
+        # The frames are observed without it: what is neutral is known only in the end.
+        plain = replace(self.config, baseline=replace(wanted, enabled=False))
+        self._observer = Observer(detector, self.network, plain)
         self.reset()
 
     def reset(self) -> None:
         """Forget the sequence."""
         self._observer.reset()
         self._rows: list[FrameRow] = []
-        self._aus: dict[int, _AUMaps] = {}
-        self._pictures = _Pictures(self._picture_bytes)
+        self._quality: list[float] = []
+        self._new_face: list[bool] = []
+        self._aus: dict[int, AUMaps] = {}
+        self._pictures = Pictures(self._picture_bytes)
         self._stride = 1
 
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
@@ -187,6 +136,8 @@ class SequenceAnalyzer:
         """
         if not self._rows:
             raise SourceError(f"{source} gave no frame to analyse; check that it plays elsewhere")
+        if self._baseline is not None:
+            self._apply(self._baseline)
         clusters = {au: self._cluster(maps) for au, maps in sorted(self._aus.items())}
         rows = self._labelled(clusters)
         clusters = _by_first_stage(clusters, self._stages(rows))
@@ -210,7 +161,51 @@ class SequenceAnalyzer:
             },
             stage_crops=tuple(self._stage_picture(stage) for stage in stages),
             note=note,
+            hidden=tuple(au for au in self.network.card.aus if au not in self._observer.shown),
+            grades=self.network.card.grades,
+            baseline=self._baseline is not None,
         )
+
+    def _apply(self, baseline: PersonalBaseline) -> None:
+        """Judge presence against the person's baseline; drop the maps of AUs that it turns off."""
+        card = self.network.card
+        baseline.reset()
+        adjusted, states = whole_sequence(
+            baseline,
+            [row.time_s for row in self._rows],
+            [row.presence for row in self._rows],
+            self._quality,
+            self._new_face,
+        )
+        gate = PresenceGate(*card.thresholds())
+        rows: list[FrameRow] = []
+        for row, values, state, fresh in zip(
+            self._rows, adjusted, states, self._new_face, strict=True
+        ):
+            if fresh or row.face == FaceState.LOST:
+                gate.reset()
+            if row.presence is None or values is None:
+                rows.append(replace(row, baseline=state))
+                continue
+            on = {card.aus[a] for a in np.flatnonzero(gate.update(values))}
+            known = state == BaselineState.ACTIVE
+            rows.append(
+                replace(
+                    row,
+                    labels={au: x for au, x in row.labels.items() if au in on},
+                    baseline=state,
+                    adjusted_presence=values if known else None,
+                    adjusted_intensity=adjust_intensity(row.intensity, row.presence, values)
+                    if known and row.intensity is not None
+                    else None,
+                )
+            )
+        self._rows = rows
+        labels = {row.index: row.labels for row in rows}
+        for au, maps in list(self._aus.items()):
+            maps.keep([au in labels[frame] for frame in maps.frames])
+            if not maps.frames:
+                del self._aus[au]
 
     def _keep(self, seen: Observation) -> None:
         frame = seen.frame
@@ -224,6 +219,8 @@ class SequenceAnalyzer:
                 dict.fromkeys(seen.maps, ""),
             )
         )
+        self._quality.append(seen.face.quality)
+        self._new_face.append(seen.new_face)
         card = self.network.card
         if seen.face.crop is not None and seen.face.points is not None:
             picture = align(
@@ -236,7 +233,7 @@ class SequenceAnalyzer:
             )
             self._pictures.add(frame.index, picture)
         for au, relevance in seen.maps.items():
-            self._aus.setdefault(au, _AUMaps()).add(
+            self._aus.setdefault(au, AUMaps()).add(
                 frame.index, seen.descriptors[au], relevance, self._stride
             )
         kept = sum(len(maps.maps) for maps in self._aus.values())
@@ -245,7 +242,7 @@ class SequenceAnalyzer:
             for maps in self._aus.values():
                 maps.thin(self._stride)
 
-    def _cluster(self, maps: _AUMaps) -> NDArray[np.intp]:
+    def _cluster(self, maps: AUMaps) -> NDArray[np.intp]:
         """Return the cluster of each map; one without positive relevance joins the map before."""
         valid = [n for n, d in enumerate(maps.descriptors) if d is not None]
         if not valid:
@@ -263,10 +260,7 @@ class SequenceAnalyzer:
         for au, labels in clusters.items():
             for frame, label in zip(self._aus[au].frames, labels, strict=True):
                 letters[frame][au] = letter(int(label))
-        return [
-            FrameRow(r.index, r.time_s, r.face, r.presence, r.intensity, letters[r.index])
-            for r in self._rows
-        ]
+        return [replace(row, labels=letters[row.index]) for row in self._rows]
 
     def _stages(self, rows: Sequence[FrameRow]) -> tuple[Stage, ...]:
         tracker = StageTracker(self.config.stage)

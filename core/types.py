@@ -7,16 +7,19 @@ treated as read-only by convention.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError
+from .model_card import GRADE_MARKS
 
 __all__ = [
     "LOST",
     "NONE",
+    "BaselineState",
     "FaceChange",
     "FaceObservation",
     "FaceState",
@@ -90,6 +93,17 @@ class FaceState(enum.StrEnum):
     """A face that must not be analysed: too small, too dark, turned away, implausible points."""
     LOST = "lost"
     """No face."""
+
+
+class BaselineState(enum.StrEnum):
+    """Whether presence was judged against the person's own baseline."""
+
+    OFF = "off"
+    """It was not asked for."""
+    LEARNING = "learning"
+    """No neutral phase of this person was seen yet: nothing is subtracted."""
+    ACTIVE = "active"
+    """The person's offsets were subtracted before it was decided which AUs are active."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,15 +218,19 @@ class FrameResult:
     Attributes:
         frame: the frame.
         face: its face.
-        presence: ``(A,)`` float32 probability per AU in the model's order; None without a crop.
+        presence: ``(A,)`` float32 probability per AU in the model's order, as the network gives
+            it; None without a crop.
         intensity: ``(A,)`` float32, 0–5 (FACS A–E are 1–5); None without a crop, or when the
             network estimates none.
-        active: numbers of the AUs active after hysteresis, ascending.
+        active: numbers of the AUs active after hysteresis, ascending; only AUs that take part.
         maps: AU number → relevance ``(S, S)`` float32, logit units; one for every active AU.
         letters: AU number → letter of the prototype the AU shows now, for active AUs.
         stage: labels of the current, confirmed stage; None before the first.
         events: what changed with this frame, in order.
         log: counters of the steps for metrics (pairs explained, faces detected, …).
+        baseline: state of the personal baseline in this frame.
+        adjusted_presence, adjusted_intensity: the two after the baseline, which decided ``active``;
+            None unless ``baseline`` is ``active``.
     """
 
     frame: Frame
@@ -225,6 +243,9 @@ class FrameResult:
     stage: StageLabels | None = None
     events: tuple[StageEvent | PrototypeNew | PrototypeRetire | FaceChange, ...] = ()
     log: dict[str, float] = field(default_factory=dict)
+    baseline: BaselineState = BaselineState.OFF
+    adjusted_presence: NDArray[np.float32] | None = None
+    adjusted_intensity: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -255,7 +276,8 @@ class FrameRow:
     """What is kept of one frame of an analysed sequence.
 
     ``presence`` and ``intensity`` are ``(A,)`` float32 or None without a usable face; ``labels``
-    maps the active AUs to their letters (``{12: "A"}``).
+    maps the active AUs to their letters (``{12: "A"}``). ``baseline`` and the adjusted values are
+    those of :class:`FrameResult`.
     """
 
     index: int
@@ -264,6 +286,9 @@ class FrameRow:
     presence: NDArray[np.float32] | None
     intensity: NDArray[np.float32] | None
     labels: dict[int, str]
+    baseline: BaselineState = BaselineState.OFF
+    adjusted_presence: NDArray[np.float32] | None = None
+    adjusted_intensity: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -284,6 +309,10 @@ class SequenceResult:
             when it does.
         stage_crops: one face crop per stage, ``(C, C)`` or ``(C, C, 3)`` uint8; None where the
             stage is LOST. The crop of the frame in the middle of the stage that has a face.
+        hidden: AUs that did not take part: predicted, never active.
+        grades: AU number → grade by the model card; empty without grades.
+        baseline: whether presence was to be judged against the person's own baseline; each row
+            says whether it was.
     """
 
     source: str
@@ -299,3 +328,12 @@ class SequenceResult:
     prototypes: dict[str, Prototype]
     stage_crops: tuple[NDArray[np.uint8] | None, ...]
     note: str = ""
+    hidden: tuple[int, ...] = ()
+    grades: Mapping[int, str] = field(default_factory=dict)
+    baseline: bool = False
+
+    @property
+    def marks(self) -> dict[int, str]:
+        """AU number → the word of warning that belongs beside it; of those that took part."""
+        marks = {au: GRADE_MARKS[grade] for au, grade in sorted(self.grades.items())}
+        return {au: mark for au, mark in marks.items() if mark and au not in self.hidden}

@@ -19,27 +19,28 @@ import webbrowser
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn, cast, get_args
+from typing import Annotated, cast, get_args
 
 import torch
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..core.action_units import au_code
 from ..core.analyzer import Analyzer
 from ..core.config import AnalyzerConfig
 from ..core.errors import ConfigError, FacestageError
 from ..core.network import AUNetwork
+from ..core.selection import parse_aus
 from ..core.sequence import SequenceAnalyzer
 from ..core.stages import format_labels, format_prototype, reduction
-from ..core.types import StageEvent
-from . import model_store
+from ..core.types import SequenceResult, StageEvent
+from .console import err, out
 from .detectors import make_detector
 from .exports import check_output, write_analysis
 from .handover import Policy
 from .hub import Hub
+from .learning.commands import evaluate, train
 from .metrics import Summary
+from .model_commands import models_app, selection_text
 from .offline import analyze_source
 from .pipeline import Pipeline, StepClock, Stream
 from .protocol import Hello, StreamInfo
@@ -58,22 +59,10 @@ app = typer.Typer(
     help="Explained facial Action Units, live: stages, and when the explanation changes. "
     "Research software, not a medical device.",
 )
-models_app = typer.Typer(no_args_is_help=True, help="Optional models: list, fetch, check.")
+app.command()(train)
+app.command()(evaluate)
 app.add_typer(models_app, name="models")
 
-
-class _Output(Console):
-    """Standard output; a reader that has gone ends the run as :class:`BrokenPipeError`."""
-
-    def on_broken_pipe(self) -> NoReturn:
-        # Rich raises SystemExit here, which asyncio lets through before anything is closed.
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise BrokenPipeError
-
-
-out = _Output(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must exist.")]
 Detector = Annotated[
@@ -99,6 +88,22 @@ MinStage = Annotated[
 ]
 Paper = Annotated[
     bool, typer.Option("--paper", help="As in the paper: every frame counts (no minimum dwell).")
+]
+Aus = Annotated[
+    str,
+    typer.Option(
+        envvar="FACESTAGE_AUS",
+        help="AUs that take part: shown (graded A or B), all, A (only those graded A), or numbers "
+        "such as 1,2,12.",
+    ),
+]
+Baseline = Annotated[
+    bool,
+    typer.Option(
+        "--baseline",
+        envvar="FACESTAGE_BASELINE",
+        help="Judge presence against the person's own face at rest, once it was seen for a second.",
+    ),
 ]
 Video = Annotated[bool, typer.Option("--video/--no-video", help="Send pictures to the page.")]
 
@@ -134,6 +139,8 @@ def demo(
     device: Device = "auto",
     detector: Detector = "auto",
     threads: Threads = None,
+    aus: Aus = "shown",
+    baseline: Baseline = False,
     min_stage: MinStage = None,
 ) -> None:
     """Play the embedded clip of a synthetic face through the whole live path.
@@ -149,6 +156,8 @@ def demo(
         device=device,
         detector=detector,
         threads=threads,
+        aus=aus,
+        baseline=baseline,
         policy="latest",
         realtime=True,
         loop=terminal and frames is None,
@@ -179,6 +188,8 @@ def live(
     detector: Detector = "auto",
     threads: Threads = None,
     model: Weights = None,
+    aus: Aus = "shown",
+    baseline: Baseline = False,
     policy: Annotated[
         str | None,
         typer.Option(
@@ -205,6 +216,8 @@ def live(
         detector=detector,
         threads=threads,
         model=model,
+        aus=aus,
+        baseline=baseline,
         policy=policy,
         realtime=realtime,
         window=window,
@@ -232,6 +245,8 @@ def analyze(
     detector: Detector = "auto",
     threads: Threads = None,
     model: Weights = None,
+    aus: Aus = "shown",
+    baseline: Baseline = False,
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None,
     overwrite: Annotated[
         bool, typer.Option(help="Move a folder that holds something else aside.")
@@ -240,10 +255,7 @@ def analyze(
     """Explain a whole recording: temporal prototype, pictures, report."""
     check_output(out_dir, overwrite=overwrite)
     _use_threads(threads)
-    config = AnalyzerConfig()
-    config = replace(
-        config, stage=replace(config.stage, min_stage_s=_dwell(min_stage, paper=paper))
-    )
+    config = _config(_dwell(min_stage, paper=paper), aus, baseline=baseline)
     network = AUNetwork.load(model, device=device)
     analyzer = SequenceAnalyzer(
         make_detector(detector),
@@ -276,6 +288,10 @@ def analyze(
         f"LRP {result.lrp_preset}, SpRAy {result.preset}",
         markup=False,
     )
+    shown_aus = tuple(au for au in result.aus if au not in result.hidden)
+    out.print(f"AUs: {selection_text(network.card, shown_aus)}", markup=False)
+    if result.baseline:
+        out.print(f"baseline: {_baseline_text(result)}", markup=False)
     out.print(format_prototype(result.stages), markup=False)
     share = reduction(len(result.stages), len(result.rows))
     shown = len({label for stage in result.stages for label in stage.labels if "_" in label})
@@ -291,36 +307,6 @@ def analyze(
     out.print(f"written: {out_dir / 'report.html'}", markup=False)
 
 
-@models_app.command("list")
-def models_list() -> None:
-    """List the embedded network and the optional models, and whether they are at hand."""
-    network = AUNetwork.load(device="cpu")
-    card = network.card
-    out.print(
-        f"{network.name}  embedded  AU network, {len(card.aus)} AUs: "
-        + " ".join(au_code(au) for au in card.aus),
-        markup=False,
-    )
-    for status in model_store.list_models():
-        out.print(
-            f"{status.file.name}  {status.state}  {status.file.purpose} "
-            f"({status.file.licence}); {status.path}",
-            markup=False,
-        )
-
-
-@models_app.command("pull")
-def models_pull(name: Annotated[str, typer.Argument(help="Such as yunet.")]) -> None:
-    """Fetch an optional model into the cache and check its sha256."""
-    out.print(f"{name}: ready at {model_store.pull(name)}", markup=False)
-
-
-@models_app.command("verify")
-def models_verify(name: Annotated[str, typer.Argument(help="Such as yunet.")]) -> None:
-    """Check every byte of a cached model."""
-    out.print(f"{name}: sha256 as it should be, {model_store.verify(name)}", markup=False)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveOptions:
     """What ``demo`` and ``live`` need to know; see the options of the same names."""
@@ -334,6 +320,8 @@ class LiveOptions:
     detector: str = "auto"
     threads: int | None = None
     model: Path | None = None
+    aus: str = "shown"
+    baseline: bool = False
     policy: str | None = None
     realtime: bool = False
     loop: bool = False
@@ -365,12 +353,25 @@ def _dwell(min_stage: float | None, *, paper: bool) -> float:
     return min_stage
 
 
-def _config(options: LiveOptions) -> AnalyzerConfig:
+def _config(
+    min_stage_s: float, aus: str, *, baseline: bool, window: int | None = None
+) -> AnalyzerConfig:
     config = AnalyzerConfig()
-    config = replace(config, stage=replace(config.stage, min_stage_s=options.min_stage_s))
-    if options.window is not None:
-        config = replace(config, window=replace(config.window, size=options.window))
-    return config
+    return replace(
+        config,
+        aus=parse_aus(aus),
+        stage=replace(config.stage, min_stage_s=min_stage_s),
+        baseline=replace(config.baseline, enabled=baseline),
+        window=config.window if window is None else replace(config.window, size=window),
+    )
+
+
+def _baseline_text(result: SequenceResult) -> str:
+    usable = [row for row in result.rows if row.presence is not None]
+    adjusted = sum(row.adjusted_presence is not None for row in usable)
+    if adjusted:
+        return f"applied to {adjusted} of {len(usable)} frames with a usable face"
+    return "not applied: the face never rested for long enough to learn it"
 
 
 def _stream_ids(sources: tuple[str, ...]) -> list[str]:
@@ -387,10 +388,13 @@ def _stream_ids(sources: tuple[str, ...]) -> list[str]:
 
 def _run_live(options: LiveOptions) -> None:
     _use_threads(options.threads)
+    config = _config(
+        options.min_stage_s, options.aus, baseline=options.baseline, window=options.window
+    )
     network = AUNetwork.load(options.model, device=options.device)
     detector = make_detector(options.detector)
     steps = StepClock()
-    analyzer = Analyzer(detector, network, _config(options), on_step=steps)
+    analyzer = Analyzer(detector, network, config, on_step=steps)
     names = _stream_ids(options.sources)
     hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
     several = len(names) > 1
@@ -415,7 +419,8 @@ def _run_live(options: LiveOptions) -> None:
         detector=detector.name,
         lrp_preset=analyzer.config.explain.preset,
         top_x=analyzer.config.explain.top_x,
-        aus=action_units(network),
+        aus=action_units(network, analyzer.shown),
+        baseline=options.baseline,
         video=options.video,
     )
     server = Server(
@@ -463,7 +468,7 @@ async def _serve(
         await asyncio.to_thread(analyzer.warm_up)
         await asyncio.to_thread(pipeline.open)
         try:
-            _print_head(hello, server, pipeline)
+            _print_head(hello, server, pipeline, analyzer)
         except BaseException:
             # A capture thread that outlives the interpreter's end aborts the process.
             await asyncio.to_thread(pipeline.close)
@@ -481,13 +486,17 @@ def _device(name: str) -> str:
     return f"{name} ({n} thread{'s' if n > 1 else ''})" if name == "cpu" else name
 
 
-def _print_head(hello: Hello, server: Server, pipeline: Pipeline) -> None:
+def _print_head(hello: Hello, server: Server, pipeline: Pipeline, analyzer: Analyzer) -> None:
     out.print(f"facestage {hello.server}: research software, not a medical device")
     out.print(f"page     {server.url}", markup=False)
     out.print(
         f"device   {_device(hello.device)}, model {hello.model}, detector {hello.detector}, "
         f"LRP {hello.lrp_preset}",
         markup=False,
+    )
+    personal = ", personal baseline" if hello.baseline else ""
+    out.print(
+        f"AUs      {selection_text(analyzer.network.card, analyzer.shown)}{personal}", markup=False
     )
     out.print(f"source   {', '.join(s.id for s in pipeline.streams)}", markup=False)
 

@@ -151,6 +151,11 @@ def _manifest(result: SequenceResult) -> str:
         "frames": len(result.rows),
         "complete": not result.note,
         "note": result.note,
+        "aus": [
+            {"au": au, "grade": result.grades.get(au), "shown": au not in result.hidden}
+            for au in result.aus
+        ],
+        "baseline": _baseline(result),
         "stages": [
             {
                 "labels": list(stage.labels),
@@ -170,6 +175,12 @@ def _manifest(result: SequenceResult) -> str:
         ],
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def _baseline(result: SequenceResult) -> dict[str, object]:
+    """Say whether a personal baseline was asked for, and in how many frames it was applied."""
+    applied = sum(row.adjusted_presence is not None for row in result.rows)
+    return {"asked": result.baseline, "frames": applied}
 
 
 def _stages_csv(result: SequenceResult) -> str:
@@ -192,15 +203,23 @@ def _frames_csv(result: SequenceResult) -> str:
     codes = [au_code(au) for au in result.aus]
     header = ["frame", "time", "face", *codes]
     header += [f"{code}_r" for code in codes] + [f"{code}_label" for code in codes]
-    return _csv(header, (_frame_cells(row, result.aus) for row in result.rows))
+    if result.baseline:
+        header += ["baseline", *(f"{code}_adjusted" for code in codes)]
+        header += [f"{code}_adjusted_r" for code in codes]
+    return _csv(header, (_frame_cells(row, result) for row in result.rows))
 
 
-def _frame_cells(row: FrameRow, aus: tuple[int, ...]) -> list[str]:
-    blank = [""] * len(aus)
-    presence = blank if row.presence is None else [f"{value:.4f}" for value in row.presence]
-    intensity = blank if row.intensity is None else [f"{value:.3f}" for value in row.intensity]
-    letters = [row.labels.get(au, "") for au in aus]
-    return [str(row.index), f"{row.time_s:.4f}", str(row.face), *presence, *intensity, *letters]
+def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
+    def cells(values: NDArray[np.float32] | None, digits: int) -> list[str]:
+        return [""] * len(result.aus) if values is None else [f"{v:.{digits}f}" for v in values]
+
+    letters = [row.labels.get(au, "") for au in result.aus]
+    made = [str(row.index), f"{row.time_s:.4f}", str(row.face)]
+    made += [*cells(row.presence, 4), *cells(row.intensity, 3), *letters]
+    if result.baseline:
+        made += [str(row.baseline)]
+        made += [*cells(row.adjusted_presence, 4), *cells(row.adjusted_intensity, 3)]
+    return made
 
 
 def _csv(header: list[str], rows: Iterable[list[str]]) -> str:

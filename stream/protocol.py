@@ -283,13 +283,24 @@ class FaceValue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActionUnitValue(msgspec.Struct, frozen=True, kw_only=True):
-    """One AU in one frame: ``presence`` 0–1, ``intensity`` 0–5, ``letter`` while it is active."""
+    """One AU in one frame.
+
+    Attributes:
+        au: its number.
+        presence, intensity: 0–1 and 0–5, as the network gives them.
+        active: whether it counts as present; never for an AU that is not shown.
+        letter: of its prototype, while it is active.
+        adjusted, adjusted_intensity: the two after the personal baseline, which decided ``active``;
+            None unless the frame's ``baseline`` is ``active``.
+    """
 
     au: int
     presence: float
     intensity: float
     active: bool
     letter: str | None = None
+    adjusted: float | None = None
+    adjusted_intensity: float | None = None
 
 
 class FrameSample(Sample, frozen=True, kw_only=True):
@@ -306,6 +317,8 @@ class FrameSample(Sample, frozen=True, kw_only=True):
         latency_ms: from the grab to this message, milliseconds.
         dropped_total: frames of this source dropped so far, all causes.
         source_state: see :class:`SourceChanged`.
+        baseline: ``off`` (not asked for), ``learning`` (no neutral phase of this person was seen
+            yet) or ``active`` (presence was judged against the person's own).
     """
 
     type: ClassVar[str] = "frame"
@@ -319,6 +332,7 @@ class FrameSample(Sample, frozen=True, kw_only=True):
     latency_ms: float = 0.0
     dropped_total: int = 0
     source_state: str = "live"
+    baseline: str = "off"
 
 
 class Mask(msgspec.Struct, frozen=True, kw_only=True):
@@ -390,7 +404,15 @@ class Stats(Sample, frozen=True, kw_only=True):
 
 
 class ActionUnit(msgspec.Struct, frozen=True, kw_only=True):
-    """One AU of the model: number, ``AU12``, name, ``#rrggbb`` and its hysteresis thresholds."""
+    """One AU of the model.
+
+    Attributes:
+        au, code, name, colour: number, ``AU12``, name, ``#rrggbb``.
+        on, off: presence at which it becomes active, and below which it stops.
+        grade: by the model card: ``A`` reliable, ``B`` weak (pages mark it), ``C`` not reliable;
+            None where the card gives no grades.
+        shown: whether it takes part; if not, it is predicted but never active.
+    """
 
     au: int
     code: str
@@ -398,6 +420,8 @@ class ActionUnit(msgspec.Struct, frozen=True, kw_only=True):
     colour: str
     on: float = 0.5
     off: float = 0.35
+    grade: str | None = None
+    shown: bool = True
 
 
 class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -420,6 +444,7 @@ class Hello(Body, frozen=True, kw_only=True):
         epoch, first, last: numbering and range of the events that can be replayed
             (``last = first - 1`` when there is none); filled in by the server.
         video: whether pictures are sent at all.
+        baseline: whether presence is judged against the person's own; each frame says if it was.
         notice: shown on every page.
     """
 
@@ -438,6 +463,7 @@ class Hello(Body, frozen=True, kw_only=True):
     first: int = 1
     last: int = 0
     video: bool = True
+    baseline: bool = False
     notice: str = RESEARCH_NOTICE
 
 

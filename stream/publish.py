@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +44,8 @@ _JPEG_QUALITY = 80
 _UNKNOWN_COLOUR = "#BBBBBB"
 
 
-def action_units(network: AUNetwork) -> tuple[protocol.ActionUnit, ...]:
-    """Return the AUs of a network as ``hello`` lists them."""
+def action_units(network: AUNetwork, shown: Collection[int]) -> tuple[protocol.ActionUnit, ...]:
+    """Return the AUs of a network as ``hello`` lists them; ``shown``: those that take part."""
     on, off = network.card.thresholds()
     return tuple(
         protocol.ActionUnit(
@@ -53,6 +55,8 @@ def action_units(network: AUNetwork) -> tuple[protocol.ActionUnit, ...]:
             colour=AU_COLOURS.get(au, _UNKNOWN_COLOUR),
             on=round(float(on[i]), 4),
             off=round(float(off[i]), 4),
+            grade=network.card.grades.get(au),
+            shown=au in shown,
         )
         for i, au in enumerate(network.card.aus)
     )
@@ -158,15 +162,18 @@ def frame_message(
     if result.presence is not None:
         active = set(result.active)
         intensity = result.presence * 0 if result.intensity is None else result.intensity
+        lowered, weaker = result.adjusted_presence, result.adjusted_intensity
         values = tuple(
             protocol.ActionUnitValue(
                 au=au,
-                presence=round(float(p), 4),
-                intensity=round(float(i), 3),
+                presence=round(float(result.presence[i]), 4),
+                intensity=round(float(intensity[i]), 3),
                 active=au in active,
                 letter=result.letters.get(au),
+                adjusted=None if lowered is None else round(float(lowered[i]), 4),
+                adjusted_intensity=None if weaker is None else round(float(weaker[i]), 3),
             )
-            for au, p, i in zip(aus, result.presence, intensity, strict=True)
+            for i, au in enumerate(aus)
         )
     height, width = result.frame.image.shape[:2]
     return protocol.FrameSample(
@@ -180,6 +187,7 @@ def frame_message(
         latency_ms=round(latency_ms, 2),
         dropped_total=dropped_total,
         source_state=source_state,
+        baseline=result.baseline.value,
     )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.action_units import AU_NAMES, au_code, letter_index, parse_label
+from ..core.model_card import GRADE_MARKS
 from ..core.render import MAX_STRIP_STAGES, SequencePictures, au_colour, stage_seconds
 from ..core.stages import format_prototype, reduction
 from ..core.types import LOST, NONE, FrameRow, SequenceResult
@@ -56,15 +57,27 @@ def render_report(
     )
     environment.filters["sha256"] = _sha256
     stages = _stages(result, pictures)
+    marked = {
+        label["code"]: label["mark"]
+        for stage in stages
+        for label in stage["labels"]
+        if label["mark"]
+    }
     return environment.get_template("report.html").render(
         result=result,
         facts=_facts(result),
         text=format_prototype(result.stages),
         reduction=100 * reduction(len(result.stages), len(result.rows)),
+        marked=[
+            (mark, sorted(code for code in marked if marked[code] == mark))
+            for mark in dict.fromkeys(GRADE_MARKS.values())
+            if mark in marked.values()
+        ],
         unique=len({stage.labels for stage in result.stages}),
         stages=stages,
         strip=stages[:MAX_STRIP_STAGES],
         prototypes=_prototypes(result, pictures),
+        adjusted=any(row.adjusted_presence is not None for row in result.rows),
         timeline=_timeline(result, thresholds),
     )
 
@@ -95,10 +108,23 @@ def _facts(result: SequenceResult) -> list[tuple[str, str]]:
     usable = sum(row.presence is not None for row in result.rows)
     known = math.isfinite(result.fps) and result.fps > 0
     rate = f"at {result.fps:.2f} per second" if known else "at an unknown rate"
+    adjusted = sum(row.adjusted_presence is not None for row in result.rows)
+    baseline = "off"
+    if result.baseline:
+        baseline = f"applied to {adjusted} frames" if adjusted else "no neutral phase to learn from"
+    shown = [au for au in result.aus if au not in result.hidden]
+    aus = f"{len(shown)} of {len(result.aus)}"
+    for mark in dict.fromkeys(result.marks.values()):
+        codes = [au_code(au) for au in shown if result.marks.get(au) == mark]
+        aus += f"; {mark}: {', '.join(codes)}"
+    if result.hidden:
+        aus += f"; not used: {', '.join(map(au_code, result.hidden))}"
     return [
         ("Frames", f"{len(result.rows)} {rate}"),
         ("Frames with a usable face", f"{usable} of {len(result.rows)}"),
         ("AU network", result.model),
+        ("Action Units used", aus),
+        ("Personal baseline", baseline),
         ("Face detector", result.detector),
         ("Device", result.device),
         ("Relevance (LRP preset)", result.lrp_preset),
@@ -106,13 +132,26 @@ def _facts(result: SequenceResult) -> list[tuple[str, str]]:
     ]
 
 
-def _label(text: str) -> dict[str, str]:
-    if text == NONE[0]:
-        return {"text": text, "kind": "none", "name": "no Action Unit", "colour": ""}
-    if text == LOST[0]:
-        return {"text": text, "kind": "lost", "name": "no usable face", "colour": ""}
+def _label(text: str, result: SequenceResult) -> dict[str, Any]:
+    if text in (NONE[0], LOST[0]):
+        name = "no Action Unit" if text == NONE[0] else "no usable face"
+        return {
+            "text": text,
+            "kind": text.lower(),
+            "name": name,
+            "colour": "",
+            "code": "",
+            "mark": "",
+        }
     au = parse_label(text)[0]
-    return {"text": text, "kind": "au", "name": AU_NAMES.get(au, ""), "colour": au_colour(au)}
+    return {
+        "text": text,
+        "kind": "au",
+        "name": AU_NAMES.get(au, ""),
+        "colour": au_colour(au),
+        "code": au_code(au),
+        "mark": result.marks.get(au, ""),
+    }
 
 
 def _stages(result: SequenceResult, pictures: SequencePictures) -> list[dict[str, Any]]:
@@ -120,7 +159,7 @@ def _stages(result: SequenceResult, pictures: SequencePictures) -> list[dict[str
     return [
         {
             "number": index + 1,
-            "labels": [_label(label) for label in stage.labels],
+            "labels": [_label(label, result) for label in stage.labels],
             "start": stage.start,
             "end": stage.end,
             "start_s": stage.start_s,
@@ -140,7 +179,7 @@ def _prototypes(result: SequenceResult, pictures: SequencePictures) -> list[dict
     times = {row.index: row.time_s for row in result.rows}
     return [
         {
-            **_label(label),
+            **_label(label, result),
             "frames": item.frames,
             "share": 100 * item.frames / len(result.rows),
             "first": item.first,
@@ -171,7 +210,15 @@ def _timeline(
     lanes = []
     for number, au in enumerate(aus):
         y = top + number * (_LANE + _LANE_GAP)
-        presence = [None if r.presence is None else float(r.presence[column[au]]) for r in rows]
+        # What was judged, and, where a baseline changed it, what the network gave.
+        judged = [r.presence if r.adjusted_presence is None else r.adjusted_presence for r in rows]
+        presence = [None if p is None else float(p[column[au]]) for p in judged]
+        raw = [
+            float(r.presence[column[au]])
+            if r.presence is not None and r.adjusted_presence is not None
+            else None
+            for r in rows
+        ]
         band = thresholds.get(au)
         lanes.append(
             {
@@ -180,6 +227,8 @@ def _timeline(
                 "colour": au_colour(au),
                 "y": y,
                 "curves": _curves(presence, rows, ends, axis, y),
+                "raw": _curves(raw, rows, ends, axis, y),
+                "mark": result.marks.get(au, ""),
                 "band": None if band is None else {"on": band[0], "off": band[1]},
                 "blocks": _blocks(au, rows, ends, axis),
                 "presence": [None if p is None else round(100 * p) for p in presence],

@@ -11,14 +11,22 @@ import pytest
 import torch
 from facestage.core import lrp, relevance
 from facestage.core.analyzer import Analyzer
-from facestage.core.config import AnalyzerConfig, ExplainConfig, StageConfig, WindowConfig
+from facestage.core.config import (
+    AnalyzerConfig,
+    BaselineConfig,
+    ExplainConfig,
+    StageConfig,
+    WindowConfig,
+)
 from facestage.core.errors import ConfigError, SourceError
+from facestage.core.face import Detection
 from facestage.core.network import AUNetwork
 from facestage.core.observer import Observer
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.types import (
     LOST,
     NONE,
+    BaselineState,
     FaceChange,
     FaceState,
     Frame,
@@ -124,6 +132,133 @@ def test_a_prototype_comes_before_the_stage_that_shows_it(results: list[FrameRes
                 assert {x for x in event.labels if x.startswith("AU")} <= born
 
 
+def test_hidden_aus_are_predicted_but_never_active(
+    network: AUNetwork, frames: list[Frame], results: list[FrameResult]
+) -> None:
+    analyzer = Analyzer(HaarDetector(), network, AnalyzerConfig(aus=(1, 26)))
+    assert analyzer.shown == (1, 26)
+    few = [r for f in frames for r in analyzer.update([f])]
+    for one, all_of_them in zip(few, results, strict=True):
+        assert one.presence is not None
+        assert all_of_them.presence is not None
+        np.testing.assert_array_equal(one.presence, all_of_them.presence)
+        assert one.active == tuple(au for au in all_of_them.active if au in (1, 26))
+        assert set(one.maps) == set(one.letters) == set(one.active)
+    assert any(r.active for r in few)
+    assert {label[:4] for r in few for label in (r.stage or ()) if label != "NONE"} <= {
+        "AU01",
+        "AU26",
+    }
+    sequence = SequenceAnalyzer(HaarDetector(), network, AnalyzerConfig(aus=(1, 26)))
+    sequence.update(frames)
+    result = sequence.finish(source="demo", fps=FPS)
+    assert {p.au for p in result.prototypes.values()} <= {1, 26}
+    assert result.hidden == tuple(au for au in network.card.aus if au not in (1, 26))
+    assert [sorted(row.labels) for row in result.rows] == [list(r.active) for r in few]
+
+
+def with_trait(network: AUNetwork, au: int, logit: float) -> AUNetwork:
+    """Return the network as if every face looked as if it showed this AU a little."""
+    module = copy.deepcopy(network.logits_module)
+    *_, last = (m for m in module.modules() if isinstance(m, torch.nn.Linear))
+    with torch.no_grad():
+        last.bias[network.card.aus.index(au)] += logit
+    return AUNetwork.from_module(
+        module, replace(network.card, landmarks=None, five_points=None), device="cpu"
+    )
+
+
+class Points:
+    """A detector that brings points, taken from the embedded network's own tracking."""
+
+    name = "given"
+
+    def __init__(self, results: Sequence[FrameResult]) -> None:
+        self.found = {id(r.frame.image): r.face for r in results}
+
+    def detect(self, image: np.ndarray) -> list[Detection]:
+        face = self.found.get(id(image))
+        if face is None or face.box is None:
+            return []
+        return [Detection(face.box, 1.0, face.points)]
+
+
+BASELINE = AnalyzerConfig(baseline=BaselineConfig(enabled=True))
+
+
+def test_a_trait_is_gone_once_the_face_has_rested(
+    network: AUNetwork, frames: list[Frame], results: list[FrameResult]
+) -> None:
+    rest = [
+        float(r.presence[network.card.aus.index(9)]) for r in results[:30] if r.presence is not None
+    ]
+    level = float(np.median(rest))
+    # A nose that looks wrinkled at rest: presence .6.
+    trait = with_trait(network, 9, np.log(1.5) - np.log(level / (1 - level)))
+
+    def active(config: AnalyzerConfig) -> list[FrameResult]:
+        analyzer = Analyzer(Points(results), trait, config)
+        return [r for f in frames for r in analyzer.update([f])]
+
+    plain, judged = active(AnalyzerConfig()), active(BASELINE)
+    assert all(9 in r.active for r in plain[:60])
+    assert {r.baseline for r in plain} == {BaselineState.OFF}
+    states = [r.baseline for r in judged]
+    first = states.index(BaselineState.ACTIVE)
+    assert 30 <= first <= 45
+    assert set(states[:first]) == {BaselineState.LEARNING}
+    assert set(states[first:]) == {BaselineState.ACTIVE}
+    assert not any(9 in r.active for r in judged[first:])
+    shown = {au for r in judged[first:] for au in r.active}
+    assert shown & {1, 2}  # surprise still shows
+    assert shown & {25, 26}
+    for a, b in zip(plain, judged, strict=True):
+        assert a.presence is not None
+        assert b.presence is not None
+        np.testing.assert_array_equal(a.presence, b.presence)  # the raw values stay
+        assert (b.adjusted_presence is None) == (b.baseline == BaselineState.LEARNING)
+        if b.adjusted_presence is not None:
+            assert (b.adjusted_presence <= b.presence).all()
+        for au in b.maps:  # so does the explanation
+            np.testing.assert_allclose(a.maps[au], b.maps[au], atol=1e-5)
+
+    sequence = SequenceAnalyzer(Points(results), trait, BASELINE)
+    sequence.update(frames)
+    whole = sequence.finish(source="demo", fps=FPS)
+    assert whole.baseline
+    assert {row.baseline for row in whole.rows} == {BaselineState.ACTIVE}
+    assert not any(9 in row.labels for row in whole.rows)
+    assert not any(p.au == 9 for p in whole.prototypes.values())
+    assert [set(row.labels) for row in whole.rows[first:]] == [
+        set(r.active) for r in judged[first:]
+    ]
+
+
+def test_a_baseline_ends_with_its_person(network: AUNetwork, frames: list[Frame]) -> None:
+    analyzer = Analyzer(HaarDetector(), network, BASELINE)
+    for frame in frames[:45]:
+        (last,) = analyzer.update([frame])
+    assert last.baseline == BaselineState.ACTIVE
+    (same,) = analyzer.update([frames[45]])
+    assert same.baseline == BaselineState.ACTIVE
+    again = replace(frames[46], epoch=1)
+    (other,) = analyzer.update([again])
+    assert other.baseline == BaselineState.LEARNING
+    assert other.adjusted_presence is None
+
+
+def test_a_baseline_is_forgotten_when_the_face_stays_away(
+    network: AUNetwork, frames: list[Frame]
+) -> None:
+    analyzer = Analyzer(HaarDetector(), network, BASELINE)
+    for frame in frames[:45]:
+        analyzer.update([frame])
+    states = [analyzer.update([blank(n)])[0].baseline for n in range(45, 120)]
+    assert states[0] == BaselineState.ACTIVE
+    # Some frames pass before the face counts as lost, two seconds more before it is forgotten.
+    assert states.index(BaselineState.LEARNING) in range(59, 75)
+
+
 def test_chunks_change_nothing(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
@@ -225,6 +360,9 @@ def test_a_frame_without_any_time_is_refused() -> None:
         AnalyzerConfig(stage=StageConfig(min_stage_s=-1.0)),
         AnalyzerConfig(window=WindowConfig(size=1)),
         AnalyzerConfig(explain=ExplainConfig(preset="best")),
+        AnalyzerConfig(aus="best"),
+        AnalyzerConfig(aus=(12, 99)),
+        AnalyzerConfig(baseline=BaselineConfig(enabled=True, cap=0.0)),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused_at_once(

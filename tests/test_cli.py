@@ -53,7 +53,8 @@ def test_demo_plays_once_without_a_terminal(run: Run) -> None:
     assert "not a medical device" in out
     assert "page     http://127.0.0.1:" in out
     assert "device   cpu (" in out
-    assert "model au_net_v0, detector haar, LRP innvestigate_a_flat" in out
+    assert f"model {EMBEDDED.stem}, detector haar, LRP innvestigate_a_flat" in out
+    assert "AUs      " in out
     assert "(NONE)  [first]" in out
     assert "summary  60 frames analysed" in out
     assert "latency  capture to emit p50" in out
@@ -133,9 +134,90 @@ def test_analyze_as_in_the_paper(run: Run, tmp_path: Path) -> None:
 def test_models_list_names_what_is_there(run: Run) -> None:
     code, out, _ = run("models", "list")
     assert code == 0
-    assert "au_net_v0  embedded" in out
+    assert f"{EMBEDDED.stem}  embedded" in out
     assert "AU12" in out
     assert "yunet" in out
+
+
+@pytest.fixture
+def graded(tmp_path: Path) -> Path:
+    """The embedded network with a card of our own: AU01 weak, AU26 not to be shown."""
+    weights = tmp_path / "graded.safetensors"
+    shutil.copy(EMBEDDED, weights)
+    card = json.loads(EMBEDDED.with_suffix(".json").read_text())
+    grades = {str(au): "A" for au in card["aus"]} | {"1": "B", "26": "C"}
+    card |= {
+        "name": "graded",
+        "grades": grades,
+        "evaluation": {"1": {"auc": 0.71, "real_r": None}},
+        "recipe": {"seed": 7, "steps": [1, 2]},
+        "notice": "Copyright of somebody",
+    }
+    weights.with_suffix(".json").write_text(json.dumps(card))
+    return weights
+
+
+def test_the_card_of_a_network_is_printed(run: Run, graded: Path) -> None:
+    code, out, _ = run("models", "card", str(graded))
+    assert code == 0
+    assert "grade B (weak: shown, and marked as weak): AU01\n" in out
+    assert "grade C (not reliable: hidden unless asked for): AU26\n" in out
+    assert "AU01  B  inner brow raiser       auc 0.71, real_r –\n" in out
+    assert '"seed": 7' in out
+    assert "notice: Copyright of somebody" in out
+    code, out, _ = run("models", "card")
+    assert code == 0
+    assert out.startswith(EMBEDDED.stem)
+
+
+def test_grades_decide_which_aus_are_analysed(run: Run, tmp_path: Path, graded: Path) -> None:
+    def analyse(*options: str) -> tuple[str, list[dict[str, str]]]:
+        out_dir = tmp_path / "out"
+        command = ["analyze", "demo:", "--out", str(out_dir), "--frames", "110"]
+        code, out, err = run(*command, "--model", str(graded), *options)
+        assert code == 0, err
+        with (out_dir / "frames.csv").open() as file:
+            return out, list(csv.DictReader(file))
+
+    out, rows = analyse()
+    assert "AUs: 22 shown, weak: AU01, hidden: AU26\n" in out
+    assert "AU26_" not in out
+    assert all(row["AU26"] and row["AU26_r"] and not row["AU26_label"] for row in rows)
+    assert any(row["AU25_label"] for row in rows)  # the open mouth is seen all the same
+    out, rows = analyse("--aus", "all")
+    assert "AUs: 23 shown, weak: AU01, poor: AU26\n" in out
+    assert any(row["AU26_label"] for row in rows)
+    out, rows = analyse("--aus", "AU26,25")
+    assert "AU01_" not in out
+    assert {name for row in rows for name in row if name.endswith("_label") and row[name]} == {
+        "AU25_label",
+        "AU26_label",
+    }
+
+
+def test_a_baseline_is_never_applied_in_silence(run: Run, tmp_path: Path) -> None:
+    out_dir = tmp_path / "out"
+    code, out, _ = run("analyze", "demo:", "--out", str(out_dir), "--frames", "40", "--baseline")
+    assert code == 0
+    with (out_dir / "frames.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["baseline"] for row in rows} == {"active"}
+    assert "baseline: applied to 40 of 40 frames with a usable face\n" in out
+    assert all(float(row["AU17_adjusted"]) <= float(row["AU17"]) for row in rows)
+    code, out, _ = run("analyze", "demo:", "--out", str(out_dir), "--frames", "9", "--baseline")
+    assert "baseline: not applied: the face never rested" in out
+
+
+def test_choices_of_aus_that_cannot_work_end_with_2(
+    run: Run, tmp_path: Path, graded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = str(tmp_path / "out")
+    for command in (["live", "demo:", "--port", "0"], ["analyze", "demo:", "--out", out]):
+        refused(run(*command, "--aus", "smile"), 2, "'smile'", "shown, all, A, or numbers")
+    command = ["analyze", "demo:", "--out", out, "--model", str(graded)]
+    refused(run(*command, "--aus", "12,99"), 2, "graded has no AU99; it has 1, 2, 4")
+    monkeypatch.setenv("FACESTAGE_AUS", "98")
+    refused(run(*command), 2, "AU98")
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from facestage.core.errors import ConfigError
 from facestage.core.stages import stage_labels, temporal_prototype
 from facestage.core.types import (
     LOST,
+    BaselineState,
     FaceState,
     FrameRow,
     Prototype,
@@ -128,6 +129,11 @@ def test_json_holds_the_temporal_prototype(tmp_path: Path) -> None:
         "frames": 6,
         "complete": True,
         "note": "",
+        "aus": [
+            {"au": 1, "grade": None, "shown": True},
+            {"au": 12, "grade": None, "shown": True},
+        ],
+        "baseline": {"asked": False, "frames": 0},
         "stages": [
             {"labels": ["NONE"], "start": 0, "end": 1, "start_s": 0.0, "end_s": 0.1},
             {"labels": ["AU12_A"], "start": 2, "end": 2, "start_s": 0.2, "end_s": 0.2},
@@ -179,6 +185,74 @@ def test_csv_files_have_exactly_these_lines(tmp_path: Path) -> None:
         "4,0.4000,tracked,0.7500,0.7500,3.000,3.000,A,B\n"
         "5,0.5000,lost,,,,,,\n"
     )
+
+
+def adjusted_story() -> SequenceResult:
+    """The story, with a baseline that is found in its third frame."""
+    plain = story()
+    rows = []
+    for row in plain.rows:
+        if row.presence is None or row.index < 2:
+            rows.append(replace(row, baseline=BaselineState.LEARNING))
+            continue
+        lower = (row.presence / 2).astype(np.float32)
+        rows.append(
+            replace(
+                row,
+                baseline=BaselineState.ACTIVE,
+                adjusted_presence=lower,
+                adjusted_intensity=4 * lower,
+            )
+        )
+    return replace(plain, rows=tuple(rows), baseline=True)
+
+
+def test_a_baseline_adds_columns_and_leaves_the_raw_values(tmp_path: Path) -> None:
+    write_analysis(adjusted_story(), tmp_path / "out")
+    lines = (tmp_path / "out" / "frames.csv").read_text().splitlines()
+    assert lines[0] == (
+        "frame,time,face,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label,"
+        "baseline,AU01_adjusted,AU12_adjusted,AU01_adjusted_r,AU12_adjusted_r"
+    )
+    assert lines[1] == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,learning,,,,"
+    assert lines[3] == (
+        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A,active,0.0625,0.3750,0.250,1.500"
+    )
+    document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text())
+    assert document["baseline"] == {"asked": True, "frames": 3}
+    page = Page((tmp_path / "out" / "report.html").read_text("utf-8"))
+    assert "applied to 3 frames" in page.text
+    assert "dotted: as the" in page.text
+    assert json.loads(page.scripts[0])["lanes"][1]["presence"] == [12, 12, 38, 38, 38, None]
+
+
+def test_a_baseline_that_was_never_found_is_said_so(tmp_path: Path) -> None:
+    _, page = page_of(replace(story(), baseline=True), tmp_path / "out")
+    assert "no neutral phase to learn from" in page.text
+    assert "dotted" not in page.text
+
+
+def test_weak_and_hidden_aus_are_named(tmp_path: Path) -> None:
+    graded = replace(story(), grades={1: "B", 12: "A"})
+    _, page = page_of(graded, tmp_path / "out")
+    assert "2 of 2; weak: AU01" in page.text
+    marks = [v for tag, name, v in page.attributes if (tag, name, v) == ("span", "class", "mark")]
+    # Two stages in the strip and in the table, one prototype, and the line that explains it.
+    assert len(marks) == 6
+    document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text())
+    assert document["aus"][0] == {"au": 1, "grade": "B", "shown": True}
+
+    only_12 = result_of([{}, {12: "A"}])
+    hidden = replace(only_12, grades={1: "C", 12: "A"}, hidden=(1,))
+    _, page = page_of(hidden, tmp_path / "hidden")
+    assert "1 of 2; not used: AU01" in page.text
+    assert not [v for _, name, v in page.attributes if (name, v) == ("class", "mark")]
+    document = json.loads((tmp_path / "hidden" / "temporal_prototype.json").read_text())
+    assert document["aus"][0] == {"au": 1, "grade": "C", "shown": False}
+    # Hidden AUs keep their columns and values; only letters are never theirs.
+    header, first = (tmp_path / "hidden" / "frames.csv").read_text().splitlines()[:2]
+    assert header.startswith("frame,time,face,AU01,AU12,")
+    assert first == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,"
 
 
 def test_stage_labels_and_frame_letters_agree_after_reading_back(tmp_path: Path) -> None:

@@ -159,12 +159,16 @@ def test_fine_tuning_starts_exactly_where_the_weights_are_and_adds_rows(
 ) -> None:
     first = begin((2, 12))
     prepare(first.net)
-    export(first.net, {**first.facts, "grades": {"2": "A", "12": "B"}}, tmp_path / "a.safetensors")
+    own = {"on": 0.7, "off": 0.6}
+    facts = {**first.facts, "grades": {"2": "A", "12": "B"}}
+    facts["thresholds"] = {"on": 0.5, "off": 0.4, "per_au": {"2": own, "12": own}}
+    export(first.net, facts, tmp_path / "a.safetensors")
     base = AUNetwork.load(tmp_path / "a.safetensors", "cpu")
     again = start(str(tmp_path / "a.safetensors"), (1, 12), seed=3)
     assert again.facts["aus"] == [1, 2, 12]
     assert again.added == (1,)
     assert "grades" not in again.facts  # earned by other weights
+    assert again.card().on == {1: 0.5, 2: 0.7, 12: 0.5}  # AU02 is not trained here
     tuned = AUNetwork.from_module(again.net, again.card(), "cpu")
     crops = np.random.default_rng(0).integers(0, 256, (4, 96, 96), dtype=np.uint8)
     old, new = base.infer(crops), tuned.infer(crops)
@@ -305,7 +309,11 @@ def test_bad_input_to_the_commands_is_one_clear_error(data: Path, tmp_path: Path
     other = tmp_path / "other.csv"
     other.write_text(f"path,subject,AU11_r\n{data / '0.png'},a,2\n")
     assert "none of the labelled AUs (AU11)" in str(failure("evaluate", "--manifest", other))
-    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("not a folder")
+    blocked = failure("train", "--out", tmp_path / "file", "--manifest", good)
+    assert "file cannot be made" in str(blocked)
+    assert not list((tmp_path / "out").iterdir())
+    assert run("train", *out, "--manifest", good, "--lr", 0).exit_code == 2
 
 
 @pytest.mark.skipif(

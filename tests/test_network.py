@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 CARD = json.loads(EMBEDDED.with_suffix(".json").read_text())
+GRADES = {str(au): "A" for au in CARD["aus"]}
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +270,35 @@ def test_thresholds_have_defaults_and_overrides() -> None:
     assert made.on[1] == CARD["thresholds"]["on"]
 
 
+def test_grades_and_facts_are_optional_and_cannot_be_changed() -> None:
+    bare = card()
+    for name in ("grades", "neutral", "data", "recipe", "evaluation", "notice"):
+        bare.pop(name, None)
+    plain = ModelCard.from_json(bare)
+    assert (plain.grades, plain.neutral, plain.data, plain.notice) == ({}, {}, {}, "")
+    np.testing.assert_allclose(plain.neutral_logits(), np.log(0.1 / 0.9), rtol=1e-6)
+
+    figures = {"12": {"auc": 0.9, "real_r": None}, "clips": ["a", "b"]}
+    made = ModelCard.from_json(
+        card(
+            grades=GRADES | {"4": "B"},
+            neutral={"12": -3.5},
+            evaluation=figures,
+            recipe={"seed": 7},
+            notice="Copyright",
+        )
+    )
+    assert (made.grades[12], made.grades[4]) == ("A", "B")
+    where = made.aus.index(12)
+    assert made.neutral_logits()[where] == np.float32(-3.5)
+    assert made.neutral_logits()[where - 1] == plain.neutral_logits()[0]
+    assert made.evaluation == {"12": {"auc": 0.9, "real_r": None}, "clips": ("a", "b")}
+    for mapping in (made.grades, made.recipe, made.evaluation["12"]):
+        with pytest.raises(TypeError):
+            mapping["x"] = 1  # type: ignore[index]
+    assert pickle.loads(pickle.dumps(made)).evaluation == made.evaluation
+
+
 def test_a_card_reads_the_same_from_text_and_object() -> None:
     a, b = ModelCard.from_json(json.dumps(CARD)), ModelCard.from_json(CARD)
     assert (a.name, a.aus, a.on, a.five_points) == (b.name, b.aus, b.on, b.five_points)
@@ -303,6 +333,19 @@ def test_a_card_reads_the_same_from_text_and_object() -> None:
         ({"sha256": "abc"}, "sha256"),
         ({"limits": "none"}, "limits"),
         ({"intensity": None}, "intensity"),
+        ({"grades": ["A"]}, "grades"),
+        ({"grades": {"12": "A"}}, "grades"),
+        ({"grades": GRADES | {"12": "D"}}, "grades.12"),
+        ({"grades": GRADES | {"12": ["A"]}}, "grades.12"),
+        ({"grades": GRADES | {"3": "A"}}, "grades.3"),
+        ({"grades": GRADES | {"012": "A"}}, "grades.012"),
+        ({"neutral": {"12": "low"}}, "neutral.12"),
+        ({"neutral": {"3": -2.0}}, "neutral.3"),
+        ({"neutral": None}, "neutral"),
+        ({"data": "renders"}, "data"),
+        ({"recipe": ["adamw"]}, "recipe"),
+        ({"evaluation": {"12": {"auc": float("nan")}}}, "evaluation"),
+        ({"notice": ""}, "notice"),
     ],
 )
 def test_a_wrong_card_names_its_field(changes: dict[str, Any], named: str) -> None:

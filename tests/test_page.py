@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from facestage.core.action_units import AU_COLOURS, AU_NAMES, au_code
@@ -127,9 +128,13 @@ class Script:
             )
         )
 
-    def sample(self, frame: int, *active: str) -> None:
-        """Publish a ``frame``; the face box is the middle third."""
+    def sample(self, frame: int, *active: str, baseline: str = "off") -> None:
+        """Publish a ``frame``; the face box is the middle third.
+
+        An active baseline takes a third of everything.
+        """
         letters = {int(label[2:4]): label[5:] for label in active}
+        share = 2 / 3 if baseline == "active" else None
         self.hub.publish_sample(
             FrameSample(
                 frame=frame,
@@ -145,9 +150,12 @@ class Script:
                         intensity=3.2 if au in letters else 0.0,
                         active=au in letters,
                         letter=letters.get(au),
+                        adjusted=share * (0.9 if au in letters else 0.1) if share else None,
+                        adjusted_intensity=share * (3.2 if au in letters else 0) if share else None,
                     )
                     for au in AUS
                 ),
+                baseline=baseline,
                 latency_ms=42.0,
             ),
             stream=self.stream,
@@ -278,6 +286,66 @@ def test_stages_prototypes_and_states_arrive_and_the_ribbon_grows() -> None:
             await page.until(f"{text('facts')}.includes('17.3 of 30.0 fps')")
             script.event(SourceChanged(state="stalled", reason="no frame for 3 s"))
             await page.until(f"{text('veil')}.includes('Source stalled')")
+        assert page.errors == []
+
+    browse(test)
+
+
+def test_weak_aus_are_marked_hidden_ones_left_out_and_the_baseline_told() -> None:
+    units = {unit.au: unit for unit in HELLO.aus}
+    units[12] = msgspec.structs.replace(units[12], grade="A")
+    units[4] = msgspec.structs.replace(units[4], grade="B")
+    units[25] = msgspec.structs.replace(units[25], grade="C", shown=False)
+    graded = msgspec.structs.replace(HELLO, aus=tuple(units.values()), baseline=True)
+
+    async def test(page: Page) -> None:
+        script = Script()
+        script.begin()
+        script.prototype("AU04_A")
+        script.prototype("AU12_A")
+        script.stage("AU04_A", "AU12_A")
+        async with Server(script.hub, hello=graded, port=0) as server:
+            await page.goto(server.url)
+            await connected(page)
+            await page.until(f"{text('chips')}.includes('AU12_A')")
+            rows = "[...document.querySelectorAll('#bars li')].map(e => e.textContent)"
+            assert await page.evaluate(rows) == ["AU01", "AU02", "AU04weak", "AU06", "AU12"]
+            assert await page.evaluate(text("hidden-units")) == "1 not used · "
+            hint = "document.getElementById('hidden-units').title"
+            assert await page.evaluate(hint) == "AU25 lips part"
+            tips = "[...document.querySelectorAll('#bars li')].map(e => e.title)"
+            weak, strong = (await page.evaluate(tips))[2:5:2]
+            assert "less well on real faces" in weak
+            assert "less well" not in strong
+            assert await page.evaluate(text("chips")) == (
+                "AU04_Aweakbrow lowererAU12_Alip corner puller"
+            )
+            marked = "[...document.querySelectorAll('.prototype')].map(e => e.textContent)"
+            await page.until(f"{marked}.length === 2")
+            assert [name.replace("×1", "") for name in await page.evaluate(marked)] == [
+                "AU04_Aweak",
+                "AU12_A",
+            ]
+            await page.until(f"{text('announce')}.includes('AU04 A brow lowerer (weak)')")
+
+            hidden = "document.getElementById('baseline-state').hidden"
+            script.sample(40, "AU12_A")
+            await page.until("document.querySelectorAll('.bar.active').length === 1")
+            assert await page.evaluate(hidden) is True
+            script.sample(41, "AU12_A", baseline="learning")
+            await page.until(f"{text('baseline-state')} === 'baseline learning'")
+            assert await page.evaluate(hidden) is False
+            script.sample(42, "AU12_A", baseline="active")
+            await page.until(f"{text('baseline-state')} === 'baseline active'")
+            # The bar is the presence that was judged, .9 · 2/3; the thin line the raw one.
+            widths = "['.fill', '.raw'].map(c => document.querySelector(`.bar.active ${c}`)"
+            assert await page.evaluate(f"{widths}.style.transform)") == [
+                "scaleX(0.6)",
+                "scaleX(0.9)",
+            ]
+            assert await page.evaluate("document.querySelector('.bar.active').textContent") == (
+                "AU12_AB"  # intensity 3.2 · 2/3: FACS grade B
+            )
         assert page.errors == []
 
     browse(test)

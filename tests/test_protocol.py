@@ -72,7 +72,18 @@ BODIES: list[protocol.Body] = [
         height=360,
         face=FaceValue(state="tracked", box=(1.0, 2.0, 3.0, 4.0), points=((1.0, 2.0),) * 5),
         stage=("NONE",),
-        aus=(ActionUnitValue(au=12, presence=0.75, intensity=2.5, active=True, letter="B"),),
+        aus=(
+            ActionUnitValue(
+                au=12,
+                presence=0.75,
+                intensity=2.5,
+                active=True,
+                letter="B",
+                adjusted=0.6,
+                adjusted_intensity=2.0,
+            ),
+        ),
+        baseline="active",
     ),
     Heat(
         frame=7,
@@ -89,7 +100,11 @@ BODIES: list[protocol.Body] = [
         device="cpu",
         detector="haar",
         lrp_preset="innvestigate_a_flat",
-        aus=(ActionUnit(au=12, code="AU12", name="lip corner puller", colour="#D55E00"),),
+        aus=(
+            ActionUnit(au=12, code="AU12", name="lip corner puller", colour="#D55E00", grade="B"),
+            ActionUnit(au=18, code="AU18", name="lip pucker", colour="#F0E442", shown=False),
+        ),
+        baseline=True,
         streams=(StreamInfo(id="cam", name="Camera"),),
     ),
     protocol.Ack(to="subscribe"),

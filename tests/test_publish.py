@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
+from facestage.core.network import AUNetwork
 from facestage.core.relevance import top_x
 from facestage.core.types import (
+    BaselineState,
     FaceChange,
     FaceObservation,
     FaceState,
@@ -20,6 +24,7 @@ from facestage.stream import protocol
 from facestage.stream.publish import (
     MASK_SIDE,
     PICTURE_LONG_SIDE,
+    action_units,
     encode_picture,
     event_message,
     frame_message,
@@ -101,6 +106,34 @@ def test_frame_lists_every_au_and_survives_the_wire() -> None:
     assert protocol.decode(protocol.encode(message, stream="cam")).data == message
     lost = result(face=FaceObservation(FaceState.LOST), presence=None, intensity=None)
     assert frame_message(lost, AUS, latency_ms=1, dropped_total=0, source_state="live").aus == ()
+
+
+def test_a_frame_carries_raw_and_adjusted_values() -> None:
+    plain = frame_message(result(), AUS, latency_ms=1, dropped_total=0, source_state="live")
+    assert plain.baseline == "off"
+    assert {(v.adjusted, v.adjusted_intensity) for v in plain.aus} == {(None, None)}
+    lowered = result(
+        baseline=BaselineState.ACTIVE,
+        adjusted_presence=np.array([0.1, 0.5, 0.6], np.float32),
+        adjusted_intensity=np.array([0.0, 1.9, 2.0], np.float32),
+    )
+    message = frame_message(lowered, AUS, latency_ms=1, dropped_total=0, source_state="live")
+    assert message.baseline == "active"
+    smile = message.aus[1]
+    assert (smile.presence, smile.adjusted) == (0.9, 0.5)
+    assert (smile.intensity, smile.adjusted_intensity) == (3.5, 1.9)
+
+
+def test_hello_tells_grades_and_what_is_shown() -> None:
+    network = AUNetwork.load(device="cpu")
+    grades = dict.fromkeys(network.card.aus, "A") | {1: "B", 18: "C"}
+    network.card = replace(network.card, grades=grades)
+    listed = {unit.au: unit for unit in action_units(network, shown={1, 12})}
+    assert tuple(listed) == network.card.aus
+    assert (listed[1].grade, listed[1].shown) == ("B", True)
+    assert (listed[18].grade, listed[18].shown) == ("C", False)
+    network.card = replace(network.card, grades={})
+    assert {unit.grade for unit in action_units(network, network.card.aus)} == {None}
 
 
 @pytest.mark.parametrize(

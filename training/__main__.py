@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
+import cv2
 import numpy as np
 import torch
 import typer
 from facestage.core.errors import DeviceError, FacestageError
 
-from . import clips, shards, sheets, visibility
+from . import card, clips, shards, sheets, train, visibility
 from .expressions import sample_anatomy, sample_expression
 from .facekit import load_facekit
 from .facs import AUS, FaceShapes
@@ -163,6 +165,74 @@ def speed(
         count // BATCH,
     )
     typer.echo(f"{'whole generator':28s} {total:8.1f} images/s on {device}, batches of {BATCH}")
+
+
+@app.command(name="train")
+def train_network(
+    shards_folder: Annotated[Path, typer.Option("--shards", help="Folder of rendered shards.")],
+    out: Out,
+    views: Annotated[int, typer.Option(help="Crops to train on in all.", min=1)] = 3_000_000,
+    batch: Annotated[int, typer.Option(help="Crops per step.", min=2)] = 48,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.", min=1e-6)] = 2e-3,
+    hold: Annotated[float, typer.Option(help="Share of the run before the rate falls.")] = 0.3,
+    every: Annotated[int, typer.Option(help="Crops between checkpoints.", min=1)] = 24_000,
+    validation: Annotated[int, typer.Option(help="Fixed held-out views.", min=1)] = 2_000,
+    threads: Annotated[int, typer.Option(help="CPU threads of torch.", min=1)] = 1,
+    workers: Annotated[int, typer.Option(help="Threads that make views.", min=0)] = 1,
+    seed: Seed = 1,
+    device: Device = "cpu",
+) -> None:
+    """Train the embedded network; goes on from the newest checkpoint in --out."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(1)
+
+    def report(progress: train.Progress) -> None:
+        rate = progress.done / max(progress.seconds, 1e-9)
+        line = (
+            f"{progress.views}/{views} views, epoch {progress.epoch}, {progress.faces} faces, "
+            f"{rate:.0f} views/s; presence {progress.presence:.4f}, "
+            f"intensity {progress.intensity:.4f}, landmarks {progress.landmarks:.4f}"
+        )
+        if progress.figures:
+            line += "; held out: " + ", ".join(
+                f"{name} {progress.figures[name]:.4f}"
+                for name in ("auc", "auc_clear", "icc", "landmark_error")
+            )
+        typer.echo(line)
+
+    config = train.RunConfig(
+        shards_folder, out, views, batch, lr, hold, 0.998, seed, every, validation, workers
+    )
+    train.run(config, report, _device(device))
+
+
+@app.command(name="card")
+def write_card(
+    run: Annotated[Path, typer.Option(help="Folder of checkpoints of `train`.")],
+    shards_folder: Annotated[Path, typer.Option("--shards", help="Folder of rendered shards.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file; its card goes beside it.")],
+    machine: Annotated[str, typer.Option(help="What rendering and training ran on.")],
+    commit: Annotated[str, typer.Option(help="Commit of the generator and the recipe.")],
+    calibration: Annotated[
+        Path | None, typer.Option(help="JSON of benchmarks/calibrate_au.py.")
+    ] = None,
+    real: Annotated[Path | None, typer.Option(help="JSON of benchmarks/au_real.py.")] = None,
+    document: Annotated[Path | None, typer.Option("--page", help="Markdown page to write.")] = None,
+    notes: Annotated[Path | None, typer.Option(help="Markdown for its known failures.")] = None,
+) -> None:
+    """Export the newest checkpoint's averaged weights with their model card, and its page."""
+    facts = card.assemble(run, shards_folder, commit, machine, _json(calibration), _json(real))
+    made = train.export_newest(run, facts, out)
+    typer.echo(f"{out}: {made.name}, sha256 {made.sha256}")
+    if document is not None:
+        document.write_text(
+            card.page(made, notes.read_text(encoding="utf-8") if notes else ""), encoding="utf-8"
+        )
+        typer.echo(document)
+
+
+def _json(path: Path | None) -> dict | None:
+    return None if path is None else json.loads(path.read_text(encoding="utf-8"))
 
 
 def _rate(run, images: int, device: str, repeats: int = 3) -> float:

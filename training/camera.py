@@ -38,11 +38,11 @@ def to_light(image: NDArray[np.uint8]) -> Array:
 
 
 def draw_strength(rng: np.random.Generator) -> float:
-    """Draw how bad a view's light and camera are, 0–1: mild 30 %, middling 55 %, strong 15 %."""
+    """Draw how bad a view's light and camera are, 0–1: mild 45 %, middling 45 %, strong 10 %."""
     grade = rng.random()
-    if grade < 0.3:
+    if grade < 0.45:
         return rng.uniform(0, 0.15)
-    return rng.uniform(0.15, 0.6) if grade < 0.85 else rng.uniform(0.6, 1)
+    return rng.uniform(0.15, 0.5) if grade < 0.9 else rng.uniform(0.5, 0.9)
 
 
 def expose(image: Array, rng: np.random.Generator, strength: float) -> Array:

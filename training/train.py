@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from facestage.core.architectures import AUNet96, au_net
+from facestage.core.errors import ModelError
 from facestage.core.learning import metrics
+from facestage.core.model_card import ModelCard
 from facestage.stream.learning import checkpoints
+from facestage.stream.learning.networks import export
 from facestage.stream.learning.trainer import TrainConfig, Trainer, TrainingBatch, normalise
 from numpy.typing import NDArray
 from torch import nn
@@ -25,7 +29,7 @@ from torch import nn
 from .facs import AUS
 from .loader import ACTIVE, Batch, ViewLoader
 
-__all__ = ["Progress", "RunConfig", "new_network", "run", "score", "validate"]
+__all__ = ["Progress", "RunConfig", "export_newest", "new_network", "run", "score", "validate"]
 
 _SMOOTHING = 0.98
 
@@ -172,6 +176,30 @@ def run(config: RunConfig, report: Callable[[Progress], None], device: str = "cp
             else:
                 epoch, position = epoch + 1, 0
     return trainer.averaged()
+
+
+def export_newest(folder: Path, facts: Mapping[str, Any], out: Path) -> ModelCard:
+    """Write the averaged weights of the newest checkpoint with a model card.
+
+    Args:
+        folder: of checkpoints.
+        facts: JSON-ready fields of the card; the sha256 is added.
+        out: the ``.safetensors`` file.
+
+    Returns:
+        The card.
+
+    Raises:
+        ModelError: there is no checkpoint, it cannot be read, or the card is not valid.
+    """
+    newest = checkpoints.latest(folder)
+    if newest is None:
+        raise ModelError(f"no checkpoint in {folder}; train into it first")
+    net = new_network(0)
+    tensors = checkpoints.load(newest).tensors
+    averaged = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
+    net.load_state_dict(averaged)
+    return export(net, facts, out)
 
 
 def validate(net: nn.Module, views: Batch) -> dict:

@@ -29,6 +29,7 @@ __all__ = [
     "TEMPLATE_WEIGHTS",
     "View",
     "clean_view",
+    "draw_misalignment",
     "jittered",
     "make_view",
     "to_crop",
@@ -63,6 +64,10 @@ SHIFT_NOISE = 1.6
 """Standard deviation of the further shift along each axis, template units."""
 WILD_RATE = 0.1
 """Share of views whose alignment errors are twice as large."""
+ASTRAY_RATE = 0.07
+"""Share of views whose alignment errors are four times as large, as in the first crop cut from a
+detector's box. They teach the landmarks, which correct the crop, and no action unit."""
+_WILD, _ASTRAY = 2.0, 4.0
 _REGION_SIZE = SIZE // 2
 
 _MIDDLE: list[float] = (TEMPLATE_WEIGHTS @ TEMPLATE / TEMPLATE_WEIGHTS.sum()).tolist()
@@ -97,25 +102,33 @@ def to_crop(units: Array) -> Array:
     return ((units - np.array(_CENTRE)) * _SCALE + _CROP_CENTRE).astype(np.float32)
 
 
-def jittered(landmarks: Array, rng: np.random.Generator) -> Array:
+def draw_misalignment(rng: np.random.Generator) -> float:
+    """Draw by what factor a view's alignment errors exceed the usual ones: 1, 2 or 4."""
+    draw = rng.random()
+    if draw < ASTRAY_RATE:
+        return _ASTRAY
+    return _WILD if draw < ASTRAY_RATE + WILD_RATE else 1.0
+
+
+def jittered(landmarks: Array, rng: np.random.Generator, factor: float = 1.0) -> Array:
     """Align a face as a real detector would: five points with errors, then the similarity.
 
     Args:
         landmarks: ``(68, 2)`` true points, pixels of the render.
         rng: source of all choices.
+        factor: of all errors.
 
     Returns:
         ``(2, 3)`` float32 matrix, render pixels → crop pixels.
     """
     five = _FIVE @ landmarks
-    wild = 2.0 if rng.random() < WILD_RATE else 1.0
-    iod = wild * math.hypot(five[1, 0] - five[0, 0], five[1, 1] - five[0, 1])
+    iod = factor * math.hypot(five[1, 0] - five[0, 0], five[1, 1] - five[0, 1])
     errors = rng.standard_normal((8, 2))
     five += errors[:5] * (POINT_NOISE * iod) + errors[_SHARED] * (POINT_BIAS * iod)
     (a, _, tx), (b, _, ty) = similarity(five, TEMPLATE, TEMPLATE_WEIGHTS).tolist()
 
     # A further similarity about the template's centre: x' = centre + k·R·(x − centre) + shift.
-    more = rng.standard_normal(4) * wild
+    more = rng.standard_normal(4) * factor
     scale, turn = math.exp(SCALE_NOISE * more[0]), TURN_NOISE * more[1]
     c, s = scale * math.cos(turn), scale * math.sin(turn)
     x, y = tx - _MIDDLE[0], ty - _MIDDLE[1]
@@ -150,7 +163,8 @@ def make_view(
     visibility = np.ones(len(points), np.float32)
     strength = draw_strength(rng)
     mirror = rng.random() < 0.5
-    matrix = jittered(points, rng)
+    misalignment = draw_misalignment(rng)
+    matrix = jittered(points, rng, misalignment)
 
     covered = occlude(to_light(image), points, rng, kinds=occluders)
     if covered.opacity.any():
@@ -158,6 +172,8 @@ def make_view(
         regions = au_regions((points - 0.5) / 2, AUS, _REGION_SIZE)
         labels = label_visible(labels, visible_fractions(half.astype(np.float32), regions))
         visibility = point_visibility(covered.opacity, points)
+    if misalignment >= _ASTRAY:
+        labels = np.full_like(labels, np.nan)
     light = relight(covered.image, rng, strength)
     light = flash(expose(light, rng, strength), rng, strength)
     frame = capture(light, rng, strength)

@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -99,8 +99,8 @@ def strip(result: SequenceResult, x: float = ExplainConfig().top_x) -> NDArray[n
     ]
     heights = [_row_height(layout, (len(result.stages[i].labels) for i in row)) for row in rows]
     aus = _active_aus(result)
-    foot = legend(aus, _inner_width(layout)) if aus and not layout.names else None
-    head, note = 112, 44
+    foot = legend(aus, _inner_width(layout), result.marks) if aus and not layout.names else None
+    head, note = 112, 68 if set(aus) & set(result.marks) else 44
     height = head + sum(heights) + (0 if foot is None else foot.shape[0] + 16) + note + 20
     width = _inner_width(layout) + 2 * layout.margin
     canvas = np.full((height, width, 3), 255, np.uint8)
@@ -121,21 +121,25 @@ def strip(result: SequenceResult, x: float = ExplainConfig().top_x) -> NDArray[n
     return canvas
 
 
-def legend(aus: Iterable[int], width: int = 1200) -> NDArray[np.uint8]:
+def legend(
+    aus: Iterable[int], width: int = 1200, marks: Mapping[int, str] | None = None
+) -> NDArray[np.uint8]:
     """Draw the colours of Action Units with their numbers and names.
 
     Args:
         aus: AU numbers.
         width: width of the picture, pixels; entries wrap.
+        marks: AU number → a word of warning to write before its name.
 
     Returns:
         ``(H, width, 3)`` uint8, BGR, on white.
     """
     size, line = 13.0, 36
+    marks = marks or {}
     places: list[tuple[int, int, int]] = []
     x = y = 0
     for au in sorted(set(aus)):
-        need = _pill_width(au_code(au), size) + 12 + text_width(AU_NAMES.get(au, ""), size) + 36
+        need = _pill_width(au_code(au), size) + 12 + text_width(_name(au, marks), size) + 36
         if x and x + need > width:
             x, y = 0, y + line
         places.append((au, x, y))
@@ -143,7 +147,7 @@ def legend(aus: Iterable[int], width: int = 1200) -> NDArray[np.uint8]:
     canvas = np.full((y + line, width, 3), 255, np.uint8)
     for au, x, y in places:
         wide = _draw_pill(canvas, au_code(au), x, y + 4, size, bgr(au_colour(au)))
-        draw_text(canvas, AU_NAMES.get(au, ""), x + wide + 12, y + 4 + 18, size, _SOFT)
+        draw_text(canvas, _name(au, marks), x + wide + 12, y + 4 + 18, size, _SOFT)
     return canvas
 
 
@@ -162,6 +166,12 @@ def _inner_width(layout: _Layout) -> int:
     # Half a gap of air at the right balances the arrow's room at the left of the first column.
     body = layout.columns * (layout.tile + layout.gap) + layout.gap
     return max(body, 760)
+
+
+def _name(au: int, marks: Mapping[int, str]) -> str:
+    """Return what is written beside an AU: its name, after a word of warning where it has one."""
+    name = AU_NAMES.get(au, "")
+    return f"{marks[au]}, {name}" if au in marks else name
 
 
 def _row_height(layout: _Layout, labels: Iterable[int]) -> int:
@@ -202,11 +212,15 @@ def _draw_note(
             "prototype, striped where they overlap. "
             "Letters tell the prototypes of one Action Unit apart."
         )
+        warned = {result.marks[au] for au in _active_aus(result) if au in result.marks}
+        if warned:
+            words = " or ".join(sorted(warned, reverse=True))
+            note += f" What is called {words} is to be taken with care (grades of the model card)."
     left = layout.margin + layout.gap
     if shown < len(result.stages):
         note = f"The first {shown} of {len(result.stages)} stages; all are in the tables. {note}"
     room = canvas.shape[1] - left - layout.margin
-    for line in _wrapped(note, 12.5, room)[:2]:
+    for line in _wrapped(note, 12.5, room)[:3]:
         draw_text(canvas, line, left, baseline, 12.5, _SOFT)
         baseline += 24
 
@@ -241,14 +255,18 @@ def _draw_column(
     draw_text(canvas, frames, left + 2 + wide + layout.type, y, layout.type * 0.86, _SOFT)
     y = round(y + layout.type * 0.9)
     for label in stage.labels:
+        mark = ""
         if label in (NONE[0], LOST[0]):
             wide = _draw_state(canvas, label, left, y, layout.type)
             name = "no Action Unit" if label == NONE[0] else "no usable face"
         else:
             au = parse_label(label)[0]
             wide = _draw_pill(canvas, label, left, y, layout.type, bgr(au_colour(au)))
-            name = AU_NAMES.get(au, "")
-        if layout.names:
+            name = _name(au, result.marks)
+            mark = result.marks.get(au, "")
+        if not layout.names:  # no room for names; a warning always has some
+            name = mark
+        if name:
             size = layout.type * 0.8
             name = fit_text(name, size, tile - wide - 10)
             draw_text(canvas, name, left + wide + 10, y + layout.type * 1.36, size, _SOFT)

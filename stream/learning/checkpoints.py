@@ -7,6 +7,7 @@ are removed. Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -72,7 +73,12 @@ def save(
         "crc32": str(_checksum(tensors)),
     }
     target = Path(folder) / f"checkpoint-{step:09d}.safetensors"
-    write_file(target, save_safetensors(dict(tensors), header))
+    try:
+        write_file(target, save_safetensors(dict(tensors), header))
+    except ModelError as error:
+        raise ModelError(
+            f"{error}, then go on with --resume: the checkpoints before it are untouched"
+        ) from error
     for old in _all(Path(folder))[:-KEPT]:
         if old != target:
             old.unlink(missing_ok=True)
@@ -138,10 +144,10 @@ def write_file(target: Path, data: bytes) -> None:
         _sync_folder(target.parent)
     except OSError as error:
         _discard(temporary)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "free some space" if full else "name a place you can write to"
         raise ModelError(
-            f"cannot write {target} ({len(data) / 1e6:.1f} MB): {error.strerror or error}; free "
-            "some space or name another folder, then go on with --resume: what was saved before "
-            "is untouched"
+            f"cannot write {target} ({len(data) / 1e6:.1f} MB): {error.strerror or error}; {advice}"
         ) from error
     except BaseException:
         _discard(temporary)

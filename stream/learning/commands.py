@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -76,7 +77,7 @@ def train(
     batch: Annotated[int, typer.Option(min=2, help="Crops per step.")] = 48,
     lr: Annotated[
         float | None,
-        typer.Option(help="Highest learning rate; default 5e-4, from scratch 2e-3."),
+        typer.Option(min=1e-9, help="Highest learning rate; default 5e-4, from scratch 2e-3."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random in the run.")] = 0,
     holdout: Annotated[
@@ -111,6 +112,7 @@ def train(
             f"{out_dir} holds checkpoints of an earlier run; go on with --resume, or name another "
             "folder"
         )
+    _make_folder(out_dir)
     faces = _faces(manifest, ckplus, disfa)
     test_subjects = _test_subjects(faces, holdout, folds, fold)
     begin = start(init, faces.coded(), seed, device)
@@ -215,6 +217,18 @@ def evaluate(
         text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
         checkpoints.write_file(out_file, f"{text}\n".encode())
         out.print(f"written: {out_file}", markup=False)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of the results before the work, which may take hours, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {folder} cannot be made: {error.strerror or error}; name another folder"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"no permission to write to {folder}; name a folder of your own")
 
 
 def _use_threads(threads: int | None) -> None:

@@ -129,8 +129,8 @@ def collect_crops(
         why = ", ".join(f"{count} × {reason}" for reason, count in failures.most_common())
         raise SourceError(
             f"in none of the {len(faces)} pictures a usable face was found ({why}); check that "
-            "faces are upright, near-frontal and at least 40 pixels wide, or pull YuNet "
-            "(facestage models pull yunet)"
+            "faces are upright, near-frontal and at least 40 pixels wide, or use YuNet (facestage "
+            "models pull yunet): with haar the points come from the network's own landmarks"
         )
     kept = np.flatnonzero(usable)
     for to, row in enumerate(kept):  # in place: a copy of all crops may not fit beside them

@@ -3,7 +3,7 @@
 import { Bars } from "./bars.js";
 import { Connection } from "./connection.js";
 import { byId, make, setState, setText } from "./dom.js";
-import { bytes, HISTORY_S, Model, splitLabel, stageText } from "./model.js";
+import { bytes, HISTORY_S, MARK_MEANS, Model, splitLabel, stageText } from "./model.js";
 import { Picture } from "./picture.js";
 import { Prototypes } from "./prototypes.js";
 import { Ribbon } from "./ribbon.js";
@@ -34,6 +34,10 @@ const FACE_STATES = {
   low_quality: ["busy", "half", "face unclear"],
   lost: ["bad", "ring", "face lost"],
 };
+const BASELINE_STATES = {
+  learning: ["busy", "dashed", "baseline learning", "Nothing is subtracted until this face has rested for about a second"],
+  active: ["good", "filled", "baseline active", "Presence is judged against this person's own face at rest"],
+};
 const REASONS = {
   first: "first stage",
   au_on: "Action Unit on",
@@ -49,11 +53,12 @@ const colour = (au) => {
   const known = model.units.get(au)?.colour ?? "";
   return /^#[0-9a-f]{6}$/i.test(known) ? known : NEUTRAL;
 };
+const mark = (au) => model.mark(au);
 const wantsVideo = () => !OVERLAY && (model.hello?.video ?? true);
-const picture = new Picture(byId("view"), { video: wantsVideo, decode: bytes, colour, reserved });
-const ribbon = new Ribbon(byId("ribbon"), colour);
-const bars = new Bars(byId("bars"));
-const prototypes = new Prototypes(byId("thumbs"), byId("found"), colour);
+const picture = new Picture(byId("view"), { video: wantsVideo, decode: bytes, colour, mark, reserved });
+const ribbon = new Ribbon(byId("ribbon"), colour, mark);
+const bars = new Bars(byId("bars"), byId("hidden-units"), mark);
+const prototypes = new Prototypes(byId("thumbs"), byId("found"), colour, mark);
 
 let shownStream = null; // id
 let link = "connecting";
@@ -113,6 +118,8 @@ function greet(hello) {
   if (!model.streams.has(shownStream)) shownStream = first;
   bars.build(model.units);
   ribbon.forgetColours();
+  const marked = [...model.units.keys()].some(mark);
+  byId("ribbon").title = marked ? "? after an Action Unit: weak or poor by its grade" : "";
   prototypes.reset();
   setText(byId("notice"), hello.notice);
   const choice = byId("stream");
@@ -229,9 +236,12 @@ function chip(label) {
   }
   const au = splitLabel(label)?.au;
   const name = model.units.get(au)?.name ?? "";
-  const element = make("li", "chip", make("b", "", label), make("span", "", name));
+  const warning = mark(au);
+  const tags = warning ? [make("em", "mark", warning)] : [];
+  const head = make("b", "", label, ...tags);
+  const element = make("li", "chip", head, make("span", "", name));
   element.style.setProperty("--au", colour(au));
-  element.title = `${label} ${name}`;
+  element.title = [`${label} ${name}`, MARK_MEANS[warning]].filter(Boolean).join("\n");
   return element;
 }
 
@@ -239,7 +249,10 @@ function announce(labels) {
   const words = labels.map((label) => {
     if (label === "NONE") return "no active Action Unit";
     if (label === "LOST") return "face lost";
-    return `${label.replace("_", " ")} ${model.units.get(splitLabel(label)?.au)?.name ?? ""}`;
+    const au = splitLabel(label)?.au;
+    const words = [label.replace("_", " "), model.units.get(au)?.name ?? ""];
+    if (mark(au)) words.push(`(${mark(au)})`);
+    return words.join(" ");
   });
   announced.text = words.join(", ");
   announced.due = true;
@@ -257,6 +270,12 @@ function showStates(current) {
   const shown = SOURCE_STATES[source] ?? ["idle", "dashed", source ?? "waiting"];
   setState(byId("source-state"), ...shown);
   byId("source-state").title = current.source?.reason ?? "";
+  const baseline = BASELINE_STATES[current.frame?.baseline];
+  byId("baseline-state").hidden = !baseline;
+  if (baseline) {
+    setState(byId("baseline-state"), ...baseline.slice(0, 3));
+    byId("baseline-state").title = baseline[3];
+  }
   const face = current.frame?.face.state ?? current.face?.state;
   const reason = current.frame?.face.reason ?? current.face?.reason;
   const [kind, icon, words] = FACE_STATES[face] ?? ["idle", "dashed", face ?? "no face yet"];

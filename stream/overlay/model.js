@@ -6,6 +6,12 @@ const DEFAULT_PERIOD_S = 1 / 30;
 
 export const HISTORY_S = 180;
 
+const MARKS = { B: "weak", C: "poor" }; // by the grade of an Action Unit
+export const MARK_MEANS = {
+  weak: "weak: the network recognises it less well on real faces (grade B); take it with care",
+  poor: "poor: the network fails on it on real faces (grade C); shown because it was asked for",
+};
+
 /** Decode base64 into bytes. */
 export function bytes(text) {
   return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
@@ -140,10 +146,15 @@ export class Model {
     this.hello = null;
     this.stats = null;
     this.streams = new Map();
-    this.units = new Map(); // AU number → {au, code, name, colour, on, off}
+    this.units = new Map(); // AU number → {au, code, name, colour, on, off, grade, shown}
     this.cursor = null; // {epoch, seq} of the last event taken in
     this.complete = false; // whether everything up to the cursor has been taken in
     this.skew = Infinity; // local clock minus the server's, seconds
+  }
+
+  /** The word of warning that belongs beside an Action Unit; "" for one that needs none. */
+  mark(au) {
+    return MARKS[this.units.get(au)?.grade] ?? "";
   }
 
   /** Now on the server's clock, seconds since 1970. */

@@ -86,7 +86,7 @@ export class Picture {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {object} options - video: whether pictures are expected; decode(text) → bytes;
-   *   colour(au) → "#rrggbb"; reserved() → {top, bottom}, CSS pixels kept free of labels
+   *   colour(au) → "#rrggbb"; mark(au) → a word of warning, or ""; reserved() → {top, bottom}, CSS pixels kept free of labels
    */
   constructor(canvas, options) {
     this.canvas = canvas;
@@ -327,7 +327,9 @@ export class Picture {
       const row = known ? LABEL_INERTIA * known.row + (1 - LABEL_INERTIA) * best.y : best.y;
       const right = known ? known.right : this.emptierSide(best.x, middle, box[2]);
       const { x, y } = best;
-      this.labels.set(mask.au, { x, y, row, right, text: mask.label, colour: mask.colour });
+      const mark = this.options.mark(mask.au);
+      const text = mark ? `${mask.label} ${mark}` : mask.label;
+      this.labels.set(mask.au, { x, y, row, right, text, colour: mask.colour });
     }
   }
 

@@ -2,6 +2,7 @@
 // face they were found on, or over a drawn face where no picture may be sent.
 
 import { make, setText } from "./dom.js";
+import { MARK_MEANS } from "./model.js";
 
 const MOST = 60;
 
@@ -67,11 +68,13 @@ export class Prototypes {
    * @param {HTMLElement} list
    * @param {HTMLElement} summary - how many there are is written here
    * @param {(au: number) => string} colour
+   * @param {(au: number) => string} mark - word of warning of an Action Unit
    */
-  constructor(list, summary, colour) {
+  constructor(list, summary, colour, mark) {
     this.list = list;
     this.summary = summary;
     this.colour = colour;
+    this.mark = mark;
     this.items = new Map();
   }
 
@@ -134,9 +137,17 @@ export class Prototypes {
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `Where ${prototype.label} shows`);
     const count = make("span", "count", "");
-    const element = make("li", "prototype", canvas, make("span", "label", prototype.label), count);
+    const mark = this.mark(prototype.au);
+    const tags = mark ? [make("em", "mark", mark)] : [];
+    const label = make("span", "label", prototype.label);
+    const element = make("li", "prototype", canvas, label, count, ...tags);
     element.style.setProperty("--au", this.colour(prototype.au));
-    element.title = `${prototype.label}: named at frame ${prototype.at}; × stages seen here`;
+    element.title = [
+      `${prototype.label}: named at frame ${prototype.at}; × stages seen here`,
+      MARK_MEANS[mark],
+    ]
+      .filter(Boolean)
+      .join("\n");
     return { element, canvas, count, prototype: null };
   }
 }

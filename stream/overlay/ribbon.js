@@ -57,11 +57,13 @@ export class Ribbon {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {(au: number) => string} colour
+   * @param {(au: number) => string} mark - word of warning of an Action Unit
    */
-  constructor(canvas, colour) {
+  constructor(canvas, colour, mark) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
     this.colour = colour;
+    this.mark = mark;
     this.span = 30;
     this.patterns = new Map();
     this.lanes = [];
@@ -303,7 +305,12 @@ export class Ribbon {
       context.fillRect(0, y + 2, 3, lane - 4);
       context.font = this.font(500, size);
       context.fillStyle = TEXT;
-      context.fillText(`AU${String(au).padStart(2, "0")}`, 8, y + lane / 2 + 0.5);
+      const code = `AU${String(au).padStart(2, "0")}`;
+      context.fillText(code, 8, y + lane / 2 + 0.5);
+      if (!this.mark(au)) return;
+      const right = 8 + context.measureText(code).width;
+      context.fillStyle = QUIET;
+      context.fillText("?", right + 3, y + lane / 2 + 0.5);
     });
   }
 

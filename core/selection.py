@@ -1,0 +1,95 @@
+"""Which AUs of a network take part: those that can be relied on, unless others are asked for.
+
+An AU that does not take part is predicted all the same (one forward pass gives them all), but it is
+never active: no relevance map, no prototype, no stage.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .action_units import au_code
+from .errors import ConfigError
+from .model_card import ModelCard
+
+__all__ = ["ALL", "RELIABLE", "SHOWN", "parse_aus", "select_aus"]
+
+SHOWN = "shown"
+"""The AUs graded A or B; all of a network without grades."""
+ALL = "all"
+"""Every AU of the network."""
+RELIABLE = "A"
+"""The AUs graded A."""
+
+_NUMBER = re.compile(r"(?:AU)?(\d{1,3})", re.IGNORECASE)
+
+
+def parse_aus(text: str) -> str | tuple[int, ...]:
+    """Read a selection as a user writes it.
+
+    Args:
+        text: ``shown``, ``all``, ``A``, or AU numbers separated by commas, with or without ``AU``.
+
+    Returns:
+        One of the three words, or the numbers, ascending and each once.
+
+    Raises:
+        ConfigError: the text is none of these.
+
+    >>> parse_aus("AU12,4, 12")
+    (4, 12)
+    >>> parse_aus("Shown")
+    'shown'
+    """
+    words = {word.lower(): word for word in (SHOWN, ALL, RELIABLE)}
+    wanted = text.strip()
+    if wanted.lower() in words:
+        return words[wanted.lower()]
+    found = [_NUMBER.fullmatch(part.strip()) for part in wanted.split(",")]
+    numbers = [int(match[1]) for match in found if match is not None]
+    if len(numbers) < len(found):
+        raise ConfigError(
+            f"{text!r} names no Action Units; use {SHOWN}, {ALL}, {RELIABLE}, or numbers such as "
+            "1,2,12"
+        )
+    return tuple(sorted(set(numbers)))
+
+
+def select_aus(card: ModelCard, wanted: str | tuple[int, ...]) -> tuple[int, ...]:
+    """Return the AUs of a network that take part.
+
+    Args:
+        card: the network's.
+        wanted: a word or numbers, as :func:`parse_aus` returns them.
+
+    Returns:
+        AU numbers in the order of the card.
+
+    Raises:
+        ConfigError: the network lacks an AU that was asked for, has no grades to choose by, or
+            none of its AUs is left.
+    """
+    if not isinstance(wanted, str):
+        missing = [au for au in wanted if au not in card.aus]
+        if missing or not wanted:
+            what = f"has no {', '.join(map(au_code, missing))}" if missing else "was given no AU"
+            raise ConfigError(f"{card.name} {what}; it has {', '.join(str(au) for au in card.aus)}")
+        return tuple(au for au in card.aus if au in wanted)
+    if wanted == ALL or (wanted == SHOWN and not card.grades):
+        return card.aus
+    if wanted not in (SHOWN, RELIABLE):
+        raise ConfigError(
+            f"unknown choice of Action Units {wanted!r}; use {SHOWN}, {ALL}, {RELIABLE}, or numbers"
+        )
+    if not card.grades:
+        raise ConfigError(
+            f"the card of {card.name} gives its Action Units no grades, so none is graded "
+            f"{RELIABLE}; use {ALL}, or numbers"
+        )
+    grades = (RELIABLE,) if wanted == RELIABLE else ("A", "B")
+    chosen = tuple(au for au in card.aus if card.grades[au] in grades)
+    if not chosen:
+        raise ConfigError(
+            f"no Action Unit of {card.name} is graded {' or '.join(grades)}; use {ALL}, or numbers"
+        )
+    return chosen

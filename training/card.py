@@ -1,0 +1,245 @@
+"""The model card, put together from what was measured, and the page that shows it to people.
+
+No figure is typed: data and recipe come from the shards and the checkpoint, thresholds and grades
+from `benchmarks/calibrate_au.py`, the figures on real faces from `benchmarks/au_real.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from facestage.core.action_units import AU_NAMES, au_code
+from facestage.core.errors import ModelError
+from facestage.core.model_card import ModelCard
+from facestage.stream.learning import checkpoints
+
+from .facs import AUS
+from .loader import VALIDATION_SHARE, is_validation
+from .shards import read_shard
+
+__all__ = ["BASE", "assemble", "page", "shard_facts"]
+
+BASE = Path(__file__).with_name("card.json")
+"""What of the card is decided, not measured."""
+
+_MEANING = {
+    "A": "shown",
+    "B": "shown, marked *weak*",
+    "C": "hidden unless asked for (`--aus all`)",
+}
+
+
+def shard_facts(folder: Path) -> dict[str, Any]:
+    """Count what was rendered.
+
+    Args:
+        folder: of shards.
+
+    Returns:
+        JSON-ready ``faces``, ``identities``, ``held_out_identities`` (one in
+        :data:`~training.loader.VALIDATION_SHARE`), ``prevalence`` per AU (share of faces at A or
+        more).
+
+    Raises:
+        ModelError: the folder holds no shard.
+    """
+    shards = [read_shard(path) for path in sorted(folder.glob("*.npz"))]
+    if not shards:
+        raise ModelError(f"no shards in {folder}; render some first (`python -m training render`)")
+    identity = np.unique(np.concatenate([shard.identity for shard in shards]))
+    labels = np.concatenate([shard.intensity for shard in shards])
+    return {
+        "faces": len(labels),
+        "identities": len(identity),
+        "held_out_identities": int(is_validation(identity).sum()),
+        "held_out_rule": f"identity number divisible by {VALIDATION_SHARE}",
+        "prevalence": {
+            str(au): round(float((labels[:, column] >= 1).mean()), 3)
+            for column, au in enumerate(AUS)
+        },
+    }
+
+
+def assemble(
+    run: Path,
+    shards: Path,
+    commit: str,
+    machine: str,
+    calibration: Mapping[str, Any] | None,
+    real: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Put the card together, but for the sha256 of the weights.
+
+    Args:
+        run: folder of checkpoints; the newest is described.
+        shards: folder of the faces it was trained on.
+        commit: of the generator and the recipe.
+        machine: what rendering and training ran on, one phrase.
+        calibration: output of ``benchmarks/calibrate_au.py``; None leaves thresholds at their
+            defaults, without grades.
+        real: output of ``benchmarks/au_real.py``; None leaves it out.
+
+    Returns:
+        JSON-ready fields.
+
+    Raises:
+        ModelError: there is no checkpoint or shard, or they cannot be read.
+    """
+    newest = checkpoints.latest(run)
+    if newest is None:
+        raise ModelError(f"no checkpoint in {run}; train into it first")
+    kept = checkpoints.load(newest)
+    card = json.loads(BASE.read_text(encoding="utf-8"))
+    data = shard_facts(shards)
+    views = int(kept.tensors["views"])
+    card["data"] = {"generator": "training/, ICT-FaceKit", "commit": commit} | data
+    card["recipe"] = {
+        "machine": machine,
+        "views": views,
+        "epochs": kept.facts["epoch"],
+        **{key: kept.facts[key] for key in ("batch", "lr", "hold", "ema", "seed")},
+        "optimizer": "AdamW, cosine to 1 %, averaged weights",
+        "loss": "masked presence BCE (soft, 1 from B), intensity smooth L1, landmarks smooth L1",
+    }
+    card["trained_on"] = (
+        f"{data['faces']:,} renders of {data['identities']:,} synthetic faces made with "
+        f"ICT-FaceKit (MIT, USC Institute for Creative Technologies), {views:,} views; "
+        "no real image"
+    )
+    held_out = kept.facts["figures"]
+    card["evaluation"] = {"synthetic": {k: v for k, v in held_out.items() if k != "per_au"}}
+    if calibration is not None:
+        card |= {key: calibration[key] for key in ("thresholds", "neutral", "grades")}
+        card["evaluation"] |= calibration["evaluation"]
+    if real is not None:
+        card["evaluation"]["must_show"] = real["must_show"]
+    card["limits"] = _limits(card)
+    return card
+
+
+def _limits(card: Mapping[str, Any]) -> list[str]:
+    grades = card.get("grades", {})
+    weak = [au_code(int(au)) for au, grade in grades.items() if grade == "B"]
+    hidden = [au_code(int(au)) for au, grade in grades.items() if grade == "C"]
+    limits = [
+        "Trained on synthetic faces only, and judged on few real people: expect less on others.",
+        "Made for near-frontal faces; beyond about 35 degrees of yaw it was neither trained nor "
+        "judged.",
+        "An AU whose region is covered is reported as absent, not as unknown.",
+        "Presence probabilities are not calibrated to real prevalence.",
+        "No claim about emotions, pain or intentions of a person.",
+    ]
+    if weak:
+        limits.insert(1, f"Weak on real faces, or not judged there: {', '.join(weak)}.")
+    if hidden:
+        limits.insert(2 if weak else 1, f"Not good enough to be shown: {', '.join(hidden)}.")
+    return limits
+
+
+def page(card: ModelCard, notes: str = "") -> str:
+    """Write the card as Markdown, for ``docs/model-card.md``.
+
+    Args:
+        card: complete, with grades and evaluation.
+        notes: Markdown put under "Known failures", after the limits.
+
+    Returns:
+        The page.
+    """
+    data, recipe = card.data, card.recipe
+    synthetic = card.evaluation.get("synthetic", {})
+    lines = [
+        f"# Model card: {card.name}",
+        "",
+        "Written by `python -m training card` from the card beside the weights "
+        f"(`core/weights/{card.name}.json`); figures are not typed by hand.",
+        "",
+        "## What it is",
+        "",
+        f"A multi-label network for facial Action Units, version {card.version}: one grey aligned "
+        f"crop of {card.input_size}×{card.input_size} px in; presence and intensity of "
+        f"{len(card.aus)} AUs and {card.landmarks.count if card.landmarks else 0} landmarks out. "
+        f"Architecture `{card.architecture}` (`core/architectures.py`), sha256 `{card.sha256}`, "
+        f"licence {card.licence}.",
+        "",
+        f"**Intended use.** {card.intended_use}",
+        "",
+        f"**Notice.** {card.notice}",
+        "",
+        "## Data and recipe",
+        "",
+        "| fact | value |",
+        "|---|---|",
+        f"| trained on | {card.trained_on} |",
+        f"| held out | {data.get('held_out_identities', 0):,} identities "
+        f"({data.get('held_out_rule', '')}), never trained on |",
+        f"| generator | `training/` at commit `{data.get('commit', '')}` |",
+        *(f"| {key} | {_plain(value)} |" for key, value in recipe.items()),
+        *(f"| held-out views: {key} | {_plain(value)} |" for key, value in synthetic.items()),
+        "",
+        "## Grades",
+        "",
+        *(f"- **{grade}**: {meaning}." for grade, meaning in _MEANING.items()),
+        "",
+        f"The rule, applied by `benchmarks/calibrate_au.py`: {card.evaluation.get('grade_rule')}",
+        "",
+        "| AU | name | grade | on / off | AUC, rendered | detected at B+ | r, real (people) "
+        "| events found (people) | false active (people) | relevance in region, real / rendered |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for au in card.aus:
+        figures = card.evaluation.get(str(au), {})
+        lines.append(
+            f"| {au} | {AU_NAMES[au]} | {card.grades.get(au, '–')} "
+            f"| {card.on[au]:.2f} / {card.off[au]:.2f} "
+            f"| {_plain(figures.get('auc'))} | {_share(figures.get('detected'))} "
+            f"| {_of(figures.get('r'), figures.get('r_persons'), _plain)} "
+            f"| {_of(figures.get('found'), figures.get('found_persons'), _share)} "
+            f"| {_of(figures.get('false_active'), figures.get('false_persons'), _share)} "
+            f"| {_plain(figures.get('relevance'))} / {_plain(figures.get('relevance_rendered'))} |"
+        )
+    lines += [
+        "",
+        "*r* is the median over people of the correlation within a clip with the reference curve; "
+        "*–* means that no clip can judge. Thresholds that judge a person were found without that "
+        "person.",
+        "",
+        "## Figures on real clips",
+        "",
+        "By `benchmarks/au_real.py`.",
+        "",
+        "| figure | asked | got | reached |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['figure']} | {row['target']} | {_plain(row['got'])} "
+            f"| {'yes' if row['reached'] else 'not judged' if row['got'] is None else 'no'} |"
+            for row in card.evaluation.get("must_show", ())
+        ),
+        "",
+        "## Known failures",
+        "",
+        *(f"- {limit}" for limit in card.limits),
+        *([notes.strip()] if notes else []),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and value >= 1000 else str(value)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def _of(value: float | None, people: int | None, text: Any) -> str:
+    return "–" if value is None else f"{text(value)} ({people})"
