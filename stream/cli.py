@@ -307,6 +307,10 @@ def analyze(
     out.print(f"written: {out_dir / 'report.html'}", markup=False)
 
 
+app.command()(train)
+app.command()(evaluate)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveOptions:
     """What ``demo`` and ``live`` need to know; see the options of the same names."""
