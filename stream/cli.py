@@ -59,8 +59,6 @@ app = typer.Typer(
     help="Explained facial Action Units, live: stages, and when the explanation changes. "
     "Research software, not a medical device.",
 )
-app.command()(train)
-app.command()(evaluate)
 app.add_typer(models_app, name="models")
 
 

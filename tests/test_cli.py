@@ -47,6 +47,11 @@ def test_version_and_help(run: Run) -> None:
         assert option in out
 
 
+def test_every_command_is_listed_once_the_first_ones_first() -> None:
+    names = [getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
+    assert names == ["demo", "live", "analyze", "train", "evaluate"]
+
+
 def test_demo_plays_once_without_a_terminal(run: Run) -> None:
     code, out, err = run("demo", "--port", "0", "--frames", "60", "--no-browser")
     assert (code, err) == (0, "")

@@ -116,6 +116,27 @@ def test_a_damaged_checkpoint_is_refused_and_the_good_one_named(
     assert checkpoints.load(good).facts == {}
 
 
+def test_damaged_facts_are_as_bad_as_damaged_tensors(tmp_path: Path) -> None:
+    good = checkpoints.save(tmp_path, 1, TENSORS, {})
+    bad = checkpoints.save(tmp_path, 2, TENSORS, {"seed": 3})
+    data = bad.read_bytes()
+    assert data.count(b"seed") == 1
+    bad.write_bytes(data.replace(b'{\\"seed', b'[\\"seed'))
+    with pytest.raises(ModelError, match=f"cannot be used.*resume from {good.name}"):
+        checkpoints.load(bad)
+
+
+@pytest.mark.parametrize("name", ["", "."])
+def test_a_folder_is_no_file_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for target in (Path(name), tmp_path):
+        with pytest.raises(ModelError, match="it is a folder; name a file in it"):
+            checkpoints.write_file(target, b"x")
+    assert not names(tmp_path)
+
+
 def test_other_safetensors_files_are_no_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file(TENSORS, path)

@@ -8,6 +8,7 @@ import math
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -116,10 +117,16 @@ def test_a_run_resumed_after_k_steps_equals_an_uninterrupted_one(tmp_path: Path)
 
 def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path: Path) -> None:
     session(tmp_path).save()
-    with pytest.raises(ConfigError, match=r"another run: config differ"):
+    with pytest.raises(ConfigError, match=r"differs in total_views \(24 then, 48 now\), warmup"):
         session(tmp_path, views=48).resume()
     with pytest.raises(ConfigError, match="no checkpoint to resume"):
         session(tmp_path / "empty").resume()
+    # The same AUs, but begun from weights that had them, where the checkpoint is from scratch.
+    other = session(tmp_path)
+    begun = replace(other.start, added=())
+    data, config = crop_set(), other.trainer.config
+    with pytest.raises(ConfigError, match=r"differs in added;"):
+        Session(begun, data, config, tmp_path, batch=4, device=torch.device("cpu")).resume()
 
 
 def test_a_disk_that_fills_up_while_training_costs_only_the_new_checkpoint(
@@ -271,7 +278,7 @@ def test_train_writes_a_model_that_loads_with_figures_of_other_subjects(
     newest = checkpoints.latest(out)
     assert newest is not None
     newest.write_bytes(b"damaged")
-    assert "cannot be used" in str(failure("train", *options, "--resume"))
+    assert "delete it and begin again" in str(failure("train", *options, "--resume"))
 
 
 def test_evaluate_prints_a_table_and_writes_json(data: Path, tmp_path: Path) -> None:
@@ -314,6 +321,27 @@ def test_bad_input_to_the_commands_is_one_clear_error(data: Path, tmp_path: Path
     assert "file cannot be made" in str(blocked)
     assert not list((tmp_path / "out").iterdir())
     assert run("train", *out, "--manifest", good, "--lr", 0).exit_code == 2
+    assert "--fold 1 is" in str(failure("train", *out, "--manifest", good, "--fold", 1))
+    assert "--epochs inf" in str(failure("train", *out, "--manifest", good, "--epochs", "inf"))
+    # Before any face is looked for, and before the manifest is even read:
+    begin_again = failure("train", *out, "--manifest", tmp_path / "absent.csv", "--resume")
+    assert "no checkpoint to resume" in str(begin_again)
+    place = failure("evaluate", "--manifest", tmp_path / "absent.csv", "--out", tmp_path)
+    assert "it is a folder" in str(place)
+    two = tmp_path / "two.csv"
+    two.write_text(f"path,subject,AU01\n{data / '0.png'},a,1\n{data / '0.png'},b,1\n")
+    for command in (("train", *out), ("evaluate",)):
+        assert "one person one name" in str(failure(*command, "--manifest", two))
+
+
+def test_labels_on_the_held_out_side_only_are_nothing_to_train_on(
+    data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "data.csv"
+    file.write_text(f"path,subject,AU01_r\n{data / '0.png'},a,1\n{data / '1.png'},b,\n")
+    options = ("--manifest", file, "--init", "scratch", "--holdout", "a", "--device", "cpu")
+    error = failure("train", *options, "--out", tmp_path / "out", "--detector", "haar")
+    assert "every label of the faces to train on is blank" in str(error)
 
 
 @pytest.mark.skipif(

@@ -90,6 +90,14 @@ def test_disfa_frames_count_from_zero_and_gaps_are_missing(disfa: Path) -> None:
     assert np.isnan(faces.intensity[2:, 1]).all()
 
 
+def test_copies_and_files_of_another_subject_do_not_replace_disfa_labels(disfa: Path) -> None:
+    own = disfa / "ActionUnit_Labels/SN001"
+    text(own / "SN001_au1.txt~", "1,5\n")
+    text(own / "SN002_au12.txt", "1,5\n")
+    faces = read_disfa(disfa)
+    assert faces.intensity[0].tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("content", ["0,1\n", "1,6\n", "1;2\n", "1,x\n", "1.5,2\n"])
 def test_disfa_lines_that_cannot_be_are_named(disfa: Path, content: str) -> None:
     (disfa / "ActionUnit_Labels/SN002/SN002_au1.txt").write_text("1,0\n" + content)

@@ -12,6 +12,7 @@ from facestage.core.errors import ConfigError, SourceError
 from facestage.stream.learning.faces import LabelledFaces, merge
 from facestage.stream.learning.manifest import read_manifest
 from facestage.stream.learning.splits import (
+    check_subjects,
     given_split,
     held_out,
     subject_folds,
@@ -118,6 +119,11 @@ HEAD = "path,frame,subject,AU01,AU12_c\n"
         (HEAD + "a.png,3,x,1,\n", "a.png is an image; leave frame blank"),
         (HEAD + "v.mp4,,x,1,\n", "v.mp4 is taken for a video"),
         (HEAD + "v.mp4,-2,x,1,\n", "frame is '-2'"),
+        (HEAD + f"v.mp4,{'9' * 5000},x,1,\n", "line 2: frame is '9+[.]{3}9+'; v.mp4"),
+        (HEAD + f"{'a' * 300}.png,,x,1,\n", "line 2: there is no file"),
+        (HEAD + "~nobody.png,,x,1,\n", r"line 2: there is no file .*/~nobody\.png"),
+        ("path;subject;AU01\na.png;x;1\n", "not separated by commas"),
+        ("path\tsubject\tAU01\na.png\tx\t1\n", "not separated by commas"),
         ("# labels: presence\npath,subject,AU01\na.png,x,3\n", "line 3: AU01 is 3, but"),
         ("path,subject,split,AU01\na.png,x,validation,1\n", "split is 'validation'"),
         ('path,subject,AU01\n"a.png,x,1\n', "not CSV"),
@@ -179,6 +185,16 @@ def test_held_out_subjects_by_share_or_name_take_all_their_rows(folder: Path) ->
     ):
         with pytest.raises(ConfigError, match=message):
             subjects_of(faces, spec)
+
+
+def test_one_picture_of_two_subjects_is_refused(folder: Path) -> None:
+    head = "path,frame,subject,AU01\n"
+    check_subjects(read(folder, head + "a.png,,x,1\na.png,,x,2\nv.mp4,1,x,1\nv.mp4,2,y,1\n"))
+    (folder / "sub").mkdir()
+    other = read(folder, head + "sub/../a.png,0,anna,1\n")
+    both = merge([read(folder, head + "a.png,,Anna,1\n"), other])
+    with pytest.raises(SourceError, match=r"of subject 'anna' here and of 'Anna' at .*line 2"):
+        check_subjects(both)
 
 
 def test_a_subject_in_both_splits_is_refused(folder: Path) -> None:

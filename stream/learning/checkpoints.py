@@ -24,7 +24,7 @@ from safetensors.torch import save as save_safetensors
 
 from ...core.errors import ConfigError, ModelError
 
-__all__ = ["Checkpoint", "latest", "load", "save", "write_file"]
+__all__ = ["Checkpoint", "check_target", "latest", "load", "save", "write_file"]
 
 SCHEMA = "facestage/checkpoint/1"
 """``schema`` in the header; the number rises when an older reader would break."""
@@ -112,6 +112,7 @@ def load(path: Path) -> Checkpoint:
     try:
         tensors = load_safetensors(data)
         header = _header(data)
+        facts = json.loads(header.get("facts", "{}"))
     except (safetensors.SafetensorError, ValueError) as error:
         raise _unreadable(path, f"it is not a whole safetensors file ({error})") from error
     if header.get("schema") != SCHEMA:
@@ -120,7 +121,17 @@ def load(path: Path) -> Checkpoint:
         )
     if header.get("crc32") != str(_checksum(tensors)):
         raise _unreadable(path, "its checksum is wrong, the file was damaged")
-    return Checkpoint(path, tensors, json.loads(header["facts"]))
+    return Checkpoint(path, tensors, facts)
+
+
+def check_target(target: Path) -> None:
+    """Refuse a path that names a folder, so that it is known before the work and not after it.
+
+    Raises:
+        ModelError: it does.
+    """
+    if not target.name or os.path.isdir(target):  # unlike Path, no error without permission
+        raise ModelError(f"cannot write {target}: it is a folder; name a file in it")
 
 
 def write_file(target: Path, data: bytes) -> None:
@@ -131,8 +142,9 @@ def write_file(target: Path, data: bytes) -> None:
         data: its bytes.
 
     Raises:
-        ModelError: the disk is full or refuses; ``target`` is as it was.
+        ModelError: the disk is full or refuses, or ``target`` is a folder; it is as it was.
     """
+    check_target(target)
     temporary = target.with_name(f".{target.name}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -200,5 +212,9 @@ def _header(data: bytes) -> dict[str, str]:
 
 def _unreadable(path: Path, why: str) -> ModelError:
     others = [other.name for other in _all(path.parent) if other != path]
-    advice = f"delete it to resume from {others[-1]}" if others else "begin again without --resume"
+    advice = (
+        f"delete it to resume from {others[-1]}"
+        if others
+        else "delete it and begin again without --resume"
+    )
     return ModelError(f"the checkpoint {path} cannot be used: {why}; {advice}")

@@ -27,7 +27,7 @@ from .manifest import read_manifest
 from .networks import Start, start
 from .progress import interruptible, progress
 from .session import Session, plan
-from .splits import given_split, held_out, subject_folds, subjects_of
+from .splits import check_subjects, given_split, held_out, subject_folds, subjects_of
 from .trainer import StepLosses
 
 __all__ = ["evaluate", "train"]
@@ -87,7 +87,9 @@ def train(
     folds: Annotated[
         int | None, typer.Option(min=2, help="Split the subjects into N parts, test on one.")
     ] = None,
-    fold: Annotated[int, typer.Option(min=0, help="Which part, from 0.")] = 0,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Which part of --folds, from 0; default 0.")
+    ] = None,
     freeze_batchnorm: Annotated[
         bool, typer.Option("--freeze-batchnorm", help="Keep its statistics; for little data.")
     ] = False,
@@ -107,6 +109,10 @@ def train(
     _use_threads(threads)
     if epochs is not None and views is not None:
         raise ConfigError("--epochs and --views both say how long to train; leave one out")
+    if epochs is not None and not math.isfinite(epochs):
+        raise ConfigError(f"--epochs {epochs} has no end; give a number, such as 20")
+    if resume and checkpoints.latest(out_dir) is None:
+        raise ConfigError(f"{out_dir} holds no checkpoint to resume; leave out --resume")
     if not resume and checkpoints.latest(out_dir) is not None:
         raise ConfigError(
             f"{out_dir} holds checkpoints of an earlier run; go on with --resume, or name another "
@@ -119,6 +125,11 @@ def train(
     cut = _crops(faces, begin.base, detector, crops or out_dir / "crops")
     testing = held_out(cut.faces, test_subjects)
     training = _part(cut, ~testing, "train")
+    if not training.faces.coded():
+        raise ConfigError(
+            "every label of the faces to train on is blank; code at least one AU of them, or hold "
+            "out other subjects"
+        )
     test = _part(cut, testing, "test") if test_subjects else None
     total = views or math.ceil((epochs or 20) * len(training.faces))
     total = math.ceil(total / batch) * batch
@@ -186,6 +197,9 @@ def evaluate(
 ) -> None:
     """Compare a network with labels: F1, AUC, ICC(3,1), prevalence and calibration per AU."""
     _use_threads(threads)
+    if out_file is not None:
+        checkpoints.check_target(out_file)
+        _make_folder(out_file.parent)
     network = AUNetwork.load(weights, device)
     faces = _faces(manifest, ckplus, disfa)
     unknown = [au for au in faces.coded() if au not in network.card.aus]
@@ -243,14 +257,17 @@ def _faces(manifests: list[Path] | None, ckplus: Path | None, disfa: Path | None
     if disfa is not None:
         parts.append(read_disfa(disfa))
     faces = merge(parts)
+    check_subjects(faces)
     for note in faces.notes:
         out.print(note, markup=False)
     return faces
 
 
 def _test_subjects(
-    faces: LabelledFaces, holdout: str | None, folds: int | None, fold: int
+    faces: LabelledFaces, holdout: str | None, folds: int | None, fold: int | None
 ) -> tuple[str, ...]:
+    if fold is not None and folds is None:
+        raise ConfigError(f"--fold {fold} is one part of how many? give --folds too")
     given = given_split(faces)
     ways = [
         name
@@ -266,7 +283,7 @@ def _test_subjects(
     if holdout is not None:
         return subjects_of(faces, holdout)
     if folds is not None:
-        return subject_folds(faces, folds, fold)
+        return subject_folds(faces, folds, fold or 0)
     return given
 
 

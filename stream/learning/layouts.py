@@ -27,7 +27,7 @@ from .faces import Item, LabelledFaces
 __all__ = ["read_ckplus", "read_disfa"]
 
 _VIDEO = re.compile(r"LeftVideo(SN\d+)_comp\.avi", re.IGNORECASE)
-_DISFA_FILE = re.compile(r"SN\d+_au(\d+)\.txt", re.IGNORECASE)
+_DISFA_FILE = re.compile(r"(SN\d+)_au(\d+)\.txt", re.IGNORECASE)
 
 
 def read_ckplus(folder: Path | str) -> LabelledFaces:
@@ -119,7 +119,11 @@ def read_disfa(folder: Path | str) -> LabelledFaces:
     aus: set[int] = set()
     for own in subjects:
         name = own.name.upper()
-        files = [(int(m[1]), f) for f in sorted(own.iterdir()) if (m := _DISFA_FILE.match(f.name))]
+        files = [
+            (int(match[2]), file)
+            for file in sorted(own.iterdir())
+            if (match := _DISFA_FILE.fullmatch(file.name)) and match[1].upper() == name
+        ]
         if not files:
             raise SourceError(f"{own} holds no file such as {name}_au1.txt; copy its labels again")
         if name not in videos:

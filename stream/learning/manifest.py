@@ -21,6 +21,7 @@ import csv
 import io
 import math
 import re
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,8 @@ _COLUMN = re.compile(r"AU0*(\d{1,2})(?:_([RC]))?", re.IGNORECASE)
 _LOOKS_LIKE_AU = re.compile(r"AU\s*\d", re.IGNORECASE)
 _RULE = re.compile(r"#\s*labels\s*:\s*(\S+)\s*", re.IGNORECASE)
 _SPLITS = ("", "train", "test")
+_MOST_DIGITS = 9
+"""Of the number of a frame: more than any video has, and few enough to count with."""
 
 
 def is_image(path: Path) -> bool:
@@ -58,7 +61,7 @@ def read_manifest(path: Path | str) -> LabelledFaces:
         SourceError: it cannot be read, or a row or column is wrong; the message names file and
             line.
     """
-    path = Path(path).expanduser()
+    path = _expanded(path)
     rule, first_line, rows = _rows(path)
     header = [name.strip() for name in next(rows)]
     where = f"{path}, line {first_line}"
@@ -136,11 +139,11 @@ class _RowReader:
         if text not in self._known:
             if not text:
                 raise SourceError(f"{where}: no path; name the image or video of this row")
-            path = self._manifest.parent / Path(text).expanduser()
-            if not path.is_file():
+            path = self._manifest.parent / _expanded(text)
+            if not _is_file(path):
                 raise SourceError(
-                    f"{where}: there is no file {path}; correct the path (relative ones start at "
-                    "the manifest's folder) or remove the row"
+                    f"{where}: there is no file {path} (or no permission to see it); correct the "
+                    "path (relative ones start at the manifest's folder) or remove the row"
                 )
             self._known[text] = path
         return self._known[text]
@@ -152,12 +155,29 @@ class _RowReader:
                     f"{where}: frame {text!r}, but {path.name} is an image; leave frame blank"
                 )
             return None
-        if not (text.isascii() and text.isdigit()):
+        if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
             raise SourceError(
-                f"{where}: frame is {text!r}; {path.name} is taken for a video, give the number of "
-                "the frame, counted from 0"
+                f"{where}: frame is {reprlib.repr(text)}; {path.name} is taken for a video, give "
+                "the number of the frame, counted from 0"
             )
         return int(text)
+
+
+def _expanded(text: Path | str) -> Path:
+    """Resolve a leading ``~``; where it names nobody it is part of a file's name."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether a file is there and can be reached."""
+    try:
+        return path.is_file()
+    except OSError:  # no permission for a folder on the way, or no name a file can have
+        return False
 
 
 class _Rows:
@@ -241,6 +261,11 @@ def _au_columns(header: list[str], where: str) -> list[_Column]:
                 )
         columns.append(column)
     if not columns:
+        if len(header) == 1 and re.search("[;\t]", header[0]):
+            raise SourceError(
+                f"{where}: the columns are not separated by commas (found: {header[0]}); save the "
+                "table as CSV with commas"
+            )
         raise SourceError(
             f"{where}: there is no AU column (found: {', '.join(header)}); add AU01, AU02, …"
         )

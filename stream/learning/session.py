@@ -105,6 +105,7 @@ class Session:
             "aus": start.facts["aus"],
             "architecture": start.facts["architecture"],
             "base": start.base.card.sha256,
+            "added": list(start.added),
             "batch": batch,
             "config": _as_facts(config),
             "data": _fingerprint(ordered),
@@ -126,11 +127,11 @@ class Session:
         if path is None:
             raise ConfigError(f"{self.folder} holds no checkpoint to resume; leave out --resume")
         stored = checkpoints.load(path)
-        other = [key for key, value in self._facts.items() if stored.facts.get(key) != value]
+        other = _differences(stored.facts, self._facts)
         if other:
             raise ConfigError(
-                f"{path} belongs to another run: {', '.join(sorted(other))} differ; resume with "
-                "the options and data it was begun with, or train into another folder"
+                f"{path} belongs to another run: it differs in {', '.join(other)}; resume with the "
+                "options and data it was begun with, or train into another folder"
             )
         self.trainer.load_state_dict(stored.tensors)
         return self.trainer.views
@@ -219,6 +220,20 @@ def _as_facts(config: TrainConfig) -> dict[str, Any]:
         for key, value in facts["normalisation"].items()
     }
     return facts
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name the facts that differ; of the configuration each value, because options set them."""
+    names = []
+    for key, value in now.items():
+        old = before.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            names += [
+                f"{k} ({old.get(k)} then, {v} now)" for k, v in value.items() if old.get(k) != v
+            ]
+        elif old != value:
+            names.append(key)
+    return names
 
 
 def _fingerprint(data: CropSet) -> str:

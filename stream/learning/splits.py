@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import zlib
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ConfigError, SourceError
-from .faces import LabelledFaces
+from .faces import Item, LabelledFaces
 
-__all__ = ["given_split", "held_out", "subject_folds", "subjects_of"]
+__all__ = ["check_subjects", "given_split", "held_out", "subject_folds", "subjects_of"]
+
+
+def check_subjects(data: LabelledFaces) -> None:
+    """Refuse a picture that is given to two subjects: it could be learnt from and tested on.
+
+    Raises:
+        SourceError: there is one; the message names both rows.
+    """
+    files: dict[Path, str] = {}
+    seen: dict[tuple[str, int | None], Item] = {}
+    for item in data.items:
+        file = files.get(item.path)
+        if file is None:
+            file = files[item.path] = os.path.realpath(item.path)
+        first = seen.setdefault((file, item.frame), item)
+        if first.subject != item.subject:
+            raise SourceError(
+                f"{item.origin}: this picture is of subject {item.subject!r} here and of "
+                f"{first.subject!r} at {first.origin}; give one person one name, or the same face "
+                "is in training and test"
+            )
 
 
 def given_split(data: LabelledFaces) -> tuple[str, ...]:

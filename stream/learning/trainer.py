@@ -358,7 +358,7 @@ class Trainer:
     def _diverged(self, what: str) -> ModelError:
         return ModelError(
             f"training diverged at step {self.step_count} ({self.views} crops seen): {what}; "
-            "resume from the last checkpoint with a lower learning rate"
+            "train again with a lower learning rate (--lr)"
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.alignment import transform
+from ...core.regions import MIRROR
 from .crops import MARGIN, CropSet
 from .trainer import TrainingBatch
 
@@ -22,12 +23,6 @@ _SCALE, _TURN, _SHIFT = 0.04, 0.035, 1.6
 """Standard deviations of the jitter: log scale, radians, crop pixels. What alignment leaves."""
 _ORDER, _VIEW = 0, 1
 """Purposes of a random stream."""
-
-_MIRRORED = np.r_[
-    16:-1:-1, 26:16:-1, 27:31, 35:30:-1, 45:41:-1, 47, 46, 39:35:-1, 41, 40, 54:47:-1, 59:54:-1,
-    64:59:-1, 67:64:-1,
-]  # fmt: skip
-"""Landmark of the Multi-PIE order that takes each place in a mirrored face."""
 
 
 class Views:
@@ -72,7 +67,7 @@ class Views:
             if points is not None:
                 points[i] = transform(matrix, points[i] + np.float32(MARGIN))
                 if mirrored:
-                    points[i] = points[i][_MIRRORED]
+                    points[i] = points[i][MIRROR]
         return TrainingBatch(crops, self._intensity[rows], points, presence=self._presence[rows])
 
     def _row(self, view: int) -> int:
