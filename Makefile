@@ -26,7 +26,7 @@ DEVICE ?= cpu
 train: $(VENV)/.dev
 	$(BIN)/python -m training render --out $(RUN)/shards --seed 1 --count $(FACES) --device $(DEVICE)
 	$(BIN)/python -m training train --shards $(RUN)/shards --out $(RUN)/checkpoints \
-		--views $(VIEWS) --seed 1 --threads $(WORKERS) --device $(DEVICE)
+		--views $(VIEWS) --seed 1 --processes $(WORKERS) --device $(DEVICE)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from facestage.core.errors import ConfigError, ModelError
 from facestage.core.network import AUNetwork
 from facestage.stream.learning import checkpoints
 from facestage.stream.learning.trainer import (
+    Replicas,
     TrainConfig,
     Trainer,
     TrainingBatch,
@@ -105,6 +107,47 @@ def test_two_runs_are_equal_and_leave_the_random_state_of_others_alone() -> None
     for n in range(4):
         other.step(batch(n))
     assert not same(runs[0], other.state_dict())  # dropout differs
+
+
+def test_two_processes_together_learn_what_one_learns_from_the_whole_batch() -> None:
+    rng = np.random.default_rng(3)
+    crops = rng.integers(0, 256, (16, SIDE, SIDE), dtype=np.uint8)
+    intensity = rng.uniform(0, 5, (16, AUS)).astype(np.float32)  # all known: means of means agree
+
+    def trainer(replicas: Replicas | None = None) -> Trainer:
+        net = small_net()
+        net.features[5] = nn.Dropout(0)
+        return Trainer(net, config(freeze_batchnorm=True), "cpu", replicas)
+
+    alone = trainer()
+    alone.step(TrainingBatch(crops, intensity))
+    met: list[list[torch.Tensor]] = []
+
+    def meet(tensors: Sequence[torch.Tensor]) -> None:
+        if met:
+            for mine, other in zip(tensors, met[0], strict=True):
+                mine.copy_((mine + other) / 2)
+        met.append([tensor.clone() for tensor in tensors])
+
+    trainer(Replicas(1, 2, meet)).step(TrainingBatch(crops[8:], intensity[8:]))
+    first = trainer(Replicas(0, 2, meet))
+    first.step(TrainingBatch(crops[:8], intensity[:8]))
+    assert len(met) == 2
+    assert first.views == alone.views == 16
+    one, two = alone.state_dict(), first.state_dict()
+    gradients = [key for key in one if key.startswith("optimizer.exp_avg.")]
+    assert len(gradients) == 7  # the landmark head saw no landmarks
+    for key in gradients:
+        assert torch.allclose(one[key], two[key], rtol=1e-4, atol=1e-7), key
+
+
+def test_processes_together_draw_different_dropout() -> None:
+    kept = []
+    for rank in (0, 1):
+        trainer = Trainer(small_net(), config(), "cpu", Replicas(rank, 2, lambda _: None))
+        trainer.step(batch(0))
+        kept.append(trainer.state_dict())
+    assert not same(*kept)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:

@@ -341,6 +341,18 @@ def test_a_view_does_not_depend_on_the_other_faces() -> None:
         np.testing.assert_array_equal(few.landmarks[k], many.landmarks[twin])
 
 
+def test_processes_share_an_epoch_without_overlap() -> None:
+    with ViewLoader([make_shard(1, 100)], 5, batch=8, workers=0) as loader:
+        whole = list(loader.epoch(2))
+        parts = [list(loader.epoch(2, share=(rank, 2))) for rank in (0, 1)]
+        later = list(loader.epoch(2, skip=2, share=(1, 2)))
+    assert len(parts[0]) == len(parts[1]) == len(whole) // 2
+    for k, (first, second) in enumerate(zip(*parts, strict=True)):
+        assert np.array_equal(first.image, whole[2 * k].image)
+        assert np.array_equal(second.image, whole[2 * k + 1].image)
+    assert np.array_equal(later[0].image, parts[1][2].image)
+
+
 def test_batch_shapes() -> None:
     loader = ViewLoader([make_shard(1, 12)], 0, batch=8, workers=0)
     (batch,) = loader.epoch(0)

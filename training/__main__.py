@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import numpy as np
 import torch
 import typer
@@ -177,14 +176,15 @@ def train_network(
     hold: Annotated[float, typer.Option(help="Share of the run before the rate falls.")] = 0.3,
     every: Annotated[int, typer.Option(help="Crops between checkpoints.", min=1)] = 24_000,
     validation: Annotated[int, typer.Option(help="Fixed held-out views.", min=1)] = 2_000,
-    threads: Annotated[int, typer.Option(help="CPU threads of torch.", min=1)] = 1,
-    workers: Annotated[int, typer.Option(help="Threads that make views.", min=0)] = 1,
+    processes: Annotated[
+        int, typer.Option(help="Processes that share each batch; on a CPU one per core.", min=1)
+    ] = 1,
+    threads: Annotated[int, typer.Option(help="CPU threads of torch per process.", min=1)] = 1,
+    workers: Annotated[int, typer.Option(help="Threads that make views, per process.")] = 1,
     seed: Seed = 1,
     device: Device = "cpu",
 ) -> None:
     """Train the embedded network; goes on from the newest checkpoint in --out."""
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(1)
 
     def report(progress: train.Progress) -> None:
         rate = progress.done / max(progress.seconds, 1e-9)
@@ -194,14 +194,26 @@ def train_network(
             f"intensity {progress.intensity:.4f}, landmarks {progress.landmarks:.4f}"
         )
         if progress.figures:
+            names = ("auc", "auc_clear", "icc", "landmark_error")
+            known = [name for name in names if progress.figures[name] is not None]
             line += "; held out: " + ", ".join(
-                f"{name} {progress.figures[name]:.4f}"
-                for name in ("auc", "auc_clear", "icc", "landmark_error")
+                f"{name} {progress.figures[name]:.4f}" for name in known
             )
         typer.echo(line)
 
     config = train.RunConfig(
-        shards_folder, out, views, batch, lr, hold, 0.998, seed, every, validation, workers
+        shards_folder,
+        out,
+        views,
+        batch,
+        lr=lr,
+        hold=hold,
+        seed=seed,
+        every=every,
+        validation=validation,
+        workers=workers,
+        processes=processes,
+        threads=threads,
     )
     train.run(config, report, _device(device))
 

@@ -165,8 +165,11 @@ class ViewLoader:
         """Faces of held-out identities."""
         return len(self._held_out)
 
-    def refresh(self) -> int:
-        """Read what is new: shards that appeared in the given folders, or given files, since.
+    def refresh(self, files: Sequence[Path] = ()) -> int:
+        """Read what is new: shards that appeared in the given folders since, and given files.
+
+        Args:
+            files: further shards; those read already are passed over.
 
         Returns:
             How many faces came in, held-out ones included. Epochs that run already do not see them.
@@ -175,7 +178,7 @@ class ViewLoader:
             SourceError: a shard cannot be read, or does not hold what it should.
         """
         before = len(self._place)
-        for source in self._sources:
+        for source in (*self._sources, *files):
             if isinstance(source, Mapping):
                 continue
             folder = source.is_dir()
@@ -201,12 +204,16 @@ class ViewLoader:
         self._weight = face_weights(labels) if self._balance else np.ones(len(labels), np.float32)
         return len(self._place) - before
 
-    def epoch(self, number: int, *, skip: int = 0) -> Iterator[Batch]:
+    def epoch(
+        self, number: int, *, skip: int = 0, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[Batch]:
         """Make the batches of one epoch, each view new; as many views as faces.
 
         Args:
             number: of the epoch, ≥ 0; the same number gives the same batches.
             skip: batches not to make, to go on in the middle of an epoch.
+            share: this process's rank and the number of processes that share the epoch; they take
+                turns, each gets the same number of batches, ``skip`` counts this process's.
 
         Yields:
             Batches in order; the last, smaller one is left out unless it is the only one.
@@ -220,7 +227,10 @@ class ViewLoader:
                 "(`python -m training --help`) or give another folder"
             )
         place, copy = self._order(number)
+        rank, size = share
         starts = range(0, max(1, len(place) - self._batch + 1), self._batch)
+        if size > 1:
+            starts = starts[: len(starts) // size * size][rank::size]
         jobs = (
             self._job(place[k : k + self._batch], copy[k : k + self._batch], number, _VIEW_STREAM)
             for k in starts[skip:]

@@ -14,20 +14,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from facestage.core.architectures import AUNet96, au_net
-from facestage.core.errors import ModelError
+from facestage.core.errors import ConfigError, ModelError
 from facestage.core.learning import metrics
 from facestage.core.model_card import ModelCard
 from facestage.stream.learning import checkpoints
 from facestage.stream.learning.networks import export
-from facestage.stream.learning.trainer import TrainConfig, Trainer, TrainingBatch, normalise
+from facestage.stream.learning.trainer import (
+    Replicas,
+    TrainConfig,
+    Trainer,
+    TrainingBatch,
+    normalise,
+)
 from numpy.typing import NDArray
 from torch import nn
 
 from .facs import AUS
 from .loader import ACTIVE, Batch, ViewLoader
+from .team import Team, gathered
 
 __all__ = ["Progress", "RunConfig", "export_newest", "new_network", "run", "score", "validate"]
 
@@ -49,7 +57,9 @@ class RunConfig:
         seed: of weights, order, views and dropout.
         every: crops between checkpoints.
         validation: fixed held-out views to judge by at each checkpoint.
-        workers: threads that make views.
+        workers: threads that make views, in each process.
+        processes: that share every batch; on a CPU one per core is fastest.
+        threads: of torch in each process.
     """
 
     shards: Path
@@ -63,6 +73,15 @@ class RunConfig:
     every: int = 24_000
     validation: int = 2_000
     workers: int = 1
+    processes: int = 1
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.processes < 1 or self.batch // self.processes < 2:
+            raise ConfigError(
+                f"a batch of {self.batch} cannot be shared by {self.processes} processes: each "
+                "needs 2 crops at least; give fewer processes or a larger batch"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +130,27 @@ def run(config: RunConfig, report: Callable[[Progress], None], device: str = "cp
         ModelError: the newest checkpoint is damaged or of another network; training diverged; a
             checkpoint cannot be written.
     """
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(config.threads)
+    cv2.setNumThreads(1)
+    try:
+        with gathered(config.processes, _assist, config, device) as team:
+            return _learn(team, config, report, device)
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+
+
+def _assist(team: Team, config: RunConfig, device: str) -> None:
+    """Train as one of several processes; rank 0 reports and writes."""
+    torch.set_num_threads(config.threads)
+    cv2.setNumThreads(1)
+    _learn(team, config, lambda _: None, device)
+
+
+def _learn(
+    team: Team, config: RunConfig, report: Callable[[Progress], None], device: str
+) -> nn.Module:
     trainer = Trainer(
         new_network(config.seed),
         TrainConfig(
@@ -121,9 +161,10 @@ def run(config: RunConfig, report: Callable[[Progress], None], device: str = "cp
             seed=config.seed,
         ),
         device,
+        replicas=Replicas(team.rank, team.size, team.average) if team.size > 1 else None,
     )
     epoch, position = 0, 0
-    newest = checkpoints.latest(config.out)
+    newest = team.agreed(checkpoints.latest(config.out))
     if newest is not None:
         kept = checkpoints.load(newest)
         trainer.load_state_dict(kept.tensors)
@@ -131,10 +172,11 @@ def run(config: RunConfig, report: Callable[[Progress], None], device: str = "cp
     began, first = time.perf_counter(), trainer.views
     mean = np.zeros(3)
     weight = 0.0
-    with ViewLoader(
-        [config.shards], config.seed, batch=config.batch, workers=config.workers
-    ) as loader:
-        held_out = loader.validation_views(config.validation, seed=0)
+    part = config.batch // team.size
+    # Which shards there are is rank 0's word: they may appear while the processes look.
+    files = team.agreed(_files(config.shards))
+    with ViewLoader(files, config.seed, batch=part, workers=config.workers) as loader:
+        held_out = loader.validation_views(config.validation, seed=0) if not team.rank else None
 
         def now(figures: dict | None = None) -> Progress:
             return Progress(
@@ -148,6 +190,8 @@ def run(config: RunConfig, report: Callable[[Progress], None], device: str = "cp
             )
 
         def keep() -> None:
+            if held_out is None:
+                return
             figures = validate(trainer.averaged(), held_out)
             facts = {"epoch": epoch, "position": position, "figures": figures, **_facts(config)}
             checkpoints.save(config.out, trainer.views, trainer.state_dict(), facts)
@@ -155,8 +199,8 @@ def run(config: RunConfig, report: Callable[[Progress], None], device: str = "cp
             report(now(figures))
 
         while trainer.views < config.views:
-            loader.refresh()
-            for batch in loader.epoch(epoch, skip=position):
+            loader.refresh(team.agreed(_files(config.shards)))
+            for batch in loader.epoch(epoch, skip=position, share=(team.rank, team.size)):
                 losses = trainer.step(
                     TrainingBatch(batch.image, batch.intensity, batch.landmarks, batch.visibility)
                 )
@@ -167,15 +211,19 @@ def run(config: RunConfig, report: Callable[[Progress], None], device: str = "cp
                 if trainer.step_count % 100 == 0:
                     report(now())
                 done = trainer.views >= config.views
-                if done or trainer.views // config.every > (trainer.views - len(batch.image)) // (
-                    config.every
-                ):
+                before = trainer.views - len(batch.image) * team.size
+                if done or trainer.views // config.every > before // config.every:
                     keep()
                 if done:
                     break
             else:
                 epoch, position = epoch + 1, 0
     return trainer.averaged()
+
+
+def _files(shards: Path) -> list[Path]:
+    """List the finished shards of a folder; a name with a leading dot is not finished."""
+    return [path for path in sorted(shards.glob("*.npz")) if not path.name.startswith(".")]
 
 
 def export_newest(folder: Path, facts: Mapping[str, Any], out: Path) -> ModelCard:
@@ -246,7 +294,8 @@ def score(
     Returns:
         ``auc`` and ``icc`` (means over the AUs), ``per_au`` → ``auc``, ``auc_clear`` (traces below
         A left out), ``icc``, ``prevalence``; ``landmark_error`` (median over the views of the mean
-        visible-point distance, per cent of the distance between the eyes).
+        visible-point distance, per cent of the distance between the eyes). None where the views do
+        not decide: an AU that all of them show, or none.
     """
     per_au = {}
     for column, au in enumerate(AUS):
@@ -266,17 +315,21 @@ def score(
     visible = views.visibility.sum(1)
     error = (distance * views.visibility).sum(1)[visible > 0] / (visible * between)[visible > 0]
 
-    def mean(name: str) -> float:
-        return float(np.nanmean([figures[name] for figures in per_au.values()]))
+    def mean(name: str) -> float | None:
+        values = np.array([figures[name] for figures in per_au.values()])
+        return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
     return {
         "auc": mean("auc"),
         "auc_clear": mean("auc_clear"),
         "icc": mean("icc"),
-        "landmark_error": float(np.median(error) * 100),
+        "landmark_error": float(np.median(error) * 100) if len(error) else None,
         "views": len(views.image),
         "per_au": {
-            au: {name: round(float(value), 4) for name, value in figures.items()}
+            au: {
+                name: round(float(value), 4) if np.isfinite(value) else None
+                for name, value in figures.items()
+            }
             for au, figures in per_au.items()
         },
     }

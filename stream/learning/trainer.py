@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -31,7 +31,7 @@ from ...core.learning.losses import (
 )
 from ...core.model_card import LandmarkDecoding, Normalisation
 
-__all__ = ["StepLosses", "TrainConfig", "Trainer", "TrainingBatch", "normalise"]
+__all__ = ["Replicas", "StepLosses", "TrainConfig", "Trainer", "TrainingBatch", "normalise"]
 
 _CHECK_EVERY_ON_GPU = 50
 """Steps between looks at the loss on a GPU; each look waits for the queue to empty."""
@@ -144,6 +144,22 @@ class StepLosses:
     lr: float
 
 
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """Several processes that train the same network, each on its part of every batch.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: number of processes.
+        average: replaces float tensors, in place, by their mean over the processes; called once
+            per step, in every process.
+    """
+
+    rank: int
+    size: int
+    average: Callable[[Sequence[torch.Tensor]], None]
+
+
 def normalise(crops: torch.Tensor, facts: Normalisation) -> torch.Tensor:
     """Turn crops into network input exactly as :meth:`AUNetwork.prepare` does.
 
@@ -170,15 +186,23 @@ class Trainer:
             place.
         config: how.
         device: where.
+        replicas: the processes that train together; None: this one alone.
 
     Attributes:
         net: the network being trained.
         step_count: steps done.
-        views: crops seen.
+        views: crops seen, by all processes.
     """
 
-    def __init__(self, net: nn.Module, config: TrainConfig, device: torch.device | str) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        config: TrainConfig,
+        device: torch.device | str,
+        replicas: Replicas | None = None,
+    ) -> None:
         self.config = config
+        self._replicas = replicas
         self.device = torch.device(device)
         self.net = _channels_last(net.to(self.device))
         self.step_count = 0
@@ -226,12 +250,13 @@ class Trainer:
         )
         self._optimiser.zero_grad(set_to_none=True)
         total.backward()
+        self._share()
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), config.clip_norm)
         if self.device.type == "cpu" or self.step_count % _CHECK_EVERY_ON_GPU == 0:
             self._check_finite(float(total.detach()), float(norm.detach()))
         self._optimiser.step()
         self.step_count += 1
-        self.views += len(crops)
+        self.views += len(crops) * (self._replicas.size if self._replicas else 1)
         self._average()
         return StepLosses(
             total.detach(), on.detach(), much.detach(), where.detach(), norm.detach(), lr
@@ -328,8 +353,17 @@ class Trainer:
             raw.float(), wanted, None if weight is None else self._put(weight).float()
         )
 
+    def _share(self) -> None:
+        """Average gradients, and the statistics of BatchNorm, over the processes."""
+        if self._replicas is None:
+            return
+        shared = [p.grad for p in self.net.parameters() if p.grad is not None]
+        shared += [buffer for buffer in self.net.buffers() if buffer.is_floating_point()]
+        self._replicas.average(shared)
+
     def _randomness(self) -> _StepSeed:
-        return _StepSeed(self.config.seed, self.step_count, self.device)
+        rank = self._replicas.rank if self._replicas else 0
+        return _StepSeed(self.config.seed, self.step_count, rank, self.device)
 
     def _autocast(self) -> torch.autocast | nullcontext[None]:
         # Only CUDA: CPUs without bfloat16 instructions are slower with it.
@@ -365,9 +399,9 @@ class Trainer:
 class _StepSeed:
     """Seeds torch for one step and gives the caller's random state back after it."""
 
-    def __init__(self, seed: int, step: int, device: torch.device) -> None:
-        # One 64-bit number per (seed, step), well mixed, from the same place every time.
-        words = np.random.SeedSequence([seed, step]).generate_state(2, np.uint32)
+    def __init__(self, seed: int, step: int, rank: int, device: torch.device) -> None:
+        # One 64-bit number per (seed, step, rank), well mixed, from the same place every time.
+        words = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint32)
         self._seed = int(words[0]) << 32 | int(words[1])
         devices = [device] if device.type == "cuda" else []
         self._fork = torch.random.fork_rng(devices=devices)
