@@ -108,7 +108,8 @@ _SHOWS: dict[int, tuple[str, ...]] = {
     2: ("lateral_forehead",),
     4: ("brows", "glabella"),
     5: ("eyes",),
-    6: ("lids_cheeks", "crow_feet"),
+    # The manual lists the narrowed eye opening and the bagged lower lid with the raised cheek.
+    6: ("lids_cheeks", "crow_feet", "eyes"),
     7: ("eyes",),
     9: ("nose_sides",),
     10: ("upper_lip",),

@@ -157,7 +157,9 @@ class Eyes:
         pupil_radius: kit units.
         sclera: albedo of the white.
         veins: darkening of the white towards the corners, 0-1.
-        lashes: opacity of the lash cards, 0-1.
+        lashes: opacity of the lashes, 0-1.
+        lash_line: darkness of the line they make along the upper lid, 0-1.
+        lash_length: how far they hang over a shut eye, cm.
         liner: darkness of the lash line, 0-1.
         shadow: darkness of the upper lid (make-up), log albedo.
         lid_shade: how deep the upper lid's shade on the eyeball is, 0-1.
@@ -170,6 +172,8 @@ class Eyes:
     sclera: float
     veins: float
     lashes: float
+    lash_line: float
+    lash_length: float
     liner: float
     shadow: float
     lid_shade: float
@@ -405,7 +409,9 @@ def _sample_eyes(rng: np.random.Generator, skin: float, male: bool) -> Eyes:
         pupil_radius=float(rng.uniform(0.15, 0.32)),
         sclera=float(rng.uniform(0.3, 0.5) * (0.75 + 0.5 * min(skin, 0.5))),
         veins=float(rng.uniform(0.05, 0.35)),
-        lashes=float(rng.uniform(0.5, 0.95) if made_up else rng.uniform(0.1, 0.7)),
+        lashes=float(rng.uniform(0.7, 1.0) if made_up else rng.uniform(0.3, 0.95)),
+        lash_line=float(rng.uniform(0.8, 1.0) if made_up else rng.uniform(0.3, 0.98)),
+        lash_length=float(rng.uniform(0.3, 0.6) if made_up else rng.uniform(0.15, 0.45)),
         liner=float(rng.uniform(0.5, 0.95) if made_up else rng.uniform(0.25, 0.7)),
         shadow=float(rng.uniform(-0.1, 0.7) if made_up else rng.uniform(-0.1, 0.3)),
         lid_shade=float(rng.uniform(0.3, 0.65)),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .facekit import FaceKit
-from .gbuffer import MOUTH_SOCK, SKIN
+from .gbuffer import IRIS, MOUTH_SOCK, SCLERA, SKIN
 
 __all__ = ["CORRECTIVES", "corrective_shapes"]
 
@@ -28,6 +28,8 @@ CORRECTIVES = (
     "noseCrinkle",
     "mouthGather",
     "lipThin",
+    "eyeSink_L",
+    "eyeSink_R",
 )
 """Names of the fields, in the order of :func:`corrective_shapes`."""
 MOUTH_Y = -3.35
@@ -41,10 +43,11 @@ def corrective_shapes(kit: FaceKit) -> NDArray[np.float32]:
         kit: the face model; its generic head carries the fields.
 
     Returns:
-        ``(9, N, 3)`` float32, cm, in the order of :data:`CORRECTIVES`.
+        ``(11, N, 3)`` float32, cm, in the order of :data:`CORRECTIVES`.
     """
     x, y, z = kit.generic.astype(np.float64).T
     skin = (kit.vertex_region == SKIN) & (z > 2)
+    eyeball = (kit.vertex_region == SCLERA) | (kit.vertex_region == IRIS)
     lips = skin | (kit.vertex_region == MOUTH_SOCK)
     fields: dict[str, NDArray[np.float64]] = {}
     for side, sign in (("L", 1.0), ("R", -1.0)):
@@ -52,6 +55,8 @@ def corrective_shapes(kit: FaceKit) -> NDArray[np.float32]:
         half = _smoothstep(out, -0.5, 0.5)
         fields[f"browKnit_{side}"] = half[:, None] * skin[:, None] * _brow_knit(out, y, sign)
         fields[f"orbitTighten_{side}"] = skin[:, None] * _orbit_tighten(out, y, sign)
+        # Lids that close over a protruding eyeball would cut through it.
+        fields[f"eyeSink_{side}"] = _move((eyeball & (out > 0)).astype(float), 0.0, 0.0, -0.6)
         fields[f"cornerTuck_{side}"] = lips[:, None] * _corner_tuck(out, y, sign)
     fields["noseCrinkle"] = skin[:, None] * _nose_crinkle(x, y)
     fields["mouthGather"] = lips[:, None] * _mouth_gather(x, y, z)

@@ -82,7 +82,13 @@ PROTOTYPES: tuple[tuple[float, dict[int, float]], ...] = (
     (0.5, {1: 2, 2: 2, 14: 2.5, 17: 2, 15: 2}),
     (0.5, {27: 4, 43: 4, 7: 2, 4: 1.5}),
     (0.5, {26: 2.5, 43: 3}),
-    (0.5, {43: 5}),
+    # Eyes shut: asleep, laughing, weeping, sobbing, straining, listening.
+    (1.2, {43: 5}),
+    (1.0, {6: 4, 7: 2, 12: 4.5, 25: 4, 43: 5}),
+    (0.8, {1: 3.5, 4: 3.4, 7: 2.5, 15: 2.5, 17: 3, 43: 5}),
+    (0.6, {1: 3, 4: 3.2, 6: 3, 7: 3.5, 20: 2.5, 25: 3, 26: 2, 43: 5}),
+    (0.5, {4: 4, 6: 3, 7: 4, 43: 5}),
+    (0.5, {1: 3, 2: 3, 43: 5}),
 )
 """Weight and typical intensities of known combinations."""
 
@@ -105,6 +111,8 @@ PAIRED_AUS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 20, 43)
 """Action Units whose sides can differ."""
 ONE_SIDED = {14: 0.40, 12: 0.07, 10: 0.08, 2: 0.08, 43: 0.05, 1: 0.03, 15: 0.05, 9: 0.03, 7: 0.03}
 """Chance that an Action Unit shows on one side only (contempt, a wink, a raised brow)."""
+FULLY_SHUT = 0.6
+"""Chance that a lid that lowers at all (from A on) shuts: blinks, sleep and pain end there."""
 STRONG_GAZE = 0.10
 """Chance of a strong look up or down."""
 
@@ -181,6 +189,8 @@ def sample_expression(rng: np.random.Generator, kind: str | None = None) -> Expr
     chance = np.array(list(KINDS.values()))
     kind = kind or names[int(rng.choice(len(names), p=chance / chance.sum()))]
     draft = _Draft(_DRAWS[kind](rng))
+    if draft[43] > 1 and rng.random() < FULLY_SHUT:
+        draft.values[AU_INDEX[43]] = rng.uniform(4.7, 5)
     _exclude(draft, rng, lenient=kind == "alone")
     left, right = _sides(draft.values, rng)
     jaw = draft[26]

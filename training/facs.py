@@ -68,6 +68,8 @@ LEAST_OPEN = 0.2
 """Share of the aperture at rest that squint and gaze leave open."""
 SHUT_DEAD_ZONE = 0.06
 """Share of the aperture that may be lost before AU 43 is scored at all."""
+SINK_FROM = 0.6
+"""Closing from which the eyeball gives way to the lids, which would cut through it."""
 STRONG_SIDE = 0.6
 """Weight of the stronger side in the label of an uneven Action Unit."""
 
@@ -272,6 +274,9 @@ class FaceShapes:
                 open_now = least
             wanted = max(open_now, 0) * (1 - closing)
             w[blink] += (open_now - wanted) / -slope[blink]
+            w[self.index[f"eyeSink_{side}"]] = np.clip(
+                (closing - SINK_FROM) / (1 - SINK_FROM), 0, 1
+            )
             share = 1 - wanted / max(open_now, 1e-6) if closing else 0.0
             shut.append(np.clip((share - SHUT_DEAD_ZONE) / (0.95 - SHUT_DEAD_ZONE), 0, 1))
         return np.asarray(shut[0]), np.asarray(shut[1])

@@ -36,6 +36,7 @@ from .gbuffer import (
     GBuffer,
 )
 from .hair import HairLayers, backdrop, clothes, hair_layers
+from .lashes import lash_cover
 from .lighting import Lighting, LightTensors, light_tensors, sample_lighting
 from .skin import sample_skin, skin_texture, surface_coordinates
 from .wrinkles import CYLINDER_RADIUS
@@ -120,6 +121,8 @@ def shade(
     linear = linear + highlight * (1.0 - hair.front)
 
     linear = _overlays(linear, gbuffer, people)
+    lids = torch.as_tensor(kit.landmarks, device=device)
+    linear = linear * (1.0 - 0.95 * lash_cover(gbuffer, people, lids) * (1.0 - hair.front))
     behind = _behind(people, gbuffer, light, hair)
     linear = torch.where(gbuffer.covered, linear, behind)
     linear = _antialiased(linear, gbuffer)
