@@ -126,7 +126,7 @@ def with_baseline(
         config: of the baseline.
     """
     facts = BaselineConfig() if config is None else config
-    baseline = PersonalBaseline(*card.thresholds(), card.neutral_logits(), facts)
+    baseline = PersonalBaseline.of_network(card, facts)
     presence, intensity = prediction.presence.copy(), prediction.intensity.copy()
     row = {int(frame): i for i, frame in enumerate(clip.index)}
     before: NDArray[np.uint8] | None = None

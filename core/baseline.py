@@ -8,8 +8,8 @@ rests, and takes it off the presence logit.
 With the logit z of an AU, its level n on neutral faces in general (model card) and its level q on
 this face at rest, the offset is ``b = clip(q − n, 0, cap)`` and the adjusted presence ``σ(z − b)``:
 
-- nothing is subtracted before a *confirmed neutral phase*, a second or more in which no AU moved
-  and most were off;
+- nothing is subtracted before a *confirmed neutral phase*, a second or more in which no AU that can
+  be relied on moved, and most were off;
 - q is a low quantile over the last seconds in which the AU was not active, so an expression that is
   held does not become the baseline;
 - b falls at once and rises slowly, and never exceeds the cap: what the network is sure of stays;
@@ -34,6 +34,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .config import BaselineConfig
 from .errors import ConfigError
+from .model_card import ModelCard
+from .selection import ALL, SHOWN, select_aus
 from .stages import PresenceGate
 from .types import BaselineState
 
@@ -105,6 +107,7 @@ class PersonalBaseline:
             takes them: an AU learns only while it is not active.
         neutral: ``(A,)`` presence logits of neutral faces in general.
         config: constants; ``enabled`` is not looked at.
+        reliable: ``(A,)`` bool, the AUs by which a neutral phase is recognised; all when not given.
 
     Raises:
         ConfigError: a constant cannot work, or shapes differ.
@@ -116,6 +119,7 @@ class PersonalBaseline:
         off: ArrayLike,
         neutral: ArrayLike,
         config: BaselineConfig | None = None,
+        reliable: ArrayLike | None = None,
     ) -> None:
         self.config = config or BaselineConfig()
         _check(self.config)
@@ -127,7 +131,29 @@ class PersonalBaseline:
                 "one logit per AU"
             )
         self._off_logit = _logit(self._gate.off)
+        size = self.neutral.size
+        self._reliable = np.ones(size, bool) if reliable is None else np.array(reliable, bool)
+        if self._reliable.shape != self.neutral.shape or not self._reliable.any():
+            raise ConfigError(
+                f"{self._reliable.size} marks of reliable AUs, {int(self._reliable.sum())} of them "
+                f"set, do not fit {size} AUs; mark one at least"
+            )
         self.reset()
+
+    @classmethod
+    def of_network(cls, card: ModelCard, config: BaselineConfig | None = None) -> PersonalBaseline:
+        """Make the baseline of a network: its thresholds, its neutral levels, its shown AUs.
+
+        Args:
+            card: of the network.
+            config: constants.
+
+        Raises:
+            ConfigError: a constant cannot work.
+        """
+        shown = select_aus(card, SHOWN if {"A", "B"} & set(card.grades.values()) else ALL)
+        reliable = [au in shown for au in card.aus]
+        return cls(*card.thresholds(), card.neutral_logits(), config, reliable)
 
     def reset(self) -> None:
         """Forget the person: what comes next is learned anew."""
@@ -212,11 +238,13 @@ class PersonalBaseline:
             or len(self._times) < config.neutral_frames
         ):
             return
-        low, middle, high = np.quantile(np.array(self._logits), (0.1, 0.5, 0.9), axis=0)
+        chosen = self._reliable
+        logits = np.array(self._logits)[:, chosen]
+        low, middle, high = np.quantile(logits, (0.1, 0.5, 0.9), axis=0)
         if (
             (high - low).max() <= config.steady
-            and (middle < self._off_logit).mean() >= config.quiet_share
-            and (middle - self.neutral).max() <= config.max_excess
+            and (middle < self._off_logit[chosen]).mean() >= config.quiet_share
+            and (middle - self.neutral[chosen]).max() <= config.max_excess
         ):
             self._ready = True
             self._offsets = self._wanted(self._offsets)

@@ -228,8 +228,7 @@ class Observer:
     def _make_baseline(self) -> PersonalBaseline | None:
         if not self.config.baseline.enabled:
             return None
-        card = self.network.card
-        return PersonalBaseline(*card.thresholds(), card.neutral_logits(), self.config.baseline)
+        return PersonalBaseline.of_network(self.network.card, self.config.baseline)
 
     def _state(self, source: str) -> _SourceState:
         if source not in self._states:

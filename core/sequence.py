@@ -83,11 +83,9 @@ class SequenceAnalyzer:
         self.preset = preset
         self._map_bytes = map_bytes
         self._picture_bytes = picture_bytes
-        card, wanted = self.network.card, self.config.baseline
+        wanted = self.config.baseline
         self._baseline = (
-            PersonalBaseline(*card.thresholds(), card.neutral_logits(), wanted)
-            if wanted.enabled
-            else None
+            PersonalBaseline.of_network(self.network.card, wanted) if wanted.enabled else None
         )
         # The frames are observed without it: what is neutral is known only in the end.
         plain = replace(self.config, baseline=replace(wanted, enabled=False))

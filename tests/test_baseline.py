@@ -18,6 +18,7 @@ from facestage.core.baseline import (
 )
 from facestage.core.config import BaselineConfig
 from facestage.core.errors import ConfigError
+from facestage.core.network import AUNetwork
 from facestage.core.types import BaselineState
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,6 +139,37 @@ def test_a_neutral_phase_may_come_later() -> None:
     run(baseline, film((4, 4.5), (2, -3.0)))
     assert baseline.state == BaselineState.ACTIVE
     assert baseline.offsets[SMILE] == 0  # what was shown before the phase is not part of it
+
+
+def test_only_reliable_aus_decide_whether_the_face_rests() -> None:
+    frames = film((4, 4.5))  # an open smile all along
+    reliable = np.ones(COUNT, bool)
+    reliable[SMILE] = False
+    baseline = PersonalBaseline(ON, OFF, USUAL, reliable=reliable)
+    run(baseline, frames)
+    assert baseline.ready
+    assert baseline.offsets[TRAIT] > 1.9
+    assert baseline.offsets[SMILE] == baseline.config.cap  # learned all the same
+    with pytest.raises(ConfigError, match="mark one at least"):
+        PersonalBaseline(ON, OFF, USUAL, reliable=np.zeros(COUNT, bool))
+
+
+def test_a_network_without_shown_aus_is_judged_by_all_of_them() -> None:
+    card = AUNetwork.load(device="cpu").card
+    number = len(card.aus)
+    _, off = card.thresholds()
+    rest = np.repeat(off[None] * 0.5, 2 * FPS, 0).astype(np.float32)
+    hidden = dict.fromkeys(card.aus, "C")
+    loud = rest.copy()
+    loud[:, 0] = 0.999
+    for grades, ready in (({}, False), (hidden, False), (hidden | {card.aus[1]: "B"}, True)):
+        baseline = PersonalBaseline.of_network(replace(card, grades=grades))
+        assert baseline.neutral.shape == (number,)
+        run(baseline, list(loud))
+        assert baseline.ready is ready, grades
+        quiet = PersonalBaseline.of_network(replace(card, grades=grades))
+        run(quiet, list(rest))
+        assert quiet.ready
 
 
 def test_poor_pictures_teach_nothing() -> None:

@@ -16,12 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # training/ is not installed; it runs from the repository's root
     sys.path.insert(0, str(ROOT))
 
+from training.appearance import Appearance  # noqa: E402
 from training.clips import render_clip, write_clip  # noqa: E402
 from training.expressions import KINDS, only, sample_anatomy, sample_expression  # noqa: E402
 from training.facekit import FaceKit, load_facekit  # noqa: E402
 from training.facs import AU_INDEX, AUS, Anatomy, Expression, FaceShapes  # noqa: E402
-from training.gbuffer import LASHES, SKIN, draw_gbuffer  # noqa: E402
-from training.generator import Batch, Generator  # noqa: E402
+from training.gbuffer import IRIS, LASHES, SCLERA, SKIN, GBuffer, draw_gbuffer  # noqa: E402
+from training.generator import PER_IDENTITY, Batch, Generator  # noqa: E402
+from training.lashes import lash_cover  # noqa: E402
 from training.raster import (  # noqa: E402
     interpolate,
     rasterise,
@@ -270,6 +272,50 @@ def test_lids_never_cross(kit: FaceKit, shapes: FaceShapes) -> None:
             weights, shapes.basis[:, kit.landmarks], 1
         )
         assert points[[37, 38], 1].mean() >= points[[41, 40], 1].mean() + 0.05
+
+
+def as_seen(
+    kit: FaceKit, shapes: FaceShapes, generator: Generator, expression: Expression
+) -> tuple[GBuffer, tuple[Appearance, ...]]:
+    """Twelve people with one expression, straight before the camera."""
+    people = [generator.face(PER_IDENTITY * n) for n in range(12)]
+    weights = np.stack([shapes.shape(expression, p.anatomy).weights for p in people])
+    moved = weights.astype(np.float32) @ shapes.basis.reshape(len(shapes.basis), -1)
+    vertices = torch.from_numpy(kit.generic + moved.reshape(len(people), -1, 3))
+    seen = view(vertices, [Pose(0, 0, 0, 80)] * len(people), kit.landmarks)
+    return draw_gbuffer(kit, seen), tuple(p.appearance for p in people)
+
+
+def test_shut_lids_cover_the_eyeballs_of_everybody(kit: FaceKit, shapes: FaceShapes) -> None:
+    people = Generator(3, kit)  # some of them have protruding eyes
+    shut, _ = as_seen(kit, shapes, people, only(43, 5))
+    open_, _ = as_seen(kit, shapes, people, only(43, 0))
+    shown = [((s.region == SCLERA) | (s.region == IRIS)).sum((1, 2)) for s in (shut, open_)]
+    assert shown[1].min() > 20
+    assert shown[0].max() <= 24  # the slit between the lids, less than a pixel high
+
+
+def test_lashes_line_the_lid_and_hang_over_shut_eyes(
+    kit: FaceKit, shapes: FaceShapes, generator: Generator
+) -> None:
+    lids = torch.from_numpy(kit.landmarks)
+    rows = torch.arange(CANVAS, dtype=torch.float32)
+    drawn = {}
+    for name, expression in (("open", only(43, 0)), ("shut", only(43, 5))):
+        seen, people = as_seen(kit, shapes, generator, expression)
+        cover = lash_cover(seen, people, lids)
+        assert cover.amax((1, 2)).min() > 0.1
+        assert cover.max() <= 1
+        eyes = seen.landmarks[:, 36:48]
+        away = (rows < eyes[..., 1].amin() - 8) | (rows > eyes[..., 1].amax() + 8)
+        assert cover[:, away].max() < 1e-3  # nowhere else on the face
+        for first, upper in ((36, 37), (42, 43)):
+            column = seen.landmarks[:, [upper, upper + 1], 0].mean(1).round().long()
+            line = cover[torch.arange(len(cover)), :, column]
+            margin = seen.landmarks[:, [upper, upper + 1], 1].mean(1)
+            assert ((line.argmax(1) - margin).abs() < 2).all(), (name, first)
+        drawn[name] = float(cover.sum())
+    assert drawn["shut"] > 1.3 * drawn["open"]  # their whole length, not their roots
 
 
 def test_jaw_drop_gives_way_to_mouth_stretch(shapes: FaceShapes) -> None:

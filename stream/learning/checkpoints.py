@@ -73,12 +73,16 @@ def save(
         "crc32": str(_checksum(tensors)),
     }
     target = Path(folder) / f"checkpoint-{step:09d}.safetensors"
+    before = latest(folder)
     try:
         write_file(target, save_safetensors(dict(tensors), header))
     except ModelError as error:
-        raise ModelError(
-            f"{error}, then go on with --resume: the checkpoints before it are untouched"
-        ) from error
+        advice = (
+            "begin again: there is no checkpoint before it"
+            if before is None
+            else f"go on with --resume: {before.name} is untouched"
+        )
+        raise ModelError(f"{error}, then {advice}") from error
     for old in _all(Path(folder))[:-KEPT]:
         if old != target:
             old.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from ...core.network import AUNetwork
 from ..console import out
 from ..detectors import make_detector
 from . import checkpoints
-from .crops import CropSet, collect_crops
+from .crops import CropSet, collect_crops, frames_to_search
 from .evaluate import as_json, evaluate_crops, format_table
 from .faces import LabelledFaces, merge
 from .layouts import read_ckplus, read_disfa
@@ -288,13 +288,13 @@ def _test_subjects(
 
 
 def _crops(faces: LabelledFaces, network: AUNetwork, detector: str, cache: Path | None) -> CropSet:
-    with progress("finding faces", len(faces)) as update:
+    with progress("finding faces", frames_to_search(faces)) as update:
         found = collect_crops(
             faces,
             network,
             make_detector(detector),
             cache,
-            on_progress=lambda done, _total: update(done, str),
+            on_progress=lambda done, path: update(done, lambda: path.name),
         )
     for line in found.report():
         out.print(line, markup=False)

@@ -6,7 +6,8 @@ The crops have a margin, so that training can shift, turn and scale them.
 
 The cache holds one npz file per image or video, named by the content of the file, the frames
 wanted, and everything that changes a crop. A picture without a usable face is left out, counted by
-its reason and remembered as such.
+its reason and remembered as such; so is a label past the end of its video, where the data set is
+known to have such labels.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hashlib
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,17 +25,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.alignment import to_grey, warp
-from ...core.errors import SourceError
+from ...core.errors import ModelError, SourceError
 from ...core.face import Detector, FaceTracker
 from ...core.network import AUNetwork
 from ...core.types import FaceObservation
+from ..model_store import sha256_of
 from ..sources.images import load_image
 from ..sources.video import VideoFile
 from .checkpoints import write_file
 from .faces import Item, LabelledFaces
 from .manifest import is_image
 
-__all__ = ["MARGIN", "CropSet", "centre", "collect_crops"]
+__all__ = [
+    "MARGIN",
+    "CropSet",
+    "centre",
+    "collect_crops",
+    "detector_identity",
+    "frames_to_search",
+]
 
 MARGIN = 12
 """Pixels kept around the network's crop on each side: what jitter of training may bring in."""
@@ -78,13 +87,36 @@ def centre(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(crops[:, MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
+def frames_to_search(faces: LabelledFaces) -> int:
+    """Return how many pictures must be looked at: of a video all up to the last frame wanted."""
+    return sum(_length([faces.items[row] for row in rows]) for rows in _by_file(faces).values())
+
+
+def detector_identity(detector: Detector) -> str:
+    """Return what a detector's finds depend on: its name, and the content of its weights file.
+
+    Raises:
+        ModelError: the file is gone.
+    """
+    path: Path | None = getattr(detector, "path", None)  # embedded detectors have no file
+    if path is None:
+        return detector.name
+    try:
+        return f"{detector.name} {sha256_of(path)}"
+    except OSError as error:
+        raise ModelError(
+            f"the weights of the detector, {path}, cannot be read: {error.strerror or error}; put "
+            "the file back, or choose another detector"
+        ) from error
+
+
 def collect_crops(
     faces: LabelledFaces,
     network: AUNetwork,
     detector: Detector,
     cache: Path | None,
     *,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, Path], None] | None = None,
 ) -> CropSet:
     """Find and cut out the face of every picture, from the cache where it knows it.
 
@@ -93,31 +125,32 @@ def collect_crops(
         network: gives template, size and landmarks for the alignment.
         detector: finds faces.
         cache: folder of the crops, made if needed; None keeps nothing.
-        on_progress: called with (pictures done, pictures in all) after each file.
+        on_progress: called with (pictures looked at, of :func:`frames_to_search`; their file) after
+            each image, each frame of a video, and each file whose crops the cache has.
 
     Returns:
         The crops, in the order of ``faces``.
 
     Raises:
-        SourceError: a file cannot be read, a frame does not exist, or no picture holds a usable
-            face.
-        ModelError: the cache cannot be written.
+        SourceError: a file cannot be read, a frame does not exist (where that is allowed, see
+            :class:`Item`: most frames of a file), or no picture holds a usable face.
+        ModelError: the cache cannot be written, or the detector's weights file is gone.
     """
     finder = _Finder(network, detector)
-    rows: dict[Path, list[int]] = {}
-    for row, item in enumerate(faces.items):
-        rows.setdefault(item.path, []).append(row)
     side = finder.side + 2 * MARGIN
     crops = np.empty((len(faces), side, side), np.uint8)
     reasons = np.empty(len(faces), object)
     done = 0
-    for path, own in rows.items():
-        items = [faces.items[row] for row in own]
-        found, why = _crops_of(path, items, finder, cache)
-        crops[own], reasons[own] = found, why
-        done += len(own)
-        if on_progress is not None:
-            on_progress(done, len(faces))
+    for path, rows in _by_file(faces).items():
+        items = [faces.items[row] for row in rows]
+
+        def on_frame(count: int, before: int = done, path: Path = path) -> None:
+            if on_progress is not None:
+                on_progress(before + count, path)
+
+        crops[rows], reasons[rows] = _crops_of(path, items, finder, cache, on_frame)
+        done += _length(items)
+        on_frame(_length(items))
     usable = np.array([not reason for reason in reasons], bool)
     failures = Counter(reason for reason in reasons if reason)
     examples: dict[str, str] = {}
@@ -139,6 +172,21 @@ def collect_crops(
     return CropSet(faces.take(kept), crops[: len(kept)], dict(failures), examples)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What one file holds.
+
+    Attributes:
+        crops: ``(n, side, side)`` uint8, in the order of the frames wanted.
+        reasons: what is against each; empty where nothing is.
+        end: frames of the video, where one past them was wanted; else 0.
+    """
+
+    crops: NDArray[np.uint8]
+    reasons: list[str]
+    end: int = 0
+
+
 class _Finder:
     """Finds faces and cuts crops with a margin; knows what its crops depend on."""
 
@@ -153,43 +201,43 @@ class _Finder:
             card.input_size,
             card.box_points.get(detector.name),
         )
-        facts = (_VERSION, MARGIN, detector.name, card.sha256, card.input_size)
+        facts = (_VERSION, MARGIN, detector_identity(detector), card.sha256, card.input_size)
         digest = hashlib.sha256(repr(facts).encode())
         digest.update(card.template.tobytes() + card.template_weights.tobytes())
         self.fingerprint = digest.digest()
 
-    def image(self, item: Item) -> tuple[NDArray[np.uint8], str]:
+    def image(self, item: Item) -> _Found:
+        """Find the face of an image."""
         try:
             image = load_image(item.path)
             _refuse_nan(item.path)
         except SourceError as error:
             raise SourceError(f"{item.origin}: {error}") from error
         self._tracker.reset()
-        return self._cut(image, self._tracker.update(image))
+        crop, reason = self._cut(image, self._tracker.update(image))
+        return _Found(crop[None], [reason])
 
-    def video(self, items: list[Item]) -> Iterator[tuple[int, NDArray[np.uint8], str]]:
-        """Yield (frame, crop, reason) of the frames wanted, in their order in the video."""
-        wanted = {item.frame for item in items}
-        last = max(items, key=lambda item: item.frame or 0)
+    def video(self, item: Item, frames: list[int], on_frame: Callable[[int], None]) -> _Found:
+        """Follow the face of a video to the last of these frames, or to its end."""
+        side = self.side + 2 * MARGIN
+        crops = np.zeros((len(frames), side, side), np.uint8)
+        reasons = [""] * len(frames)
+        place = {frame: i for i, frame in enumerate(frames)}
         self._tracker.reset()
         try:
-            source = VideoFile(last.path)
+            source = VideoFile(item.path)
         except SourceError as error:
-            raise SourceError(f"{items[0].origin}: {error}") from error
+            raise SourceError(f"{item.origin}: {error}") from error
         with source:
-            count = 0
-            while wanted:
+            for count in range(max(frames) + 1):
                 grab = source.read()
                 if grab is None:
-                    raise SourceError(
-                        f"{last.origin}: frame {last.frame} of {last.path} does not exist, only "
-                        f"{count} frames can be read; frames count from 0"
-                    )
-                count += 1
+                    return _Found(crops, reasons, count)
                 seen = self._tracker.update(grab.image)
-                if grab.index in wanted:
-                    wanted.remove(grab.index)
-                    yield grab.index, *self._cut(grab.image, seen)
+                if (i := place.get(grab.index)) is not None:
+                    crops[i], reasons[i] = self._cut(grab.image, seen)
+                on_frame(count + 1)
+        return _Found(crops, reasons)
 
     def _cut(
         self, image: NDArray[np.uint8], seen: FaceObservation
@@ -220,36 +268,63 @@ def _refuse_nan(path: Path) -> None:
         )
 
 
+def _by_file(faces: LabelledFaces) -> dict[Path, list[int]]:
+    """Return file → rows of its pictures."""
+    rows: dict[Path, list[int]] = {}
+    for row, item in enumerate(faces.items):
+        rows.setdefault(item.path, []).append(row)
+    return rows
+
+
 def _crops_of(
-    path: Path, items: list[Item], finder: _Finder, cache: Path | None
+    path: Path,
+    items: list[Item],
+    finder: _Finder,
+    cache: Path | None,
+    on_frame: Callable[[int], None],
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """Return the crop and the reason against it of each item of one file."""
     frames = sorted({item.frame or 0 for item in items})
     file = None if cache is None else cache / f"{_key(path, items[0], frames, finder)}.npz"
-    stored = None if file is None else _read(file, len(frames), finder)
-    crops, reasons = stored or _find(path, items, frames, finder)
-    if file is not None and stored is None:
-        buffer = io.BytesIO()
-        np.savez(buffer, crops=crops, reasons=np.array(reasons, np.str_))
-        write_file(file, buffer.getvalue())
+    found = None if file is None else _read(file, len(frames), finder)
+    if found is None:
+        if is_image(path):
+            found = finder.image(items[0])
+        else:
+            found = finder.video(items[0], frames, on_frame)
+        if file is not None:
+            buffer = io.BytesIO()
+            reasons = np.array(found.reasons, np.str_)
+            np.savez(buffer, crops=found.crops, reasons=reasons, end=found.end)
+            write_file(file, buffer.getvalue())
+    if found.end:
+        _check_past_end(items, found.end)
     place = {frame: i for i, frame in enumerate(frames)}
     at = [place[item.frame or 0] for item in items]
-    return crops[at], [reasons[i] for i in at]
+    past = f"past the end of {path.name} ({found.end} frames)"
+    why = [past if found.end and frames[i] >= found.end else found.reasons[i] for i in at]
+    return found.crops[at], why
 
 
-def _find(
-    path: Path, items: list[Item], frames: list[int], finder: _Finder
-) -> tuple[NDArray[np.uint8], list[str]]:
-    if is_image(path):
-        crop, reason = finder.image(items[0])
-        return crop[None], [reason]
-    side = finder.side + 2 * MARGIN
-    crops = np.empty((len(frames), side, side), np.uint8)
-    reasons = [""] * len(frames)
-    place = {frame: i for i, frame in enumerate(frames)}
-    for frame, crop, reason in finder.video(items):
-        crops[place[frame]], reasons[place[frame]] = crop, reason
-    return crops, reasons
+def _check_past_end(items: list[Item], end: int) -> None:
+    """Raise for frames past the end of a video, unless that is allowed and most are within it.
+
+    Raises:
+        SourceError: one is not allowed there, or most are there.
+    """
+    past = [item for item in items if (item.frame or 0) >= end]
+    for item in reversed(past):
+        if not item.past_end_allowed:
+            raise SourceError(
+                f"{item.origin}: frame {item.frame} of {item.path} does not exist, only {end} "
+                "frames can be read; frames count from 0"
+            )
+    if len(past) > len(items) / 2:
+        raise SourceError(
+            f"{past[0].origin}: {len(past)} of {len(items)} labelled frames are past the end of "
+            f"{past[0].path}, of which only {end} frames can be read; copy the whole video again, "
+            "or the labels that belong to it"
+        )
 
 
 def _key(path: Path, item: Item, frames: list[int], finder: _Finder) -> str:
@@ -266,14 +341,19 @@ def _key(path: Path, item: Item, frames: list[int], finder: _Finder) -> str:
     return digest.hexdigest()[:32]
 
 
-def _read(file: Path, count: int, finder: _Finder) -> tuple[NDArray[np.uint8], list[str]] | None:
+def _read(file: Path, count: int, finder: _Finder) -> _Found | None:
     """Return what the cache holds; None where it holds nothing whole, which is then made anew."""
     side = finder.side + 2 * MARGIN
     try:
         with np.load(file, allow_pickle=False) as stored:
-            crops, reasons = stored["crops"], stored["reasons"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            crops, reasons, end = stored["crops"], stored["reasons"], int(stored["end"])
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     if crops.shape != (count, side, side) or crops.dtype != np.uint8 or len(reasons) != count:
         return None
-    return crops, [str(reason) for reason in reasons]
+    return _Found(crops, [str(reason) for reason in reasons], end)
+
+
+def _length(items: list[Item]) -> int:
+    """Return how many pictures of one file must be looked at."""
+    return 1 + max(item.frame or 0 for item in items)

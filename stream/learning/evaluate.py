@@ -30,9 +30,10 @@ class AUFigures:
         au: AU number.
         n: pictures with a label of it.
         prevalence: share of them in which it is present (coded so, or intensity ≥ 1).
-        f1: of presence at the card's on-threshold.
+        f1: of presence at the card's on-threshold; NaN where the AU is never present.
         auc: area under the ROC curve of the presence probability.
-        icc: ICC(3,1) of intensity, over the pictures with a coded intensity.
+        icc: ICC(3,1) of intensity, over the pictures with a coded intensity; NaN where these are
+            all the same.
         ece: expected calibration error of the presence probability, 15 bins.
     """
 
@@ -76,16 +77,20 @@ def evaluate_crops(
             continue
         own = network.card.aus.index(au)
         y, p = present[:, column], presence[:, own]
+        strength = data.faces.intensity[:, column]
+        # Where the AU is never present, or always equally strong, F1 or ICC is 0 whatever the
+        # network: that says nothing about it, and must not be averaged with figures that do.
+        icc = math.nan
+        if intensity is not None and len(np.unique(strength[~np.isnan(strength)])) > 1:
+            icc = icc_3_1(strength, intensity[:, own])
         figures.append(
             AUFigures(
                 au=au,
                 n=int((~np.isnan(y)).sum()),
                 prevalence=prevalence(y),
-                f1=f1(y, p >= on[own]),
+                f1=f1(y, p >= on[own]) if (y > 0).any() else math.nan,
                 auc=roc_auc(y, p),
-                icc=math.nan
-                if intensity is None
-                else icc_3_1(data.faces.intensity[:, column], intensity[:, own]),
+                icc=icc,
                 ece=ece(y, p),
             )
         )
@@ -102,7 +107,7 @@ def _means(figures: Sequence[AUFigures]) -> dict[str, float]:
 
 
 def format_table(figures: Sequence[AUFigures]) -> list[str]:
-    """Return the lines of a table for people; what is not defined is a dash."""
+    """Return the lines of a table for people; what is not defined is a dash, explained below."""
 
     def cell(value: float) -> str:
         return f"{'–' if math.isnan(value) else f'{value:.3f}':>8}"
@@ -117,6 +122,8 @@ def format_table(figures: Sequence[AUFigures]) -> list[str]:
     lines.append(
         f"{'mean':<6}{'':>16}{cell(m['f1'])}{cell(m['auc'])}{cell(m['icc']):>10}{cell(m['ece'])}"
     )
+    if any("–" in line for line in lines):
+        lines.append("–: not defined by these labels (none coded, or all the same)")
     return lines
 
 

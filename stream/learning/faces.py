@@ -27,6 +27,8 @@ class Item:
         subject: who is seen; the same text is the same person in every data set.
         origin: where the row comes from, for messages.
         split: ``train`` or ``test`` where the data fixes it, else empty.
+        past_end_allowed: whether a frame past the end of the video is left out and counted; else
+            it is an error.
     """
 
     path: Path
@@ -34,6 +36,7 @@ class Item:
     subject: str
     origin: str
     split: str = ""
+    past_end_allowed: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

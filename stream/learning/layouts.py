@@ -34,8 +34,9 @@ def read_ckplus(folder: Path | str) -> LabelledFaces:
     """Read CK+: of each coded sequence its peak, and its first frame as neutral.
 
     The coders wrote down every AU they saw at the peak, so an AU that is not listed is absent. An
-    AU without a given intensity (written as 0) is present with unknown intensity. Sequences begin
-    neutral by the protocol of the recordings.
+    AU without a given intensity (written as 0) is present with unknown intensity. Of an AU that is
+    listed twice the larger intensity counts, and any intensity before an unknown one. Sequences
+    begin neutral by the protocol of the recordings.
 
     Args:
         folder: holds ``cohn-kanade-images`` and ``FACS``.
@@ -94,7 +95,9 @@ def read_ckplus(folder: Path | str) -> LabelledFaces:
 def read_disfa(folder: Path | str) -> LabelledFaces:
     """Read DISFA: every coded frame of the left camera's videos, intensities 0–5.
 
-    DISFA counts frames from 1; here they count from 0.
+    DISFA counts frames from 1; here they count from 0. Its label files may have a few rows fewer
+    or more than the video has frames: a frame without a row has no label, and rows past the end of
+    the video are left out and counted when the faces are found, see :func:`collect_crops`.
 
     Args:
         folder: holds ``Videos_LeftCamera`` and ``ActionUnit_Labels``.
@@ -146,7 +149,13 @@ def read_disfa(folder: Path | str) -> LabelledFaces:
     if not keys:
         raise SourceError(f"{root}/ActionUnit_Labels: all files are empty; copy them again")
     items = tuple(
-        Item(videos[name], frame - 1, f"disfa/{name}", f"{origins[name]}, frame {frame}")
+        Item(
+            videos[name],
+            frame - 1,
+            f"disfa/{name}",
+            f"{origins[name]}, frame {frame}",
+            past_end_allowed=True,
+        )
         for name, frame in keys
     )
     note = f"{root}: DISFA, {len(origins)} subjects, {len(items)} frames"
@@ -174,12 +183,12 @@ def _lines(file: Path) -> list[tuple[int, str]]:
 
 
 def _ckplus_codes(file: Path) -> dict[int, float]:
-    """Return AU → intensity of a CK+ file; NaN where only presence was coded."""
+    """Return AU → intensity of a CK+ file, its largest; NaN where only presence was coded."""
     seen: dict[int, float] = {}
     for number, line in _lines(file):
         au, value = _numbers(line.split(), file, number, "AU intensity", top=5)
-        seen[au] = value if value > 0 else math.nan
-    return seen
+        seen[au] = max(value, seen.get(au, 0.0))
+    return {au: value or math.nan for au, value in seen.items()}
 
 
 def _disfa_codes(file: Path) -> list[tuple[int, float]]:

@@ -65,7 +65,11 @@ def progress(name: str, total: int) -> Iterator[Update]:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Give a question to ask between steps: was Ctrl-C pressed? Pressed again, it ends at once."""
+    """Give a question to ask between steps: was Ctrl-C pressed, or SIGTERM sent?
+
+    After that Ctrl-C ends the work at once. SIGTERM does not, however often it comes: whoever
+    supervises a process may send it to the group and to the process, and means one request.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set  # only the main thread may handle signals
@@ -75,8 +79,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         asked.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
