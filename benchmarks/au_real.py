@@ -29,7 +29,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from au_evidence import VIEWS, region_ratio, relevance_figures, synthetic_figures
+from au_evidence import region_ratio, relevance_figures, synthetic_figures
 from au_metrics import (
     JAW,
     evaluate_predictions,
@@ -38,8 +38,8 @@ from au_metrics import (
     steady_below,
     with_baseline,
 )
+from au_options import network_options, run_command
 from facestage.core.config import ExplainConfig
-from facestage.core.errors import FacestageError
 from facestage.core.network import EMBEDDED, AUNetwork
 from real_clips import (
     ClipFacts,
@@ -59,8 +59,6 @@ __all__ = [
     "relevance_figures",
     "synthetic_figures",
 ]
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def measure_real(
@@ -203,23 +201,11 @@ def _cell(value: float | None, width: int) -> str:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--weights", type=Path, help="safetensors file (default: embedded)")
+    parser = network_options(__doc__, "au_real.json")
     parser.add_argument("--detector", nargs="+", default=["yunet", "haar"])
     parser.add_argument("--baseline", action="store_true")
     parser.add_argument("--synthetic", type=Path, help="folder of rendered shards")
-    parser.add_argument("--views", type=int, default=VIEWS)
-    parser.add_argument("--cache", type=Path, help="folder that keeps the crops of YuNet")
-    parser.add_argument("--shared", type=Path, help="folder of the real clips")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/au_real.json")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        run(options)
-    except FacestageError as error:
-        parser.exit(error.exit_code, f"au_real: {error}\n")
+    run_command(parser, run, "au_real")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -5,8 +5,10 @@
 Thresholds. On rendered held-out views each AU gets the logit that separates best FACS intensity B
 and more from absence (Youden's J), but not below what keeps :data:`FALSE_ACTIVE` of the neutral
 views active. On real faces each person gets the logit that does the same in the frames in which the
-AU cannot be. The median over persons draws the rendered one towards itself with the weight
-n / (n + 1) of n persons, within bounds. Events and reference curves play no part: they judge.
+AU cannot be. The person who needs most draws the rendered one towards itself with the weight
+n / (n + 1) of n persons, within bounds: not so far down that more than :data:`MOST_FALSE` of the
+rendered neutral views are active, nor so far up that fewer than :data:`LEAST_FOUND` of the clear
+rendered ones are found. Events and reference curves play no part: they judge.
 
 Grades, by :func:`grade`. Real figures in it are found by leaving each person out of the thresholds
 it is judged by, so that no AU is praised for a threshold fitted to the same face.
@@ -24,14 +26,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from au_evidence import (
     CLEAR,
     MARKED,
     SEED,
-    VIEWS,
     held_out_views,
     predict_views,
     relevance_figures,
@@ -48,7 +47,7 @@ from au_metrics import (
     predict_clips,
     quiet_frames,
 )
-from facestage.core.errors import FacestageError
+from au_options import network_options, run_command
 from facestage.core.network import AUNetwork
 from numpy.typing import NDArray
 from real_clips import (
@@ -61,13 +60,17 @@ from real_clips import (
 
 __all__ = ["FALSE_ACTIVE", "Evidence", "combine", "grade", "quiet_logit", "separating_logit"]
 
-ROOT = Path(__file__).resolve().parents[1]
 FALSE_ACTIVE = 0.05
 """Share of frames without the AU in which it may be active."""
 HYSTERESIS = 0.62
 """How far ``off`` lies below ``on``, logits: .5 and .35."""
 MARGIN = 0.3
 """Kept above the quiet level of real faces, logits: the next face is another one."""
+MOST_FALSE = 0.15
+"""Share of rendered neutral views that may be active where real faces ask for a lower threshold:
+rendered people differ more at rest, and are pictured worse, than most people before a camera."""
+LEAST_FOUND = 0.7
+"""Share of rendered views with the AU plain to see that are found however calm real faces are."""
 LOWER, RAISE = 1.0, 2.0
 """Farthest that real faces may draw a threshold down or up, logits."""
 FEWEST = 20
@@ -167,19 +170,21 @@ def separating_logit(
     return best if floor is None else max(best, floor)
 
 
-def quiet_logit(logits: NDArray[np.float64]) -> float | None:
-    """Return the level that :data:`FALSE_ACTIVE` of the logits exceed; None of too few."""
+def quiet_logit(logits: NDArray[np.float64], share: float = FALSE_ACTIVE) -> float | None:
+    """Return the level that a share of the logits exceeds; None of too few."""
     if len(logits) < FEWEST:
         return None
-    return float(np.quantile(logits, 1 - FALSE_ACTIVE))
+    return float(np.quantile(logits, 1 - share))
 
 
-def combine(rendered: float, floor: float | None, persons: Sequence[float]) -> float:
+def combine(
+    rendered: float, bounds: tuple[float | None, float | None], persons: Sequence[float]
+) -> float:
     """Draw a threshold from rendered faces towards what real persons need.
 
     Args:
         rendered: best logit on rendered faces.
-        floor: least logit by rendered neutral faces; None without one.
+        bounds: least and greatest logit by rendered faces; None where there are too few.
         persons: per person the level that its quiet frames rarely exceed.
 
     Returns:
@@ -188,9 +193,15 @@ def combine(rendered: float, floor: float | None, persons: Sequence[float]) -> f
     if not persons:
         return rendered
     weight = len(persons) / (len(persons) + 1)
-    moved = weight * (float(np.median(persons)) + MARGIN - rendered)
+    moved = weight * (max(persons) + MARGIN - rendered)
     logit = rendered + float(np.clip(moved, -LOWER, RAISE))
-    return logit if floor is None else max(logit, floor)
+    least, greatest = bounds
+    # Never beyond a bound, but a threshold that lies beyond it by itself stays.
+    if least is not None:
+        logit = max(logit, min(least, rendered))
+    if greatest is not None:
+        logit = min(logit, max(greatest, rendered))
+    return logit
 
 
 def _logit(presence: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -246,7 +257,7 @@ def calibrate(
     aus = network.card.aus
     logits = _logit(predict_views(network, batch.image))
     columns = {au: k for k, au in enumerate(rendered_aus())}
-    neutral = np.nanmax(batch.intensity, axis=1) < 0.5
+    neutral = np.nan_to_num(batch.intensity, nan=np.inf).max(axis=1) < 0.5
     levels = real_levels(facts, runs, aus)
     persons = sorted({fact.person for fact in facts})
     chosen = {name: np.zeros(len(aus)) for name in ("", *persons)}
@@ -256,11 +267,11 @@ def calibrate(
         nothing = np.full(len(z), np.nan, np.float32)
         label = batch.intensity[:, columns[au]] if au in columns else nothing
         clear, absent = z[label >= CLEAR], z[label < MARKED / 2]
-        floor = quiet_logit(z[neutral])
+        bounds = quiet_logit(z[neutral], MOST_FALSE), quiet_logit(clear, LEAST_FOUND)
         rendered = separating_logit(absent, clear, z[neutral])
         for left_out in chosen:
             others = [level for name, level in levels[k].items() if name != left_out]
-            chosen[left_out][k] = combine(rendered, floor, others)
+            chosen[left_out][k] = combine(rendered, bounds, others)
         on = chosen[""][k]
         notes.append(
             {
@@ -402,21 +413,9 @@ def _rounded(value: Any) -> Any:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = network_options(__doc__, "calibration.json")
     parser.add_argument("--synthetic", type=Path, required=True, help="folder of rendered shards")
-    parser.add_argument("--weights", type=Path, help="safetensors file (default: embedded)")
-    parser.add_argument("--views", type=int, default=VIEWS)
-    parser.add_argument("--cache", type=Path, help="folder that keeps the crops of YuNet")
-    parser.add_argument("--shared", type=Path, help="folder of the real clips")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/calibration.json")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        run(options)
-    except FacestageError as error:
-        parser.exit(error.exit_code, f"calibrate_au: {error}\n")
+    run_command(parser, run, "calibrate_au")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from facestage.core.face import Detector, FaceTracker
 from facestage.core.network import AUNetwork
 from facestage.core.types import FaceState
 from facestage.stream.detectors import YuNetDetector, make_detector
+from facestage.stream.learning.crops import detector_identity
 from facestage.stream.offline import DEFAULT_FPS
 from facestage.stream.sources import open_source
 from numpy.typing import NDArray
@@ -45,6 +46,8 @@ __all__ = [
     "shared_folder",
 ]
 
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+"""Where the folder of clips is looked for unless it is named: beside the repository."""
 TOLERANCE = 4
 """Frames by which a mark made by eye may be off at either end."""
 
@@ -203,11 +206,13 @@ class _Marks:
 def shared_folder(given: Path | None = None) -> Path:
     """Return the folder of clips and references.
 
+    Args:
+        given: the folder; by default what ``FACESTAGE_SHARED`` names, else :data:`SHARED`.
+
     Raises:
         SourceError: it is not there.
     """
-    default = Path(__file__).resolve().parents[2] / "shared"
-    folder = given or Path(os.environ.get("FACESTAGE_SHARED", default))
+    folder = given or Path(os.environ.get("FACESTAGE_SHARED", SHARED))
     if not (folder / "clips" / "events.csv").is_file() or not (folder / "reference").is_dir():
         raise SourceError(
             f"{folder} holds no clips/events.csv and reference/: the real clips are not part of "
@@ -376,18 +381,21 @@ def load_real_crops(
         facts: the clips.
         detector: finds faces.
         network: gives the template and, for Haar, the points.
-        cache: folder in which crops are kept, with YuNet.
+        cache: folder in which crops are kept, with YuNet; another weights file of the detector has
+            crops of its own.
 
     Returns:
         One entry per clip, in the same order.
 
     Raises:
         SourceError: a clip cannot be read, or has another number of frames than its reference.
+        ModelError: the detector's weights file is gone.
     """
     card = network.card
-    key = hashlib.sha256(
-        card.template.tobytes() + card.template_weights.tobytes() + bytes([card.input_size])
-    ).hexdigest()[:12]
+    digest = hashlib.sha256(detector_identity(detector).encode())
+    digest.update(card.template.tobytes() + card.template_weights.tobytes())
+    digest.update(bytes([card.input_size]))
+    key = digest.hexdigest()[:12]
     tracked = []
     for clip in facts:
         path = folder / "clips" / clip.name

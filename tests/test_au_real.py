@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from facestage.core.errors import ConfigError, SourceError
+from facestage.core.face import Detection
+from facestage.core.network import AUNetwork
 from numpy.typing import NDArray
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -107,9 +111,92 @@ def test_a_damaged_table_of_events_is_refused(tmp_path: Path) -> None:
         real_clips.parse_events(table)
 
 
-def test_a_missing_folder_of_clips_is_named(tmp_path: Path) -> None:
+def test_the_folder_of_clips_is_the_one_named_and_a_missing_one_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("named", "by environment", "beside"):
+        (tmp_path / name / "clips").mkdir(parents=True)
+        (tmp_path / name / "clips" / "events.csv").touch()
+        (tmp_path / name / "reference").mkdir()
+    monkeypatch.setattr(real_clips, "SHARED", tmp_path / "beside")
+    monkeypatch.setenv("FACESTAGE_SHARED", str(tmp_path / "by environment"))
+    assert real_clips.shared_folder(tmp_path / "named").name == "named"
+    assert real_clips.shared_folder().name == "by environment"
+    monkeypatch.delenv("FACESTAGE_SHARED")
+    assert real_clips.shared_folder().name == "beside"
     with pytest.raises(SourceError, match="FACESTAGE_SHARED"):
         real_clips.shared_folder(tmp_path)
+
+
+class Corner:
+    """A detector with points, called YuNet, whose weights come from a file."""
+
+    name = "yunet"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.calls = 0
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
+        self.calls += 1
+        points = np.array([[60, 60], [100, 60], [80, 84], [64, 106], [96, 106]], np.float32)
+        return [Detection((40, 30, 80, 90), 1.0, points)]
+
+
+def test_crops_are_kept_for_one_weights_file_of_the_detector(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    writer = cv2.VideoWriter(
+        str(tmp_path / "clips" / "a.avi"), cv2.VideoWriter.fourcc(*"FFV1"), 25, (160, 160)
+    )
+    coarse = np.random.default_rng(0).uniform(40, 220, (10, 10)).astype(np.float32)
+    face = cv2.resize(coarse, (160, 160), interpolation=cv2.INTER_CUBIC).clip(0, 255)
+    for _ in range(2):
+        writer.write(np.repeat(face.astype(np.uint8)[:, :, None], 3, axis=2))
+    writer.release()
+    facts = [dataclasses.replace(clip("a.avi"), frames=2)]
+    network = AUNetwork.load(device="cpu")
+    weights, cache = tmp_path / "yunet.onnx", tmp_path / "cache"
+
+    def track(content: bytes) -> tuple[int, NDArray[np.uint8]]:
+        weights.write_bytes(content)
+        detector = Corner(weights)
+        (tracked,) = real_clips.load_real_crops(tmp_path, facts, detector, network, cache)
+        return detector.calls, tracked.crops
+
+    calls, crops = track(b"one")
+    assert calls > 0
+    assert len(crops) == 2
+    calls, again = track(b"one")
+    assert calls == 0
+    assert np.array_equal(crops, again)
+    assert track(b"two")[0] > 0
+    assert track(b"one")[0] == 0  # both are kept
+
+
+# -- command line ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["au_real", "calibrate_au"])
+def test_the_commands_share_their_options_and_end_with_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--weights", "w.safetensors", "--views", "7", "--cache", "c", "--device", "cuda:1"]
+    given += ["--synthetic", "s", "--shared", str(tmp_path)]
+    module = importlib.import_module(name)
+    seen: list[Any] = []
+    monkeypatch.setattr(sys, "argv", [name, *given])
+    monkeypatch.setattr(module, "run", seen.append)
+    module.main()
+    (options,) = seen
+    assert (options.weights, options.cache) == (Path("w.safetensors"), Path("c"))
+    assert (options.views, options.device, options.synthetic) == (7, "cuda:1", Path("s"))
+    assert options.out.parent == Path(module.__file__).parent / "results"
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "argv", [name, *given])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == SourceError.exit_code
+    assert capsys.readouterr().err.startswith(f"{name}: {tmp_path} holds no clips/events.csv")
 
 
 # -- events and false activity ---------------------------------------------------------------------
@@ -256,13 +343,18 @@ def test_the_rendered_threshold_separates_and_spares_neutral_faces() -> None:
 
 def test_real_faces_draw_a_threshold_within_bounds() -> None:
     combine, margin = calibrate_au.combine, calibrate_au.MARGIN
-    assert combine(0.5, None, []) == 0.5
-    assert combine(0.0, None, [1.0]) == pytest.approx((1.0 + margin) / 2)
-    # One odd person among three does not decide.
-    assert combine(0.0, None, [1.0, 1.0, 9.0]) == pytest.approx(0.75 * (1.0 + margin))
-    assert combine(0.0, None, [-9.0]) == -calibrate_au.LOWER
-    assert combine(0.0, None, [9.0]) == calibrate_au.RAISE
-    assert combine(0.0, -0.2, [-9.0]) == -0.2
+    free = (None, None)
+    assert combine(0.5, free, []) == 0.5
+    assert combine(0.0, free, [1.0]) == pytest.approx((1.0 + margin) / 2)
+    # The face that needs most decides; more faces draw harder.
+    assert combine(0.0, free, [-3.0, -3.0, 1.0]) == pytest.approx(0.75 * (1.0 + margin))
+    assert combine(0.0, free, [-9.0]) == -calibrate_au.LOWER
+    assert combine(0.0, free, [9.0]) == calibrate_au.RAISE
+    assert combine(0.0, (-0.2, None), [-9.0]) == -0.2
+    assert combine(0.0, (None, 0.4), [9.0]) == 0.4
+    # Real faces draw to a bound at most; a threshold beyond it by itself is left there.
+    assert combine(0.0, (0.3, None), [-9.0]) == 0.0
+    assert combine(0.0, (None, -0.3), [9.0]) == 0.0
 
 
 GOOD: dict[str, Any] = {

@@ -66,8 +66,14 @@ def test_a_full_disk_is_one_clear_error_and_the_last_checkpoint_survives(
     good = checkpoints.save(tmp_path, 1, TENSORS, {"n": 1})
     with monkeypatch.context() as patched:
         patched.setattr(Path, "open", open_on_full_disk)
-        with pytest.raises(ModelError, match=r"checkpoint-000000002.*No space left.*--resume"):
+        advice = rf"No space left.*; free some space, then go on with --resume: {good.name} is"
+        with pytest.raises(ModelError, match=f"checkpoint-000000002.*{advice}"):
             checkpoints.save(tmp_path, 2, TENSORS, {"n": 2})
+        # Nothing to resume from: the advice would fail.
+        with pytest.raises(ModelError, match=r"No space left.*, then begin again: there is no"):
+            checkpoints.save(tmp_path / "new", 1, TENSORS, {})
+    assert not names(tmp_path / "new")
+    (tmp_path / "new").rmdir()
     assert names(tmp_path) == [good.name]
     assert checkpoints.load(good).facts == {"n": 1}
 

@@ -26,6 +26,7 @@ from facestage.stream.learning.faces import Item, LabelledFaces
 from facestage.stream.learning.networks import Start, export, start
 from facestage.stream.learning.progress import interruptible
 from facestage.stream.learning.session import Session, plan
+from facestage.stream.learning.trainer import StepLosses, Trainer, TrainingBatch
 from rich.console import Console
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
@@ -247,6 +248,37 @@ def test_undefined_figures_are_null_and_a_dash() -> None:
     assert "–" in format_table([figures])[1]
 
 
+@pytest.mark.parametrize("level", [0, 3])
+def test_labels_that_are_all_the_same_measure_nothing(level: int) -> None:
+    data = crop_set(5, aus=(1, 12))
+    labels = np.stack([np.full(5, level), [0, 1, 2, 3, 4]], axis=1).astype(np.float32)
+    labels[4, 0] = np.nan  # a gap is no other label
+    faces = LabelledFaces(data.faces.items, (1, 12), labels, np.full_like(labels, np.nan))
+    network = AUNetwork.load(device="cpu")
+    column = network.card.aus.index(1)
+    says = np.zeros((5, len(network.card.aus)), np.float32)
+    says[:, column] = [0.1, 0.9, 0.4, 0.6, 0.2]
+
+    class Known(AUNetwork):
+        def predict(self, crops: np.ndarray):  # type: ignore[override, no-untyped-def]
+            return Prediction(says, says * 5)
+
+    known = Known.__new__(Known)
+    known.card = network.card
+    same, other = evaluate_crops(known, CropSet(faces, data.crops, {}, {}))
+    assert math.isnan(same.icc)
+    assert math.isnan(same.auc)
+    assert math.isnan(same.f1) == (level == 0)  # without a positive there is nothing to find
+    assert other.icc == 0  # constant predictions of labels that vary are a failure
+    facts = as_json([same, other])
+    assert facts["aus"]["1"]["icc"] is None
+    assert facts["mean"]["icc"] == 0
+    *_, mean, note = format_table([same, other])
+    assert mean.startswith("mean")
+    assert note == "–: not defined by these labels (none coded, or all the same)"
+    assert format_table([other])[-1].startswith("mean")
+
+
 def test_train_writes_a_model_that_loads_with_figures_of_other_subjects(
     data: Path, tmp_path: Path
 ) -> None:
@@ -258,6 +290,7 @@ def test_train_writes_a_model_that_loads_with_figures_of_other_subjects(
     assert result.exit_code == 0, result.output
     assert "left out: 1 × no face found" in result.output
     assert "held out: 3 faces of s1" in result.output
+    assert "finding faces: 13 of 13  wall.png" in result.output
     assert "training: 16 of 16" in result.output
     network = AUNetwork.load(out / "model.safetensors", "cpu")
     assert network.card.aus == (1, 12)
@@ -356,15 +389,49 @@ def test_the_embedded_network_can_be_trained_further() -> None:
     assert np.allclose(base.predict(crops).presence, tuned.predict(crops).presence, atol=1e-4)
 
 
-def test_ctrl_c_is_a_question_and_the_old_handler_comes_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("first", STOPS)
+def test_ctrl_c_and_sigterm_are_a_question_and_the_old_handlers_come_back(
+    first: signal.Signals,
+) -> None:
+    before = [signal.getsignal(number) for number in STOPS]
     with interruptible() as asked:
         assert not asked()
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(first)
         assert asked()
+        signal.raise_signal(signal.SIGTERM)  # sent twice is still one request
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in STOPS] == before
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_run_that_is_told_to_stop_saves_and_can_go_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    out = tmp_path / "out"
+    options = ("train", "--manifest", data / "data.csv", "--init", "scratch", "--out", out)
+    options = (*options, "--views", 16, "--batch", 4, "--device", "cpu", "--detector", "haar")
+    step = Trainer.step
+
+    def signalled(self: Trainer, batch: TrainingBatch) -> StepLosses:
+        if self.step_count == 1:
+            signal.raise_signal(number)
+        return step(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "step", signalled)
+        stopped = run(*options)
+    assert stopped.exit_code == 130, stopped.output
+    assert "stopped after 8 of 16 views" in stopped.output
+    assert "--resume" in stopped.output
+    assert not (out / "model.safetensors").exists()
+    resumed = run(*options, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert "resumed after 8 views" in resumed.output
+    assert AUNetwork.load(out / "model.safetensors", "cpu").card.aus == (1, 12)
 
 
 @pytest.mark.parametrize("terminal", [True, False])

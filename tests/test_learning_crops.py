@@ -8,12 +8,20 @@ import cv2
 import numpy as np
 import pytest
 from facestage.core.alignment import align
-from facestage.core.errors import SourceError
+from facestage.core.errors import ModelError, SourceError
 from facestage.core.face import Detection
 from facestage.core.network import AUNetwork
-from facestage.stream.detectors import HaarDetector
-from facestage.stream.learning.crops import MARGIN, CropSet, centre, collect_crops
-from facestage.stream.learning.faces import Item, LabelledFaces
+from facestage.stream.detectors import HaarDetector, YuNetDetector
+from facestage.stream.learning.crops import (
+    MARGIN,
+    CropSet,
+    centre,
+    collect_crops,
+    detector_identity,
+    frames_to_search,
+)
+from facestage.stream.learning.faces import Item, LabelledFaces, merge
+from facestage.stream.learning.layouts import read_disfa
 from facestage.stream.learning.views import Views
 from numpy.typing import NDArray
 
@@ -31,6 +39,14 @@ class Fixed:
     def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
         self.calls += 1
         return [] if not image.any() else [Detection((40, 30, 80, 90), 1.0, POINTS)]
+
+
+class FromFile(Fixed):
+    """The same, as if its weights came from a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +117,38 @@ def test_the_cache_is_used_until_the_content_changes(network: AUNetwork, tmp_pat
     assert not np.array_equal(first.crops, changed.crops)
 
 
+def test_other_weights_of_the_detector_under_the_same_name_give_other_crops(
+    network: AUNetwork, tmp_path: Path
+) -> None:
+    path, cache, weights = tmp_path / "a.png", tmp_path / "cache", tmp_path / "detector.onnx"
+    cv2.imwrite(str(path), picture(1))
+    weights.write_bytes(b"one")
+    collect_crops(labelled((path, None)), network, FromFile(weights), cache)
+    moved = weights.rename(tmp_path / "moved.onnx")
+    same = FromFile(moved)
+    collect_crops(labelled((path, None)), network, same, cache)
+    assert same.calls == 0  # the place of the file does not matter
+    moved.write_bytes(b"two")
+    other = FromFile(moved)
+    collect_crops(labelled((path, None)), network, other, cache)
+    assert other.calls > 0
+    assert len(list(cache.iterdir())) == 2
+    moved.unlink()
+    with pytest.raises(ModelError, match=r"cannot read .*moved\.onnx"):
+        detector_identity(other)
+
+
+@pytest.mark.shared
+def test_the_identity_of_yunet_is_the_content_of_its_file(shared: Path, tmp_path: Path) -> None:
+    file = shared / "models" / "face_detection_yunet_2023mar.onnx"
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(file.read_bytes())
+    assert detector_identity(YuNetDetector(copy)) == detector_identity(YuNetDetector(file))
+    copy.write_bytes(file.read_bytes() + b"\x32\x01x")  # the ONNX with a doc_string, "x"
+    changed = YuNetDetector(copy, check_hash=False)
+    assert detector_identity(changed) != detector_identity(YuNetDetector(file))
+
+
 def test_a_damaged_cache_file_is_made_anew(network: AUNetwork, tmp_path: Path) -> None:
     path, cache = tmp_path / "a.png", tmp_path / "cache"
     cv2.imwrite(str(path), picture(1))
@@ -149,6 +197,78 @@ def test_files_that_cannot_be_read_are_errors_that_name_the_row(
     faces = labelled((tmp_path / "v.avi", 0), (tmp_path / "v.avi", 3))
     with pytest.raises(SourceError, match=r"row 1: frame 3 .* only 3 frames"):
         collect_crops(faces, network, Fixed(), None)
+
+
+def disfa(folder: Path, rows: dict[str, int], frames: int) -> LabelledFaces:
+    """Read a DISFA folder of subjects with so many label rows, and videos of so many frames."""
+    for name, count in rows.items():
+        labels = folder / "ActionUnit_Labels" / name / f"{name}_au12.txt"
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        labels.write_text("".join(f"{n + 1},{n % 6}\n" for n in range(count)))
+        video = folder / "Videos_LeftCamera" / f"LeftVideo{name}_comp.avi"
+        video.parent.mkdir(exist_ok=True)
+        write_video(video, frames)
+    return read_disfa(folder)
+
+
+def test_disfa_labels_past_the_end_are_left_out_and_counted_once_per_video(
+    network: AUNetwork, tmp_path: Path
+) -> None:
+    faces = disfa(tmp_path, {"SN001": 6, "SN002": 3, "SN003": 5}, frames=4)
+    for _ in range(2):  # the second time from the cache
+        found = collect_crops(faces, network, Fixed(), tmp_path / "cache")
+        assert found.faces.intensity[:, 0].tolist() == [0, 1, 2, 3, 0, 1, 2, 0, 1, 2, 3]
+        assert centre(found.crops).mean((1, 2)).min() > 0
+        videos = tmp_path / "Videos_LeftCamera"
+        assert found.report() == [
+            "faces: 11 of 14 pictures",
+            "  left out: 2 × past the end of LeftVideoSN001_comp.avi (4 frames) (first: "
+            f"{videos / 'LeftVideoSN001_comp.avi'}, frame 4)",
+            "  left out: 1 × past the end of LeftVideoSN003_comp.avi (4 frames) (first: "
+            f"{videos / 'LeftVideoSN003_comp.avi'}, frame 4)",
+        ]
+
+
+def test_labels_of_another_video_are_an_error_not_a_gap(network: AUNetwork, tmp_path: Path) -> None:
+    faces = disfa(tmp_path / "a", {"SN001": 8, "SN002": 9}, frames=4)
+    half, most = faces.take(range(8)), faces.take(range(8, 17))
+    assert len(collect_crops(half, network, Fixed(), None).faces) == 4
+    for _ in range(2):
+        with pytest.raises(SourceError, match=r"SN002, frame 5: 5 of 9 labelled .* only 4 frames"):
+            collect_crops(most, network, Fixed(), tmp_path / "cache")
+
+
+def test_only_data_sets_known_for_it_may_have_labels_past_the_end(
+    network: AUNetwork, tmp_path: Path
+) -> None:
+    faces = disfa(tmp_path, {"SN001": 5}, frames=4)
+    found = collect_crops(faces, network, Fixed(), tmp_path / "cache")
+    assert sum(found.failures.values()) == 1
+    # A manifest that names the same frames of the same video, whose crops the cache has.
+    path = faces.items[0].path
+    own = labelled(*((path, frame) for frame in range(5)))
+    for data in (own, merge([faces, own])):
+        with pytest.raises(SourceError, match=r"row 4: frame 4 .* only 4 frames"):
+            collect_crops(data, network, Fixed(), tmp_path / "cache")
+
+
+def test_progress_counts_every_frame_that_is_looked_at(network: AUNetwork, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), picture(1))
+    write_video(tmp_path / "v.avi", 6)
+    faces = labelled((tmp_path / "a.png", None), (tmp_path / "v.avi", 4), (tmp_path / "v.avi", 1))
+    assert frames_to_search(faces) == 6
+    for calls in ([1, 2, 3, 4, 5, 6], [1, 6]):  # the second time from the cache
+        seen: list[tuple[int, str]] = []
+        collect_crops(
+            faces,
+            network,
+            Fixed(),
+            tmp_path / "cache",
+            on_progress=lambda done, path, seen=seen: seen.append((done, path.name)),
+        )
+        assert sorted({done for done, _ in seen}) == calls
+        assert {name for done, name in seen if done == 1} == {"a.png"}
+        assert {name for done, name in seen if done > 1} == {"v.avi"}
 
 
 def test_the_embedded_detector_finds_the_rendered_face(network: AUNetwork, tmp_path: Path) -> None:

@@ -56,6 +56,31 @@ def test_ckplus_gives_peak_and_neutral_frames(ckplus: Path) -> None:
     assert any("38" in note for note in faces.notes)
 
 
+@pytest.mark.parametrize(
+    ("content", "intensity"),
+    [
+        ("9 4\n9 2\n", 4),
+        ("9 2\n9 4\n", 4),
+        ("9 2\n9 0\n", 2),  # present at 2 says more than present
+        ("9 0\n9 2\n", 2),
+        ("9 0\n9 0\n", None),
+    ],
+)
+def test_of_an_au_listed_twice_the_larger_intensity_counts(
+    ckplus: Path, content: str, intensity: float | None
+) -> None:
+    text(ckplus / "FACS/S005/001/S005_001_00000011_facs.txt", content)
+    faces = read_ckplus(ckplus)
+    nine = faces.aus.index(9)
+    assert faces.present()[0].nonzero()[0].tolist() == [nine]
+    if intensity is None:
+        assert math.isnan(faces.intensity[0, nine])
+        assert faces.presence[0, nine] == 1
+    else:
+        assert faces.intensity[0, nine] == intensity
+        assert math.isnan(faces.presence[0, nine])
+
+
 def test_ckplus_with_holes_is_refused(ckplus: Path) -> None:
     with pytest.raises(SourceError, match="no 'cohn-kanade-images' in it"):
         read_ckplus(ckplus / "cohn-kanade-images")

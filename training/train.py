@@ -306,7 +306,9 @@ def score(
         per_au[str(au)] = {
             "auc": metrics.roc_auc(present, logits[:, column]),
             "auc_clear": metrics.roc_auc(clear, logits[:, column]),
-            "icc": metrics.icc_3_1(truth, np.where(known, intensity[:, column].clip(0, 5), np.nan)),
+            "icc": metrics.icc_3_1(truth, np.where(known, intensity[:, column].clip(0, 5), np.nan))
+            if len(np.unique(truth[known])) > 1
+            else np.nan,
             "prevalence": float(np.mean(present[known])),
         }
     eyes = views.landmarks[:, 36:42].mean(1), views.landmarks[:, 42:48].mean(1)

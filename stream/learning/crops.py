@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.alignment import to_grey, warp
-from ...core.errors import ModelError, SourceError
+from ...core.errors import SourceError
 from ...core.face import Detector, FaceTracker
 from ...core.network import AUNetwork
 from ...core.types import FaceObservation
@@ -99,15 +99,7 @@ def detector_identity(detector: Detector) -> str:
         ModelError: the file is gone.
     """
     path: Path | None = getattr(detector, "path", None)  # embedded detectors have no file
-    if path is None:
-        return detector.name
-    try:
-        return f"{detector.name} {sha256_of(path)}"
-    except OSError as error:
-        raise ModelError(
-            f"the weights of the detector, {path}, cannot be read: {error.strerror or error}; put "
-            "the file back, or choose another detector"
-        ) from error
+    return detector.name if path is None else f"{detector.name} {sha256_of(path)}"
 
 
 def collect_crops(
@@ -126,7 +118,7 @@ def collect_crops(
         detector: finds faces.
         cache: folder of the crops, made if needed; None keeps nothing.
         on_progress: called with (pictures looked at, of :func:`frames_to_search`; their file) after
-            each image, each frame of a video, and each file whose crops the cache has.
+            each file and each frame of a video.
 
     Returns:
         The crops, in the order of ``faces``.
@@ -313,12 +305,13 @@ def _check_past_end(items: list[Item], end: int) -> None:
         SourceError: one is not allowed there, or most are there.
     """
     past = [item for item in items if (item.frame or 0) >= end]
-    for item in reversed(past):
-        if not item.past_end_allowed:
-            raise SourceError(
-                f"{item.origin}: frame {item.frame} of {item.path} does not exist, only {end} "
-                "frames can be read; frames count from 0"
-            )
+    refused = [item for item in past if not item.past_end_allowed]
+    if refused:
+        item = refused[0]
+        raise SourceError(
+            f"{item.origin}: frame {item.frame} of {item.path} does not exist, only {end} frames "
+            "can be read; frames count from 0"
+        )
     if len(past) > len(items) / 2:
         raise SourceError(
             f"{past[0].origin}: {len(past)} of {len(items)} labelled frames are past the end of "
