@@ -334,7 +334,11 @@ def test_relevance_without_preference_has_a_ratio_of_one() -> None:
 def test_the_rendered_threshold_separates_and_spares_neutral_faces() -> None:
     random = np.random.default_rng(5)
     absent, clear = random.normal(-2, 1, 3000), random.normal(2, 1, 1000)
-    assert calibrate_au.separating_logit(absent, clear, absent) == pytest.approx(0, abs=0.3)
+    assert calibrate_au.separating_logit(absent, clear, absent) == pytest.approx(0.2, abs=0.4)
+    # Where many separate equally well it is the highest of them.
+    apart = calibrate_au.separating_logit(absent - 4, clear + 4, absent - 4)
+    assert apart > 3
+    assert (clear + 4 > apart).mean() > 0.95
     loud = random.normal(1, 1, 3000)
     floor = calibrate_au.separating_logit(absent, clear, loud)
     assert (loud > floor).mean() == pytest.approx(calibrate_au.FALSE_ACTIVE, abs=0.005)
@@ -364,6 +368,8 @@ GOOD: dict[str, Any] = {
     "found": 1.0,
     "found_persons": 2,
     "false_active": 0.02,
+    "false_median": 0.0,
+    "false_card": 0.01,
     "false_persons": 2,
     "relevance": 2.5,
     "relevance_rendered": 2.5,
@@ -381,8 +387,12 @@ GOOD: dict[str, Any] = {
         ({"relevance": 1.2}, "C"),
         ({"relevance": None}, "B"),
         ({"false_persons": 1}, "B"),
-        ({"false_active": 0.2}, "C"),
-        ({"false_active": None, "false_persons": 0}, "C"),
+        ({"false_active": 0.2}, "B"),
+        ({"false_active": None, "false_persons": 0}, "B"),
+        ({"false_active": 0.9, "relevance": 1.9}, "B"),
+        ({"false_median": 0.2, "relevance": 1.9}, "C"),
+        ({"false_card": 0.2, "relevance": 1.9}, "C"),
+        ({"false_median": None, "false_card": None, "r": 0.5}, "C"),
         ({"r": 0.5}, "B"),
         ({"r": 0.1}, "C"),
         ({"found": 0.2}, "C"),
