@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from facestage.core.action_units import AU_NAMES
 from facestage.core.errors import ConfigError
+from facestage.core.network import AUNetwork
 from facestage.stream.learning import checkpoints
 
-from training import train
+from training import card, train
 from training.canvas import SIZE
 from training.facs import AUS
 
@@ -55,6 +57,45 @@ def test_a_run_goes_on_from_its_newest_checkpoint(tmp_path: Path, processes: int
     assert int(kept.tensors["views"]) == 64
     state = net.state_dict()
     assert torch.equal(state["features.0.weight"], kept.tensors["ema.features.0.weight"])
+
+
+def test_the_card_states_the_run_and_what_was_measured(tmp_path: Path) -> None:
+    shards, out = tmp_path / "shards", tmp_path / "out"
+    shards.mkdir()
+    render(shards, 0, 88)
+    train.run(config(tmp_path, 24), lambda _: None)
+    measured = {"auc": 0.9, "r": 0.91, "r_persons": 3, "found": 1.0, "found_persons": 2}
+    calibration = {
+        "thresholds": {"on": 0.5, "off": 0.35, "per_au": {"12": {"on": 0.25, "off": 0.2}}},
+        "neutral": {str(au): -2.0 for au in AUS},
+        "grades": {str(au): "C" for au in AUS} | {"12": "A", "43": "B"},
+        "evaluation": {"12": measured, "grade_rule": "as good as it looks"},
+    }
+    real = {"must_show": [{"figure": "AU12", "target": ">= 0.9", "got": 0.91, "reached": True}]}
+    facts = card.assemble(out, shards, "abc123", "a pocket watch", calibration, real, "other faces")
+    made = train.export_newest(out, facts, tmp_path / "net.safetensors")
+
+    loaded = AUNetwork.load(tmp_path / "net.safetensors", device="cpu")
+    assert loaded.card.sha256 == made.sha256
+    assert loaded.card.on[12] == 0.25
+    assert loaded.card.on[43] == 0.5
+    assert made.data["faces"] == 88
+    assert made.data["identities"] == 44
+    assert made.data["held_out_identities"] == 3  # 0, 20 and 40
+    assert made.recipe["views"] == 24
+    text = card.page(made, "- and one more thing")
+    for said in (
+        "abc123",
+        "a pocket watch",
+        "other faces",
+        "as good as it looks",
+        f"| 12 | {AU_NAMES[12]} | A | 0.25 / 0.20 | 0.9 |",
+        "0.91 (3) | 100 % (2)",
+        "Weak on real faces, or not judged there: AU43.",
+        "- and one more thing",
+        made.sha256,
+    ):
+        assert said in text, said
 
 
 def test_a_batch_too_small_to_share_is_refused(tmp_path: Path) -> None:

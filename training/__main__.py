@@ -229,11 +229,16 @@ def write_card(
         Path | None, typer.Option(help="JSON of benchmarks/calibrate_au.py.")
     ] = None,
     real: Annotated[Path | None, typer.Option(help="JSON of benchmarks/au_real.py.")] = None,
+    earlier: Annotated[
+        str | None, typer.Option(help="Other faces that the run began with, one phrase.")
+    ] = None,
     document: Annotated[Path | None, typer.Option("--page", help="Markdown page to write.")] = None,
     notes: Annotated[Path | None, typer.Option(help="Markdown for its known failures.")] = None,
 ) -> None:
     """Export the newest checkpoint's averaged weights with their model card, and its page."""
-    facts = card.assemble(run, shards_folder, commit, machine, _json(calibration), _json(real))
+    facts = card.assemble(
+        run, shards_folder, commit, machine, _json(calibration), _json(real), earlier
+    )
     made = train.export_newest(run, facts, out)
     typer.echo(f"{out}: {made.name}, sha256 {made.sha256}")
     if document is not None:

@@ -71,6 +71,7 @@ def assemble(
     machine: str,
     calibration: Mapping[str, Any] | None,
     real: Mapping[str, Any] | None,
+    earlier: str | None = None,
 ) -> dict[str, Any]:
     """Put the card together, but for the sha256 of the weights.
 
@@ -82,6 +83,7 @@ def assemble(
         calibration: output of ``benchmarks/calibrate_au.py``; None leaves thresholds at their
             defaults, without grades.
         real: output of ``benchmarks/au_real.py``; None leaves it out.
+        earlier: other faces that the run began with, one phrase; None: it saw no others.
 
     Returns:
         JSON-ready fields.
@@ -97,6 +99,8 @@ def assemble(
     data = shard_facts(shards)
     views = int(kept.tensors["views"])
     card["data"] = {"generator": "training/, ICT-FaceKit", "commit": commit} | data
+    if earlier is not None:
+        card["data"]["earlier"] = earlier
     card["recipe"] = {
         "machine": machine,
         "views": views,
@@ -178,6 +182,7 @@ def page(card: ModelCard, notes: str = "") -> str:
         f"| held out | {data.get('held_out_identities', 0):,} identities "
         f"({data.get('held_out_rule', '')}), never trained on |",
         f"| generator | `training/` at commit `{data.get('commit', '')}` |",
+        *([f"| begun on | {data['earlier']} |"] if "earlier" in data else []),
         *(f"| {key} | {_plain(value)} |" for key, value in recipe.items()),
         *(f"| held-out views: {key} | {_plain(value)} |" for key, value in synthetic.items()),
         "",
