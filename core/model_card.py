@@ -245,8 +245,10 @@ def _normalisation(fields: Fields, size: int) -> Normalisation:
 
 
 def _thresholds(fields: Fields, aus: tuple[int, ...]) -> tuple[dict[int, float], dict[int, float]]:
-    on = dict.fromkeys(aus, fields.number("on", 0, 1))
-    off = dict.fromkeys(aus, fields.number("off", 0, 1))
+    usual_on, usual_off = fields.number("on", 0, 1), fields.number("off", 0, 1)
+    if usual_off > usual_on:
+        raise fields.fail("off", f"({usual_off}) is above on ({usual_on})")
+    on, off = dict.fromkeys(aus, usual_on), dict.fromkeys(aus, usual_off)
     own = fields.part("per_au")
     for key, au in _au_keys(own, aus):
         part = own.part(key)

@@ -92,9 +92,9 @@ def start(init: str, coded: Sequence[int], seed: int, device: str = "cpu") -> St
     facts = {key: value for key, value in facts.items() if key not in _DROPPED}
     facts |= {"aus": list(aus), "architecture": architecture}
     # Thresholds were found for the old outputs; they hold where nothing is trained.
-    trained = {str(au) for au in aus} if scratch else {str(au) for au in coded}
+    kept = {str(au) for au in old} - {str(au) for au in coded}
     own = facts["thresholds"]["per_au"]
-    facts["thresholds"]["per_au"] = {au: value for au, value in own.items() if au not in trained}
+    facts["thresholds"]["per_au"] = {au: value for au, value in own.items() if au in kept}
     return Start(net, base, facts, tuple(au for au in aus if au not in old))
 
 
