@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 from .errors import ModelError
 from .folding import fold_batchnorm
-from .legacy_architectures import ARCHITECTURES as _LEGACY
 from .model_card import ModelCard
 
 __all__ = ["ARCHITECTURES", "AUNet96", "SplitHeads", "Zone", "au_net"]
@@ -267,6 +266,5 @@ Builder = Callable[[ModelCard, Mapping[str, torch.Tensor], str], SplitHeads]
 
 ARCHITECTURES: dict[str, Builder] = {
     "au_net_96_zoned": _build_zoned,
-    **_LEGACY,  # pyright: ignore
 }
 """Architecture id of a card → builder (card, weights, file name) of the network."""

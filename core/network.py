@@ -41,7 +41,7 @@ __all__ = [
     "resolve_device",
 ]
 
-EMBEDDED = Path(__file__).parent / "weights" / "au_net_v0.safetensors"
+EMBEDDED = Path(__file__).parent / "weights" / "au_net_v1.safetensors"
 """Weights of the embedded network."""
 
 _Outputs = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]

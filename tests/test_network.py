@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from facestage.core.architectures import au_net
 from facestage.core.errors import ConfigError, DeviceError, ModelError
 from facestage.core.folding import fold_batchnorm, frozen_copy
 from facestage.core.network import EMBEDDED, AUNetwork, ModelCard, resolve_device
@@ -35,8 +36,11 @@ def crops() -> NDArray[np.uint8]:
 
 
 def card(**changes: Any) -> dict[str, Any]:
-    """A copy of the embedded card; ``input__size=…`` changes a nested field."""
+    """The embedded card without what was measured per AU; ``input__size=…`` changes a field."""
     made = json.loads(json.dumps(CARD))
+    for measured in ("grades", "neutral", "evaluation"):
+        made.pop(measured, None)
+    made["thresholds"]["per_au"] = {}
     for path, value in changes.items():
         *parents, leaf = path.split("__")
         part = made
@@ -54,25 +58,33 @@ def by_hand(crops: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor, torch
     mean = torch.from_numpy(window.mean(axis=1)).reshape(-1, 1, 1, 1)
     std = torch.from_numpy(window.std(axis=1, ddof=1)).reshape(-1, 1, 1, 1)
     x = ((x - mean) / (std + 0.02)).clamp(-3, 3)
-    for conv, pool_before in zip(
-        (0, 3, 7, 10, 14, 17, 21, 24, 27), (0, 0, 1, 0, 1, 0, 1, 0, 0), strict=True
-    ):
+    for conv, pool_before in zip((0, 3, 7, 10, 14, 17, 21), (0, 0, 1, 0, 1, 0, 1), strict=True):
         if pool_before:
             x = F.max_pool2d(x, 2)
-        kernel = w[f"f.{conv}.weight"].double()
-        stride = 2 if conv == 0 else 1
-        x = F.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
+        kernel = w[f"features.{conv}.weight"].double()
+        stride, padding = (2, 2) if conv == 0 else (1, kernel.shape[-1] // 2)
+        x = F.conv2d(x, kernel, stride=stride, padding=padding)
         norm = {
-            k: w[f"f.{conv + 1}.{k}"].double().reshape(1, -1, 1, 1)
+            k: w[f"features.{conv + 1}.{k}"].double().reshape(1, -1, 1, 1)
             for k in ("running_mean", "running_var", "weight", "bias")
         }
         x = (x - norm["running_mean"]) / torch.sqrt(norm["running_var"] + 1e-5)
         x = F.relu(x * norm["weight"] + norm["bias"])
     flat = x.flatten(1)
-    hidden = F.relu(flat @ w["h.2.weight"].double().T + w["h.2.bias"].double())
-    heads = hidden @ w["h.5.weight"].double().T + w["h.5.bias"].double()
-    raw = flat @ w["lm.weight"].double().T + w["lm.bias"].double()
-    return heads[:, :23], heads[:, 23:], raw
+    zones = au_net(CARD["aus"])  # only for which inputs each unit reads
+    hidden = F.relu(read(flat, w, "hidden", zones.hidden.reads))
+    return (
+        read(hidden, w, "presence", zones.presence.reads),
+        read(hidden, w, "intensity", zones.intensity.reads),
+        flat @ w["landmarks.weight"].double().T + w["landmarks.bias"].double(),
+    )
+
+
+def read(
+    x: torch.Tensor, w: dict[str, torch.Tensor], layer: str, reads: torch.Tensor
+) -> torch.Tensor:
+    weight = w[f"{layer}.weight"].double().masked_fill(reads == 0, 0)
+    return x @ weight.T + w[f"{layer}.bias"].double()
 
 
 # ------------------------------------------------------------------------------- embedded network
@@ -224,27 +236,28 @@ def test_damaged_weights_are_noticed_by_their_hash(copied: Path) -> None:
 
 def test_an_au_list_that_does_not_fit_is_named(copied: Path) -> None:
     copied.with_suffix(".json").write_text(json.dumps(card(aus=[1, 2, 4])))
-    with pytest.raises(ModelError, match=r"46 outputs.*3 AUs"):
+    with pytest.raises(ModelError, match=r"23 presence outputs.*3 AUs"):
         AUNetwork.load(copied)
 
 
 def test_weights_of_another_shape_are_named(copied: Path) -> None:
     weights = load_file(EMBEDDED)
-    weights["f.7.weight"] = weights["f.7.weight"][:, :20].contiguous()
-    del weights["lm.bias"]
-    weights["f.99.weight"] = torch.zeros(1)
+    weights["features.7.weight"] = weights["features.7.weight"][:, :20].contiguous()
+    del weights["landmarks.bias"]
+    weights["features.99.weight"] = torch.zeros(1)
     save(copied, weights)
     with pytest.raises(
-        ModelError, match=r"lm\.bias is missing.*f\.99\.weight is not part.*\(48, 20, 3, 3\)"
+        ModelError,
+        match=r"landmarks\.bias is missing.*features\.99\.weight is not part.*\(48, 20, 3, 3\)",
     ):
         AUNetwork.load(copied)
 
 
 def test_weights_that_are_not_finite_are_refused(copied: Path) -> None:
     weights = load_file(EMBEDDED)
-    weights["f.7.weight"][0, 0, 0, 0] = float("nan")
+    weights["features.7.weight"][0, 0, 0, 0] = float("nan")
     save(copied, weights)
-    with pytest.raises(ModelError, match=r"not finite in f\.7\.weight"):
+    with pytest.raises(ModelError, match=r"not finite in features\.7\.weight"):
         AUNetwork.load(copied)
 
 

@@ -112,7 +112,7 @@ def same(a: Batch, b: Batch) -> bool:
 
 
 def test_template_is_the_networks() -> None:
-    card = json.loads((ROOT / "core" / "weights" / "au_net_v0.json").read_text())["input"]
+    card = json.loads((ROOT / "core" / "weights" / "au_net_v1.json").read_text())["input"]
     np.testing.assert_allclose(TEMPLATE, card["template"], atol=1e-3)
     np.testing.assert_allclose(TEMPLATE_WEIGHTS, card["template_weights"])
 
