@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 __all__ = ["Flow", "Pairs"]
 
@@ -67,16 +68,16 @@ class Pairs:
             return flow.c if q is None else self._times(flow.c, q, inplace=flow.owned)
         if q is None:
             raise ValueError("a tiled flow needs to know the size of its value")
-        height, width = (
-            side * step for side, step in zip(flow.c.shape[2:], flow.tile, strict=True)
-        )
-        small = flow.c[:, :, :, None, :, None]
+        height, width = (n * step for n, step in zip(flow.c.shape[2:], flow.tile, strict=True))
+        if flow.c.shape[2:] == (1, 1) and q.shape[2:] == flow.tile:
+            return self._times(flow.c, q)
+        # nearest-exact, because nearest picks the wrong tile here and there by rounding.
+        c = F.interpolate(flow.c, (height, width), mode="nearest-exact")
         if (height, width) == q.shape[2:]:
-            return self._times(small, _tiled(q, flow.tile)).flatten(2, 3).flatten(3, 4)
-        inner = self._times(small, _tiled(q[:, :, :height, :width], flow.tile))
-        made = inner.new_zeros((len(self), *q.shape[1:]))
-        made[:, :, :height, :width] = inner.flatten(2, 3).flatten(3, 4)
-        return made
+            return self._times(c, q, inplace=True)
+        whole = q.new_zeros((len(self), *q.shape[1:]))
+        whole[:, :, :height, :width] = self._times(c, q[:, :, :height, :width], inplace=True)
+        return whole
 
     def _times(self, c: torch.Tensor, q: torch.Tensor, inplace: bool = False) -> torch.Tensor:
         """Multiply ``(P, …)`` by the ``(B, …)`` of the pair's frame."""
@@ -126,8 +127,3 @@ class Pairs:
             return Flow(c, one.factor, one.tile, owned=True)
         c = self.relevance(one, like) + self.relevance(other, like)
         return Flow(c, None, owned=True)
-
-
-def _tiled(q: torch.Tensor, tile: tuple[int, int]) -> torch.Tensor:
-    """View ``(B, C, h·th, w·tw)`` as ``(B, C, h, th, w, tw)``."""
-    return q.unflatten(3, (-1, tile[1])).unflatten(2, (-1, tile[0]))

@@ -27,6 +27,9 @@ CHUNK_BYTES = 256 << 20
 """Most memory for what one round keeps, however many frames and pairs are asked for: activations
 and denominators of its frames, and the relevance of its pairs, each."""
 
+# On a CPU the way back is fastest while its tensors stay in the last-level cache: 8 frames with 12
+# outputs each took 184 ms in rounds of 24 pairs, 201 ms all at once, 245 ms in rounds of 4.
+_CACHE_BYTES = 32 << 20
 # Alive at once on the way back: relevance above and below a layer, and what convolving needs.
 _LIVE = 3
 
@@ -67,7 +70,8 @@ class FusedEngine:
         sizes = [math.prod(value.shape) * example.element_size() for value in self._program.values]
         # Every convolution keeps a denominator beside its value.
         self._frames_at_once = max(1, CHUNK_BYTES // (2 * sum(sizes)))
-        self._pairs_at_once = max(1, CHUNK_BYTES // (_LIVE * max(sizes)))
+        room = min(_CACHE_BYTES, CHUNK_BYTES) if self.device.type == "cpu" else CHUNK_BYTES
+        self._pairs_at_once = max(1, room // (_LIVE * max(sizes)))
 
     def relevance(
         self,

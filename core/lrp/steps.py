@@ -250,8 +250,6 @@ class _AlphaOneBetaZero(Step):
             self._weight = self._cast(torch.cat((weight, positive)))
             if bias is not None and conv.bias is not None:
                 self._bias = self._cast(torch.cat((conv.bias, bias)))
-        # A stride-1 transposed convolution is a convolution with flipped weights.
-        self._flipped: torch.Tensor | None = None
 
     def _cast(self, weight: torch.Tensor | None) -> Any:
         if weight is None:
