@@ -510,42 +510,49 @@ def test_without_biases_the_map_sums_to_the_logit(name: str, x: torch.Tensor) ->
 EVERY = [(frame, output) for frame in range(4) for output in range(5)]
 
 
+LIMITS = (1, 20_000, 100_000, fused.CHUNK_BYTES)
+
+
 @pytest.fixture(scope="module")
-def single() -> tuple[nn.Module, torch.Tensor, dict[tuple[int, int], torch.Tensor]]:
-    """A network, frames, and the map of every pair from a call of its own."""
+def single() -> Any:
+    """Engines with different limits of memory, frames, and each pair's map from its own call."""
     net = build("vgg-like")
     x = torch.randn(4, 2, 21, 21, generator=torch.Generator().manual_seed(1))
     maps = {
         (frame, output): explain(net, x[frame : frame + 1], [(0, output)], engine="fused")[0]
         for frame, output in EVERY
     }
-    return net, x, maps
+    engines = {}
+    for limit in LIMITS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fused, "CHUNK_BYTES", limit)
+            example = example_input(net, (2, 21, 21))
+            engines[limit] = FusedEngine(fold_batchnorm(net, x), example, preset_by_name(BOTH[0]))
+    return engines, x, maps
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     pairs=st.lists(st.sampled_from(EVERY), min_size=1, max_size=30),
     order=st.permutations(range(4)),
-    limit=st.sampled_from([1, 20_000, 100_000, fused.CHUNK_BYTES]),
+    limit=st.sampled_from(LIMITS),
 )
 def test_any_batch_order_and_number_of_pairs_gives_the_same_maps(
     single: Any, pairs: list[tuple[int, int]], order: list[int], limit: int
 ) -> None:
-    net, x, expected = single
+    engines, x, expected = single
     place = {frame: row for row, frame in enumerate(order)}
-    shuffled = [(place[frame], output) for frame, output in pairs]
-    folded = fold_batchnorm(net, x)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "CHUNK_BYTES", limit)
-        engine = FusedEngine(folded, example_input(net, (2, 21, 21)), preset_by_name(BOTH[0]))
+    frames = [place[frame] for frame, _ in pairs]
     with torch.no_grad():
-        maps = engine.relevance(x[order], *zip(*shuffled, strict=True))
+        maps = engines[limit].relevance(x[order], frames, [output for _, output in pairs])
     for made, pair in zip(maps, pairs, strict=True):
         assert l1(made, expected[pair]) <= 1e-5
 
 
 def test_no_pairs_give_no_maps(x: torch.Tensor) -> None:
     assert explain(build("residual"), x, [], engine="fused").shape == (0, 21, 21)
+    assert explain(build("residual"), x, [], stop=12).shape == (0, 11, 11)
+    assert explain(build("residual"), x, [], engine="reference", stop=12).shape == (0, 21, 21)
 
 
 # -------------------------------------------------------------------------------------- early stop

@@ -83,7 +83,8 @@ def explain(
     biases and ε absorb is missing from its sum).
     The model is neither changed nor hooked. It is prepared at its first use with a shape of input
     (copy with shared weights, BatchNorm folded) and again after its weights change. One thread at
-    a time may explain the same model.
+    a time may explain the same model; while a model is prepared, no other thread may run any
+    torch module (``torch.fx`` replaces ``Module.__call__`` while it traces).
 
     Args:
         model: ``(B, C, H, W)`` → ``(B, A)`` logits, before any sigmoid. Evaluated in eval mode.
@@ -124,18 +125,18 @@ def explain(
         )
     if stop is not None and stop < 1:
         raise ConfigError(f"relevance cannot stop at {stop} px; use 1 or more, or None for pixels")
-    if not len(pairs):
+    if not len(pairs) and stop is None:
         return x.new_zeros((0, *x.shape[2:]))
     frames = [int(frame) for frame, _ in pairs]
     outputs = [int(output) for _, output in pairs]
-    if min(frames) < 0 or max(frames) >= len(x):
+    if frames and (min(frames) < 0 or max(frames) >= len(x)):
         raise ModelError(
             f"pairs name frames {min(frames)} to {max(frames)}, but the batch has {len(x)}"
         )
     # Tensors made in inference mode cannot be differentiated through; leave it for the call.
     with torch.inference_mode(False), torch.no_grad():
         prepared = _prepare(model, tuple(x.shape[1:]), rules, engine, dtype).engine
-        if min(outputs) < 0 or max(outputs) >= prepared.outputs:
+        if outputs and (min(outputs) < 0 or max(outputs) >= prepared.outputs):
             raise ModelError(
                 f"pairs name outputs {min(outputs)} to {max(outputs)}, but the network has "
                 f"{prepared.outputs}"
@@ -149,7 +150,7 @@ def explain(
             )
         if isinstance(prepared, FusedEngine):
             return prepared.relevance(x, frames, outputs, stop)
-        return prepared.relevance(x, frames, outputs)
+        return prepared.relevance(x, frames, outputs) if frames else x.new_zeros((0, *x.shape[2:]))
 
 
 def engine_of(

@@ -117,10 +117,11 @@ class FusedEngine:
         """Return the number of the value at which relevance stops."""
         number = self._program.cut(stop)
         if number is None:
-            sides = [max(v.shape[1:]) for v in self._program.values if len(v.shape) == 3]
+            sides = {max(v.shape[1:]) for v in self._program.values if len(v.shape) == 3}
+            smallest = min(side for side in sides if self._program.cut(side) is not None)
             raise ConfigError(
-                f"no layer input of this network is as small as {stop} px; stop at {min(sides)} "
-                "px or more, or not at all"
+                f"relevance cannot stop at {stop} px in this network; stop at {smallest} px or "
+                "more, or not at all"
             )
         return number
 
