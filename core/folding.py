@@ -12,18 +12,35 @@ References:
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from .errors import ModelError
 
-__all__ = ["fold_batchnorm", "frozen_copy"]
+__all__ = ["example_input", "fold_batchnorm", "frozen_copy"]
 
 _BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 # Float32 convolutions summed in another order differ by about 1e-6 of the largest output.
 _TOLERANCE = 1e-4
+
+
+def example_input(model: nn.Module, shape: Sequence[int]) -> torch.Tensor:
+    """Return two inputs that exercise the layers of a network; a real crop might be flat.
+
+    Args:
+        model: any network.
+        shape: ``(C, H, W)`` of its input.
+
+    Returns:
+        ``(2, C, H, W)`` normally distributed, always the same, of the dtype and on the device of
+        the network's parameters.
+    """
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    values = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0))
+    return values.to(like.device, like.dtype)
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:

@@ -1,9 +1,11 @@
-"""LRP: real iNNvestigate maps, zennit's own composites, and each rule in explicit matrix form."""
+"""LRP by the reference engine: real iNNvestigate maps, zennit's own composites, each rule in
+explicit matrix form. The fused engine is held against it in test_lrp_fused.py."""
 
 from __future__ import annotations
 
 import gc
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from facestage.core.errors import ConfigError, ModelError
-from facestage.core.lrp import explain, preset_by_name, reference
+from facestage.core.lrp import explain as explain_by_any
+from facestage.core.lrp import preset_by_name, reference
 from facestage.core.lrp.rules import AlphaOneBetaZero, Epsilon, Flat, Pass, Rule, ZRule
 from facestage.core.network import AUNetwork
 from numpy.typing import NDArray
@@ -29,6 +32,8 @@ from zennit.rules import Epsilon as ZennitEpsilon, Flat as ZennitFlat  # isort: 
 GOLD = np.load(Path(__file__).parent / "data" / "innvestigate_gold.npz")
 INN = preset_by_name("innvestigate_a_flat")
 ZEN = preset_by_name("zennit")
+
+explain = partial(explain_by_any, engine="reference")
 
 
 def l1(got: Any, expected: Any) -> float:

@@ -1,26 +1,70 @@
 """Layer-wise relevance propagation: which pixels speak for an Action Unit (paper §3.2).
 
 :func:`explain` turns presence logits into relevance maps, all (frame, AU) pairs of a batch at
-once. Presets are data (:mod:`.presets`); :mod:`.reference` runs them through zennit.
+once. Presets are data (:mod:`.presets`). Two engines run them: :mod:`.fused`, for sequential and
+residual ReLU networks, and :mod:`.reference`, through zennit, for any other.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-from ..errors import ModelError
+from ..errors import ConfigError, ModelError
+from ..folding import example_input, fold_batchnorm
+from .fused import CHUNK_BYTES, FusedEngine
+from .lower import UnsupportedNetworkError
 from .presets import ALIASES, PRESETS, Preset, preset_by_name
 from .reference import MAX_BATCH, ReferenceEngine
 
-__all__ = ["ALIASES", "MAX_BATCH", "PRESETS", "Preset", "explain", "preset_by_name"]
+__all__ = [
+    "ALIASES",
+    "CHUNK_BYTES",
+    "ENGINES",
+    "MAX_BATCH",
+    "PRESETS",
+    "EngineChoice",
+    "Preset",
+    "UnsupportedNetworkError",
+    "engine_of",
+    "explain",
+    "preset_by_name",
+]
+
+ENGINES = ("auto", "fused", "reference")
+"""Names of engines; ``auto`` takes the fused one wherever it can."""
+
+# Input shapes for which one network stays prepared: a crop size, and some while trying things out.
+_MAX_PREPARED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """Which engine explains a network.
+
+    Attributes:
+        name: ``fused`` or ``reference``.
+        reason: why not the fused one; empty if it is, or if the other was asked for.
+    """
+
+    name: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    state: object  # fingerprint of the weights it was prepared from
+    engine: FusedEngine | ReferenceEngine
+    choice: EngineChoice
+
 
 # Preparing a network takes tens of milliseconds; a live stream explains the same one every frame.
-_Prepared = dict[str, tuple[object, ReferenceEngine]]
-_prepared: weakref.WeakKeyDictionary[nn.Module, _Prepared] = weakref.WeakKeyDictionary()
+_prepared: weakref.WeakKeyDictionary[nn.Module, dict[Any, _Prepared]] = weakref.WeakKeyDictionary()
 
 
 def explain(
@@ -28,28 +72,47 @@ def explain(
     x: torch.Tensor,
     pairs: Sequence[tuple[int, int]],
     preset: str = "innvestigate_a_flat",
+    engine: str = "auto",
+    stop: int | None = None,
+    *,
+    dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
     """Compute one relevance map per (frame, output) pair.
 
     The logit itself is the relevance to start from (paper eq. 1: a map decomposes f(x); what
     biases and ε absorb is missing from its sum).
-    The model is neither changed nor hooked. It is prepared at its first use (copy with shared
-    weights, BatchNorm folded) and again after its weights change. One thread at a time
-    may explain the same model.
+    The model is neither changed nor hooked. It is prepared at its first use with a shape of input
+    (copy with shared weights, BatchNorm folded) and again after its weights change. One thread at
+    a time may explain the same model; while a model is prepared, no other thread may run any
+    torch module (``torch.fx`` replaces ``Module.__call__`` while it traces).
 
     Args:
         model: ``(B, C, H, W)`` → ``(B, A)`` logits, before any sigmoid. Evaluated in eval mode.
-        x: ``(B, C, H, W)`` float32 network input.
-        pairs: P pairs (row of ``x``, number of the output), in any order.
+        x: ``(B, C, H, W)`` floating-point network input; taken to the dtype of the weights.
+        pairs: P pairs (row of ``x``, number of the output), in any order, repeated or not.
         preset: LRP preset, see :data:`PRESETS` and :data:`ALIASES`.
+        engine: one of :data:`ENGINES`. All give the same maps.
+        stop: end at the first value on the way from the input whose rows and columns are at most
+            this many and which all relevance passes, and return the maps there. They show where
+            features speak, not pixels: good for descriptors, and cheaper. Summed over channels,
+            so no relevance is lost or blurred. Only the fused engine can; the reference engine
+            goes on to the pixels.
+        dtype: of the inner convolutions in the fused engine, such as ``torch.bfloat16`` where the
+            hardware is fast with it; divisions and relevance stay in that of the weights.
 
     Returns:
-        ``(P, H, W)`` float32 on the model's device: relevance in logit units, summed over the
-        channels. At most :data:`MAX_BATCH` frames are in memory at a time.
+        ``(P, H, W)`` on the model's device, of the dtype of its weights: relevance in logit
+        units, summed over the channels. With ``stop`` the rows and columns of the layer it ends
+        at. Memory is bounded by :data:`CHUNK_BYTES`, or :data:`MAX_BATCH` frames at a time in the
+        reference engine.
 
     Raises:
-        ConfigError: no preset of that name.
-        ModelError: a pair is out of range, or the network is of a kind LRP has no rule for.
+        ConfigError: no preset or engine of that name; nothing in the network is as small as
+            ``stop``.
+        UnsupportedNetworkError: the fused engine was asked for and has no rule for a part of the
+            network.
+        ModelError: a pair is out of range, input or weights are not finite, the network does not
+            accept the input, or is of a kind LRP has no rule for.
 
     References:
         Bach et al., PLoS ONE 10(7), 2015; Kohlbrenner et al., IJCNN 2020 (preset A).
@@ -60,34 +123,112 @@ def explain(
             f"explain needs float input of shape (B, C, H, W), got {tuple(x.shape)} {x.dtype}; "
             "normalise crops first (AUNetwork.prepare)"
         )
-    if not len(pairs):
+    if stop is not None and stop < 1:
+        raise ConfigError(f"relevance cannot stop at {stop} px; use 1 or more, or None for pixels")
+    if not len(pairs) and stop is None:
         return x.new_zeros((0, *x.shape[2:]))
     frames = [int(frame) for frame, _ in pairs]
     outputs = [int(output) for _, output in pairs]
-    if min(frames) < 0 or max(frames) >= len(x):
+    if frames and (min(frames) < 0 or max(frames) >= len(x)):
         raise ModelError(
             f"pairs name frames {min(frames)} to {max(frames)}, but the batch has {len(x)}"
         )
     # Tensors made in inference mode cannot be differentiated through; leave it for the call.
     with torch.inference_mode(False), torch.no_grad():
-        engine = _engine(model, x, rules)
-        if min(outputs) < 0 or max(outputs) >= engine.outputs:
+        prepared = _prepare(model, tuple(x.shape[1:]), rules, engine, dtype).engine
+        if outputs and (min(outputs) < 0 or max(outputs) >= prepared.outputs):
             raise ModelError(
                 f"pairs name outputs {min(outputs)} to {max(outputs)}, but the network has "
-                f"{engine.outputs}"
+                f"{prepared.outputs}"
             )
-        return engine.relevance(x.to(engine.device), frames, outputs)
+        x = x.to(prepared.device)
+        # A sum would overflow where no value does; this reads the input once, nothing more.
+        if not bool(torch.isfinite(x).all()):
+            raise ModelError(
+                "the input has values that are not finite (NaN or infinite); look at how it was "
+                "normalised"
+            )
+        if isinstance(prepared, FusedEngine):
+            return prepared.relevance(x, frames, outputs, stop)
+        return prepared.relevance(x, frames, outputs) if frames else x.new_zeros((0, *x.shape[2:]))
 
 
-def _engine(model: nn.Module, x: torch.Tensor, preset: Preset) -> ReferenceEngine:
+def engine_of(
+    model: nn.Module, shape: Sequence[int], preset: str = "innvestigate_a_flat"
+) -> EngineChoice:
+    """Tell which engine ``auto`` uses for a network; the network is prepared on the way.
+
+    Args:
+        model: see :func:`explain`.
+        shape: ``(C, H, W)`` of its input.
+        preset: see :func:`explain`.
+
+    Returns:
+        The engine, and what in the network kept the fused one from it.
+
+    Raises:
+        ConfigError: no preset of that name.
+        ModelError: neither engine can explain it.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        return _prepare(model, tuple(shape), preset_by_name(preset), "auto", None).choice
+
+
+def _prepare(
+    model: nn.Module,
+    shape: tuple[int, ...],
+    preset: Preset,
+    engine: str,
+    dtype: torch.dtype | None,
+) -> _Prepared:
     """Return the prepared network, made anew when its weights have changed."""
+    if engine not in ENGINES:
+        raise ConfigError(f"unknown LRP engine {engine!r}; use one of {', '.join(ENGINES)}")
     state = _fingerprint(model)
-    engines = _prepared.setdefault(model, {})
-    known, engine = engines.get(preset.name, (None, None))
-    if engine is None or known != state:
-        engine = ReferenceEngine(model, x.shape[1:], preset)
-        engines[preset.name] = (state, engine)
-    return engine
+    known = _prepared.setdefault(model, {})
+    key = (preset.name, engine, shape, dtype)
+    entry = known.get(key)
+    if entry is None or entry.state != state:
+        known.pop(key, None)
+        while len(known) >= _MAX_PREPARED:
+            known.pop(next(iter(known)))
+        made, choice = _make(model, shape, preset, engine, dtype)
+        entry = known[key] = _Prepared(state, made, choice)
+    return entry
+
+
+def _make(
+    model: nn.Module,
+    shape: tuple[int, ...],
+    preset: Preset,
+    engine: str,
+    dtype: torch.dtype | None,
+) -> tuple[FusedEngine | ReferenceEngine, EngineChoice]:
+    name = type(model).__name__
+    for part, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(
+                f"{part} of {name} has values that are not finite (NaN or infinite); load weights "
+                "that are whole"
+            )
+    try:
+        example = example_input(model, shape)
+        folded = fold_batchnorm(model, example)
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{name} does not accept input of shape (B, {', '.join(map(str, shape))}): {reason}; "
+            "give it the input it was made for"
+        ) from error
+    reason = ""
+    if engine != "reference":
+        try:
+            return FusedEngine(folded, example, preset, dtype), EngineChoice("fused")
+        except UnsupportedNetworkError as error:
+            if engine == "fused":
+                raise
+            reason = error.reason
+    return ReferenceEngine(model, shape, preset), EngineChoice("reference", reason)
 
 
 def _fingerprint(model: nn.Module) -> tuple[tuple[int, int], ...]:

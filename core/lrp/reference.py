@@ -15,7 +15,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import ModelError
-from ..folding import fold_batchnorm
+from ..folding import example_input, fold_batchnorm
 from . import zennit_guard  # noqa: F401  (must come before zennit)
 from .presets import PRESETS, Preset
 from .rules import AlphaOneBetaZero, Epsilon, Flat, Pass, ZRule, pass_through, z_rule
@@ -79,7 +79,6 @@ class InnvestigateAFlat(FlatComposite):
 class ReferenceEngine:
     """A network prepared for LRP under one preset.
 
-
     Args:
         model: ``(B, C, H, W)`` → ``(B, A)`` logits. Layers with weights must be modules.
         shape: ``(C, H, W)`` of a usual input.
@@ -91,10 +90,9 @@ class ReferenceEngine:
 
     def __init__(self, model: nn.Module, shape: Sequence[int], preset: Preset) -> None:
         self.preset = preset
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        # Pseudo-random values exercise the layers; a real crop might be flat.
-        example = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0)).to(device)
-        self.device = device
+        example = example_input(model, shape)
+        self.device = example.device
+        self._dtype = example.dtype
         self._net = fold_batchnorm(model, example)
         calls, output = _observe(self._net, example, preset)
         _check_graph(output, len(calls), type(model).__name__)
@@ -109,13 +107,15 @@ class ReferenceEngine:
         """Propagate ``P`` logits back to their frames.
 
         Args:
-            x: ``(B, C, H, W)`` float32 on the network's device.
+            x: ``(B, C, H, W)`` on the network's device.
             frames: P row numbers of ``x``.
             outputs: P numbers of outputs.
 
         Returns:
-            ``(P, H, W)`` float32 relevance in logit units, summed over channels.
+            ``(P, H, W)`` relevance in logit units, summed over channels, of the dtype of the
+            weights.
         """
+        x = x.to(self._dtype)
         maps = x.new_empty((len(frames), *x.shape[2:]))
         rounds, lanes = _schedule(frames)
         for start in range(0, len(lanes), MAX_BATCH):
