@@ -84,9 +84,9 @@ RULE = (
     "A: follows the reference (r >= .65) or finds the marked events (>= 70 %) on two persons or "
     "more, neither of them contradicting (r < .6, found < 50 %), false active <= 10 % on each of "
     "two persons or more, relevance in its region >= 2 on real faces, rendered AUC >= .85. "
-    "B: rendered AUC >= .8, false active <= 10 % in the median person, and on each with the "
-    "thresholds of the card, relevance in its region >= 1.3 (rendered, where it is not active on "
-    "real faces), not contradicted (r < .2, found < 30 %); or all of A but the false activity. "
+    "B: rendered AUC >= .8, some support by real faces (r >= .2 or found >= 30 %) and contradicted "
+    "by neither, false active <= 10 % in the median person, and on each with the thresholds of the "
+    "card, relevance in its region >= 1.3; or all of A but the false activity. "
     "C: all others. But for those of the card real figures leave the judged person out "
     "of the thresholds."
 )
@@ -128,8 +128,8 @@ class Evidence:
 def grade(evidence: Evidence) -> str:
     """Return A, B or C by :data:`RULE`.
 
-    An AU that no real clip can judge never gets more than B. A figure that is missing helps
-    nobody: it fails every test that asks for it.
+    An AU that no real clip can judge gets C: nothing speaks for showing it. A figure that is
+    missing helps nobody: it fails every test that asks for it.
     """
     e = evidence
 
@@ -150,9 +150,9 @@ def grade(evidence: Evidence) -> str:
         and auc >= 0.85
     ):
         return "A" if calm(e.false_active) and e.false_persons >= 2 else "B"
-    place = e.relevance_rendered if e.relevance is None else e.relevance
+    supported = (e.r is not None or e.found is not None) and not contradicted(0.2, 0.3)
     quiet = calm(e.false_median, e.false_card)
-    if auc >= 0.8 and quiet and (place or 0) >= 1.3 and not contradicted(0.2, 0.3):
+    if auc >= 0.8 and supported and quiet and (e.relevance or 0) >= 1.3:
         return "B"
     return "C"
 

@@ -103,7 +103,7 @@ PRESETS: dict[str, SprayPreset] = {
         # facestage.core.config.WindowConfig, which says how. min_coherence from .6 to .8 gives the
         # same on the real clips: patterns have .9 and more, what it dissolves .57 and less.
         SprayPreset(
-            "sequence", merge_above=0.92, min_cluster=4, min_coherence=0.7, linkage_below=16
+            "sequence", merge_above=0.90, min_cluster=4, min_coherence=0.7, linkage_below=16
         ),
         # Paper §3.3: as many clusters as the Laplacian has zero eigenvalues.
         SprayPreset("paper", tau=1e-8, tau_long=1e-8, max_clusters=64),

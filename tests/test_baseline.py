@@ -157,8 +157,8 @@ def test_only_reliable_aus_decide_whether_the_face_rests() -> None:
 def test_a_network_without_shown_aus_is_judged_by_all_of_them() -> None:
     card = AUNetwork.load(device="cpu").card
     number = len(card.aus)
-    _, off = card.thresholds()
-    rest = np.repeat(off[None] * 0.5, 2 * FPS, 0).astype(np.float32)
+    usual = 1 / (1 + np.exp(-card.neutral_logits()))
+    rest = np.repeat(usual[None], 2 * FPS, 0).astype(np.float32)
     hidden = dict.fromkeys(card.aus, "C")
     loud = rest.copy()
     loud[:, 0] = 0.999
