@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..core.analyzer import Analyzer
 from ..core.config import AnalyzerConfig
 from ..core.errors import ConfigError, FacestageError
+from ..core.lrp import engine_of
 from ..core.network import AUNetwork
 from ..core.selection import parse_aus
 from ..core.sequence import SequenceAnalyzer
@@ -283,7 +284,7 @@ def analyze(
     out.print(f"{result.source}: {len(result.rows)} frames, {result.fps:g} fps", markup=False)
     out.print(
         f"device {_device(result.device)}, model {result.model}, detector {result.detector}, "
-        f"LRP {result.lrp_preset}, SpRAy {result.preset}",
+        f"LRP {_lrp(network, result.lrp_preset)}, SpRAy {result.preset}",
         markup=False,
     )
     shown_aus = tuple(au for au in result.aus if au not in result.hidden)
@@ -488,12 +489,19 @@ def _device(name: str) -> str:
     return f"{name} ({n} thread{'s' if n > 1 else ''})" if name == "cpu" else name
 
 
+def _lrp(network: AUNetwork, preset: str) -> str:
+    """Name the preset and the engine that runs it; of the slow one, why it must."""
+    side = network.card.input_size
+    engine = engine_of(network.logits_module, (1, side, side), preset)
+    return f"{preset} ({engine.name} engine{f': {engine.reason}' if engine.reason else ''})"
+
+
 def _print_head(hello: Hello, server: Server, pipeline: Pipeline, analyzer: Analyzer) -> None:
     out.print(f"facestage {hello.server}: research software, not a medical device")
     out.print(f"page     {server.url}", markup=False)
     out.print(
         f"device   {_device(hello.device)}, model {hello.model}, detector {hello.detector}, "
-        f"LRP {hello.lrp_preset}",
+        f"LRP {_lrp(analyzer.network, hello.lrp_preset)}",
         markup=False,
     )
     personal = ", personal baseline" if hello.baseline else ""

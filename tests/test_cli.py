@@ -13,13 +13,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from facestage.core.network import EMBEDDED
+import torch
+import torch.nn.functional as F
+from facestage.core.network import EMBEDDED, AUNetwork
 from facestage.stream import cli
+from torch import nn
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -340,3 +344,22 @@ def test_a_pipe_that_closes_early_is_no_traceback() -> None:
     process.wait()
     guard.cancel()
     assert b"Traceback" not in errors
+
+
+def test_the_engine_of_the_explanations_is_named_and_why_it_is_the_slow_one() -> None:
+    network = AUNetwork.load(device="cpu")
+    assert cli._lrp(network, "zennit") == "zennit (fused engine)"
+
+    class Smooth(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network.logits_module
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.silu(self.net(x))
+
+    card = replace(network.card, landmarks=None, five_points=None)
+    other = AUNetwork.from_module(Smooth(), card, device="cpu")
+    said = cli._lrp(other, "innvestigate_a_flat")
+    assert said.startswith("innvestigate_a_flat (reference engine: ")
+    assert "silu" in said
