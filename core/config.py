@@ -104,8 +104,8 @@ class WindowConfig:
     clip. Real maps drift smoothly and form a continuum more than islands: in the long clip the
     mean maps of AU12 in the grimace and in the laugh have a cosine of .86, the end of the laugh
     (eyes closed, head down) one of .87 to .91 with its beginning and of .88 to .90 with the
-    grimace. Live and whole-sequence stages agree to an ARI of 1.0 on four real clips, .95 on
-    the demo and .8 on the long one (benchmarks/live_offline.py); the letters of a single AU
+    grimace. Live and whole-sequence stages agree to an ARI of 1.0 on four real clips, .96 on
+    the demo and .7 on the long one (benchmarks/live_offline.py); the letters of a single AU
     agree less there, because a continuum can be cut in several places. These are the clips it
     was tuned on; there is no held-out figure. Synthetic streams of one to four patterns reached
     an ARI of .95 or more.
