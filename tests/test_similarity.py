@@ -161,7 +161,7 @@ def test_backend_tells_numpy() -> None:
 
 @pytest.mark.gpu
 def test_the_same_code_runs_on_cupy() -> None:
-    cupy = pytest.importorskip("cupy")
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
     x = np.random.default_rng(8).standard_normal((12, 5))
     on_gpu = similarity.gram(similarity.normalise(cupy.asarray(x)))
     assert array_namespace(on_gpu) is cupy

@@ -138,9 +138,12 @@ def _limits(card: Mapping[str, Any]) -> list[str]:
         "No claim about emotions, pain or intentions of a person.",
     ]
     if weak:
-        limits.insert(1, f"Weak on real faces, or not judged there: {', '.join(weak)}.")
+        limits.insert(1, f"Weak on real faces: {', '.join(weak)}.")
     if hidden:
-        limits.insert(2 if weak else 1, f"Not good enough to be shown: {', '.join(hidden)}.")
+        limits.insert(
+            2 if weak else 1,
+            f"Hidden, for too little on real faces speaks for them: {', '.join(hidden)}.",
+        )
     return limits
 
 
