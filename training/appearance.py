@@ -333,8 +333,8 @@ def _sample_skin(rng: np.random.Generator, albedo: float, male: bool) -> Skin:
 
 def _sample_wrinkles(rng: np.random.Generator, age: float) -> Wrinkles:
     count = len(KINDS)
-    # One face in six stays smooth: there the geometry alone must tell.
-    smooth = rng.random() < 0.3 * (1.0 - age)
+    # One face in four stays smooth: there the geometry alone must tell.
+    smooth = rng.random() < 0.4 * (1.0 - age)
     level = 0.05 if smooth else rng.uniform(0.6, 1.1) * (0.8 + 0.5 * age)
     gain = level * np.exp(rng.normal(0.0, 0.3, count)) * (rng.random(count) > 0.08)
     lines = age**1.5 * rng.uniform(0.0, 0.7, count) * (rng.random(count) < 0.6)
@@ -354,13 +354,16 @@ def _sample_wrinkles(rng: np.random.Generator, age: float) -> Wrinkles:
 
 
 def _sample_brows(rng: np.random.Generator, skin: float, hair: float, male: bool) -> Brows:
-    # Brows are mostly darker than the hair on the head, and never lighter than the skin allows.
-    albedo = min(hair * float(rng.uniform(0.4, 0.95)), 0.7 * skin)
+    # Most brows are much darker than the skin around them and than the hair on the head, also in
+    # old age: in pictures of people the brow shows half the brightness of the forehead, and that
+    # line, not the wrinkles above it, is what tells a raised brow. A few are fair or plucked.
+    fair, thin = rng.random() < 0.1, rng.random() < 0.1
+    contrast = _log_uniform(rng, 0.2, 0.55) if fair else _log_uniform(rng, 0.02, 0.13)
     return Brows(
-        albedo=albedo,
-        density=float(rng.uniform(0.5, 1.0) if rng.random() < 0.85 else rng.uniform(0.15, 0.5)),
-        thickness=float(rng.uniform(0.30, 0.62) + (0.06 if male else -0.04)),
-        raise_=float(rng.normal(-0.15, 0.18)),
+        albedo=min(hair * float(rng.uniform(0.4, 0.95)), contrast * skin),
+        density=float(rng.uniform(0.3, 0.8) if thin else rng.uniform(0.9, 1.0)),
+        thickness=float(rng.uniform(0.42, 0.78) + (0.06 if male else -0.04)),
+        raise_=float(rng.normal(-0.3, 0.18)),
         arch=float(rng.normal(0.1, 0.16)),
         tilt=float(rng.normal(0.0, 0.05)),
         inner=float(rng.uniform(0.75, 1.6)),

@@ -113,6 +113,9 @@ ONE_SIDED = {14: 0.40, 12: 0.07, 10: 0.08, 2: 0.08, 43: 0.05, 1: 0.03, 15: 0.05,
 """Chance that an Action Unit shows on one side only (contempt, a wink, a raised brow)."""
 FULLY_SHUT = 0.6
 """Chance that a lid that lowers at all (from A on) shuts: blinks, sleep and pain end there."""
+CHEEKS_FOLLOW = 0.55
+"""Chance that a marked smile (from C on) drawn without AU 6 lifts the cheeks after all: in most
+people's spontaneous smiles the two go together."""
 STRONG_GAZE = 0.10
 """Chance of a strong look up or down."""
 
@@ -191,6 +194,8 @@ def sample_expression(rng: np.random.Generator, kind: str | None = None) -> Expr
     draft = _Draft(_DRAWS[kind](rng))
     if draft[43] > 1 and rng.random() < FULLY_SHUT:
         draft.values[AU_INDEX[43]] = rng.uniform(4.7, 5)
+    if kind != "alone" and draft[12] > 3 and draft[6] < 1 and rng.random() < CHEEKS_FOLLOW:
+        draft.values[AU_INDEX[6]] = rng.uniform(1.5, 4.5)
     _exclude(draft, rng, lenient=kind == "alone")
     left, right = _sides(draft.values, rng)
     jaw = draft[26]

@@ -339,7 +339,7 @@ def _brows(rng: np.random.Generator, appearance: Appearance, chart: _Chart) -> t
     edge = (1.0 - np.abs(grid_y - centre) / half) / brows.softness
     cover = _ramp(edge + 1.2 * brows.roughness * hairs, 0.55) * ends
     density = brows.density * (0.75 + 0.25 * _ramp(0.75 - q, 0.12))
-    streaks = (1.0 - 0.35 * brows.roughness * (hairs < 0.0)).astype(np.float32)
+    streaks = (1.0 - 0.2 * brows.roughness * (hairs < 0.0)).astype(np.float32)
     mask = (cover * density * streaks).clip(0.0, 1.0).astype(np.float32)
     return mask, (mask * (0.6 + hairs)).astype(np.float32)
 
