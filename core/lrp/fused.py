@@ -15,11 +15,14 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
+from .convolutions import UnsupportedRuleError
 from .flow import Flow, Pairs
-from .lower import lower
+from .lower import UnsupportedNetworkError, lower
 from .presets import Preset
 from .program import Program
-from .steps import Ran, make_step
+from .rules import start_weights
+from .step import Ran
+from .steps import make_step
 
 __all__ = ["CHUNK_BYTES", "FusedEngine"]
 
@@ -63,10 +66,14 @@ class FusedEngine:
         self._dtype = example.dtype
         self.device = example.device
         self.outputs = self._program.outputs
-        self._steps = [
-            make_step(self._program, number, preset, dtype or example.dtype)
-            for number in range(len(self._program.operations))
-        ]
+        self._preset = preset
+        try:
+            self._steps = [
+                make_step(self._program, number, preset, dtype or example.dtype)
+                for number in range(len(self._program.operations))
+            ]
+        except UnsupportedRuleError as error:
+            raise UnsupportedNetworkError(f"there is no fused rule for {error}") from error
         sizes = [math.prod(value.shape) * example.element_size() for value in self._program.values]
         # Every convolution keeps a denominator beside its value.
         self._frames_at_once = max(1, CHUNK_BYTES // (2 * sum(sizes)))
@@ -169,8 +176,7 @@ class FusedEngine:
     ) -> torch.Tensor:
         """Return ``(P, h, w)`` relevance of the value numbered ``end``."""
         logits = values[-1]
-        start = torch.zeros((len(pairs), self.outputs), dtype=logits.dtype, device=self.device)
-        start.scatter_(1, outputs[:, None], 1)
+        start = start_weights(outputs, self.outputs, self._preset).to(logits.dtype)
         flows: dict[int, Flow] = {len(values) - 1: Flow(start, logits, owned=True)}
         for number in range(len(values) - 1, end, -1):
             if number not in flows:
