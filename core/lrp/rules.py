@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.grad import conv2d_input
 
@@ -73,7 +72,8 @@ def start_weights(outputs: torch.Tensor, count: int, preset: Preset) -> torch.Te
     Returns:
         ``(P, A)`` float32: relevance starts from logits times these.
     """
-    weights = F.one_hot(outputs, count).float()
+    # F.one_hot looks at the values, which would wait for a GPU.
+    weights = (outputs[:, None] == torch.arange(count, device=outputs.device)).float()
     if preset.contrast and count > 1:
         weights = weights - (1 - weights) / (count - 1)
     return weights
