@@ -10,8 +10,13 @@ Every case is a network, B frames and K outputs of each. Peers, all on the same 
 - ``fused``, ``fused stop 28``, and both with bfloat16 convolutions (slow on a CPU without AVX-512
   or AMX for them).
 
+- ``batched gradients``: zennit's rules with one forward pass and all outputs in one call of
+  ``torch.autograd.grad(is_grads_batched=True)``, where that works.
+
 They take turns, so that a busy machine is unfair to none; medians of CPU time are compared (of
 elapsed time with several threads or on a GPU). Maps of all peers at full resolution must agree.
+The fused engine's operations per second stand beside what a large matrix product reaches on the
+same machine, and ``--memory`` adds the peak memory of each peer in a process of its own (Linux).
 
     python benchmarks/lrp.py [--threads 1] [--device cpu] [--preset …] [--case …] [--rounds 7]
                              [--budget 60] [--out FILE]
@@ -21,6 +26,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import platform
 import statistics
 import time
@@ -220,6 +227,17 @@ class Case:
         _, relevance = attribute(x, start)
         return relevance.detach().sum(dim=1)
 
+    def batched_gradients(self, attribute: Gradient) -> torch.Tensor:
+        """Return ``(P, H, W)`` from one forward pass and one call for all outputs."""
+        del attribute  # its hooks are on the network
+        leaf = self.x.clone().requires_grad_()
+        logits = self.net(leaf)
+        starts = torch.zeros((len(self.outputs), *logits.shape), device=logits.device)
+        for at, output in enumerate(self.outputs):
+            starts[at, :, output] = logits.detach()[:, output]
+        (relevance,) = torch.autograd.grad(logits, leaf, starts, is_grads_batched=True)
+        return relevance.sum(dim=2).transpose(0, 1).flatten(0, 1)
+
     def ours(self, engine: str, **options: Any) -> torch.Tensor:
         """Return the maps of one of this project's engines."""
         return explain(self.net, self.x, self.pairs, self.preset, engine, **options)
@@ -231,6 +249,7 @@ def peers(case: Case, attribute: Gradient) -> dict[str, Callable[[], torch.Tenso
     return {
         "zennit": lambda: case.zennit(attribute),
         "zennit replicated": lambda: case.zennit_replicated(attribute),
+        "batched gradients": lambda: case.batched_gradients(attribute),
         "reference": lambda: case.ours("reference"),
         "fused": lambda: case.ours("fused"),
         "fused stop 28": lambda: case.ours("fused", stop=28),
@@ -299,6 +318,8 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
         calls = peers(case, attribute)
         calls["zennit"] = lambda: zennit_case.zennit(attribute)
         calls["zennit replicated"] = lambda: zennit_case.zennit_replicated(attribute)
+        calls["batched gradients"] = lambda: zennit_case.batched_gradients(attribute)
+        impossible = _drop_impossible(calls)
         for skipped in options.skip:
             calls.pop(skipped, None)
         maps = {peer: call() for peer, call in calls.items()}  # which also prepares
@@ -329,9 +350,93 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "batch": batch,
         "outputs": count,
         "rounds": len(times["fused"]),
+        "impossible": impossible,
         "gflop": flop / 1e9,
         "peers": peers_out,
     }
+
+
+def _drop_impossible(calls: dict[str, Callable[[], torch.Tensor]]) -> dict[str, str]:
+    """Remove peers that cannot run this network at all; return why."""
+    reasons: dict[str, str] = {}
+    try:
+        calls["batched gradients"]()
+    except RuntimeError as error:
+        reasons["batched gradients"] = (str(error).strip().splitlines() or ["?"])[0][:200]
+        del calls["batched gradients"]
+    return reasons
+
+
+def matmul_gflops() -> float:
+    """Return what a product of large float32 matrices reaches with the threads in use, GFLOP/s."""
+    side = 1024
+    a, b = torch.randn(side, side), torch.randn(side, side)
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    taken = []
+    for _ in range(8):
+        start = clock()
+        a @ b
+        taken.append(clock() - start)
+    return 2e-9 * side**3 / min(taken)
+
+
+def copy_gb_per_s() -> float:
+    """Return how fast 256 MiB are copied, reading and writing counted, GB/s."""
+    data = torch.zeros(64 << 20)
+    other = torch.empty_like(data)
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    taken = []
+    for _ in range(5):
+        start = clock()
+        other.copy_(data)
+        taken.append(clock() - start)
+    return 2e-9 * 4 * len(data) / min(taken)
+
+
+def peak_mib(name: str, peer: str, preset: str) -> float | None:
+    """Return the most memory one peer takes for a case beyond what it holds before, MiB.
+
+    None where the peer cannot run the case.
+    """
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    child = context.Process(target=_peak, args=(name, peer, preset, send))
+    child.start()
+    send.close()
+    try:
+        return receive.recv()
+    except EOFError:
+        return None
+    finally:
+        child.join()
+
+
+def _peak(name: str, peer: str, preset: str, answer: Any) -> None:
+    torch.set_num_threads(1)
+    kind, batch, count = CASES[name]
+    torch.manual_seed(0)
+    make, shape = NETS[kind]
+    net = make()
+    hooked = fold_batchnorm(net, example_input(net, shape))
+    for module in hooked.modules():
+        if isinstance(module, Plus):
+            module.by_zennit = True
+    theirs = peer in ("zennit", "zennit replicated", "batched gradients")
+    with Gradient(hooked if theirs else net, zennit_composite(preset)) as attribute:
+        # Hooks only where they belong; ours must not see them.
+        small = Case(hooked if theirs else make(), torch.randn(1, *shape), [0], preset)
+        large = Case(small.net, torch.randn(batch, *shape), list(range(count)), preset)
+        peers(small, attribute)[peer]()
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak
+        before = _status("VmRSS")
+        peers(large, attribute)[peer]()
+        answer.send((_status("VmHWM") - before) / 1024)
+
+
+def _status(field: str) -> int:
+    """Return a size of this process, KiB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 
 
 def show(result: dict[str, Any]) -> None:
@@ -362,6 +467,7 @@ def main() -> None:
     parser.add_argument("--skip", nargs="+", default=[], help="peers to leave out")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--budget", type=float, default=60, help="seconds per case after 3 rounds")
+    parser.add_argument("--memory", nargs="*", choices=CASES, default=[], help="cases to weigh")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -369,6 +475,11 @@ def main() -> None:
     for name in options.case:
         results.append(run_case(name, options))
         show(results[-1])
+    memory = {}
+    for name in options.memory:
+        for peer in ("zennit", "zennit replicated", "reference", "fused", "fused stop 28"):
+            memory.setdefault(name, {})[peer] = peak_mib(name, peer, options.preset)
+            print(f"{name} {peer}: peak {memory[name][peer]} MiB", flush=True)
     if options.out:
         facts = {
             "preset": options.preset,
@@ -376,7 +487,11 @@ def main() -> None:
             "device": options.device,
             "processor": platform.processor() or platform.machine(),
             "torch": torch.__version__,
+            "matmul_gflop_per_s": matmul_gflops() if options.device == "cpu" else None,
+            "copy_gb_per_s": copy_gb_per_s() if options.device == "cpu" else None,
+            "load": os.getloadavg()[0],
             "cases": results,
+            "peak_mib": memory,
         }
         options.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 

@@ -16,7 +16,16 @@ import torch.nn.functional as F
 from facestage.core.errors import ConfigError, ModelError
 from facestage.core.lrp import explain as explain_by_any
 from facestage.core.lrp import preset_by_name, reference
-from facestage.core.lrp.rules import AlphaOneBetaZero, Epsilon, Flat, Gamma, Pass, Rule, ZRule
+from facestage.core.lrp.rules import (
+    AlphaOneBetaZero,
+    Epsilon,
+    Flat,
+    Gamma,
+    Pass,
+    PositiveHead,
+    Rule,
+    ZRule,
+)
 from facestage.core.network import AUNetwork
 from numpy.typing import NDArray
 from torch import nn
@@ -333,6 +342,19 @@ def test_gamma_is_its_matrix_form(name: str, sign: str) -> None:
         d += np.where(d < 0, -1e-6, 1e-6)
         expected = (shares / d[:, None] * relevance[row].double().numpy().ravel()[:, None]).sum(0)
         np.testing.assert_allclose(got[row].ravel(), expected, rtol=2e-3, atol=2e-4)
+
+
+def test_a_positive_head_starts_from_what_speaks_for_the_output() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 4)
+    x, weights = torch.randn(3, 6), torch.randn(3, 4)
+    # From above comes the logit times its weight in what is explained.
+    got = through(PositiveHead(ZEN), layer, x, layer(x).detach() * weights)
+    W = layer.weight.detach().double().numpy()
+    for row in range(3):
+        v = x[row].double().numpy()
+        expected = (W * v).clip(min=0).T @ weights[row].double().numpy()
+        np.testing.assert_allclose(got[row], expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -295,7 +295,7 @@ MIXED = Preset(
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("preset", ["au_specific", "mixed by depth"])
+@pytest.mark.parametrize("preset", ["au_specific", "au_evidence", "mixed by depth"])
 def test_rules_by_depth_equal_the_reference(
     name: str, preset: str, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +310,17 @@ def test_rules_by_depth_equal_the_reference(
     made = explain(net, x, PAIRS, preset, "fused")
     # Denominators of both signs come close to 0, where orders of summation differ more.
     assert l1(made, expected) <= 1e-7
+
+
+@pytest.mark.parametrize("engine", ["auto", "fused", "reference"])
+def test_a_positive_head_needs_a_dense_layer_for_the_logits(engine: str, x: torch.Tensor) -> None:
+    pooled = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    single = nn.Sequential(nn.Flatten(), nn.Linear(882, 5))
+    for net in (pooled, single):
+        with pytest.raises(ModelError, match="needs a dense layer that makes the logits"):
+            explain(net, x, PAIRS, "au_evidence", engine)
 
 
 def test_contrast_starts_from_the_difference_to_the_other_logits(

@@ -20,7 +20,7 @@ from .convolutions import UnsupportedRuleError
 from .flow import Flow, Pairs
 from .lower import UnsupportedNetworkError, lower
 from .presets import Preset
-from .program import Program
+from .program import Dense, Program
 from .rules import start_weights
 from .step import Ran
 from .steps import make_step
@@ -93,6 +93,12 @@ class FusedEngine:
         self.device = example.device
         self.outputs = self._program.outputs
         self._preset = preset
+        last = len(self._program.operations) - 1
+        ends_dense = isinstance(self._program.operations[last], Dense)
+        if preset.head == "positive" and (not ends_dense or last == self._program.first):
+            raise UnsupportedNetworkError(
+                f"preset {preset.name!r} needs a dense layer that makes the logits"
+            )
         try:
             self._steps = [
                 make_step(self._program, number, preset, dtype or example.dtype)

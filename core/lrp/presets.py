@@ -70,6 +70,10 @@ class Preset:
             ``all`` moves every denominator away from 0 by it. Not for the epsilon rule.
         stabilizer: see above.
         convolutions: rules of convolutions, from the input up.
+        head: what relevance starts from and how the last dense layer shares it. ``epsilon``: the
+            logit, by the epsilon rule. ``positive``: what speaks for the output,
+            ``Σ_i (x_i w_ij)⁺`` without the bias, each input its own part; so a map is of evidence
+            for an Action Unit whether or not its logit is above 0.
         contrast: whether relevance starts from the logit minus the mean of all other logits, each
             times its own weight in that difference, instead of from the logit.
     """
@@ -80,6 +84,7 @@ class Preset:
     stabilize: Literal["zeros", "all"]
     stabilizer: float
     convolutions: tuple[ConvolutionRule, ...] = (ConvolutionRule(),)
+    head: Literal["epsilon", "positive"] = "epsilon"
     contrast: bool = False
 
     def convolution(self, number: int, count: int) -> ConvolutionRule:
@@ -93,12 +98,15 @@ class Preset:
         return next((r for r in self.convolutions if depth <= r.until), self.convolutions[-1])
 
 
+_MILD_GAMMA = ConvolutionRule("gamma", value=0.1)
+
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset("innvestigate_a_flat", 0.1, "signed", "zeros", 1e-7),
         Preset("zennit", 1e-6, "positive", "all", 1e-6),
-        Preset("au_specific", 0.1, "signed", "all", 1e-6, (ConvolutionRule("gamma", value=0.1),)),
+        Preset("au_specific", 0.1, "signed", "all", 1e-6, (_MILD_GAMMA,)),
+        Preset("au_evidence", 0.1, "signed", "all", 1e-6, (_MILD_GAMMA,), "positive"),
     )
 }
 """Name → preset. ``innvestigate_a_flat`` is what the paper used and the default; ``zennit`` equals
@@ -106,7 +114,9 @@ zennit's ``EpsilonPlusFlat`` with its default constants. Their maps differ a lot
 0.3 to 0.75 on small networks), so results name the preset they were made with. ``au_specific``
 answers "why this Action Unit" better: α1β0 forgets in the convolutions which output it started from
 (Sixt et al.), a small γ keeps negative weights in play, so that what speaks against the Action Unit
-takes relevance away. docs/explanations.md has the figures it was chosen by."""
+takes relevance away. ``au_evidence`` adds a start from what speaks for the Action Unit instead of
+from the logit, for Action Units that count as active at a logit below 0, whose maps are mostly
+negative otherwise. docs/explanations.md has the figures they were chosen by."""
 
 ALIASES: dict[str, str] = {
     "innvestigate": "innvestigate_a_flat",

@@ -24,6 +24,7 @@ from .rules import (
     Flat,
     Gamma,
     Pass,
+    PositiveHead,
     Rule,
     ZRule,
     pass_through,
@@ -54,6 +55,7 @@ class FlatComposite(LayerMapComposite):
         first_layer: name of the module that gets the flat rule; None takes the first registered
             one with weights, as zennit does (which may not be the first that runs).
         convolutions: names of the convolutions with their own rules; others get the lowest rule.
+        last_layer: name of the dense layer that makes the logits, for presets with a rule for it.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class FlatComposite(LayerMapComposite):
         preset: Preset,
         first_layer: str | None = None,
         convolutions: Mapping[str, ConvolutionRule] | None = None,
+        last_layer: str | None = None,
     ) -> None:
         super().__init__(
             layer_map=[
@@ -72,7 +75,11 @@ class FlatComposite(LayerMapComposite):
         )
         self._first_layer = first_layer
         self._flat = Flat(preset)
-        self._own = {name: _rule(preset, rule) for name, rule in (convolutions or {}).items()}
+        self._own: dict[str, Rule] = {
+            name: _rule(preset, rule) for name, rule in (convolutions or {}).items()
+        }
+        if preset.head == "positive" and last_layer is not None:
+            self._own[last_layer] = PositiveHead(preset)
 
     def mapping(self, ctx: dict[str, bool], name: str, module: nn.Module) -> Hook | None:
         """Return the rule of a module, or None."""
@@ -132,7 +139,13 @@ class ReferenceEngine:
         layers = dict(self._net.named_modules())
         inner = [name for name in dict.fromkeys(calls[1:]) if isinstance(layers[name], Convolution)]
         rules = {name: preset.convolution(i, len(inner)) for i, name in enumerate(inner)}
-        FlatComposite(preset, calls[0] if calls else None, rules).register(self._net)
+        last = calls[-1] if calls and isinstance(layers[calls[-1]], nn.Linear) else None
+        if preset.head == "positive" and (last is None or len(calls) < 2):
+            raise ModelError(
+                f"preset {preset.name!r} needs a dense layer that makes the logits; "
+                f"{type(model).__name__} ends otherwise, use another preset"
+            )
+        FlatComposite(preset, calls[0] if calls else None, rules, last).register(self._net)
 
     def relevance(
         self, x: torch.Tensor, frames: Sequence[int], outputs: Sequence[int]

@@ -36,6 +36,7 @@ __all__ = [
     "Flat",
     "Gamma",
     "Pass",
+    "PositiveHead",
     "Rule",
     "ZRule",
     "away_from_zero",
@@ -302,6 +303,29 @@ class Epsilon(Rule):
     def terms(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> Terms:
         z, parts = _run(layers[0], x)
         return Terms(parts, away_from_zero(z, self.epsilon))
+
+
+class PositiveHead(Rule):
+    """Start of relevance at the last dense layer: ``R_i = Σ_j (x_i w_ij)⁺ s_j``.
+
+    What comes from above is the start, the logit times its weight s_j.
+    """
+
+    def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
+        weight = _weight(module)
+        return (
+            _variant(module, weight, module._parameters.get("bias")),
+            _variant(module, weight.clamp(min=0), None),
+            _variant(module, weight.clamp(max=0), None),
+        )
+
+    def terms(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> Terms:
+        plain, positive, negative = layers
+        _, above = _run(positive, x.clamp(min=0))
+        _, below = _run(negative, x.clamp(max=0))
+        z = plain(x)
+        # Exactly what the start was made of, so that the logit cancels.
+        return Terms(above + below, torch.where(z == 0, 1.0, z))
 
 
 class ZRule(Rule):

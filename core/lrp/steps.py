@@ -65,6 +65,19 @@ class _Dense(Step):
         return [Flow(ran.pairs.scale(flow, q) @ self.operation.weight, ran.given[0], owned=True)]
 
 
+class _PositiveHead(Step):
+    """Start of relevance: ``R_i = Σ_j (x_i w_ij)⁺ s_j``; the factor, the logit, is left out."""
+
+    operation: Dense
+
+    def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
+        (x,), weight = ran.given, self.operation.weight
+        c = flow.c @ weight.clamp(min=0)
+        # Of a negative input what comes through negative weights speaks for the output.
+        below = ran.pairs.spread(x < 0)
+        return [Flow(torch.where(below, flow.c @ weight.clamp(max=0), c), x, owned=True)]
+
+
 class _FlatDense(Step):
     """Flat rule of a dense layer: every input gets the same share."""
 
@@ -145,8 +158,12 @@ def make_step(program: Program, number: int, preset: Preset, dtype: torch.dtype)
     match operation:
         case Convolution():
             return convolution_step(program, number, preset, dtype)
+        case Dense() if number == program.first:
+            return _FlatDense(operation, preset)
+        case Dense() if preset.head == "positive" and number == len(program.operations) - 1:
+            return _PositiveHead(operation, preset)
         case Dense():
-            return (_FlatDense if number == program.first else _Dense)(operation, preset)
+            return _Dense(operation, preset)
         case Rectify():
             return _Rectify(operation, preset)
         case MaxPool():
