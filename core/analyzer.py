@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from .config import AnalyzerConfig
 from .errors import ConfigError
 from .face import Detector
-from .lrp import preset_by_name
+from .lrp import EngineChoice, preset_by_name
 from .network import AUNetwork
 from .observer import Observation, Observer
 from .stages import StageTracker
@@ -85,7 +85,7 @@ class _SourceState:
             letters={au: letter for au, (letter, _) in (letters or {}).items()},
             stage=self.stages.labels,
             events=tuple(events),
-            log={"pairs": float(len(seen.maps))},
+            log={"frames_explained": int(bool(seen.maps)), "pairs_explained": len(seen.maps)},
             baseline=seen.baseline,
             adjusted_presence=seen.adjusted_presence,
             adjusted_intensity=seen.adjusted_intensity,
@@ -150,6 +150,11 @@ class Analyzer:
     def detector_name(self) -> str:
         """Name of the face detector in use."""
         return self._observer.detector.name
+
+    @property
+    def engine(self) -> EngineChoice:
+        """LRP engine in use; prepares the network on first use, see :meth:`warm_up`."""
+        return self._observer.engine
 
     def warm_up(self) -> None:
         """Prepare network and LRP ahead of the first frame; changes no state."""

@@ -6,6 +6,7 @@ offline analysis share. Letters and stages come after, and differ between the tw
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -129,6 +130,12 @@ class Observer:
         if source in self._states:
             self._states[source].tracker.reset()
             self._states[source].forget()
+
+    @property
+    def engine(self) -> lrp.EngineChoice:
+        """LRP engine that explains the network; the network is prepared on first use."""
+        shape = (1, *[self.network.card.input_size] * 2)
+        return lrp.engine_of(self.network.logits_module, shape, self.config.explain.preset)
 
     def warm_up(self) -> None:
         """Run network and LRP once on an empty picture, so that the first face need not wait."""
@@ -258,14 +265,15 @@ class Observer:
             return empty, np.zeros((0, side * side), np.float32), np.zeros(0, bool)
         inputs = self.network.prepare(crops)
         maps = lrp.explain(self.network.logits_module, inputs, pairs, preset=explain.preset)
-        array = maps.cpu().numpy()
-        if not np.isfinite(array).all():
+        descriptors, valid = relevance.describe(
+            maps, side=explain.descriptor_side, mode=explain.descriptor_mode
+        )
+        # A sum is not finite if any value is not. Up to here all was only asked of the device; this
+        # waits for it.
+        if not math.isfinite(float(maps.sum())):
             aus = sorted({self.network.card.aus[output] for _, output in pairs})
             raise ModelError(
                 f"{self.network.name} gave relevance that is not finite among AUs {aus}; check its "
                 "weights and the normalisation in its card"
             )
-        descriptors, valid = relevance.describe(
-            array, side=explain.descriptor_side, mode=explain.descriptor_mode
-        )
-        return array, descriptors, valid
+        return maps.cpu().numpy(), descriptors.cpu().numpy(), valid.cpu().numpy()

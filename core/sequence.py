@@ -141,6 +141,7 @@ class SequenceAnalyzer:
         clusters = _by_first_stage(clusters, self._stages(rows))
         rows = self._labelled(clusters)
         stages = self._stages(rows)
+        engine = self._observer.engine
         return SequenceResult(
             source=source,
             model=self.network.name,
@@ -162,6 +163,8 @@ class SequenceAnalyzer:
             hidden=tuple(au for au in self.network.card.aus if au not in self._observer.shown),
             grades=self.network.card.grades,
             baseline=self._baseline is not None,
+            lrp_engine=engine.name,
+            lrp_engine_reason=engine.reason,
         )
 
     def _apply(self, baseline: PersonalBaseline) -> None:

@@ -227,7 +227,9 @@ class FrameResult:
         letters: AU number → letter of the prototype the AU shows now, for active AUs.
         stage: labels of the current, confirmed stage; None before the first.
         events: what changed with this frame, in order.
-        log: counters of the steps for metrics (pairs explained, faces detected, …).
+        log: what the steps did for this frame, counter → how much; whoever sums them up need not
+            know the names. ``frames_explained`` is 1 if any AU was explained, ``pairs_explained``
+            the number of (frame, AU) pairs that were.
         baseline: state of the personal baseline in this frame.
         adjusted_presence, adjusted_intensity: the two after the baseline, which decided ``active``;
             None unless ``baseline`` is ``active``.
@@ -242,7 +244,7 @@ class FrameResult:
     letters: dict[int, str] = field(default_factory=dict)
     stage: StageLabels | None = None
     events: tuple[StageEvent | PrototypeNew | PrototypeRetire | FaceChange, ...] = ()
-    log: dict[str, float] = field(default_factory=dict)
+    log: dict[str, int] = field(default_factory=dict)
     baseline: BaselineState = BaselineState.OFF
     adjusted_presence: NDArray[np.float32] | None = None
     adjusted_intensity: NDArray[np.float32] | None = None
@@ -300,6 +302,8 @@ class SequenceResult:
         model: name of the AU network. ``detector``: name of the face detector.
         device: torch device the network ran on.
         lrp_preset, preset: names of the LRP and of the SpRAy preset.
+        lrp_engine: LRP engine that ran, ``fused`` or ``reference``; empty if not known.
+        lrp_engine_reason: why it was not the fused one; empty if it was.
         fps: frames per second of the source (estimated where it states none).
         aus: AU numbers in the order of ``presence`` and ``intensity``.
         rows: one per frame read, ascending by index.
@@ -331,6 +335,8 @@ class SequenceResult:
     hidden: tuple[int, ...] = ()
     grades: Mapping[int, str] = field(default_factory=dict)
     baseline: bool = False
+    lrp_engine: str = ""
+    lrp_engine_reason: str = ""
 
     @property
     def marks(self) -> dict[int, str]:

@@ -28,7 +28,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..core.analyzer import Analyzer
 from ..core.config import AnalyzerConfig
 from ..core.errors import ConfigError, FacestageError
-from ..core.lrp import engine_of
 from ..core.network import AUNetwork
 from ..core.selection import parse_aus
 from ..core.sequence import SequenceAnalyzer
@@ -285,7 +284,7 @@ def analyze(
     out.print(f"{result.source}: {len(result.rows)} frames, {result.fps:g} fps", markup=False)
     out.print(
         f"device {_device(result.device)}, model {result.model}, detector {result.detector}, "
-        f"LRP {_lrp(network, result.lrp_preset)}, SpRAy {result.preset}",
+        f"LRP {_lrp(result)}, SpRAy {result.preset}",
         markup=False,
     )
     shown_aus = tuple(au for au in result.aus if au not in result.hidden)
@@ -423,6 +422,8 @@ def _run_live(options: LiveOptions) -> None:
         device=str(network.device),
         detector=detector.name,
         lrp_preset=analyzer.config.explain.preset,
+        lrp_engine=analyzer.engine.name,
+        lrp_engine_reason=analyzer.engine.reason,
         top_x=analyzer.config.explain.top_x,
         aus=action_units(network, analyzer.shown),
         baseline=options.baseline,
@@ -491,11 +492,10 @@ def _device(name: str) -> str:
     return f"{name} ({n} thread{'s' if n > 1 else ''})" if name == "cpu" else name
 
 
-def _lrp(network: AUNetwork, preset: str) -> str:
+def _lrp(told: Hello | SequenceResult) -> str:
     """Name the preset and the engine that runs it; of the slow one, why it must."""
-    side = network.card.input_size
-    engine = engine_of(network.logits_module, (1, side, side), preset)
-    return f"{preset} ({engine.name} engine{f': {engine.reason}' if engine.reason else ''})"
+    reason = f": {told.lrp_engine_reason}" if told.lrp_engine_reason else ""
+    return f"{told.lrp_preset} ({told.lrp_engine} engine{reason})"
 
 
 def _print_head(hello: Hello, server: Server, pipeline: Pipeline, analyzer: Analyzer) -> None:
@@ -503,7 +503,7 @@ def _print_head(hello: Hello, server: Server, pipeline: Pipeline, analyzer: Anal
     out.print(f"page     {server.url}", markup=False)
     out.print(
         f"device   {_device(hello.device)}, model {hello.model}, detector {hello.detector}, "
-        f"LRP {_lrp(analyzer.network, hello.lrp_preset)}",
+        f"LRP {_lrp(hello)}",
         markup=False,
     )
     personal = ", personal baseline" if hello.baseline else ""
@@ -534,6 +534,11 @@ def _print_summary(summary: Summary) -> None:
         f"summary  {summary.frames} frames analysed"
         + (f" at {summary.fps:.1f} fps" if summary.fps and summary.seconds > 1 else "")
         + f", drops: {drops}, {summary.stages} stages"
+    )
+    counters = summary.counters
+    out.print(
+        f"explained {counters['pairs_explained']} relevance maps in "
+        f"{counters['frames_explained']} frames"
     )
     if summary.latency_p50_ms is not None and summary.latency_p99_ms is not None:
         out.print(

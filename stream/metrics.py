@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LatencyHistogram", "Metrics", "Summary"]
+__all__ = ["COUNTERS", "LatencyHistogram", "Metrics", "Summary"]
 
 RATE_WINDOW_S = 3.0
 """Frame rates are counted over this long, seconds: shorter jumps, longer lags."""
+
+COUNTERS = ("frames_explained", "pairs_explained", "engine_fallbacks")
+"""Counters that are told from the start: frames with a relevance map, (frame, AU) pairs explained,
+and times a network was given to the slow LRP engine because the fused one has no rule for it."""
 
 RECENT_FRAMES = 256
 """Live latency percentiles are those of this many last frames."""
@@ -50,6 +55,7 @@ class Summary:
         latency_p50_ms, latency_p99_ms: capture → emit; None without a frame.
         seconds: from the first to the last analysed frame, on the clock.
         steps_ms: mean time of each step per frame, milliseconds.
+        counters: counter → total, see :data:`COUNTERS`.
     """
 
     frames: int
@@ -59,6 +65,7 @@ class Summary:
     latency_p99_ms: float | None
     seconds: float
     steps_ms: dict[str, float]
+    counters: dict[str, int]
 
     @property
     def fps(self) -> float | None:
@@ -79,6 +86,7 @@ class Metrics:
         self._first_s: float | None = None
         self._last_s = 0.0
         self._steps: Counter[str] = Counter()
+        self._counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
 
     def frame(self, now_s: float, latency_ms: float) -> None:
         """Record an analysed frame: monotonic seconds now, and its capture → emit latency."""
@@ -96,6 +104,17 @@ class Metrics:
         """Record that a stage was entered."""
         with self._lock:
             self._stages += 1
+
+    def count(self, log: Mapping[str, int]) -> None:
+        """Add to counters, by name; a name not seen before begins a counter."""
+        with self._lock:
+            self._counters.update(log)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Counter → total so far; they only ever grow."""
+        with self._lock:
+            return dict(self._counters)
 
     def step(self, name: str, seconds: float) -> None:
         """Record time spent in a step."""
@@ -132,4 +151,5 @@ class Metrics:
                     step: 1e3 * seconds / max(self._frames, 1)
                     for step, seconds in self._steps.items()
                 },
+                counters=dict(self._counters),
             )

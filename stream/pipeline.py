@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ..core.analyzer import Analyzer
 from ..core.errors import FacestageError, SourceError
+from ..core.lrp import EngineChoice
 from ..core.types import Frame, FrameResult, PrototypeNew, StageEvent
 from . import protocol, publish
 from .capture import Capture, SourceState, SourceStateChange
@@ -121,6 +122,7 @@ class Pipeline:
         self._steps = step_clock
         self._on_stage = on_stage or (lambda stream, event: None)
         self._on_result = on_result or (lambda stream, result: None)
+        self._engine = EngineChoice("")
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._states: queue.SimpleQueue[tuple[Stream, SourceStateChange]] = queue.SimpleQueue()
@@ -195,6 +197,9 @@ class Pipeline:
             What the run did. Sources that failed for good are in :attr:`failed`.
         """
         self._started_s = self._stats_s = time.monotonic()
+        self._engine = self._analyzer.engine
+        if self._engine.reason:
+            self.metrics.count({"engine_fallbacks": 1})
         try:
             while not self._stop.is_set() and not self._done():
                 frames = self._collect()
@@ -258,13 +263,30 @@ class Pipeline:
         if self._steps is not None:
             for step, seconds in self._steps.seconds.items():
                 self.metrics.step(step, seconds)
+        heats = self._heats(batch, results)
         for (stream, frame), result in zip(batch, results, strict=True):
-            self._publish_result(stream, result)
+            self.metrics.count(result.log)
+            self._publish_result(stream, result, heats.get((stream.id, frame.index)))
             self._analysed += 1
             now_ns = time.monotonic_ns()
             self.metrics.frame(now_ns * 1e-9, (now_ns - frame.t_mono_ns) * 1e-6)
 
-    def _publish_result(self, stream: Stream, result: FrameResult) -> None:
+    def _heats(
+        self, batch: list[tuple[Stream, Frame]], results: list[FrameResult]
+    ) -> dict[tuple[str, int], protocol.Heat]:
+        """Return the heat of the frames that anybody wants it of, by stream and frame."""
+        wanted = [
+            (stream.id, result)
+            for (stream, _), result in zip(batch, results, strict=True)
+            if self._hub.wants("heat", stream.id)
+        ]
+        top_x = self._analyzer.config.explain.top_x
+        made = publish.heat_messages([result for _, result in wanted], top_x)
+        return {(name, heat.frame): heat for (name, _), heat in zip(wanted, made, strict=True)}
+
+    def _publish_result(
+        self, stream: Stream, result: FrameResult, heat: protocol.Heat | None
+    ) -> None:
         frame, top_x = result.frame, self._analyzer.config.explain.top_x
         stream.dropped += frame.dropped_before
         for event in result.events:
@@ -280,8 +302,7 @@ class Pipeline:
             picture = publish.encode_picture(frame, stream.number)
             if picture is not None:
                 self._hub.publish_picture(picture.frame, picture.jpeg, stream=stream.id)
-        if self._hub.wants("heat", stream.id):
-            heat = publish.heat_message(result, top_x)
+        if heat is not None:
             self._hub.publish_sample(heat, stream=stream.id, t_capture=frame.t_wall)
         message = publish.frame_message(
             result,
@@ -363,6 +384,9 @@ class Pipeline:
                 device=str(self._analyzer.network.device),
                 model=self._analyzer.network.name,
                 detector=self._analyzer.detector_name,
+                lrp_engine=self._engine.name,
+                lrp_engine_reason=self._engine.reason,
+                counters=self.metrics.counters,
                 uptime_s=round(now - self._started_s, 2),
             )
         )

@@ -385,6 +385,10 @@ class Stats(Sample, frozen=True, kw_only=True):
         drops: cause → frames dropped since the start.
         latency_ms: capture → emit over the last seconds; None before the first frame.
         clients: connected now.
+        device, model, detector, lrp_engine, lrp_engine_reason: as in :class:`Hello`.
+        counters: counter → total since the start: ``frames_explained`` (frames with a relevance
+            map), ``pairs_explained`` ((frame, AU) pairs), ``engine_fallbacks`` (times a network was
+            given to the reference engine for want of a rule); there may be others.
         uptime_s: since the pipeline started, seconds.
     """
 
@@ -397,6 +401,9 @@ class Stats(Sample, frozen=True, kw_only=True):
     device: str = ""
     model: str = ""
     detector: str = ""
+    lrp_engine: str = ""
+    lrp_engine_reason: str = ""
+    counters: dict[str, int] = {}
     uptime_s: float = 0.0
 
 
@@ -439,6 +446,9 @@ class Hello(Body, frozen=True, kw_only=True):
         server: version of facestage. ``protocol``: version of this protocol.
         model, model_card: name of the AU network, and its card in one short sentence.
         device, detector, lrp_preset: what computes, finds faces and explains.
+        lrp_engine: LRP engine that runs the preset: ``fused``, or ``reference``, which is several
+            times slower and gives the same maps. ``lrp_engine_reason``: what in the network kept
+            the fused one from it; empty if nothing did.
         top_x: share of the positive relevance a projection keeps, 0–1.
         aus: in the order of ``FrameSample.aus``. ``streams``: the sources.
         epoch, first, last: numbering and range of the events that can be replayed
@@ -456,6 +466,8 @@ class Hello(Body, frozen=True, kw_only=True):
     device: str
     detector: str
     lrp_preset: str
+    lrp_engine: str = ""
+    lrp_engine_reason: str = ""
     top_x: float = 0.25
     aus: tuple[ActionUnit, ...] = ()
     streams: tuple[StreamInfo, ...] = ()

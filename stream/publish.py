@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -30,11 +30,13 @@ __all__ = [
     "encode_picture",
     "event_message",
     "frame_message",
-    "heat_message",
+    "heat_messages",
 ]
 
 MASK_SIDE = 48
-"""Side of masks and thumbnails on the wire, cells: a divisor of the network's 96 pixels."""
+"""Side of masks and thumbnails on the wire, cells: a divisor of the network's 96 pixels. With the
+embedded network little is lost: its first layer has a stride of 2, so a map says hardly more than a
+cell. Over 89 maps the cells' projection covers .985 of the pixels' (intersection over union)."""
 
 PICTURE_LONG_SIDE = 960
 """Longest side of the pictures sent to pages, pixels."""
@@ -60,19 +62,6 @@ def action_units(network: AUNetwork, shown: Collection[int]) -> tuple[protocol.A
         )
         for i, au in enumerate(network.card.aus)
     )
-
-
-def _cells(relevance_map: NDArray[np.float32], top_x: float) -> tuple[NDArray[np.uint8], int]:
-    """Return the positive relevance in 0–255 cells, and the level at which Top-X begins."""
-    small = cv2.resize(
-        np.maximum(relevance_map, 0), (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA
-    ).astype(np.float32, copy=False)
-    peak = float(small.max())
-    if peak <= 0:
-        return np.zeros((MASK_SIDE, MASK_SIDE), np.uint8), 255
-    keep = relevance.top_x(small[None], top_x)[0]
-    cells = np.rint(small * (255 / peak)).astype(np.uint8)
-    return cells, max(1, int(cells[keep].min()))
 
 
 def event_message(
@@ -107,7 +96,7 @@ def event_message(
                 text=format_labels(event.labels),
             )
         case PrototypeNew():
-            cells, top = _cells(event.map, top_x)
+            cells, top = relevance.cells(event.map[None], MASK_SIDE, top_x)
             face = b""
             if crop is not None:
                 side = (MASK_SIDE, MASK_SIDE)
@@ -118,8 +107,8 @@ def event_message(
                 letter=event.letter,
                 at=event.at,
                 size=MASK_SIDE,
-                data=cells.tobytes(),
-                top=top,
+                data=cells.numpy().tobytes(),
+                top=int(top),
                 face=face,
             )
         case PrototypeRetire():
@@ -191,25 +180,31 @@ def frame_message(
     )
 
 
-def heat_message(result: FrameResult, top_x: float) -> protocol.Heat:
-    """Return the Top-X relevance projections of one analysed frame."""
-    masks: list[protocol.Mask] = []
-    for au, relevance_map in sorted(result.maps.items()):
-        cells, top = _cells(relevance_map, top_x)
+def heat_messages(results: Sequence[FrameResult], top_x: float) -> list[protocol.Heat]:
+    """Return the Top-X relevance projections of analysed frames; all maps are taken at once."""
+    maps = [found for result in results for _, found in sorted(result.maps.items())]
+    shown: list[bytes] = []
+    if maps:
+        cells, top = relevance.cells(np.stack(maps), MASK_SIDE, top_x)
+        masked = cells.masked_fill(cells < top[:, None, None], 0).numpy()
+        shown = [mask.tobytes() for mask in masked]
+    masks = iter(shown)
+    return [_heat(result, masks) for result in results]
+
+
+def _heat(result: FrameResult, masks: Iterator[bytes]) -> protocol.Heat:
+    """Return the message of one frame; takes as many of the masks as the frame has AUs."""
+    found: list[protocol.Mask] = []
+    for au in sorted(result.maps):
         name = result.letters.get(au)
-        masks.append(
-            protocol.Mask(
-                au=au,
-                label=au_code(au) if name is None else prototype_label(au, name),
-                data=np.where(cells >= top, cells, 0).astype(np.uint8).tobytes(),
-            )
-        )
+        label = au_code(au) if name is None else prototype_label(au, name)
+        found.append(protocol.Mask(au=au, label=label, data=next(masks)))
     face = result.face
     matrix = None
     if face.matrix is not None and face.crop is not None:
         matrix = protocol.mask_to_frame(face.matrix, face.crop.shape[0], MASK_SIDE)
     return protocol.Heat(
-        frame=result.frame.index, size=MASK_SIDE, matrix=matrix, masks=tuple(masks)
+        frame=result.frame.index, size=MASK_SIDE, matrix=matrix, masks=tuple(found)
     )
 
 

@@ -119,6 +119,9 @@ def _facts(result: SequenceResult) -> list[tuple[str, str]]:
         aus += f"; {mark}: {', '.join(codes)}"
     if result.hidden:
         aus += f"; not used: {', '.join(map(au_code, result.hidden))}"
+    engine = result.lrp_engine or "not known"
+    if result.lrp_engine_reason:
+        engine += f": {result.lrp_engine_reason}"
     return [
         ("Frames", f"{len(result.rows)} {rate}"),
         ("Frames with a usable face", f"{usable} of {len(result.rows)}"),
@@ -128,6 +131,7 @@ def _facts(result: SequenceResult) -> list[tuple[str, str]]:
         ("Face detector", result.detector),
         ("Device", result.device),
         ("Relevance (LRP preset)", result.lrp_preset),
+        ("Relevance (LRP engine)", engine),
         ("Clustering (SpRAy preset)", result.preset),
     ]
 

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -13,17 +14,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
-from facestage.core.network import EMBEDDED, AUNetwork
+from facestage.core.network import EMBEDDED
 from facestage.stream import cli
-from torch import nn
+from facestage.stream.protocol import Hello
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -62,10 +61,11 @@ def test_demo_plays_once_without_a_terminal(run: Run) -> None:
     assert "not a medical device" in out
     assert "page     http://127.0.0.1:" in out
     assert "device   cpu (" in out
-    assert f"model {EMBEDDED.stem}, detector haar, LRP innvestigate_a_flat" in out
+    assert f"model {EMBEDDED.stem}, detector haar, LRP innvestigate_a_flat (fused engine)" in out
     assert "AUs      " in out
     assert "(NONE)  [first]" in out
     assert "summary  60 frames analysed" in out
+    assert re.search(r"explained \d+ relevance maps in \d+ frames", out)
     assert "latency  capture to emit p50" in out
 
 
@@ -347,19 +347,8 @@ def test_a_pipe_that_closes_early_is_no_traceback() -> None:
 
 
 def test_the_engine_of_the_explanations_is_named_and_why_it_is_the_slow_one() -> None:
-    network = AUNetwork.load(device="cpu")
-    assert cli._lrp(network, "zennit") == "zennit (fused engine)"
-
-    class Smooth(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = network.logits_module
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return F.silu(self.net(x))
-
-    card = replace(network.card, landmarks=None, five_points=None)
-    other = AUNetwork.from_module(Smooth(), card, device="cpu")
-    said = cli._lrp(other, "innvestigate_a_flat")
-    assert said.startswith("innvestigate_a_flat (reference engine: ")
-    assert "silu" in said
+    told = Hello(server="0", model="m", device="cpu", detector="d", lrp_preset="zennit")
+    fast = msgspec.structs.replace(told, lrp_engine="fused")
+    assert cli._lrp(fast) == "zennit (fused engine)"
+    slow = msgspec.structs.replace(told, lrp_engine="reference", lrp_engine_reason="no silu")
+    assert cli._lrp(slow) == "zennit (reference engine: no silu)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from facestage.stream.metrics import LatencyHistogram, Metrics
+from facestage.stream.metrics import COUNTERS, LatencyHistogram, Metrics
 
 
 def test_percentiles_are_within_their_bucket() -> None:
@@ -54,3 +54,21 @@ def test_summary_says_what_happened() -> None:
     assert summary.latency_p50_ms == pytest.approx(30.0, rel=0.016)
     assert summary.steps_ms == {"explain": pytest.approx(20.0)}
     assert Metrics().summary({}).fps is None
+
+
+def test_counters_begin_at_zero_and_sum_up() -> None:
+    metrics = Metrics()
+    assert metrics.counters == dict.fromkeys(COUNTERS, 0)
+    metrics.count({"frames_explained": 1, "pairs_explained": 4})
+    metrics.count({"frames_explained": 0, "pairs_explained": 0})
+    metrics.count({"pairs_explained": 3, "something_new": 2})
+    told = metrics.counters
+    assert told == {
+        "frames_explained": 1,
+        "pairs_explained": 7,
+        "engine_fallbacks": 0,
+        "something_new": 2,
+    }
+    assert metrics.summary({}).counters == told
+    told["pairs_explained"] = 0  # a copy
+    assert metrics.counters["pairs_explained"] == 7

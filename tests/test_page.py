@@ -52,6 +52,7 @@ def hello(aus: Iterable[int]) -> Hello:
         device="cpu",
         detector="haar",
         lrp_preset="innvestigate_a_flat",
+        lrp_engine="fused",
         aus=tuple(
             ActionUnit(au=au, code=au_code(au), name=AU_NAMES[au], colour=AU_COLOURS[au])
             for au in aus
@@ -183,10 +184,9 @@ class Script:
             frame, cv2.imencode(".jpg", image)[1].tobytes(), stream=self.stream
         )
 
-    def stats(self, fps: float) -> None:
-        self.hub.publish_sample(
-            Stats(fps_in=30, fps_analysed=fps, latency_ms=Percentiles(p50=40, p99=80))
-        )
+    def stats(self, fps: float, **more: Any) -> None:
+        latency = Percentiles(p50=40, p99=80)
+        self.hub.publish_sample(Stats(fps_in=30, fps_analysed=fps, latency_ms=latency, **more))
 
 
 def browse(test: Callable[[Page], Coroutine[Any, Any, None]]) -> None:
@@ -284,8 +284,36 @@ def test_stages_prototypes_and_states_arrive_and_the_ribbon_grows() -> None:
             )
             script.stats(17.25)
             await page.until(f"{text('facts')}.includes('17.3 of 30.0 fps')")
+            assert "LRP enginefused" in await page.evaluate(text("facts"))
             script.event(SourceChanged(state="stalled", reason="no frame for 3 s"))
             await page.until(f"{text('veil')}.includes('Source stalled')")
+        assert page.errors == []
+
+    browse(test)
+
+
+def test_the_slow_engine_is_named_with_its_reason_and_the_footer_stays_one_line() -> None:
+    reason = "there is no fused rule for silu"
+
+    async def test(page: Page) -> None:
+        script = Script()
+        slow = msgspec.structs.replace(HELLO, lrp_engine="reference", lrp_engine_reason=reason)
+        async with Server(script.hub, hello=slow, port=0) as server:
+            await page.goto(server.url)
+            await page.until(f"{text('facts')}.includes('LRP enginereference: {reason}')")
+            entry = "[...document.querySelectorAll('#facts div')].find(e => e.title)"
+            assert await page.evaluate(f"{entry}.title") == reason
+            # The engine may change while the page is open; a reason can be of any length.
+            script.stats(10.0, lrp_engine="reference", lrp_engine_reason="very " * 80 + "odd")
+            await page.until(f"{text('facts')}.includes('very very')")
+            wide = "document.documentElement.scrollWidth - innerWidth"
+            assert await page.evaluate(wide) <= 0
+            high = f"{entry}.getBoundingClientRect().height"
+            line = "document.querySelector('#facts div').getBoundingClientRect().height"
+            assert await page.evaluate(f"{high} - {line}") < 1
+            script.stats(10.0, lrp_engine="fused")
+            await page.until(f"{text('facts')}.includes('LRP enginefused')")
+            assert await page.evaluate(f"{entry} === undefined")
         assert page.errors == []
 
     browse(test)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from facestage.core.analyzer import Analyzer
 from facestage.core.errors import SourceError
 from facestage.core.network import AUNetwork
 from facestage.core.types import FrameResult, StageEvent
-from facestage.stream import protocol
+from facestage.stream import protocol, publish
 from facestage.stream.detectors import HaarDetector
 from facestage.stream.hub import PICTURE, Hub
 from facestage.stream.pipeline import Pipeline, StepClock
 from facestage.stream.protocol import Envelope, StreamInfo
 from facestage.stream.sources import Grab, Source, open_source
+from torch import nn
 
 
 @dataclass
@@ -109,6 +112,13 @@ def test_a_recording_is_published_whole(rig: Callable[..., Rig], faces: list[np.
     assert source.closed.is_set()
     assert [r.frame.index for r in made.results] == list(range(len(faces)))
     assert set(summary.steps_ms) == {"face", "predict", "explain", "cluster"}
+    active = [len(r.maps) for r in made.results]
+    assert summary.counters == {
+        "frames_explained": np.count_nonzero(active),
+        "pairs_explained": sum(active),
+        "engine_fallbacks": 0,
+    }
+    assert sum(active) > 0
 
     published = list(made.events())
     assert [e.seq for e in published] == list(range(1, len(published) + 1))
@@ -156,7 +166,74 @@ def test_a_watcher_gets_the_picture_the_heat_and_the_frame_of_one_moment(
     assert (samples["frame"].width, samples["frame"].height) == (640, 360)
     assert {m.au for m in samples["heat"].masks} == {v.au for v in samples["frame"].aus if v.active}
     assert samples["stats"].detector == "haar"
+    assert (samples["stats"].lrp_engine, samples["stats"].lrp_engine_reason) == ("fused", "")
+    assert (
+        samples["stats"].counters["pairs_explained"]
+        == made.pipeline.metrics.counters["pairs_explained"]
+        >= len(samples["heat"].masks)
+    )
     assert samples["stats"].clients == 1
+
+
+def test_frames_of_one_batch_get_their_own_heat(
+    rig: Callable[..., Rig], faces: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = rig("a", "b")
+    made.hub.set_interest("me", ["heat"], ["b"])
+    together: list[int] = []
+    published: dict[tuple[str, int], protocol.Heat] = {}
+    heat_messages = publish.heat_messages
+
+    def batched(results: Sequence[FrameResult], top_x: float) -> list[protocol.Heat]:
+        together.append(len(results))
+        return heat_messages(results, top_x)
+
+    def keep(sample: protocol.Sample, *, stream: str | None = None, **_: object) -> None:
+        if isinstance(sample, protocol.Heat):
+            assert stream is not None
+            published[stream, sample.frame] = sample
+
+    monkeypatch.setattr(publish, "heat_messages", batched)
+    monkeypatch.setattr(made.hub, "publish_sample", keep)
+    made.pipeline.add("a", lambda: Scripted(faces[:8]), policy="every")
+    made.pipeline.add("b", lambda: Scripted(faces[80:88]), policy="every")
+    made.pipeline.open()
+    made.pipeline.run()
+    assert max(together) > 1, "no batch of several frames"
+    expected = {
+        ("b", r.frame.index): heat_messages([r], 0.25)[0]
+        for r in made.results
+        if r.frame.source == "b"
+    }
+    assert published == expected  # nobody wants a's
+    assert len(expected) == 8
+    assert any(heat.masks for heat in expected.values())
+
+
+def test_a_network_that_only_the_slow_engine_explains_is_told_and_counted(
+    network: AUNetwork,
+) -> None:
+    class Smooth(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network.logits_module
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.silu(self.net(x))
+
+    card = replace(network.card, landmarks=None, five_points=None)
+    other = AUNetwork.from_module(Smooth(), card, device="cpu")
+    hub = Hub([StreamInfo(id="a", name="a")])
+    pipeline = Pipeline(Analyzer(HaarDetector(), other), hub)
+    pipeline.add("a", lambda: Scripted([BLACK]), policy="every")
+    pipeline.open()
+    hub.set_interest("me", ["stats"], None)
+    assert pipeline.run().counters["engine_fallbacks"] == 1
+    (message,) = hub.samples_since({}, ["stats"], None)
+    told = protocol.decode(message).data
+    assert told.lrp_engine == "reference"
+    assert "silu" in told.lrp_engine_reason
+    assert told.counters["engine_fallbacks"] == 1
 
 
 def test_the_limit_on_frames_is_exact(rig: Callable[..., Rig]) -> None:

@@ -92,7 +92,13 @@ BODIES: list[protocol.Body] = [
         masks=(Mask(au=12, label="AU12_B", data=b"\x00\x00\xff\x01"),),
     ),
     Stats(
-        fps_in=30.0, fps_analysed=15.0, drops={"latest": 4}, latency_ms=Percentiles(p50=1.0, p99=2)
+        fps_in=30.0,
+        fps_analysed=15.0,
+        drops={"latest": 4},
+        latency_ms=Percentiles(p50=1.0, p99=2),
+        lrp_engine="reference",
+        lrp_engine_reason="there is no fused rule for silu",
+        counters={"frames_explained": 3, "pairs_explained": 9},
     ),
     Hello(
         server="0.1.0",
@@ -100,6 +106,7 @@ BODIES: list[protocol.Body] = [
         device="cpu",
         detector="haar",
         lrp_preset="innvestigate_a_flat",
+        lrp_engine="fused",
         aus=(
             ActionUnit(au=12, code="AU12", name="lip corner puller", colour="#D55E00", grade="B"),
             ActionUnit(au=18, code="AU18", name="lip pucker", colour="#F0E442", shown=False),

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 from facestage.core.network import AUNetwork
-from facestage.core.relevance import top_x
 from facestage.core.types import (
     BaselineState,
     FaceChange,
@@ -28,8 +27,10 @@ from facestage.stream.publish import (
     encode_picture,
     event_message,
     frame_message,
-    heat_message,
+    heat_messages,
 )
+
+from .relevance_twins import top_x
 
 AUS = (1, 12, 25)
 
@@ -62,14 +63,14 @@ def result(**changes: object) -> FrameResult:
 
 
 def test_heat_keeps_the_top_share_of_the_mass() -> None:
-    heat = heat_message(result(), 0.25)
+    (heat,) = heat_messages([result()], 0.25)
     assert [mask.label for mask in heat.masks] == ["AU12_B", "AU25_A"]
     for mask, source in zip(heat.masks, (blob(30, 70), blob(48, 80)), strict=True):
         cells = np.frombuffer(mask.data, np.uint8).reshape(MASK_SIDE, MASK_SIDE)
         small = cv2.resize(
             np.maximum(source, 0), (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA
         )
-        keep = top_x(small[None], 0.25)[0]
+        keep = top_x(small, 0.25)
         assert (cells[keep] > 0).all()
         # Rounding to bytes may let in ties at the border, never more than a ring of it.
         assert keep.sum() <= (cells > 0).sum() <= keep.sum() + 16
@@ -77,7 +78,7 @@ def test_heat_keeps_the_top_share_of_the_mass() -> None:
 
 
 def test_heat_lands_where_the_crop_was_cut() -> None:
-    heat = heat_message(result(), 0.25)
+    (heat,) = heat_messages([result()], 0.25)
     assert heat.matrix is not None
     a, b, c, d, e, f = heat.matrix
     cells = np.frombuffer(heat.masks[0].data, np.uint8).reshape(MASK_SIDE, MASK_SIDE)
@@ -89,10 +90,30 @@ def test_heat_lands_where_the_crop_was_cut() -> None:
 
 def test_heat_without_face_or_relevance_is_empty() -> None:
     lost = result(face=FaceObservation(FaceState.LOST), maps={}, letters={}, active=())
-    assert heat_message(lost, 0.25) == protocol.Heat(frame=7, size=MASK_SIDE)
     flat = result(maps={12: np.full((96, 96), -1.0, np.float32)})
-    (mask,) = heat_message(flat, 0.25).masks
+    none, one = heat_messages([lost, flat], 0.25)
+    assert none == protocol.Heat(frame=7, size=MASK_SIDE)
+    (mask,) = one.masks
     assert not any(mask.data)
+    assert heat_messages([], 0.25) == []
+    assert heat_messages([lost], 0.25) == [none]
+
+
+def test_frames_together_give_the_heat_they_give_alone() -> None:
+    frames = [
+        result(),
+        result(face=FaceObservation(FaceState.LOST), maps={}, letters={}, active=()),
+        result(maps={25: blob(10, 60), 4: blob(50, 20), 12: -blob(30, 70)}, letters={4: "C"}),
+        result(maps={1: blob(20, 30)}, letters={1: "A"}),
+    ]
+    together = heat_messages(frames, 0.25)
+    assert together == [heat_messages([one], 0.25)[0] for one in frames]
+    assert [[m.label for m in heat.masks] for heat in together] == [
+        ["AU12_B", "AU25_A"],
+        [],
+        ["AU04_C", "AU12", "AU25"],
+        ["AU01_A"],
+    ]
 
 
 def test_frame_lists_every_au_and_survives_the_wire() -> None:

@@ -1,4 +1,4 @@
-"""Descriptors and projections, against plain loops and their defining properties."""
+"""Descriptors and projections, against plain loops, one map at a time, and their properties."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
+from facestage.core import relevance
 from facestage.core.errors import ConfigError
-from facestage.core.relevance import describe, pool, top_x
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+
+from . import relevance_twins as twins
 
 # Shared machines stall now and then: no deadline.
 unhurried = settings(deadline=None, max_examples=50)
@@ -21,6 +24,21 @@ MAPS = hnp.arrays(
     hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=7),
     elements=st.floats(-8, 8, width=32),
 )
+
+
+def describe(
+    maps: NDArray[np.float32], side: int = 16, mode: str = "positive"
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    rows, valid = relevance.describe(maps, side, mode)
+    return rows.numpy(), valid.numpy()
+
+
+def pool(maps: NDArray[np.float32], side: int) -> NDArray[np.float64]:
+    return relevance.pool(maps, side).numpy()
+
+
+def top_x(maps: NDArray[np.float32], x: float = 0.25) -> NDArray[np.bool_]:
+    return relevance.top_x(maps, x).numpy()
 
 
 def pool_by_loop(image: NDArray[np.float32], side: int) -> NDArray[np.float64]:
@@ -182,3 +200,135 @@ def test_impossible_requests_are_config_errors(call: object) -> None:
     assert callable(call)
     with pytest.raises(ConfigError):
         call()
+
+
+# --- a batch against one map at a time -----------------------------------------------------------
+
+
+def batch(kind: str, count: int = 12, side: int = 96) -> NDArray[np.float32]:
+    """Return maps of one kind, ``(count, side, side)``."""
+    rng = np.random.default_rng(7)
+    shape = (count, side, side)
+    heavy = rng.normal(size=shape) * np.exp(2 * rng.normal(size=shape))
+    made = {
+        "random": heavy,
+        "tied": rng.integers(-3, 4, shape).astype(float),
+        "constant": np.ones(shape),
+        "zero": np.zeros(shape),
+        "negative": -np.abs(heavy),
+        "tiny": heavy * 1e-39,
+        "mixed": np.where(np.arange(count)[:, None, None] % 3, heavy, np.round(heavy)),
+    }[kind]
+    if kind == "mixed":
+        made[1], made[4] = 0, -np.abs(made[4])
+    return made.astype(np.float32)
+
+
+KINDS = ("random", "tied", "constant", "zero", "negative", "tiny", "mixed")
+
+
+@pytest.mark.parametrize("side", [96, 37])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_gives_the_projections_of_its_maps(kind: str, side: int) -> None:
+    maps = batch(kind, side=side)
+    for x in (0.0, 0.25, 0.5, 1.0):
+        expected = np.stack([twins.top_x(image, x) for image in maps])
+        np.testing.assert_array_equal(top_x(maps, x), expected)
+
+
+@pytest.mark.parametrize("mode", ["positive", "signed"])
+@pytest.mark.parametrize("side", [96, 37])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_gives_the_descriptors_of_its_maps(kind: str, side: int, mode: str) -> None:
+    maps = batch(kind, side=side)
+    rows, valid = describe(maps, mode=mode)
+    expected = [twins.describe(image, mode=mode) for image in maps]
+    assert valid.tolist() == [has for _, has in expected]
+    # Summed in another order, in float64: the last bit of a float32 at most.
+    np.testing.assert_allclose(rows, np.stack([row for row, _ in expected]), rtol=0, atol=6e-8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_gives_the_cells_of_its_maps(kind: str) -> None:
+    maps = batch(kind)
+    cells, top = relevance.cells(maps, 48, 0.25)
+    assert cells.dtype == top.dtype == torch.uint8
+    for image, got, level in zip(maps, cells.numpy(), top.tolist(), strict=True):
+        if kind != "tiny":  # where the twin's 255 over the peak overflows
+            expected, begins = twins.cells(image, 48, 0.25)
+            np.testing.assert_array_equal(got, expected)
+            assert level == begins
+        # Rounding to bytes may let in cells equal to the weakest, and never loses one.
+        means = relevance.pool(np.maximum(image, 0)[None], 48).float()
+        kept = relevance.top_x(means, 0.25)[0].numpy()
+        assert (got[kept] >= level).all()
+        assert got.max() == (255 if image.max() > 0 else 0)
+
+
+@pytest.mark.parametrize("kind", ["random", "tied", "mixed"])
+def test_a_map_is_the_same_alone_and_in_company(kind: str) -> None:
+    maps = batch(kind)
+    rows, valid = describe(maps)
+    masks, (cells, top) = top_x(maps), relevance.cells(maps, 48)
+    for n in range(len(maps)):
+        alone = maps[n : n + 1]
+        np.testing.assert_array_equal(describe(alone)[0][0], rows[n])
+        assert describe(alone)[1][0] == valid[n]
+        np.testing.assert_array_equal(top_x(alone)[0], masks[n])
+        own, level = relevance.cells(alone, 48)
+        assert torch.equal(own[0], cells[n])
+        assert level[0] == top[n]
+
+
+def test_maps_may_be_tensors_or_any_kind_of_array() -> None:
+    maps = batch("random", count=3, side=24)
+    expected = top_x(maps)
+    frozen = maps.copy()
+    frozen.flags.writeable = False
+    for one in (torch.from_numpy(maps), torch.from_numpy(maps).double(), frozen):
+        np.testing.assert_array_equal(relevance.top_x(one).numpy(), expected)
+    turned = np.ascontiguousarray(maps[:, ::-1])[:, ::-1]
+    np.testing.assert_array_equal(top_x(turned), expected)
+    leaf = torch.from_numpy(maps).requires_grad_()
+    assert not relevance.describe(leaf)[0].requires_grad
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_broken_map_breaks_no_other(bad: float) -> None:
+    maps = batch("random", count=4, side=37)
+    broken = maps.copy()
+    broken[2, 5, 6] = bad
+    whole = [0, 1, 3]
+    np.testing.assert_array_equal(describe(broken)[0][whole], describe(maps)[0][whole])
+    np.testing.assert_array_equal(top_x(broken)[whole], top_x(maps)[whole])
+    assert not describe(broken, mode="signed")[1][2]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_gives_what_the_cpu_gives(kind: str) -> None:
+    maps = torch.from_numpy(batch(kind))
+    there = maps.cuda()
+    rows, valid = relevance.describe(there)
+    assert torch.equal(valid.cpu(), relevance.describe(maps)[1])
+    torch.testing.assert_close(rows.cpu(), relevance.describe(maps)[0], rtol=0, atol=6e-8)
+    # A running sum is made in another order there: a pixel at the very edge may differ.
+    differ = (relevance.top_x(there).cpu() != relevance.top_x(maps)).sum(dim=(1, 2))
+    assert int(differ.max()) <= 1
+    cells, _ = relevance.cells(there, 48)
+    near = (cells.cpu().int() - relevance.cells(maps, 48)[0].int()).abs()
+    assert int(near.max()) <= 1
+
+
+@pytest.mark.gpu
+def test_nothing_waits_for_a_gpu() -> None:
+    maps = torch.from_numpy(batch("random")).cuda()
+    relevance.describe(maps), relevance.cells(maps, 48)  # what is prepared once
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        relevance.describe(maps)
+        relevance.top_x(maps)
+        relevance.cells(maps, 48)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

@@ -20,7 +20,7 @@ from facestage.core.render import (
     strip,
 )
 from facestage.core.render.lettering import bgr, draw_text, fit_text, ink_on, luminance, text_width
-from facestage.core.render.projections import compose, enlarge, layer
+from facestage.core.render.projections import compose, enlarge, layers
 from facestage.core.stages import temporal_prototype
 from facestage.core.types import (
     LOST,
@@ -32,6 +32,8 @@ from facestage.core.types import (
     StageLabels,
 )
 from numpy.typing import NDArray
+
+from . import relevance_twins as twins
 
 BLUE, WHITE, RED = (255, 0, 0), (255, 255, 255), (0, 0, 255)
 SIDE = 48
@@ -87,28 +89,49 @@ def tinted(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def test_heatmap_maps_the_extremes_to_pure_colours() -> None:
-    picture = heatmap(np.array([[-2.0, 0.0, 2.0]], np.float32))
+    (picture,) = heatmap(np.array([[[-2.0, 0.0, 2.0]]], np.float32))
     assert [tuple(int(v) for v in pixel) for pixel in picture[0]] == [BLUE, WHITE, RED]
 
 
 def test_heatmap_divides_by_the_largest_magnitude() -> None:
-    picture = heatmap(np.array([[-1.0, 4.0, 2.0]], np.float32))
+    small, large = np.array([[-1.0, 4.0, 2.0]], np.float32), np.array([[-10, 40, 20]], np.float32)
+    picture, same = heatmap(np.stack((small, large)))
     # −1/4 and 2/4 of full scale: the other channels fade by the same share.
     assert picture[0, 0].tolist() == [255, 191, 191]
     assert picture[0, 1].tolist() == [0, 0, 255]
     assert picture[0, 2].tolist() == [128, 128, 255]
-    assert np.array_equal(picture, heatmap(np.array([[-10.0, 40.0, 20.0]], np.float32)))
+    assert np.array_equal(picture, same)
 
 
 def test_heatmap_of_nothing_is_white() -> None:
-    assert (heatmap(np.zeros((3, 4), np.float32)) == 255).all()
+    assert (heatmap(np.zeros((2, 3, 4), np.float32)).numpy() == 255).all()
 
 
-@pytest.mark.parametrize("bad", [np.zeros((2, 3, 3)), np.full((2, 2), np.nan), np.zeros((0, 4))])
+@pytest.mark.parametrize(
+    "bad",
+    [np.zeros((3, 3)), np.full((1, 2, 2), np.nan), np.full((1, 2, 2), np.inf), np.zeros((1, 0, 4))],
+)
 def test_maps_that_cannot_be_drawn_are_refused(bad: NDArray[np.float64]) -> None:
-    for draw in (heatmap, lambda m: projection(m, "#ffffff"), lambda m: enlarge(m, 8)):
+    draws = (
+        heatmap,
+        lambda m: projection(m, ["#ffffff"]),
+        lambda m: enlarge(m, 8),
+        lambda m: layers(m, ["#ffffff"], 8),
+    )
+    for draw in draws:
         with pytest.raises(ConfigError):
             draw(bad)
+
+
+def test_every_map_needs_a_colour_and_a_name_if_any_has_one() -> None:
+    maps = np.stack((blob(9, 9), blob(20, 9)))
+    for draw in (
+        lambda: projection(maps, ["#ffffff"]),
+        lambda: layers(maps, ["#ffffff"], 48),
+        lambda: layers(maps, ["#ffffff", "#000000"], 48, names=["1"]),
+    ):
+        with pytest.raises(ConfigError, match="2 relevance maps need as many"):
+            draw()
 
 
 # --- projection ----------------------------------------------------------------------------------
@@ -118,7 +141,7 @@ def test_maps_that_cannot_be_drawn_are_refused(bad: NDArray[np.float64]) -> None
 def test_projection_keeps_the_smallest_set_with_the_asked_mass(x: float) -> None:
     rng = np.random.default_rng(3)
     relevance = rng.standard_normal((20, 20)).astype(np.float32)
-    alpha = projection(relevance, "#E69F00", x)[..., 3]
+    alpha = projection(relevance[None], ["#E69F00"], x)[0, ..., 3].numpy()
     positive = np.maximum(relevance.astype(np.float64), 0)
     kept = positive[alpha > 0]
     assert kept.sum() >= x * positive.sum()
@@ -128,7 +151,7 @@ def test_projection_keeps_the_smallest_set_with_the_asked_mass(x: float) -> None
 
 def test_projection_has_one_colour_and_alpha_grows_with_relevance() -> None:
     relevance = blob(24, 24)
-    picture = projection(relevance, "#E69F00", 0.5)
+    picture = projection(relevance[None], ["#E69F00"], 0.5)[0].numpy()
     assert (picture[..., :3] == (0x00, 0x9F, 0xE6)).all()
     inside = picture[..., 3] > 0
     order = np.argsort(relevance[inside])
@@ -137,7 +160,7 @@ def test_projection_has_one_colour_and_alpha_grows_with_relevance() -> None:
 
 
 def test_projection_of_a_map_without_positive_relevance_is_empty() -> None:
-    assert not projection(-np.ones((4, 4), np.float32), "#E69F00")[..., 3].any()
+    assert not projection(-np.ones((1, 4, 4), np.float32), ["#E69F00"])[..., 3].any()
 
 
 # --- composite -----------------------------------------------------------------------------------
@@ -145,13 +168,13 @@ def test_projection_of_a_map_without_positive_relevance_is_empty() -> None:
 
 def test_composite_without_maps_is_the_grey_crop() -> None:
     crop = face()
-    picture = composite(crop, [], scale=1.0)
+    picture = composite(crop, np.zeros((0, SIDE, SIDE), np.float32), [], scale=1.0)
     assert np.array_equal(picture, np.repeat(crop[..., None], 3, axis=2))
 
 
 def test_composite_tints_the_projection_and_nothing_else() -> None:
     crop, relevance = np.full((SIDE, SIDE), 120, np.uint8), blob(15, 30)
-    picture = composite(crop, [(relevance, AU_COLOURS[12])], x=0.25, scale=4.0)
+    picture = composite(crop, relevance[None], [AU_COLOURS[12]], x=0.25, scale=4.0)
     assert picture.shape == (4 * SIDE, 4 * SIDE, 3)
     # A round blob holds 25 % of its mass within σ·√(2·ln(4/3)); the kernel adds 1 px² of variance.
     radius = math.sqrt(4.0**2 + 1) * math.sqrt(2 * math.log(4 / 3))
@@ -168,13 +191,13 @@ def test_composite_tints_the_projection_and_nothing_else() -> None:
 def test_composite_turns_a_colour_crop_grey() -> None:
     crop = np.zeros((SIDE, SIDE, 3), np.uint8)
     crop[..., 0] = 250
-    assert not tinted(composite(crop, [], scale=2.0)).any()
+    assert not tinted(compose(crop, None, 2 * SIDE)).any()
 
 
 def test_overlapping_projections_keep_their_own_colours() -> None:
     crop, relevance = np.full((SIDE, SIDE), 90, np.uint8), blob(24, 24, sigma=9)
     red, green = "#ff0000", "#00ff00"
-    picture = composite(crop, [(relevance, red), (relevance, green)], scale=6.0).astype(int)
+    picture = composite(crop, np.stack([relevance] * 2), [red, green], scale=6.0).astype(int)
     middle = picture[120:168, 120:168].reshape(-1, 3)
     reddish = middle[:, 2] > middle[:, 1] + 60
     greenish = middle[:, 1] > middle[:, 2] + 60
@@ -189,11 +212,9 @@ def test_projections_of_one_colour_are_told_apart_by_name() -> None:
     left, right = blob(12, 24), blob(36, 24)
 
     def picture(second: str, names: tuple[str, str]) -> NDArray[np.uint8]:
-        layers = [
-            layer(left, "#D55E00", 240, name=names[0]),
-            layer(right, second, 240, 0.25, names[1]),
-        ]
-        return compose(crop, layers, 240)
+        return compose(
+            crop, layers(np.stack((left, right)), ["#D55E00", second], 240, names=names), 240
+        )
 
     plain = picture("#D55E00", ("", ""))
     named = picture("#D55E00", ("9", "12"))
@@ -207,14 +228,77 @@ def test_projections_of_one_colour_are_told_apart_by_name() -> None:
 
 
 def test_composite_of_a_map_without_positive_relevance_shows_only_the_dimmed_face() -> None:
-    assert not tinted(composite(face(), [(-blob(9, 9), "#ff0000")])).any()
+    assert not tinted(composite(face(), -blob(9, 9)[None], ["#ff0000"])).any()
 
 
 def test_enlarging_removes_the_lattice_of_a_stride_of_two() -> None:
     lattice = np.zeros((SIDE, SIDE), np.float32)
     lattice[::2, ::2] = 4.0
-    smooth = enlarge(lattice, SIDE)
+    smooth = enlarge(lattice[None], SIDE)[0].numpy()
     assert np.allclose(smooth[4:-4, 4:-4], 1.0, atol=1e-5)
+
+
+# --- a batch against one map at a time ------------------------------------------------------------
+
+
+def relevance_like(count: int = 6, side: int = 96) -> NDArray[np.float32]:
+    """Return maps with several blobs of both signs, among them one empty and one negative."""
+    rng = np.random.default_rng(5)
+    maps = [
+        sum(
+            rng.normal(0.6, 1)
+            * blob(*rng.uniform(5, side - 5, 2), sigma=rng.uniform(2, 9), side=side)
+            for _ in range(5)
+        )
+        for _ in range(count)
+    ]
+    maps[1] = np.zeros_like(maps[0])
+    maps[3] = -np.abs(maps[3])
+    return np.stack(maps).astype(np.float32)
+
+
+COLOURS = [AU_COLOURS[au] for au in (1, 4, 6, 12, 25, 26)]
+
+
+def test_a_batch_gives_the_heatmaps_and_projections_of_its_maps() -> None:
+    maps = np.concatenate(
+        (relevance_like(), np.random.default_rng(2).integers(-2, 3, (2, 96, 96)).astype(np.float32))
+    )
+    colours = [*COLOURS, "#ffffff", "#123456"]
+    expected = np.stack([twins.heatmap(image) for image in maps])
+    assert np.array_equal(heatmap(maps), expected)
+    for x in (0.25, 0.6):
+        ones = [twins.projection(m, bgr(c), x) for m, c in zip(maps, colours, strict=True)]
+        assert np.array_equal(projection(maps, colours, x), np.stack(ones))
+
+
+@pytest.mark.parametrize("side", [96, 232])
+def test_a_batch_gives_the_layers_and_the_composite_of_its_maps(side: int) -> None:
+    maps = relevance_like()
+    enlarged = np.stack([twins.enlarge(image, side) for image in maps])
+    np.testing.assert_allclose(enlarge(maps, side), enlarged, atol=1e-5)
+    expected = [twins.layer(m, bgr(c), side, 0.25) for m, c in zip(maps, COLOURS, strict=True)]
+    got = layers(maps, COLOURS, side)
+    # Sums are made in another order than OpenCV's; next to a flat top a contour may move by that.
+    for made, name in ((got.alpha, "alpha"), (got.outline, "outline")):
+        away = np.abs(made.numpy() - np.stack([getattr(one, name) for one in expected]))
+        assert np.quantile(away, 0.999) < 1e-4, name
+        assert away.max() < 0.02, name
+    picture = compose(face(96), got, side).astype(int)
+    away = np.abs(picture - twins.compose(face(96), expected, side))
+    assert away.max() <= 2
+    assert (away > 1).mean() < 1e-4
+
+
+def test_pictures_of_a_sequence_do_not_depend_on_how_many_prototypes_it_has() -> None:
+    few = sequence([("AU01_A",), ("AU12_A",)])
+    many = sequence([(f"AU{au:02d}_A",) for au in (1, 12, *range(30, 60))])
+    for label in ("AU01_A", "AU12_A"):
+        prototype = many.prototypes[label]
+        same = replace(few, prototypes={label: prototype})
+        alone, among = SequencePictures(same), SequencePictures(many)
+        assert np.array_equal(alone.prototype(label, 120), among.prototype(label, 120))
+        assert np.array_equal(alone.heat(label, 120), among.heat(label, 120))
 
 
 # --- lettering -----------------------------------------------------------------------------------
@@ -315,7 +399,7 @@ def test_stage_pictures_show_none_plain_and_lost_without_a_face() -> None:
     result = sequence(STORY)
     pictures = SequencePictures(result)
     assert result.stage_crops[0] is not None
-    plain = composite(result.stage_crops[0], [], scale=1.0)
+    plain = compose(result.stage_crops[0], None, 2 * SIDE)
     assert np.array_equal(pictures.stage(0, plain.shape[0]), plain)
     assert tinted(pictures.stage(1, 96)).any()
     lost = pictures.stage(3, 96)

@@ -44,7 +44,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 STREAMS = (StreamInfo(id="cam", name="Camera"), StreamInfo(id="file", name="File", number=7))
-HELLO = Hello(server="0", model="m", device="cpu", detector="d", lrp_preset="p")
+HELLO = Hello(
+    server="0",
+    model="m",
+    device="cpu",
+    detector="d",
+    lrp_preset="p",
+    lrp_engine="reference",
+    lrp_engine_reason="there is no fused rule for silu",
+)
 PATIENCE_S = 20.0
 
 
@@ -158,6 +166,8 @@ def test_hello_says_who_and_which_events_can_be_replayed() -> None:
             assert (hello.data.first, hello.data.last, hello.data.epoch) == (1, 3, hub.epoch)
             assert hello.data.streams == STREAMS
             assert hello.data.notice == "Research software. Not a medical device."
+            assert hello.data.lrp_engine == "reference"
+            assert hello.data.lrp_engine_reason == "there is no fused rule for silu"
 
     run(test)
 

@@ -6,19 +6,23 @@ All are ``(side, side, 3)`` uint8, BGR.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..action_units import AU_COLOURS
 from ..config import ExplainConfig
 from ..types import LOST, NONE, SequenceResult
 from .lettering import Colour, blend, draw_text, rounded_mask, text_width
-from .projections import SMALLEST_WITH_TEXT, Layer, compose, enlarge, heatmap, layer
+from .projections import SMALLEST_WITH_TEXT, Layers, compose, enlarge, heatmap, layers
 
 __all__ = ["SequencePictures", "au_colour"]
 
 _OTHER = "#9AA0A6"
+_AT_ONCE = 16
+"""Projections prepared together: bounds the memory for what lies between map and layer."""
 _EMPTY: Colour = (248, 245, 243)
 _STROKE: Colour = (232, 226, 222)
 _BORDER: Colour = (206, 198, 192)
@@ -26,7 +30,7 @@ _INK: Colour = (112, 102, 94)
 
 
 class SequencePictures:
-    """Draw the stages and prototypes of a sequence; each projection is prepared only once.
+    """Draw the stages and prototypes of a sequence; all projections of one size are made at once.
 
     Args:
         result: the sequence.
@@ -36,7 +40,8 @@ class SequencePictures:
     def __init__(self, result: SequenceResult, x: float = ExplainConfig().top_x) -> None:
         self._result = result
         self._x = x
-        self._layers: dict[tuple[str, int], Layer] = {}
+        self._numbers = {label: n for n, label in enumerate(result.prototypes)}
+        self._layers: dict[int, Layers] = {}
 
     def stage(self, index: int, side: int) -> NDArray[np.uint8]:
         """Return the picture of a stage, ``(side, side, 3)``; a hatched tile where it is LOST."""
@@ -45,25 +50,38 @@ class SequencePictures:
         if crop is None:
             return _hatched(side)
         if labels in (NONE, LOST):
-            return compose(crop, [], side)
-        return compose(crop, [self._layer(label, side) for label in labels], side)
+            return compose(crop, None, side)
+        return compose(crop, self._layers_of(labels, side), side)
 
     def prototype(self, label: str, side: int) -> NDArray[np.uint8]:
         """Return a prototype's projection over the face of its exemplar, ``(side, side, 3)``."""
-        return compose(self._result.prototypes[label].crop, [self._layer(label, side)], side)
+        crop = self._result.prototypes[label].crop
+        return compose(crop, self._layers_of([label], side), side)
 
     def heat(self, label: str, side: int) -> NDArray[np.uint8]:
         """Return a prototype's heatmap, enlarged, ``(side, side, 3)``."""
-        return heatmap(enlarge(self._result.prototypes[label].map, side))
+        return heatmap(enlarge(self._result.prototypes[label].map[None], side))[0].numpy()
 
-    def _layer(self, label: str, side: int) -> Layer:
-        key = (label, side)
-        if key not in self._layers:
-            prototype = self._result.prototypes[label]
-            self._layers[key] = layer(
-                prototype.map, au_colour(prototype.au), side, self._x, str(prototype.au)
-            )
-        return self._layers[key]
+    def _layers_of(self, labels: Sequence[str], side: int) -> Layers:
+        if side not in self._layers:
+            self._layers[side] = self._all_layers(side)
+        return self._layers[side].take([self._numbers[label] for label in labels])
+
+    def _all_layers(self, side: int) -> Layers:
+        prototypes = list(self._result.prototypes.values())
+        parts: list[Layers] = []
+        for first in range(0, len(prototypes), _AT_ONCE):
+            part = prototypes[first : first + _AT_ONCE]
+            maps = np.stack([prototype.map for prototype in part])
+            colours = [au_colour(prototype.au) for prototype in part]
+            names = [str(prototype.au) for prototype in part]
+            parts.append(layers(maps, colours, side, self._x, names))
+        return Layers(
+            tuple(colour for part in parts for colour in part.colours),
+            torch.cat([part.alpha for part in parts]),
+            torch.cat([part.outline for part in parts]),
+            tuple(name for part in parts for name in part.names),
+        )
 
 
 def au_colour(au: int) -> str:
