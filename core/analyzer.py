@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from .config import AnalyzerConfig
 from .errors import ConfigError
 from .face import Detector
-from .lrp import EngineChoice, preset_by_name
+from .lrp import Counts, EngineChoice, preset_by_name
 from .network import AUNetwork
 from .observer import Observation, Observer
 from .stages import StageTracker
@@ -155,6 +155,11 @@ class Analyzer:
     def engine(self) -> EngineChoice:
         """LRP engine in use; prepares the network on first use, see :meth:`warm_up`."""
         return self._observer.engine
+
+    @property
+    def counts(self) -> Counts:
+        """What the fused LRP engine has done for the network, whoever asked it to."""
+        return self._observer.counts
 
     def warm_up(self) -> None:
         """Prepare network and LRP ahead of the first frame; changes no state."""

@@ -137,6 +137,11 @@ class Observer:
         shape = (1, *[self.network.card.input_size] * 2)
         return lrp.engine_of(self.network.logits_module, shape, self.config.explain.preset)
 
+    @property
+    def counts(self) -> lrp.Counts:
+        """What the fused LRP engine has done for the network."""
+        return lrp.counts_of(self.network.logits_module)
+
     def warm_up(self) -> None:
         """Run network and LRP once on an empty picture, so that the first face need not wait."""
         size = self.network.card.input_size
@@ -264,7 +269,10 @@ class Observer:
             empty = np.zeros((0, *crops.shape[1:]), np.float32)
             return empty, np.zeros((0, side * side), np.float32), np.zeros(0, bool)
         inputs = self.network.prepare(crops)
-        maps = lrp.explain(self.network.logits_module, inputs, pairs, preset=explain.preset)
+        # Crops of bytes are finite; looking at them here would wait for the device.
+        maps = lrp.explain(
+            self.network.logits_module, inputs, pairs, preset=explain.preset, check=False
+        )
         descriptors, valid = relevance.describe(
             maps, side=explain.descriptor_side, mode=explain.descriptor_mode
         )

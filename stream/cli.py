@@ -26,8 +26,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..core.analyzer import Analyzer
-from ..core.config import AnalyzerConfig
+from ..core.config import AnalyzerConfig, ExplainConfig
 from ..core.errors import ConfigError, FacestageError
+from ..core.lrp import PRESETS, preset_by_name
 from ..core.network import AUNetwork
 from ..core.selection import parse_aus
 from ..core.sequence import SequenceAnalyzer
@@ -104,6 +105,15 @@ Baseline = Annotated[
         help="Judge presence against the person's own face at rest, once it was seen for a second.",
     ),
 ]
+LrpPreset = Annotated[
+    str,
+    typer.Option(
+        "--lrp-preset",
+        envvar="FACESTAGE_LRP_PRESET",
+        help=f"How relevance is propagated: {', '.join(PRESETS)}. The first is the paper's; see "
+        "docs/explanations.md.",
+    ),
+]
 Video = Annotated[bool, typer.Option("--video/--no-video", help="Send pictures to the page.")]
 
 
@@ -140,6 +150,7 @@ def demo(
     threads: Threads = None,
     aus: Aus = "shown",
     baseline: Baseline = False,
+    lrp_preset: LrpPreset = ExplainConfig().preset,
     min_stage: MinStage = None,
 ) -> None:
     """Play the embedded clip of a synthetic face through the whole live path.
@@ -157,6 +168,7 @@ def demo(
         threads=threads,
         aus=aus,
         baseline=baseline,
+        lrp_preset=lrp_preset,
         policy="latest",
         realtime=True,
         loop=terminal and frames is None,
@@ -189,6 +201,7 @@ def live(
     model: Weights = None,
     aus: Aus = "shown",
     baseline: Baseline = False,
+    lrp_preset: LrpPreset = ExplainConfig().preset,
     policy: Annotated[
         str | None,
         typer.Option(
@@ -217,6 +230,7 @@ def live(
         model=model,
         aus=aus,
         baseline=baseline,
+        lrp_preset=lrp_preset,
         policy=policy,
         realtime=realtime,
         window=window,
@@ -246,6 +260,7 @@ def analyze(
     model: Weights = None,
     aus: Aus = "shown",
     baseline: Baseline = False,
+    lrp_preset: LrpPreset = ExplainConfig().preset,
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None,
     overwrite: Annotated[
         bool, typer.Option(help="Move a folder that holds something else aside.")
@@ -254,7 +269,7 @@ def analyze(
     """Explain a whole recording: temporal prototype, pictures, report."""
     check_output(out_dir, overwrite=overwrite)
     _use_threads(threads)
-    config = _config(_dwell(min_stage, paper=paper), aus, baseline=baseline)
+    config = _config(_dwell(min_stage, paper=paper), aus, baseline=baseline, lrp_preset=lrp_preset)
     network = AUNetwork.load(model, device=device)
     analyzer = SequenceAnalyzer(
         make_detector(detector),
@@ -326,6 +341,7 @@ class LiveOptions:
     model: Path | None = None
     aus: str = "shown"
     baseline: bool = False
+    lrp_preset: str = ExplainConfig().preset
     policy: str | None = None
     realtime: bool = False
     loop: bool = False
@@ -358,12 +374,13 @@ def _dwell(min_stage: float | None, *, paper: bool) -> float:
 
 
 def _config(
-    min_stage_s: float, aus: str, *, baseline: bool, window: int | None = None
+    min_stage_s: float, aus: str, *, baseline: bool, lrp_preset: str, window: int | None = None
 ) -> AnalyzerConfig:
     config = AnalyzerConfig()
     return replace(
         config,
         aus=parse_aus(aus),
+        explain=replace(config.explain, preset=preset_by_name(lrp_preset).name),
         stage=replace(config.stage, min_stage_s=min_stage_s),
         baseline=replace(config.baseline, enabled=baseline),
         window=config.window if window is None else replace(config.window, size=window),
@@ -393,7 +410,11 @@ def _stream_ids(sources: tuple[str, ...]) -> list[str]:
 def _run_live(options: LiveOptions) -> None:
     _use_threads(options.threads)
     config = _config(
-        options.min_stage_s, options.aus, baseline=options.baseline, window=options.window
+        options.min_stage_s,
+        options.aus,
+        baseline=options.baseline,
+        lrp_preset=options.lrp_preset,
+        window=options.window,
     )
     network = AUNetwork.load(options.model, device=options.device)
     detector = make_detector(options.detector)

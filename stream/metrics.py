@@ -14,9 +14,17 @@ __all__ = ["COUNTERS", "LatencyHistogram", "Metrics", "Summary"]
 RATE_WINDOW_S = 3.0
 """Frame rates are counted over this long, seconds: shorter jumps, longer lags."""
 
-COUNTERS = ("frames_explained", "pairs_explained", "engine_fallbacks")
+COUNTERS = (
+    "frames_explained",
+    "pairs_explained",
+    "engine_fallbacks",
+    "batches_halved",
+    "batches_eager",
+)
 """Counters that are told from the start: frames with a relevance map, (frame, AU) pairs explained,
-and times a network was given to the slow LRP engine because the fused one has no rule for it."""
+times a network was given to the slow LRP engine because the fused one has no rule for it, batches
+made smaller because memory was short, and batches that a GPU ran operation by operation because
+their shape was not recorded yet."""
 
 RECENT_FRAMES = 256
 """Live latency percentiles are those of this many last frames."""

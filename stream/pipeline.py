@@ -197,7 +197,7 @@ class Pipeline:
             What the run did. Sources that failed for good are in :attr:`failed`.
         """
         self._started_s = self._stats_s = time.monotonic()
-        self._engine = self._analyzer.engine
+        self._engine, self._counts = self._analyzer.engine, self._analyzer.counts
         if self._engine.reason:
             self.metrics.count({"engine_fallbacks": 1})
         try:
@@ -263,6 +263,7 @@ class Pipeline:
         if self._steps is not None:
             for step, seconds in self._steps.seconds.items():
                 self.metrics.step(step, seconds)
+        self._count_batches()
         heats = self._heats(batch, results)
         for (stream, frame), result in zip(batch, results, strict=True):
             self.metrics.count(result.log)
@@ -270,6 +271,16 @@ class Pipeline:
             self._analysed += 1
             now_ns = time.monotonic_ns()
             self.metrics.frame(now_ns * 1e-9, (now_ns - frame.t_mono_ns) * 1e-6)
+
+    def _count_batches(self) -> None:
+        """Count what the LRP engine has done since the last batch of frames."""
+        before, self._counts = self._counts, self._analyzer.counts
+        self.metrics.count(
+            {
+                "batches_halved": max(0, self._counts.halved - before.halved),
+                "batches_eager": max(0, self._counts.eager - before.eager),
+            }
+        )
 
     def _heats(
         self, batch: list[tuple[Stream, Frame]], results: list[FrameResult]

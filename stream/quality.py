@@ -54,7 +54,11 @@ def explain_quality(
         ),
     ] = "shown",
     preset: Annotated[
-        str, typer.Option(help=f"LRP preset: {', '.join(PRESETS)}, or all for a table of each.")
+        str,
+        typer.Option(
+            "--lrp-preset",
+            help=f"LRP preset: {', '.join(PRESETS)}, or all for a table of each.",
+        ),
     ] = ExplainConfig().preset,
     frames: Annotated[
         int,

@@ -115,7 +115,7 @@ def test_a_source_without_an_active_au_says_so(frames: Path) -> None:
 
 
 def test_options_that_cannot_work_are_refused_before_the_work(frames: Path, tmp_path: Path) -> None:
-    error = failure(frames, "--preset", "nonsense")
+    error = failure(frames, "--lrp-preset", "nonsense")
     assert isinstance(error, ConfigError)
     assert "innvestigate_a_flat" in str(error)
     error = failure(frames, "--json", tmp_path / "missing" / "q.json")

@@ -67,6 +67,8 @@ def test_counters_begin_at_zero_and_sum_up() -> None:
         "frames_explained": 1,
         "pairs_explained": 7,
         "engine_fallbacks": 0,
+        "batches_halved": 0,
+        "batches_eager": 0,
         "something_new": 2,
     }
     assert metrics.summary({}).counters == told

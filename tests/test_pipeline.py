@@ -117,6 +117,8 @@ def test_a_recording_is_published_whole(rig: Callable[..., Rig], faces: list[np.
         "frames_explained": np.count_nonzero(active),
         "pairs_explained": sum(active),
         "engine_fallbacks": 0,
+        "batches_halved": 0,
+        "batches_eager": 0,
     }
     assert sum(active) > 0
 

@@ -99,7 +99,7 @@ def between_aus(maps: ArrayLike, frames: Sequence[int], aus: Sequence[int]) -> A
     shared = np.zeros((count, count), np.int64)
     own = np.full(count, np.nan)
     if len(stack):
-        rows, valid = describe(stack)
+        rows, valid = (part.numpy() for part in describe(stack))
         of = np.array([names.index(au) for au in aus])
         at = np.asarray(frames)
         for frame in np.unique(at[valid]):
@@ -138,7 +138,7 @@ def between_stages(maps: ArrayLike, labels: Sequence[Hashable]) -> StageAgreemen
         raise ConfigError(f"{len(stack)} maps and {len(labels)} labels: give one label per map")
     if not len(stack):
         return StageAgreement(float("nan"), float("nan"), 0, 0)
-    rows, valid = describe(stack)
+    rows, valid = (part.numpy() for part in describe(stack))
     kept = rows[valid].astype(np.float64)
     numbers: dict[Hashable, int] = {}
     of = np.array([numbers.setdefault(label, len(numbers)) for label in labels], int)[valid]

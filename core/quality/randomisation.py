@@ -135,8 +135,8 @@ def cosines(one: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
     Returns:
         0–1 each; NaN where either map has no positive relevance.
     """
-    first, valid = describe(np.asarray(one))
-    second, also = describe(np.asarray(other))
+    first, valid = (part.numpy() for part in describe(np.asarray(one)))
+    second, also = (part.numpy() for part in describe(np.asarray(other)))
     values = np.einsum("pd,pd->p", first.astype(np.float64), second.astype(np.float64))
     return np.where(valid & also, values, np.nan)
 
