@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -333,7 +334,7 @@ def transitions(
     prototypes: Iterable[TemporalPrototype],
 ) -> list[tuple[StageLabels, StageLabels, int]]:
     """Count the transitions from one stage to the next: most frequent first, then by labels."""
-    counts = Counter(pair for p in prototypes for pair in zip(p, p[1:], strict=False))
+    counts = Counter(pair for p in prototypes for pair in itertools.pairwise(p))
     return sorted(
         ((a, b, n) for (a, b), n in counts.items()), key=lambda row: (-row[2], row[0], row[1])
     )

@@ -276,13 +276,13 @@ class _Common:
 
     def any_in(self, window: Bits, besides: tuple[int, ...] = ()) -> bool:
         """Tell whether some label is inside the window of every prototype."""
-        hits = _any_bit(self._sample & window[self._probe]).all(axis=1)
+        hits = np.atleast_1d(_any_bit(self._sample & window[self._probe]).all(axis=1))
         hits[list(besides)] = False
         return any(_any_bit(self._bits[a][self._rows] & window).all() for a in np.flatnonzero(hits))
 
     def always(self, window: Bits, besides: tuple[int, ...]) -> NDArray[np.int64]:
         """Return the other labels that are at every position of the window of every prototype."""
-        hits = ~_any_bit(window[self._probe] & ~self._sample).any(axis=1)
+        hits = np.atleast_1d(~_any_bit(window[self._probe] & ~self._sample).any(axis=1))
         hits[list(besides)] = False
         return np.array(
             [
@@ -327,7 +327,8 @@ def _rows_with(item: Bits) -> NDArray[np.int64]:
 
 def _any_bit(words: Bits) -> NDArray[np.bool_]:
     """Tell for each row ``(…, words)`` whether it has a bit set."""
-    return (words[..., 0] != 0) if words.shape[-1] == 1 else words.any(axis=-1)
+    # One word is the usual case, and a comparison is much faster than a reduction.
+    return np.asarray(words[..., 0] != 0 if words.shape[-1] == 1 else words.any(axis=-1))
 
 
 def _behind_first(words: Bits) -> Bits:
