@@ -4,9 +4,11 @@ A pattern is a sequence of stages; a prototype *supports* it when it includes it
 :mod:`~facestage.core.relations`. A pattern is *closed* when no larger pattern has the same support:
 the closed ones say everything about all frequent ones, without repetition.
 
-The search is depth-first over patterns, as in SPAM: every item (a label such as ``AU12_A``) is one
-bit per stage of every prototype, so that extending a pattern is a bitwise "and" over the prototypes
-that support it. Closedness is decided as in BIDE, without keeping candidates: a pattern is not
+The patterns form a tree, as in SPAM: every item (such as ``AU12_A``) is one bit per stage of
+every prototype, so that extending a pattern is a bitwise "and" over the prototypes that support it.
+A pattern never has more support than the one it grew from, so the tree is searched from the highest
+support down, and a search that is cut short is still complete for all supports above its end.
+Closedness is decided as in BIDE, without keeping candidates: a pattern is not
 closed exactly when one more label can be put somewhere into it (before, between, after or inside
 its stages) in every prototype that supports it. For each such place the positions it can take are
 those after the earliest match of what comes before and before the latest match of what comes
@@ -26,6 +28,8 @@ References:
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +39,7 @@ from numpy.typing import NDArray
 from .errors import ConfigError
 from .types import LOST, NONE, StageLabels
 
-__all__ = ["FrequentPattern", "Mined", "mine_closed", "mine_within"]
+__all__ = ["FrequentPattern", "Mined", "mine_closed"]
 
 _WORD = 64
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -67,8 +71,9 @@ class Mined:
     Attributes:
         patterns: the closed patterns, most supported first, then by their stages.
         totals: label → prototypes that carry it.
-        min_support: least support of a pattern, prototypes.
-        complete: whether the search ended by itself and not by its bound.
+        min_support: every closed pattern with at least this support is there, and no other. Higher
+            than what was asked for where the search was cut short.
+        complete: whether it was not.
         visited: patterns looked at.
     """
 
@@ -92,12 +97,14 @@ class Mined:
 class _Node:
     """A frequent pattern, and what may be added to it.
 
-    ``stages`` holds the numbers of its items; ``rows`` ``(n,)`` the prototypes that support it;
+    ``stages`` holds the numbers of its items; ``within_rows`` ``(n,)`` the prototypes that support
+    the pattern it grew from (shared with its siblings, which saves most of the memory);
     ``after`` are items that may begin the next stage, ``within`` items that may join the last one.
     """
 
     stages: tuple[tuple[int, ...], ...]
-    rows: NDArray[np.int64]
+    support: int
+    within_rows: NDArray[np.int32]
     after: NDArray[np.int64]
     within: NDArray[np.int64]
 
@@ -119,7 +126,8 @@ def mine_closed(
         prototypes: N temporal prototypes, one per sequence (equal ones count each).
         min_support: prototypes, at least 1.
         labels: label of each prototype, for support per label; one label for all if None.
-        budget: stop after visiting this many patterns; ``complete`` says whether that happened.
+        budget: stop after visiting this many patterns; the result is then complete for a higher
+            support, which it states.
 
     Raises:
         ConfigError: ``min_support`` is below 1, or there are not as many labels as prototypes.
@@ -137,50 +145,38 @@ def mine_closed(
     items, bits = _vertical(prototypes, min_support)
     found: list[FrequentPattern] = []
     every = np.arange(len(items), dtype=np.int64)
-    stack = [
-        _Node(((a,),), _rows_with(bits[a]), every, every[a + 1 :])
-        for a in reversed(range(len(items)))
-    ]
+    everyone = np.arange(len(given), dtype=np.int32)
+    serial = itertools.count()
+    heap: list[tuple[int, int, _Node]] = []
+
+    def push(node: _Node) -> None:
+        # Of equal support the older first: nodes themselves have no order.
+        heapq.heappush(heap, (-node.support, next(serial), node))
+
+    for a in range(len(items)):
+        count = int(np.count_nonzero(_any_bit(bits[a])))
+        push(_Node(((a,),), count, everyone, every, every[a + 1 :]))
     visited = 0
-    while stack:
-        if budget is not None and visited >= budget:
-            break
+    while heap and (budget is None or visited < budget):
         visited += 1
-        node = stack.pop()
-        children, closed = _visit(node, bits, min_support)
-        if closed:
+        node = heapq.heappop(heap)[2]
+        rows, children = _visit(node, bits, min_support)
+        for child in children:
+            push(child)
+        if rows is not None:
             found.append(
                 FrequentPattern(
                     tuple(tuple(items[a] for a in stage) for stage in node.stages),
-                    len(node.rows),
-                    tuple(np.bincount(codes[node.rows], minlength=len(names)).tolist()),
+                    node.support,
+                    tuple(np.bincount(codes[rows], minlength=len(names)).tolist()),
                 )
             )
-        stack += reversed(children)
+    if heap:
+        # What is left has at most this support, and some of it may have been visited already.
+        min_support = heap[0][2].support + 1
+        found = [pattern for pattern in found if pattern.support >= min_support]
     found.sort(key=lambda p: (-p.support, p.stages))
-    return Mined(tuple(found), totals, min_support, not stack, visited)
-
-
-def mine_within(
-    prototypes: Sequence[Sequence[StageLabels]],
-    *,
-    min_support: int,
-    labels: Sequence[str] | None = None,
-    budget: int = 20_000,
-) -> Mined:
-    """Mine with the least support asked for, or the next that can be afforded.
-
-    Where the search would visit more than ``budget`` patterns, the least support is raised by half
-    until it does not. The result says which one it was.
-
-    Raises:
-        ConfigError: as :func:`mine_closed`.
-    """
-    while True:
-        mined = mine_closed(prototypes, min_support=min_support, labels=labels, budget=budget)
-        if mined.complete:
-            return mined
-        min_support += max(1, min_support // 2)
+    return Mined(tuple(found), totals, min_support, not heap, visited)
 
 
 def _vertical(
@@ -206,69 +202,63 @@ def _vertical(
     return items, bits
 
 
-def _visit(node: _Node, bits: Bits, least: int) -> tuple[list[_Node], bool]:
-    """Return the frequent patterns that grow from one, and whether it is closed."""
-    rows, stages = node.rows, node.stages
-    everywhere = np.full((len(rows), bits.shape[2]), _ALL, np.uint64)
+def _visit(node: _Node, bits: Bits, least: int) -> tuple[NDArray[np.int32] | None, list[_Node]]:
+    """Return the supporting prototypes of a closed pattern (else None), and what grows from it."""
+    rows, stages = node.within_rows, node.stages
     holds = [np.bitwise_and.reduce(bits[list(stage)][:, rows], axis=0) for stage in stages]
     # after[g]: behind the earliest match of the first g stages.
-    after = [everywhere]
+    after = [np.full_like(holds[0], _ALL)]
     for hold in holds:
         after.append(_behind_first(hold & after[-1]))
     ends = holds[-1] & after[-2]
+    support = _any_bit(ends)
+    if not support.all():
+        rows, ends = rows[support], ends[support]
+        holds, after = [h[support] for h in holds], [a[support] for a in after]
     search = _Common(bits, rows)
     # Confined to the earliest match of the whole pattern.
     first = _before_last(holds, ~after[-1])
     if search.any_place(stages, holds, after, first, last=False):
-        return [], False
+        return None, []
     company = search.always(ends, stages[-1])
     if company.size and company[0] < stages[-1][-1]:
         # It can join no more: items join a stage in ascending order, and it was passed over.
-        return [], False
+        return None, []
 
-    next_stage, next_rows = _frequent(bits, node.after, rows, after[-1], least)
-    joined, joined_rows = _frequent(bits, node.within, rows, ends, least)
-    whole = len(rows)
+    next_stage, next_counts = _frequent(bits, node.after, rows, after[-1], least)
+    joined, joined_counts = _frequent(bits, node.within, rows, ends, least)
     closed = (
         not company.size
-        and all(len(r) < whole for r in (*next_rows, *joined_rows))
-        and not search.any_place(stages, holds, after, _before_last(holds, everywhere), last=True)
+        and max(next_counts + joined_counts, default=0) < len(rows)
+        and not search.any_place(stages, holds, after, _before_last(holds, after[0]), last=True)
     )
-    if company.size:
-        # Only with the item that accompanies this stage everywhere can anything be closed.
-        up_to = joined <= company[0]
-        joined_rows = [kept for kept, stays in zip(joined_rows, up_to, strict=True) if stays]
     children = [
-        _Node((*stages[:-1], (*stages[-1], int(a))), kept, next_stage, joined[n + 1 :])
-        for n, (a, kept) in enumerate(zip(joined[: len(joined_rows)], joined_rows, strict=True))
+        _Node((*stages[:-1], (*stages[-1], a)), count, rows, next_stage, joined[n + 1 :])
+        for n, (a, count) in enumerate(zip(joined.tolist(), joined_counts, strict=True))
+        # Only with the item that accompanies this stage everywhere can anything be closed.
+        if not company.size or a <= company[0]
     ]
-    if company.size:
-        return children, closed
-    children += [
-        _Node((*stages, (int(a),)), kept, next_stage, next_stage[n + 1 :])
-        for n, (a, kept) in enumerate(zip(next_stage, next_rows, strict=True))
-    ]
-    return children, closed
+    if not company.size:
+        children += [
+            _Node((*stages, (a,)), count, rows, next_stage, next_stage[n + 1 :])
+            for n, (a, count) in enumerate(zip(next_stage.tolist(), next_counts, strict=True))
+        ]
+    return rows if closed else None, children
 
 
 def _frequent(
-    bits: Bits, items: NDArray[np.int64], rows: NDArray[np.int64], window: Bits, least: int
-) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
-    """Return the items that enough rows have inside the window, and these rows for each."""
-    kept: list[int] = []
-    found: list[NDArray[np.int64]] = []
-    for a in items.tolist():
-        hit = _any_bit(bits[a][rows] & window)
-        if np.count_nonzero(hit) >= least:
-            kept.append(a)
-            found.append(rows[hit])
-    return np.array(kept, np.int64), found
+    bits: Bits, items: NDArray[np.int64], rows: NDArray[np.int32], window: Bits, least: int
+) -> tuple[NDArray[np.int64], list[int]]:
+    """Return the items that enough rows have inside the window, and how many rows have each."""
+    counts = {a: int(np.count_nonzero(_any_bit(bits[a][rows] & window))) for a in items.tolist()}
+    kept = [a for a, count in counts.items() if count >= least]
+    return np.array(kept, np.int64), [counts[a] for a in kept]
 
 
 class _Common:
     """Seek labels that all supporting prototypes have at some place of a pattern."""
 
-    def __init__(self, bits: Bits, rows: NDArray[np.int64]) -> None:
+    def __init__(self, bits: Bits, rows: NDArray[np.int32]) -> None:
         self._bits, self._rows = bits, rows
         # Most labels fail on a few prototypes already: those are asked first.
         self._probe = np.unique(np.linspace(0, len(rows) - 1, _PROBES).astype(np.int64))
@@ -319,10 +309,6 @@ def _before_last(holds: list[Bits], end: Bits) -> list[Bits]:
     for hold in reversed(holds):
         before.append(_ahead_of_last(hold & before[-1]))
     return before[::-1]
-
-
-def _rows_with(item: Bits) -> NDArray[np.int64]:
-    return np.flatnonzero(_any_bit(item)).astype(np.int64)
 
 
 def _any_bit(words: Bits) -> NDArray[np.bool_]:

@@ -53,7 +53,7 @@ def test_version_and_help(run: Run) -> None:
 
 def test_every_command_is_listed_once_the_first_ones_first() -> None:
     names = [getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
-    assert names == ["demo", "live", "analyze", "train", "evaluate"]
+    assert names == ["demo", "live", "analyze", "corpus", "train", "evaluate"]
 
 
 def test_demo_plays_once_without_a_terminal(run: Run) -> None:

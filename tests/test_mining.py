@@ -8,7 +8,7 @@ import random
 
 import pytest
 from facestage.core.errors import ConfigError
-from facestage.core.mining import Mined, mine_closed, mine_within
+from facestage.core.mining import Mined, mine_closed
 from facestage.core.relations import TemporalPrototype, includes
 from facestage.core.types import LOST, NONE, StageLabels
 
@@ -132,16 +132,17 @@ def test_planted_patterns_come_out_of_noise() -> None:
     assert mined.lift(found, "planted") > 3
 
 
-def test_the_bound_is_told_and_support_raised() -> None:
+@pytest.mark.parametrize("budget", [1, 20, 60, 150])
+def test_a_search_cut_short_is_complete_above_its_end(budget: int) -> None:
     prototypes = corpus(1, 40, 6, 6, 3)
-    cut = mine_closed(prototypes, min_support=2, budget=50)
-    assert (cut.complete, cut.visited) == (False, 50)
-    mined = mine_within(prototypes, min_support=2, budget=200)
-    assert mined.complete
-    assert mined.min_support > 2
-    assert mined.patterns == mine_closed(prototypes, min_support=mined.min_support).patterns
-    enough = mine_within(prototypes, min_support=30)
-    assert enough.min_support == 30
+    labels = ["a", "b"] * 20
+    cut = mine_closed(prototypes, min_support=2, labels=labels, budget=budget)
+    assert (cut.complete, cut.visited) == (False, budget)
+    assert cut.min_support > 2
+    whole = mine_closed(prototypes, min_support=cut.min_support, labels=labels)
+    assert whole.complete
+    assert cut.patterns == whole.patterns
+    assert mine_closed(prototypes, min_support=30, budget=10_000).min_support == 30
 
 
 def test_nothing_to_find() -> None:

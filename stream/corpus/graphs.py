@@ -82,7 +82,7 @@ def _layout(
             wide, high = _size(ordered[n])
             boxes[ordered[n]] = (6 + column * _COLUMN + (150 - wide) / 2, y, wide, high)
             y += high + _ROW_GAP
-    return boxes, 6 + columns * _COLUMN - 70, height
+    return boxes, max(420, 6 + columns * _COLUMN - 70), height
 
 
 def _size(stage: StageLabels) -> tuple[float, float]:
@@ -118,7 +118,7 @@ def _node(box: _Box, stage: StageLabels, count: int) -> str:
 
 
 def _arrow(start: _Box, end: _Box, count: int, most: int, height: float) -> str:
-    stroke = 1 + 6 * count / most
+    stroke = 1 + 6 * count / max(most, 6)
     sx, sy, sw, sh = start
     ex, ey, ew, eh = end
     if ex > sx + sw:

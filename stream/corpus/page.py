@@ -166,7 +166,7 @@ def _headline(evaluation: Evaluation) -> list[tuple[str, str]]:
         (str(whole.sequences), "sequences"),
         (f"{whole.mean_frames:.1f}", "frames on average"),
         (f"{figures.mean_stages:.2f}", "stages on average"),
-        (f"{figures.mean_reduction:.1%}", "shorter description"),
+        (f"{100 * figures.mean_reduction:.1f} %", "shorter description"),
         (str(whole.aus.unique), "unique prototypes, AUs only"),
         (str(figures.unique), "unique prototypes, clustered"),
     ]

@@ -71,7 +71,9 @@ def table1_rows(evaluation: Evaluation) -> list[Row]:
         for column in columns:
             known = paper.get(column.label)
             value = None if known is None else getattr(known, attribute)
-            cells.append("" if value is None else format(value, form))
+            percent = form == ".0%"
+            text = f"{100 * value:.0f} %" if percent and value else format(value or 0, form)
+            cells.append("" if value is None else text)
         return Row(name, tuple(ours), tuple(cells))
 
     rows = [
@@ -104,7 +106,7 @@ def table1_rows(evaluation: Evaluation) -> list[Row]:
             ),
             row(
                 f"mean reduction in description length ({LETTERS[use]})",
-                [f"{f.mean_reduction:.1%}" for f in figures],
+                [f"{100 * f.mean_reduction:.1f} %" for f in figures],
                 "reduction" if cited else "",
                 ".0%",
             ),
