@@ -181,7 +181,7 @@ def test_ckplus_without_any_picture(tmp_path: Path) -> None:
 
 def test_duplicate_names(tmp_path: Path) -> None:
     touch(tmp_path, "a/x.mp4", "a/X.mkv")
-    with pytest.raises(SourceError, match="two sequences are called a_[xX]") as error:
+    with pytest.raises(SourceError, match=r"two sequences are called a_[xX]") as error:
         read_corpus(tmp_path, "videos")
     assert "x.mp4" in str(error.value)
     assert "X.mkv" in str(error.value)
