@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prototypes", type=int, default=10_000)
     parser.add_argument("--supports", type=float, nargs="+", default=[0.2, 0.1, 0.05, 0.02])
-    parser.add_argument("--budget", type=int, default=20_000)
+    parser.add_argument("--budget", type=int, default=60_000)
     options = parser.parse_args()
     for name, mean in (("short", 6.0), ("long", 18.0)):
         prototypes, labels = corpus(options.prototypes, mean, seed=1)
@@ -68,7 +68,8 @@ def main() -> None:
             mined = mine_closed(prototypes, min_support=least, labels=labels, budget=options.budget)
             seconds = time.process_time() - began
             found = {"visited": mined.visited, "patterns": len(mined.patterns)}
-            figures = {"min_support": least, "cpu_s": round(seconds, 2), **found}
+            asked = {"asked_support": least, "min_support": mined.min_support}
+            figures = {**asked, "cpu_s": round(seconds, 2), **found}
             print(json.dumps({**facts, **figures, "complete": mined.complete}), flush=True)
         began = time.process_time()
         order = inclusion_order(sorted(set(prototypes)))

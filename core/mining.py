@@ -71,9 +71,9 @@ class Mined:
     Attributes:
         patterns: the closed patterns, most supported first, then by their stages.
         totals: label → prototypes that carry it.
-        min_support: every closed pattern with at least this support is there, and no other. Higher
-            than what was asked for where the search was cut short.
-        complete: whether it was not.
+        min_support: every closed pattern with at least this support is there. Where the search was
+            cut short that is more than what was asked for, and of those with less only some are.
+        complete: whether it was not cut short.
         visited: patterns looked at.
     """
 
@@ -126,8 +126,9 @@ def mine_closed(
         prototypes: N temporal prototypes, one per sequence (equal ones count each).
         min_support: prototypes, at least 1.
         labels: label of each prototype, for support per label; one label for all if None.
-        budget: stop after visiting this many patterns; the result is then complete for a higher
-            support, which it states.
+        budget: stop after visiting patterns of this many stages in all (time goes with stages:
+            few long prototypes can share patterns of hundreds); the result is then complete
+            from a higher support on, which it states.
 
     Raises:
         ConfigError: ``min_support`` is below 1, or there are not as many labels as prototypes.
@@ -150,16 +151,17 @@ def mine_closed(
     heap: list[tuple[int, int, _Node]] = []
 
     def push(node: _Node) -> None:
-        # Of equal support the older first: nodes themselves have no order.
-        heapq.heappush(heap, (-node.support, next(serial), node))
+        # Of equal support the newest first: that leads straight to what is closed.
+        heapq.heappush(heap, (-node.support, -next(serial), node))
 
     for a in range(len(items)):
         count = int(np.count_nonzero(_any_bit(bits[a])))
         push(_Node(((a,),), count, everyone, every, every[a + 1 :]))
-    visited = 0
-    while heap and (budget is None or visited < budget):
-        visited += 1
+    visited = work = 0
+    while heap and (budget is None or work < budget):
         node = heapq.heappop(heap)[2]
+        visited += 1
+        work += len(node.stages)
         rows, children = _visit(node, bits, min_support)
         for child in children:
             push(child)
@@ -172,9 +174,7 @@ def mine_closed(
                 )
             )
     if heap:
-        # What is left has at most this support, and some of it may have been visited already.
-        min_support = heap[0][2].support + 1
-        found = [pattern for pattern in found if pattern.support >= min_support]
+        min_support = heap[0][2].support + 1  # what is left has less
     found.sort(key=lambda p: (-p.support, p.stages))
     return Mined(tuple(found), totals, min_support, not heap, visited)
 

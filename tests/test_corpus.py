@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import itertools
 import json
 import os
 import re
@@ -33,7 +34,6 @@ from facestage.stream.options import analyzer_config
 
 from . import crashing_worker
 from .ckplus_corpus import COPIES, Made, make_ckplus
-import itertools
 
 pytestmark = [pytest.mark.xdist_group("corpus"), pytest.mark.timeout(1800)]
 

@@ -26,9 +26,9 @@ MIN_SHARE = 0.05
 """Least support of a pattern, as a share of the sequences."""
 
 
-MOST_VISITED = 20_000
-"""Bound on the search for patterns, visited ones: half a minute of one core at 10,000 sequences
-(benchmarks/mining.py). Beyond it the least support rises, and the outputs say to what."""
+MOST_WORK = 60_000
+"""Bound on the search for patterns, stages of the patterns visited (benchmarks/mining.py says what
+that takes). Beyond it the least support rises, and the outputs say to what."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,6 +143,6 @@ def _related(letters: str, sequences: Sequence[CorpusSequence], least: int) -> R
             prototypes,
             min_support=least,
             labels=[s.label for s in sequences],
-            budget=MOST_VISITED,
+            budget=MOST_WORK,
         ),
     )
