@@ -62,7 +62,11 @@ def write_outputs(evaluation: Evaluation, folder: CorpusFolder) -> list[str]:
         "stages.csv": tables.stages_csv(evaluation),
     }
     parts = []
-    for column in evaluation.table.all:
+    # With one label only, the whole corpus would be the same again.
+    columns = (
+        evaluation.table.all if len(evaluation.table.columns) > 1 else evaluation.table.columns
+    )
+    for column in columns:
         name = label_text(column.label)
         key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "label"
         while any(part.key == key for part in parts):
@@ -120,7 +124,7 @@ def _typical_picture(
         tiles = [tiles[n] for n in places if n < len(tiles)][:MOST_TILES]
         shown = len(chosen.names)
         title = f"{shown} of {len(sequences)} sequence{'s' if len(sequences) != 1 else ''}"
-        note = f"shown: {name}; included in {chosen.included_in}"
+        note = name
         if len(tiles) < len(chosen.stages):
             note += f"; first {len(tiles)} of {len(chosen.stages)} stages"
         entries.append(PanelEntry(title, note, chosen.stages, tiles))
