@@ -353,8 +353,12 @@ def test_shards_of_a_pool_give_the_same_bytes(small: tuple[Path, Path], tmp_path
     assert_same(out, tmp_path / "out")
 
 
-def test_ray_gives_the_same_bytes(small: tuple[Path, Path], tmp_path: Path) -> None:
+def test_ray_gives_the_same_bytes(
+    small: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("ray.data", reason="Ray (extra 'ray') is not installed")
+    # Ray's workers give way to everything else; beside other tests they would hardly run.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     root, out = small
     analyse(root, tmp_path / "out", "--engine", "ray", "--workers", 2)
     assert_same(out, tmp_path / "out")
