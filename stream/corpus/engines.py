@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -162,18 +163,18 @@ def check_ray(address: str | None) -> None:
 class _RayWorker:
     """The actor: one network per slot. Errors travel as values, so that Ray does not retry them."""
 
-    def __init__(self, settings: Settings, items: Sequence[SequenceItem]) -> None:
-        self._settings, self._items = settings, items
+    def __init__(self) -> None:
         self._worker: SequenceWorker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         outcomes = []
-        for number in batch["number"]:
+        for raw in batch["job"]:
+            settings, item = pickle.loads(raw)  # made by on_ray
             found: Outcome | FacestageError
             try:
                 if self._worker is None:
-                    self._worker = SequenceWorker(self._settings)
-                found = self._worker.run(self._items[int(number)])
+                    self._worker = SequenceWorker(settings)
+                found = self._worker.run(item)
             except FacestageError as error:
                 found = error
             outcomes.append(pickle.dumps(found))
@@ -209,18 +210,21 @@ def on_ray(
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
-        raise ConfigError(f"Ray could not be started: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"Ray could not be started: {_first_line(error)}") from error
     try:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         gpus = 1 if settings.device.startswith("cuda") else 0
-        rows = [{"number": n} for n in range(len(items))]
-        results = ray.data.from_items(rows, override_num_blocks=max(1, len(rows))).map_batches(
+        if gpus:
+            settings = replace(settings, device="cuda")  # each actor sees only the one it was given
+        rows = [{"job": pickle.dumps((settings, item))} for item in items]
+        # One block per sequence: what is done is reported at once, and a free actor takes the next.
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _RayWorker,
-            fn_constructor_args=(settings, list(items)),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(workers, max(1, len(rows)))),
+            compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows))),
             num_cpus=settings.threads,
             num_gpus=gpus,
         )
@@ -233,6 +237,10 @@ def on_ray(
             if stop():
                 return
     except RayError as error:
-        raise ConfigError(f"Ray gave up: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"Ray gave up: {_first_line(error)}; run again to go on") from error
     finally:
         ray.shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
