@@ -6,6 +6,7 @@ run left behind, and what must recur recurs because the frames are the same.
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import errno
 import itertools
@@ -33,6 +34,7 @@ from facestage.stream.corpus.layouts import SequenceItem
 from facestage.stream.options import analyzer_config
 
 from . import crashing_worker
+from .chromium import find_chromium, open_page
 from .ckplus_corpus import COPIES, Made, make_ckplus
 
 pytestmark = [pytest.mark.xdist_group("corpus"), pytest.mark.timeout(1800)]
@@ -320,6 +322,44 @@ def test_the_page_is_self_contained_and_links_every_report(small: tuple[Path, Pa
     assert "S900_001" in page.partition('id="failed"')[2]
     for name in ("table1.html", "figures/stages.svg", "figures/typical_entire-corpus.png"):
         assert (out / name).stat().st_size > 1000
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine")
+def test_the_page_works_from_a_file(small: tuple[Path, Path]) -> None:
+    """Search, choose a label, sort, and follow a link; nothing is refused or fails."""
+    names = list(sequences(small[1]))
+    labels = {r["name"]: r["label"] for r in rows(small[1] / "manifest.csv")}
+
+    async def visit() -> None:
+        executable = find_chromium()
+        assert executable is not None
+        shown = "[...document.querySelectorAll('#sequences tbody tr')].filter(r => !r.hidden)"
+        listed = f"{shown}.map(r => r.cells[0].textContent)"
+        async with open_page(executable) as page:
+            await page.goto((small[1] / "index.html").as_uri())
+            assert await page.evaluate(listed) == names
+            await page.evaluate(
+                f"query.value = '{names[1]}'; query.dispatchEvent(new Event('input'))"
+            )
+            assert await page.evaluate(listed) == [names[1]]
+            assert await page.evaluate("count.textContent") == f"1 of {len(names)}"
+            await page.evaluate("query.value = ''; query.dispatchEvent(new Event('input'))")
+            await page.evaluate(
+                f"label.value = '{labels[names[0]]}'; label.dispatchEvent(new Event('change'))"
+            )
+            expected = [n for n in names if labels[n] == labels[names[0]]]
+            assert await page.evaluate(listed) == expected
+            await page.evaluate("label.value = ''; label.dispatchEvent(new Event('change'))")
+            for _ in range(2):  # the frames: upwards, then downwards
+                await page.evaluate("document.querySelectorAll('#sequences th button')[3].click()")
+            frames = await page.evaluate(f"{shown}.map(r => Number(r.cells[3].textContent))")
+            assert frames == sorted(frames, reverse=True)
+            await page.evaluate("document.querySelector('#sequences a').click()")
+            await page.until("document.title.startsWith('Temporal prototype')")
+            assert page.errors == []
+
+    asyncio.run(visit())
 
 
 def test_reports_and_the_store_agree(small: tuple[Path, Path]) -> None:
