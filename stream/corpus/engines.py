@@ -137,6 +137,7 @@ def check_ray(address: str | None) -> None:
     """
     # Ray reports usage to its makers unless told not to, and reads this when it is imported.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns about its own actors
     try:
         import ray.data  # noqa: F401 - optional, and slow to import
     except ImportError as error:
