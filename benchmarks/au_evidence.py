@@ -18,6 +18,7 @@ from facestage.core.config import ExplainConfig
 from facestage.core.errors import ConfigError
 from facestage.core.learning.metrics import roc_auc
 from facestage.core.network import AUNetwork
+from facestage.core.quality import localise
 from facestage.core.regions import LANDMARK_COUNT, REGION_AUS, au_regions, face_region
 from numpy.typing import NDArray
 from real_clips import ClipFacts, TrackedClip
@@ -64,13 +65,8 @@ def region_ratio(
         share of all positive relevance that lies outside the face); NaN where there is none.
         Relevance without any preference gives 1.
     """
-    positive = np.maximum(relevance, 0).astype(np.float64)
-    inside, area = positive[face].sum(), region[face].sum() / max(1, face.sum())
-    everything = positive.sum()
-    outside = 1 - inside / everything if everything > 0 else float("nan")
-    if inside <= 0 or area <= 0:
-        return float("nan"), float(outside)
-    return float(positive[region & face].sum() / inside / area), float(outside)
+    found = localise(relevance[None], region[None], face[None])
+    return float(found.enrichment[0]), float(found.outside[0])
 
 
 def explain_ratios(

@@ -1,4 +1,4 @@
-"""The command line: ``facestage demo | live | analyze | corpus | models``.
+"""The command line: ``facestage demo | live | analyze | corpus | models | explain-quality | …``.
 
 Every option can also be set by environment: ``facestage live --port`` is ``FACESTAGE_LIVE_PORT``.
 Exit codes: 0 done, 2 usage, 4 a source failed, 5 a model or device failed.
@@ -46,6 +46,7 @@ from .options import analyzer_config, dwell
 from .pipeline import Pipeline, StepClock, Stream
 from .protocol import Hello, StreamInfo
 from .publish import action_units
+from .quality import explain_quality
 from .server import Server
 from .sources import Source, open_source, source_name
 
@@ -309,6 +310,7 @@ def analyze(
 app.command()(corpus)
 app.command()(train)
 app.command()(evaluate)
+app.command()(explain_quality)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

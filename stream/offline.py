@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from ..core.errors import ConfigError, SourceError
+from ..core.observer import Observation
 from ..core.sequence import SequenceAnalyzer
 from ..core.types import Frame, SequenceResult
 from .sources import open_source
@@ -26,6 +27,7 @@ def analyze_source(
     *,
     max_frames: int | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
+    on_seen: Callable[[list[Observation]], None] | None = None,
 ) -> SequenceResult:
     """Analyse a video file or image folder as a whole (paper §3).
 
@@ -34,11 +36,13 @@ def analyze_source(
         analyzer: a fresh or reset sequence analyzer.
         max_frames: stop after this many frames.
         on_progress: called with (frames done, frames in total or None) after each batch.
+        on_seen: called with what the frames of each batch show, before it is clustered.
 
     Raises:
         ConfigError: the source has no end (camera, stream).
         SourceError: the source cannot be read, or gives no frame.
     """
+    take = on_seen or (lambda seen: None)
     with open_source(spec) as source:
         if source.endless:
             raise ConfigError(
@@ -57,13 +61,13 @@ def analyze_source(
                 Frame(source.name, grab.index, grab.image, time.monotonic_ns(), time.time(), pts)
             )
             if len(batch) == BATCH:
-                analyzer.update(batch)
+                take(analyzer.update(batch))
                 done += len(batch)
                 batch = []
                 if on_progress is not None:
                     on_progress(done, source.frame_count)
         if batch:
-            analyzer.update(batch)
+            take(analyzer.update(batch))
             done += len(batch)
         if on_progress is not None:
             on_progress(done, done)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from facestage.core.errors import ConfigError, ModelError
 from facestage.core.lrp import explain as explain_by_any
 from facestage.core.lrp import preset_by_name, reference
-from facestage.core.lrp.rules import AlphaOneBetaZero, Epsilon, Flat, Pass, Rule, ZRule
+from facestage.core.lrp.rules import AlphaOneBetaZero, Epsilon, Flat, Gamma, Pass, Rule, ZRule
 from facestage.core.network import AUNetwork
 from numpy.typing import NDArray
 from torch import nn
@@ -24,10 +24,12 @@ from torch import nn
 # zennit can be imported once facestage.core.lrp has been.
 from zennit.attribution import Gradient  # isort: skip
 from zennit.composites import COMPOSITES, EpsilonPlusFlat, LayerMapComposite  # isort: skip
+from zennit.composites import SpecialFirstLayerMapComposite  # isort: skip
 from zennit.core import BasicHook  # isort: skip
 from zennit.layer import Sum  # isort: skip
-from zennit.rules import ClampMod  # isort: skip
+from zennit.rules import ClampMod, Norm, Gamma as ZennitGamma, Pass as ZennitPass  # isort: skip
 from zennit.rules import Epsilon as ZennitEpsilon, Flat as ZennitFlat  # isort: skip
+from zennit.types import Activation, AvgPool, Convolution  # isort: skip
 
 GOLD = np.load(Path(__file__).parent / "data" / "innvestigate_gold.npz")
 INN = preset_by_name("innvestigate_a_flat")
@@ -309,6 +311,45 @@ def test_epsilon_is_its_matrix_form(preset: Any) -> None:
         z = z + preset.epsilon * np.where(z < 0, -1, 1)
         expected = (W * v).T @ (relevance[row].double().numpy() / z)
         np.testing.assert_allclose(got[row], expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONVS)
+@pytest.mark.parametrize("sign", ["mixed", "non-negative"])
+def test_gamma_is_its_matrix_form(name: str, sign: str) -> None:
+    layer, x, relevance = conv_case(name, sign)
+    got = through(Gamma(ZEN, 0.3), layer, x, relevance)
+    if name == "same":
+        layer.padding = (1, 1)
+    W, b = matrix(layer, (2, 5, 6))
+    for row in range(2):
+        v = x[row].double().numpy().ravel()
+        z = W @ v + b
+        assert (z > 0).any()
+        assert (z < 0).any()
+        # γ favours the contributions that have the sign of the output.
+        shares = W * v
+        shares = shares + 0.3 * np.where(z[:, None] > 0, shares.clip(min=0), shares.clip(max=0))
+        d = shares.sum(axis=1) + b + 0.3 * np.where(z > 0, b.clip(min=0), b.clip(max=0))
+        d += np.where(d < 0, -1e-6, 1e-6)
+        expected = (shares / d[:, None] * relevance[row].double().numpy().ravel()[:, None]).sum(0)
+        np.testing.assert_allclose(got[row].ravel(), expected, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_au_specific_is_zennits_gamma(x: torch.Tensor, seed: int) -> None:
+    net = small_net(seed)
+    composite = SpecialFirstLayerMapComposite(
+        layer_map=[
+            (Activation, ZennitPass()),
+            (AvgPool, Norm()),
+            (Convolution, ZennitGamma(0.1)),
+            (nn.Linear, ZennitEpsilon(0.1)),
+        ],
+        first_map=[(Convolution, ZennitFlat())],
+    )
+    expected = by_zennit(net, composite, x, ALL)
+    assert l1(explain(net, x, ALL, preset="au_specific"), expected) <= 1e-4
+    assert l1(explain_by_any(net, x, ALL, "au_specific", "fused"), expected) <= 1e-4
 
 
 def test_average_pooling_follows_the_z_rule() -> None:

@@ -6,6 +6,7 @@ import gc
 import os
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from facestage.core.architectures import au_net
 from facestage.core.errors import ConfigError, ModelError
 from facestage.core.folding import example_input, fold_batchnorm
 from facestage.core.lrp import (
+    PRESETS,
     UnsupportedNetworkError,
     engine_of,
     explain,
@@ -25,6 +27,7 @@ from facestage.core.lrp import (
 )
 from facestage.core.lrp.fused import FusedEngine
 from facestage.core.lrp.lower import lower
+from facestage.core.lrp.presets import ConvolutionRule, Preset
 from facestage.core.network import AUNetwork
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -274,6 +277,62 @@ def test_equals_the_reference_in_double_precision(name: str, preset: str, x: tor
     assert l1(made, expected) <= 1e-9
 
 
+NEGATIVE_INSIDE = ("pre-activation", "two stems")
+"""Networks whose inner convolutions read what no ReLU has made non-negative."""
+MIXED = Preset(
+    "mixed by depth",
+    0.1,
+    "signed",
+    "all",
+    1e-6,
+    (
+        ConvolutionRule(until=0.4),
+        ConvolutionRule("gamma", 0.7, 0.25),
+        ConvolutionRule("epsilon", 1.0, 0.01),
+    ),
+    contrast=True,
+)
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("preset", ["au_specific", "mixed by depth"])
+def test_rules_by_depth_equal_the_reference(
+    name: str, preset: str, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, MIXED.name, MIXED)
+    net = build(name).double()
+    expected = explain(net, x, PAIRS, preset, "reference")
+    choice = engine_of(net, x.shape[1:], preset)
+    if choice.name == "reference":
+        assert "gamma rule of a convolution whose input can be negative" in choice.reason
+        assert name in NEGATIVE_INSIDE
+        return
+    made = explain(net, x, PAIRS, preset, "fused")
+    # Denominators of both signs come close to 0, where orders of summation differ more.
+    assert l1(made, expected) <= 1e-7
+
+
+def test_contrast_starts_from_the_difference_to_the_other_logits(
+    x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Preset("plain", 0.1, "signed", "zeros", 1e-7)
+    monkeypatch.setitem(PRESETS, "plain", plain)
+    monkeypatch.setitem(PRESETS, "against", replace(plain, name="against", contrast=True))
+    net = build("residual")
+    for engine in ("fused", "reference"):
+        each = explain(net, x[:1], [(0, output) for output in range(5)], "plain", engine)
+        made = explain(net, x[:1], [(0, 3)], "against", engine)[0]
+        # LRP is linear in what it starts from.
+        others = [output for output in range(5) if output != 3]
+        assert l1(made, each[3] - each[others].mean(0)) <= 1e-4
+
+
+def test_the_depth_of_a_rule_counts_from_the_input() -> None:
+    rules = [MIXED.convolution(number, 5).kind for number in range(5)]
+    assert rules == ["alpha1_beta0", "alpha1_beta0", "gamma", "epsilon", "epsilon"]
+    assert preset_by_name("zennit").convolution(0, 1).kind == "alpha1_beta0"
+
+
 AUS = (1, 2, 4, 6, 7, 9, 10, 12, 15, 17, 25, 26, 43)
 
 
@@ -285,8 +344,6 @@ def untrained_au_net() -> nn.Module:
 
 def _card() -> Any:
     """The embedded network's card, for other AUs."""
-    from dataclasses import replace
-
     embedded = AUNetwork.load(device="cpu").card
     return replace(embedded, aus=AUS, grades=None)
 

@@ -17,7 +17,8 @@ from torch import nn
 
 from ..errors import ConfigError, ModelError
 from ..folding import example_input, fold_batchnorm
-from .fused import CHUNK_BYTES, FusedEngine
+from .buckets import BucketEngine
+from .fused import CHUNK_BYTES, Counts, FusedEngine
 from .lower import UnsupportedNetworkError
 from .presets import ALIASES, PRESETS, Preset, preset_by_name
 from .reference import MAX_BATCH, ReferenceEngine
@@ -28,9 +29,11 @@ __all__ = [
     "ENGINES",
     "MAX_BATCH",
     "PRESETS",
+    "Counts",
     "EngineChoice",
     "Preset",
     "UnsupportedNetworkError",
+    "counts_of",
     "engine_of",
     "explain",
     "preset_by_name",
@@ -59,7 +62,7 @@ class EngineChoice:
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     state: object  # fingerprint of the weights it was prepared from
-    engine: FusedEngine | ReferenceEngine
+    engine: FusedEngine | BucketEngine | ReferenceEngine
     choice: EngineChoice
 
 
@@ -76,6 +79,7 @@ def explain(
     stop: int | None = None,
     *,
     dtype: torch.dtype | None = None,
+    check: bool = True,
 ) -> torch.Tensor:
     """Compute one relevance map per (frame, output) pair.
 
@@ -99,6 +103,8 @@ def explain(
             goes on to the pixels.
         dtype: of the inner convolutions in the fused engine, such as ``torch.bfloat16`` where the
             hardware is fast with it; divisions and relevance stay in that of the weights.
+        check: refuse input that is not finite. Looking at it waits for a GPU; a caller who knows
+            where the input comes from can do without, and look at the maps.
 
     Returns:
         ``(P, H, W)`` on the model's device, of the dtype of its weights: relevance in logit
@@ -143,14 +149,28 @@ def explain(
             )
         x = x.to(prepared.device)
         # A sum would overflow where no value does; this reads the input once, nothing more.
-        if not bool(torch.isfinite(x).all()):
+        if check and not bool(torch.isfinite(x).all()):
             raise ModelError(
                 "the input has values that are not finite (NaN or infinite); look at how it was "
                 "normalised"
             )
-        if isinstance(prepared, FusedEngine):
+        if not isinstance(prepared, ReferenceEngine):
             return prepared.relevance(x, frames, outputs, stop)
         return prepared.relevance(x, frames, outputs) if frames else x.new_zeros((0, *x.shape[2:]))
+
+
+def counts_of(model: nn.Module) -> Counts:
+    """Return what the fused engines of a network have done, over all presets and shapes.
+
+    Counts of an engine that is no longer kept (new weights, many shapes) are gone with it.
+    """
+    total = Counts()
+    for entry in _prepared.get(model, {}).values():
+        if not isinstance(entry.engine, ReferenceEngine):
+            for name in Counts.__dataclass_fields__:
+                done = getattr(entry.engine.counts, name)
+                setattr(total, name, getattr(total, name) + done)
+    return total
 
 
 def engine_of(
@@ -203,7 +223,7 @@ def _make(
     preset: Preset,
     engine: str,
     dtype: torch.dtype | None,
-) -> tuple[FusedEngine | ReferenceEngine, EngineChoice]:
+) -> tuple[FusedEngine | BucketEngine | ReferenceEngine, EngineChoice]:
     name = type(model).__name__
     for part, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -223,7 +243,9 @@ def _make(
     reason = ""
     if engine != "reference":
         try:
-            return FusedEngine(folded, example, preset, dtype), EngineChoice("fused")
+            fused = FusedEngine(folded, example, preset, dtype)
+            on_gpu = fused.device.type == "cuda"
+            return (BucketEngine(fused) if on_gpu else fused), EngineChoice("fused")
         except UnsupportedNetworkError as error:
             if engine == "fused":
                 raise

@@ -43,12 +43,21 @@ class Pairs:
     """
 
     def __init__(self, counts: Sequence[int], device: torch.device) -> None:
-        self._counts = list(counts)
-        self._even = len(set(counts)) == 1
-        self._on_cpu = device.type == "cpu"
-        frames = torch.arange(len(counts)).repeat_interleave(torch.tensor(self._counts))
+        frames = torch.arange(len(counts)).repeat_interleave(torch.tensor(list(counts)))
         self.frames = frames.to(device, non_blocking=True)
         """``(P,)`` int64 frame of each pair."""
+        self._even = len(set(counts)) == 1
+        self._counts = list(counts) if device.type == "cpu" else None
+
+    @classmethod
+    def of(cls, frames: torch.Tensor) -> Pairs:
+        """Make pairs of frame numbers ``(P,)`` int64 in any order, whose values are not read now.
+
+        What a recorded run needs: its values change between runs.
+        """
+        pairs = cls.__new__(cls)
+        pairs.frames, pairs._even, pairs._counts = frames, False, None
+        return pairs
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -90,7 +99,7 @@ class Pairs:
                 groups.mul_(q.unsqueeze(1))
                 return c
             return (groups * q.unsqueeze(1)).flatten(0, 1)
-        if not self._on_cpu:
+        if self._counts is None:
             return c.mul_(q[self.frames]) if inplace else c * q[self.frames]
         # Gathering q would cost as much memory traffic as the product itself.
         parts = c.split(self._counts)

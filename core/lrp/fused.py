@@ -8,20 +8,24 @@ forward once per frame, for activations and denominators; back once for all pair
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelError
+from .convolutions import UnsupportedRuleError
 from .flow import Flow, Pairs
-from .lower import lower
+from .lower import UnsupportedNetworkError, lower
 from .presets import Preset
 from .program import Program
-from .steps import Ran, make_step
+from .rules import start_weights
+from .step import Ran
+from .steps import make_step
 
-__all__ = ["CHUNK_BYTES", "FusedEngine"]
+__all__ = ["CHUNK_BYTES", "Counts", "FusedEngine", "with_less_memory"]
 
 CHUNK_BYTES = 256 << 20
 """Most memory for what one round keeps, however many frames and pairs are asked for: activations
@@ -32,6 +36,25 @@ and denominators of its frames, and the relevance of its pairs, each."""
 _CACHE_BYTES = 32 << 20
 # Alive at once on the way back: relevance above and below a layer, and what convolving needs.
 _LIVE = 3
+
+
+@dataclass(slots=True)
+class Counts:
+    """What an engine has done since it was prepared.
+
+    Attributes:
+        frames: frames run forward; one whose pairs did not fit one round counts again.
+        pairs: maps made.
+        halved: batches made smaller because memory was short.
+        recorded: batch shapes recorded as CUDA graphs.
+        eager: batches on a GPU that ran operation by operation.
+    """
+
+    frames: int = 0
+    pairs: int = 0
+    halved: int = 0
+    recorded: int = 0
+    eager: int = 0
 
 
 class FusedEngine:
@@ -47,6 +70,10 @@ class FusedEngine:
     Attributes:
         outputs: number of logits.
         device: where it runs.
+        dtype: of input, divisions and relevance.
+        shape: ``(C, H, W)`` of one frame.
+        frames_at_once, pairs_at_once: most in one round; halved when memory is short.
+        counts: what it has done.
 
     Raises:
         UnsupportedNetworkError: a part of the network has no rule here; the message names it.
@@ -60,18 +87,24 @@ class FusedEngine:
         dtype: torch.dtype | None = None,
     ) -> None:
         self._program: Program = lower(net, example)
-        self._dtype = example.dtype
+        self.dtype = example.dtype
+        self.shape = tuple(example.shape[1:])
+        self.counts = Counts()
         self.device = example.device
         self.outputs = self._program.outputs
-        self._steps = [
-            make_step(self._program, number, preset, dtype or example.dtype)
-            for number in range(len(self._program.operations))
-        ]
+        self._preset = preset
+        try:
+            self._steps = [
+                make_step(self._program, number, preset, dtype or example.dtype)
+                for number in range(len(self._program.operations))
+            ]
+        except UnsupportedRuleError as error:
+            raise UnsupportedNetworkError(f"there is no fused rule for {error}") from error
         sizes = [math.prod(value.shape) * example.element_size() for value in self._program.values]
         # Every convolution keeps a denominator beside its value.
-        self._frames_at_once = max(1, CHUNK_BYTES // (2 * sum(sizes)))
+        self.frames_at_once = max(1, CHUNK_BYTES // (2 * sum(sizes)))
         room = min(_CACHE_BYTES, CHUNK_BYTES) if self.device.type == "cpu" else CHUNK_BYTES
-        self._pairs_at_once = max(1, room // (_LIVE * max(sizes)))
+        self.pairs_at_once = max(1, room // (_LIVE * max(sizes)))
 
     def relevance(
         self,
@@ -95,9 +128,31 @@ class FusedEngine:
         Raises:
             ConfigError: nothing in the network is as small as ``stop``.
         """
-        end = 0 if stop is None else self._end(stop)
-        x = x.to(self._dtype)
-        maps = x.new_empty((len(frames), *self._program.values[end].shape[1:]))
+        end = self.end(stop)
+        return with_less_memory(self, lambda: self._relevance(x, frames, outputs, end))
+
+    def batch(
+        self, x: torch.Tensor, frames: torch.Tensor, outputs: torch.Tensor, end: int
+    ) -> torch.Tensor:
+        """Explain in one round, with nothing that depends on the values of its arguments.
+
+        Args:
+            x: ``(B, C, H, W)``, channels last.
+            frames: ``(P,)`` int64 rows of ``x``.
+            outputs: ``(P,)`` int64 numbers of outputs.
+            end: see :meth:`end`.
+
+        Returns:
+            ``(P, h, w)``.
+        """
+        values, kept = self._forward(x)
+        return self._back(values, kept, Pairs.of(frames), outputs, end)
+
+    def _relevance(
+        self, x: torch.Tensor, frames: Sequence[int], outputs: Sequence[int], end: int
+    ) -> torch.Tensor:
+        x = x.to(self.dtype)
+        maps = x.new_empty((len(frames), *self.side(end)))
         for rows, chunks in self._rounds(frames):
             values, kept = self._forward(x[rows].contiguous(memory_format=torch.channels_last))
             for first, counts, numbers in chunks:
@@ -111,10 +166,22 @@ class FusedEngine:
                     wanted,
                     end,
                 )
+                self.counts.pairs += len(numbers)
+            self.counts.frames += len(rows)
         return maps
 
-    def _end(self, stop: int) -> int:
-        """Return the number of the value at which relevance stops."""
+    def side(self, end: int) -> tuple[int, ...]:
+        """Return rows and columns of a value."""
+        return self._program.values[end].shape[1:]
+
+    def end(self, stop: int | None) -> int:
+        """Return the number of the value at which relevance stops.
+
+        Raises:
+            ConfigError: nothing in the network is as small as ``stop``.
+        """
+        if stop is None:
+            return 0
         number = self._program.cut(stop)
         if number is None:
             sides = {max(v.shape[1:]) for v in self._program.values if len(v.shape) == 3}
@@ -138,12 +205,12 @@ class FusedEngine:
         for number, frame in enumerate(frames):
             of_frame.setdefault(frame, []).append(number)
         rows = list(of_frame)
-        for start in range(0, len(rows), self._frames_at_once):
-            together = rows[start : start + self._frames_at_once]
+        for start in range(0, len(rows), self.frames_at_once):
+            together = rows[start : start + self.frames_at_once]
             flat = [(at, n) for at, row in enumerate(together) for n in of_frame[row]]
             chunks = []
-            for begin in range(0, len(flat), self._pairs_at_once):
-                part = flat[begin : begin + self._pairs_at_once]
+            for begin in range(0, len(flat), self.pairs_at_once):
+                part = flat[begin : begin + self.pairs_at_once]
                 counts = [0] * (part[-1][0] - part[0][0] + 1)
                 for at, _ in part:
                     counts[at - part[0][0]] += 1
@@ -169,8 +236,7 @@ class FusedEngine:
     ) -> torch.Tensor:
         """Return ``(P, h, w)`` relevance of the value numbered ``end``."""
         logits = values[-1]
-        start = torch.zeros((len(pairs), self.outputs), dtype=logits.dtype, device=self.device)
-        start.scatter_(1, outputs[:, None], 1)
+        start = start_weights(outputs, self.outputs, self._preset).to(logits.dtype)
         flows: dict[int, Flow] = {len(values) - 1: Flow(start, logits, owned=True)}
         for number in range(len(values) - 1, end, -1):
             if number not in flows:
@@ -185,3 +251,33 @@ class FusedEngine:
                     flow = pairs.merge(flows[source], flow, values[source])
                 flows[source] = flow
         return pairs.relevance(flows[end], values[end]).sum(dim=1)
+
+
+def with_less_memory(engine: FusedEngine, run: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """Return ``run()``; where memory is short, halve the engine's rounds and run again.
+
+    Raises:
+        ModelError: there is no memory for one pair of one frame.
+    """
+    while True:
+        try:
+            return run()
+        except RuntimeError as error:  # of which torch.OutOfMemoryError is one
+            if not _is_shortage(error):
+                raise
+            if engine.frames_at_once == engine.pairs_at_once == 1:
+                raise ModelError(
+                    f"there is not enough memory on {engine.device} to explain one frame of shape "
+                    f"{engine.shape}; free some, or use another device"
+                ) from error
+        engine.frames_at_once = max(1, engine.frames_at_once // 2)
+        engine.pairs_at_once = max(1, engine.pairs_at_once // 2)
+        engine.counts.halved += 1
+        if engine.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _is_shortage(error: RuntimeError) -> bool:
+    # On a CPU torch raises a plain RuntimeError.
+    words = ("not enough memory", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -4,19 +4,32 @@ All presets share one layout (paper §3.2: iNNvestigate's ``LRPSequentialPresetA
 
 ==================  =====================================================================
 dense layer         epsilon rule, ``R_i = x_i Σ_j w_ij R_j / (z_j + ε·s(z_j))``, s(0) = +1
-convolution         α1β0 rule, ``R_i = Σ_j (x_i⁺w_ij⁺ + x_i⁻w_ij⁻) R_j / d_j`` with
-                    ``d_j = Σ_i (x_i⁺w_ij⁺ + x_i⁻w_ij⁻) + bias term``
+convolution         a :class:`ConvolutionRule`, by how deep the layer lies
 first layer         flat rule, ``R_i = Σ_j R_j / n_j``, n_j inputs that are not padding
 average pool, add   z-rule, ``R_i = z_ij R_j / z_j``
 max-pool, flatten   gradient
 activation          relevance passes unchanged
 ==================  =====================================================================
 
-They differ in the bias term and in how a denominator is kept from zero.
+Rules of convolutions:
+
+==================  =====================================================================
+alpha1_beta0        positive contributions only, ``R_i = Σ_j (x_i⁺w_ij⁺ + x_i⁻w_ij⁻) R_j / d_j``
+                    with ``d_j = Σ_i (x_i⁺w_ij⁺ + x_i⁻w_ij⁻) + bias term``
+gamma               positive contributions favoured by γ: weights ``w + γw⁺`` for ``x⁺`` and
+                    ``w + γw⁻`` for ``x⁻`` where z_j > 0, the other way round where z_j < 0
+epsilon             as for dense layers
+==================  =====================================================================
+
+The presets of the paper and of zennit use α1β0 throughout. They differ in the bias term and in how
+a denominator is kept from zero.
 
 References:
-    Bach et al., PLoS ONE 10(7), 2015. Kohlbrenner et al., IJCNN 2020. Alber et al., *iNNvestigate
-    Neural Networks!*, JMLR 20, 2019. Anders et al., *Zennit*, arXiv:2106.13200.
+    Bach et al., PLoS ONE 10(7), 2015. Kohlbrenner et al., IJCNN 2020. Montavon et al., *Layer-wise
+    Relevance Propagation: An Overview*, 2019. Sixt et al., *When Explanations Lie*, ICML 2020.
+    Alber et al., *iNNvestigate Neural Networks!*, JMLR 20, 2019. Anders et al., *Zennit*,
+    arXiv:2106.13200. Gu et al., *Understanding Individual Decisions of CNNs via Contrastive
+    Backpropagation*, ACCV 2018.
 """
 
 from __future__ import annotations
@@ -26,7 +39,23 @@ from typing import Literal
 
 from ..errors import ConfigError
 
-__all__ = ["ALIASES", "PRESETS", "Preset", "preset_by_name"]
+__all__ = ["ALIASES", "PRESETS", "ConvolutionRule", "Preset", "preset_by_name"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConvolutionRule:
+    """Rule of the convolutions down to a depth.
+
+    Attributes:
+        kind: see the module.
+        until: the rule is that of the convolutions up to this share of them, counted from the
+            input in running order without the first, 0–1.
+        value: γ or ε.
+    """
+
+    kind: Literal["alpha1_beta0", "gamma", "epsilon"] = "alpha1_beta0"
+    until: float = 1.0
+    value: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +65,13 @@ class Preset:
     Attributes:
         name: its name.
         epsilon: ε of dense layers, logit units.
-        conv_bias: bias term of convolutions, ``signed`` (b_j) or ``positive`` (max(b_j, 0)).
+        conv_bias: bias term of α1β0, ``signed`` (b_j) or ``positive`` (max(b_j, 0)).
         stabilize: ``zeros`` replaces denominators that are exactly 0 by ``stabilizer``;
-            ``all`` moves every denominator away from 0 by it. Not for dense layers.
+            ``all`` moves every denominator away from 0 by it. Not for the epsilon rule.
         stabilizer: see above.
+        convolutions: rules of convolutions, from the input up.
+        contrast: whether relevance starts from the logit minus the mean of all other logits, each
+            times its own weight in that difference, instead of from the logit.
     """
 
     name: str
@@ -47,6 +79,18 @@ class Preset:
     conv_bias: Literal["signed", "positive"]
     stabilize: Literal["zeros", "all"]
     stabilizer: float
+    convolutions: tuple[ConvolutionRule, ...] = (ConvolutionRule(),)
+    contrast: bool = False
+
+    def convolution(self, number: int, count: int) -> ConvolutionRule:
+        """Return the rule of a convolution.
+
+        Args:
+            number: of the convolution, from 0, in running order; the first layer left out.
+            count: how many there are.
+        """
+        depth = (number + 1) / count
+        return next((r for r in self.convolutions if depth <= r.until), self.convolutions[-1])
 
 
 PRESETS: dict[str, Preset] = {
@@ -54,14 +98,19 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset("innvestigate_a_flat", 0.1, "signed", "zeros", 1e-7),
         Preset("zennit", 1e-6, "positive", "all", 1e-6),
+        Preset("au_specific", 0.1, "signed", "all", 1e-6, (ConvolutionRule("gamma", value=0.1),)),
     )
 }
 """Name → preset. ``innvestigate_a_flat`` is what the paper used and the default; ``zennit`` equals
 zennit's ``EpsilonPlusFlat`` with its default constants. Their maps differ a lot (relative L1 of
-0.3 to 0.75 on small networks), so results name the preset they were made with."""
+0.3 to 0.75 on small networks), so results name the preset they were made with. ``au_specific``
+answers "why this Action Unit" better: α1β0 forgets in the convolutions which output it started from
+(Sixt et al.), a small γ keeps negative weights in play, so that what speaks against the Action Unit
+takes relevance away. docs/explanations.md has the figures it was chosen by."""
 
 ALIASES: dict[str, str] = {
     "innvestigate": "innvestigate_a_flat",
+    "zennit_epsilon_plus_flat": "zennit",
     "LRPSequentialPresetAFlat": "innvestigate_a_flat",
     "EpsilonPlusFlat": "zennit",
     "epsilon_plus_flat": "zennit",

@@ -6,7 +6,7 @@ BatchNorm folded, rules attached. Then one forward pass serves several outputs o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,19 @@ from torch.overrides import TorchFunctionMode
 from ..errors import ModelError
 from ..folding import example_input, fold_batchnorm
 from . import zennit_guard  # noqa: F401  (must come before zennit)
-from .presets import PRESETS, Preset
-from .rules import AlphaOneBetaZero, Epsilon, Flat, Pass, ZRule, pass_through, z_rule
+from .presets import PRESETS, ConvolutionRule, Preset
+from .rules import (
+    AlphaOneBetaZero,
+    Epsilon,
+    Flat,
+    Gamma,
+    Pass,
+    Rule,
+    ZRule,
+    pass_through,
+    start_weights,
+    z_rule,
+)
 
 # zennit must follow the guard.
 from zennit.composites import LayerMapComposite, register_composite  # isort: skip
@@ -42,19 +53,26 @@ class FlatComposite(LayerMapComposite):
         preset: constants of the rules.
         first_layer: name of the module that gets the flat rule; None takes the first registered
             one with weights, as zennit does (which may not be the first that runs).
+        convolutions: names of the convolutions with their own rules; others get the lowest rule.
     """
 
-    def __init__(self, preset: Preset, first_layer: str | None = None) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        first_layer: str | None = None,
+        convolutions: Mapping[str, ConvolutionRule] | None = None,
+    ) -> None:
         super().__init__(
             layer_map=[
                 (Activation, Pass()),
                 ((AvgPool, Sum), ZRule(preset)),
-                (Convolution, AlphaOneBetaZero(preset)),
+                (Convolution, _rule(preset, preset.convolutions[0])),
                 (nn.Linear, Epsilon(preset)),
             ]
         )
         self._first_layer = first_layer
         self._flat = Flat(preset)
+        self._own = {name: _rule(preset, rule) for name, rule in (convolutions or {}).items()}
 
     def mapping(self, ctx: dict[str, bool], name: str, module: nn.Module) -> Hook | None:
         """Return the rule of a module, or None."""
@@ -62,7 +80,19 @@ class FlatComposite(LayerMapComposite):
         if wanted and isinstance(module, Linear):
             ctx["first_seen"] = True
             return self._flat
+        if name in self._own:
+            return self._own[name]
         return super().mapping(ctx, name, module)
+
+
+def _rule(preset: Preset, rule: ConvolutionRule) -> Rule:
+    match rule.kind:
+        case "alpha1_beta0":
+            return AlphaOneBetaZero(preset)
+        case "gamma":
+            return Gamma(preset, rule.value)
+        case "epsilon":
+            return Epsilon(preset, rule.value)
 
 
 @register_composite("innvestigate_a_flat")
@@ -99,7 +129,10 @@ class ReferenceEngine:
         self.outputs: int = output.shape[1]
         # zennit's SpecialFirstLayer composites take the layer registered first; the one that runs
         # first is meant. The rules stay attached, as this copy is ours alone.
-        FlatComposite(preset, calls[0] if calls else None).register(self._net)
+        layers = dict(self._net.named_modules())
+        inner = [name for name in dict.fromkeys(calls[1:]) if isinstance(layers[name], Convolution)]
+        rules = {name: preset.convolution(i, len(inner)) for i, name in enumerate(inner)}
+        FlatComposite(preset, calls[0] if calls else None, rules).register(self._net)
 
     def relevance(
         self, x: torch.Tensor, frames: Sequence[int], outputs: Sequence[int]
@@ -140,9 +173,9 @@ class ReferenceEngine:
             if not rows:
                 break
             pairs = [lanes[row][turn] for row in rows]
-            index = (rows, [outputs[pair] for pair in pairs])
             start = torch.zeros_like(logits)
-            start[index] = logits.detach()[index]
+            wanted = torch.tensor([outputs[pair] for pair in pairs], device=logits.device)
+            start[rows] = logits.detach()[rows] * start_weights(wanted, self.outputs, self.preset)
             (relevance,) = torch.autograd.grad(logits, leaf, start, retain_graph=True)
             maps[pairs] = relevance[rows].sum(dim=1)
 

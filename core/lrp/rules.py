@@ -34,12 +34,15 @@ __all__ = [
     "AlphaOneBetaZero",
     "Epsilon",
     "Flat",
+    "Gamma",
     "Pass",
     "Rule",
     "ZRule",
     "away_from_zero",
+    "favoured",
     "pass_through",
     "stabilized",
+    "start_weights",
     "z_rule",
 ]
 
@@ -56,6 +59,24 @@ def stabilized(z: torch.Tensor, preset: Preset) -> torch.Tensor:
     if preset.stabilize == "zeros":
         return torch.eq(z, 0, out=torch.empty_like(z)).mul_(preset.stabilizer).add_(z)
     return away_from_zero(z, preset.stabilizer)
+
+
+def start_weights(outputs: torch.Tensor, count: int, preset: Preset) -> torch.Tensor:
+    """Return the weight of every logit in what is explained.
+
+    Args:
+        outputs: ``(P,)`` int64 numbers of outputs.
+        count: A, how many there are.
+        preset: says whether the other logits count against it.
+
+    Returns:
+        ``(P, A)`` float32: relevance starts from logits times these.
+    """
+    # F.one_hot looks at the values, which would wait for a GPU.
+    weights = (outputs[:, None] == torch.arange(count, device=outputs.device)).float()
+    if preset.contrast and count > 1:
+        weights = weights - (1 - weights) / (count - 1)
+    return weights
 
 
 class Part(NamedTuple):
@@ -158,7 +179,10 @@ class _Redistribute(torch.autograd.Function):
         if ctx.terms is None:
             ctx.terms = ctx.make(ctx.saved_tensors[0].detach())
         shares = ctx.terms.shares(relevance[0])
-        return (shares[0] if len(shares) == 1 else shares[0] + shares[1]), None, None
+        total = shares[0]
+        for share in shares[1:]:
+            total = total + share
+        return total, None, None
 
 
 class _Through(torch.autograd.Function):
@@ -257,14 +281,27 @@ class Rule(_ForwardHook):
 
 
 class Epsilon(Rule):
-    """Epsilon rule: ``R_i = x_i Σ_j w_ij R_j / (z_j + ε·s(z_j))``, bias in z."""
+    """Epsilon rule: ``R_i = x_i Σ_j w_ij R_j / (z_j + ε·s(z_j))``, bias in z.
+
+    Args:
+        preset: gives ε where no other is given.
+        epsilon: ε.
+    """
+
+    def __init__(self, preset: Preset, epsilon: float | None = None) -> None:
+        super().__init__(preset)
+        self.epsilon = preset.epsilon if epsilon is None else epsilon
+
+    def copy(self) -> Epsilon:
+        """Return a fresh rule for another layer."""
+        return type(self)(self.preset, self.epsilon)
 
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
         return (_variant(module, _weight(module), module._parameters.get("bias")),)
 
     def terms(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> Terms:
         z, parts = _run(layers[0], x)
-        return Terms(parts, away_from_zero(z, self.preset.epsilon))
+        return Terms(parts, away_from_zero(z, self.epsilon))
 
 
 class ZRule(Rule):
@@ -298,6 +335,64 @@ class AlphaOneBetaZero(Rule):
             z_negative, part = _run(negative, x.clamp(max=0))
             z, parts = z + z_negative, parts + part
         return Terms(parts, stabilized(z, self.preset))
+
+
+class Gamma(Rule):
+    """Gamma rule: as epsilon without ε, contributions of the sign of z_j favoured by γ.
+
+    Args:
+        preset: how denominators are kept from zero.
+        gamma: γ.
+    """
+
+    def __init__(self, preset: Preset, gamma: float) -> None:
+        super().__init__(preset)
+        self.gamma = gamma
+
+    def copy(self) -> Gamma:
+        """Return a fresh rule for another layer."""
+        return type(self)(self.preset, self.gamma)
+
+    def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
+        weight, bias = _weight(module), module._parameters.get("bias")
+        more, less = favoured(weight, bias, self.gamma), favoured(weight, bias, -self.gamma)
+        return (
+            _variant(module, weight, bias),
+            _variant(module, *more),
+            _variant(module, less[0], None),
+            _variant(module, *less),
+            _variant(module, more[0], None),
+        )
+
+    def terms(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> Terms:
+        plain, *others = layers
+        z = plain(x)
+        denominator, parts = torch.zeros_like(z), ()
+        for mask, (above, below) in ((z > 0, others[:2]), (z < 0, others[2:])):
+            own: torch.Tensor | float = 0.0
+            for layer, given in ((above, x.clamp(min=0)), (below, x.clamp(max=0))):
+                made, part = _run(layer, given)
+                own = own + made
+                parts += tuple(Part(p.input, _masked(p.pull, mask)) for p in part)
+            denominator = torch.where(mask, own, denominator)
+        return Terms(parts, stabilized(denominator, self.preset))
+
+
+def favoured(
+    weight: torch.Tensor, bias: torch.Tensor | None, gamma: float
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return ``w + γw⁺`` and the same of the bias; for a negative γ ``w + |γ|w⁻``."""
+
+    def scaled(w: torch.Tensor) -> torch.Tensor:
+        return w + abs(gamma) * (w.clamp(min=0) if gamma > 0 else w.clamp(max=0))
+
+    return scaled(weight), None if bias is None else scaled(bias.detach())
+
+
+def _masked(
+    pull: Callable[[torch.Tensor], torch.Tensor], mask: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda quotient: pull(quotient * mask)
 
 
 class Flat(Rule):

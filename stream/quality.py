@@ -1,0 +1,313 @@
+"""The command ``facestage explain-quality``: are the relevance maps any good?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from ..core.action_units import au_code
+from ..core.config import ExplainConfig
+from ..core.errors import ConfigError
+from ..core.lrp import PRESETS, preset_by_name
+from ..core.network import AUNetwork
+from ..core.quality import FIGURES, AUQuality, ExplanationQuality, StoppedError, assess
+from ..core.quality.figures import COSTLY_FRAMES, DRAWS, LEAST_FRAMES, TOLERANCE
+from ..core.quality.perturbation import BLUR, PATCH, PER_STEP, RANDOM_ORDERS
+from .console import out
+from .detectors import make_detector
+from .learning import checkpoints
+from .learning.progress import interruptible, progress
+from .model_commands import selection_text
+from .quality_sample import FRAMES, Reading, read_sample
+
+__all__ = ["SCHEMA", "as_json", "explain_quality", "findings", "format_quality"]
+
+SCHEMA = "facestage/explain-quality/1"
+"""``schema`` of the JSON; the number rises when a reader would break."""
+
+MOST_FRAMES = 1000
+"""Most that can be asked for: their maps are kept in memory, 36 KiB per AU active in one."""
+
+ALL_PRESETS = "all"
+
+ALIKE = 0.9
+"""Maps of two AUs that agree more than this in a frame are nearly the same."""
+AGAINST = 0.5
+"""Maps with a smaller share of positive relevance speak against their AU."""
+
+
+def explain_quality(
+    source: Annotated[str, typer.Argument(help="Video file, folder of images, or demo:")],
+    aus: Annotated[
+        str,
+        typer.Option(
+            envvar="FACESTAGE_AUS",
+            help="AUs to measure: shown (graded A or B), all, A, or numbers such as 1,2,12.",
+        ),
+    ] = "shown",
+    preset: Annotated[
+        str, typer.Option(help=f"LRP preset: {', '.join(PRESETS)}, or all for a table of each.")
+    ] = ExplainConfig().preset,
+    frames: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=MOST_FRAMES,
+            help="Frames to measure on, spread over those with an active AU. Perturbation and "
+            f"randomisation take {COSTLY_FRAMES} per AU.",
+        ),
+    ] = FRAMES,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write every figure to this file.")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", help="AU network: a .safetensors file, its card beside it."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must exist.")
+    ] = "auto",
+    detector: Annotated[
+        str,
+        typer.Option(help="auto (YuNet if pulled, else haar), haar, yunet, or a YuNet file."),
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads on the CPU; default: as torch chooses.")
+    ] = None,
+) -> None:
+    """Measure how good the relevance maps of a recording are, per AU."""
+    names = _presets(preset)
+    if json_file is not None:
+        _check_json(json_file)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    network = AUNetwork.load(model, device=device)
+    finder = make_detector(detector)
+    with interruptible() as stop:
+        try:
+            reading = read_sample(source, network, finder, aus, names[0], frames, stop=stop)
+            _print_head(reading, network)
+            found = []
+            for name in names:
+                with progress(f"measuring {name}", _STEPS) as update:
+                    found.append(
+                        assess(
+                            network,
+                            reading.sample,
+                            name,
+                            on_progress=lambda done, total, update=update: update(
+                                _STEPS * done // total, str
+                            ),
+                            stop=stop,
+                        )
+                    )
+                for line in format_quality(found[-1]):
+                    out.print(line, markup=False)
+        except StoppedError:
+            out.print(
+                "stopped: nothing was written; run it again, with fewer --frames to be quicker",
+                markup=False,
+            )
+            raise typer.Exit(130) from None
+    if json_file is not None:
+        facts = as_json(reading, network, found)
+        text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
+        checkpoints.write_file(json_file, f"{text}\n".encode())
+        out.print(f"written: {json_file}", markup=False)
+
+
+_STEPS = 1000
+"""Length of the progress bar; the work in it is known only once it has begun."""
+
+
+def _presets(text: str) -> list[str]:
+    return list(PRESETS) if text == ALL_PRESETS else [preset_by_name(text).name]
+
+
+def _check_json(path: Path) -> None:
+    """Refuse before the work what could not be written after it."""
+    checkpoints.check_target(path)
+    folder = path.parent
+    if not folder.is_dir():
+        raise ConfigError(f"--json {path}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"no permission to write to {folder}; name a folder of your own")
+
+
+def _print_head(reading: Reading, network: AUNetwork) -> None:
+    result = reading.result
+    shown = tuple(au for au in result.aus if au not in result.hidden)
+    out.print(
+        f"{result.source}: {len(result.rows)} frames, {reading.faces} with a usable face, measured "
+        f"on {len(reading.index)}",
+        markup=False,
+    )
+    out.print(
+        f"device {result.device}, model {result.model}, detector {result.detector}", markup=False
+    )
+    out.print(f"AUs: {selection_text(network.card, shown)}", markup=False)
+
+
+# ------------------------------------------------------------------------------------- what is said
+
+_COLUMNS: tuple[tuple[str, int, str], ...] = (
+    ("mass", 6, "mass"),
+    ("area", 6, "area"),
+    ("enrichment", 8, "enrich"),
+    ("hit", 6, "hit"),
+    ("morf_lerf", 7, "L−M"),
+    ("morf_random", 7, "R−M"),
+    ("drop", 6, "drop"),
+    ("top_cosine", 6, "top"),
+    ("full_cosine", 6, "all"),
+    ("full_rank", 6, "all ρ"),
+    ("conserved", 6, "sum"),
+    ("positive", 6, "pos"),
+    ("same_au", 6, "same"),
+    ("other_aus", 6, "other"),
+    ("within_stage", 7, "within"),
+    ("across_stages", 7, "across"),
+)
+_LEGEND = (
+    "mass, area, enrich: share of relevance in the AU's region, the region's share of the face, "
+    "their ratio · hit: the maximum lies in it",
+    f"L−M, R−M: area of LeRF and of random order above MoRF; drop: their scale (logit, n of "
+    f"{COSTLY_FRAMES} frames) · top, all: cosine with the map after the output layer, all layers "
+    "were randomised, ρ rank correlation (n)",
+    "sum: of the map ÷ logit · pos: positive share · cosines: same AU in other frames, other AUs "
+    "and the most alike one (frames) in the same frame, within and across stages",
+)
+
+
+def format_quality(quality: ExplanationQuality) -> list[str]:
+    """Write a measurement as a table, one line per AU."""
+    lines = [f"LRP {quality.preset} ({quality.engine} engine)"]
+    titles = "".join(f"{title:>{width}}" for _, width, title in _COLUMNS)
+    lines.append(f"{'AU':<6}{'frames':>6}{'n':>4}{titles}  most alike")
+    lines += [_row(one) for one in quality.aus]
+    lines += _LEGEND
+    lines += [f"! {line}" for line in findings(quality)]
+    if not quality.with_regions:
+        lines.append("no regions: the network has no 68 landmarks to draw them over")
+    if quality.rare:
+        rare = ", ".join(f"{au_code(au)} ({n})" for au, n in sorted(quality.rare.items()))
+        lines.append(f"active in fewer than {LEAST_FRAMES} frames, not measured: {rare}")
+    return lines
+
+
+def findings(quality: ExplanationQuality) -> list[str]:
+    """Say in a line each what is wrong with the maps, as far as the figures tell."""
+    lines: list[str] = []
+    told: set[frozenset[int]] = set()
+    for one in quality.aus:
+        name = au_code(one.au)
+        value = {key: figure.value for key, figure in one.figures.items()}
+        if (positive := value["positive"]) is not None and positive < AGAINST:
+            lines.append(
+                f"{name}: its maps speak more against it than for it (positive {positive:.2f}): "
+                "it is active at low logits, and its prototypes rest on remainders"
+            )
+        if (gain := value["morf_random"]) is not None and gain <= 0:
+            lines.append(f"{name}: its logit falls no faster by its maps than in random order")
+        if (ratio := value["enrichment"]) is not None and ratio < 1:
+            lines.append(f"{name}: its region has less relevance than the rest of the face")
+        alike = value["nearest"]
+        if one.nearest is None or alike is None or alike <= ALIKE:
+            continue
+        both = frozenset((one.au, one.nearest))
+        if both not in told:
+            told.add(both)
+            lines.append(f"{name} and {au_code(one.nearest)}: nearly the same map ({alike:.2f})")
+    return lines
+
+
+def _row(one: AUQuality) -> str:
+    cells = "".join(f"{_number(one.figures[name].value):>{width}}" for name, width, _ in _COLUMNS)
+    alike = ""
+    if one.nearest is not None:
+        figure = one.figures["nearest"]
+        alike = f"  {au_code(one.nearest)} {_number(figure.value)} ({figure.frames})"
+    n = one.figures["morf_lerf"].frames
+    return f"{au_code(one.au):<6}{one.frames:>6}{n:>4}{cells}{alike}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def as_json(
+    reading: Reading, network: AUNetwork, found: Sequence[ExplanationQuality]
+) -> dict[str, Any]:
+    """Return every figure, with what it rests on, as JSON can hold it."""
+    result = reading.result
+    return {
+        "schema": SCHEMA,
+        "facestage": importlib.metadata.version("facestage"),
+        "source": result.source,
+        "model": network.name,
+        "sha256": network.card.sha256,
+        "device": result.device,
+        "detector": result.detector,
+        "frames_read": len(result.rows),
+        "frames_with_face": reading.faces,
+        "frames": list(reading.index),
+        "settings": {
+            "least_frames": LEAST_FRAMES,
+            "costly_frames": COSTLY_FRAMES,
+            "draws": DRAWS,
+            "pointing_tolerance_px": TOLERANCE,
+            "patch_px": PATCH,
+            "patches_per_step": PER_STEP,
+            "random_orders": RANDOM_ORDERS,
+            "blur_px": BLUR,
+        },
+        "figures": {name: {"taken": how, "is": what} for name, (how, what) in FIGURES.items()},
+        "presets": {one.preset: _preset_json(one) for one in found},
+    }
+
+
+def _preset_json(quality: ExplanationQuality) -> dict[str, Any]:
+    between = quality.agreement
+    return {
+        "engine": quality.engine,
+        "aus": {
+            str(one.au): {
+                "frames": one.frames,
+                "nearest": one.nearest,
+                "figures": {
+                    name: {"value": _finite(figure.value), "frames": figure.frames}
+                    for name, figure in one.figures.items()
+                },
+            }
+            for one in quality.aus
+        },
+        "rare": _keyed(quality.rare),
+        "findings": findings(quality),
+        "between_aus": {
+            "aus": list(between.aus),
+            "cosine": [[_finite(value) for value in row] for row in between.cosine.tolist()],
+            "frames": between.frames.tolist(),
+        },
+        "randomisation": {
+            "layers": list(quality.layers),
+            "cosine": [_finite(value) for value in quality.layer_cosine],
+            "rank": [_finite(value) for value in quality.layer_rank],
+        },
+    }
+
+
+def _keyed(counts: Mapping[int, int]) -> dict[str, int]:
+    return {str(au): number for au, number in sorted(counts.items())}
+
+
+def _finite(value: float | None) -> float | None:
+    """Round to what a sample can tell; None for what is not known."""
+    return None if value is None or not math.isfinite(value) else round(value, 4)

@@ -1,0 +1,169 @@
+"""Read a source for its explanations: which frames are measured, and what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from ..core.config import AnalyzerConfig, ExplainConfig
+from ..core.errors import SourceError
+from ..core.face import Detector
+from ..core.lrp import preset_by_name
+from ..core.network import AUNetwork
+from ..core.observer import Observation
+from ..core.quality import Sample, StoppedError, choose_frames
+from ..core.quality.figures import LEAST_FRAMES
+from ..core.selection import parse_aus
+from ..core.sequence import SequenceAnalyzer
+from ..core.types import SequenceResult
+from .console import err
+from .offline import analyze_source
+from .sources import source_name
+
+__all__ = ["FRAMES", "KEPT_CROPS", "KeptCrops", "Reading", "read_sample"]
+
+FRAMES = 60
+"""Frames measured on, unless told otherwise."""
+KEPT_CROPS = 4096
+"""Crops kept while a source is read (38 MB). Beyond it every second one is kept, then every
+fourth, …, so a recording may last as long as it likes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """A source that was read for its explanations.
+
+    Attributes:
+        result: what ``facestage analyze`` would have found.
+        sample: the frames to measure on.
+        index: their numbers in the source.
+        faces: frames of the source with a usable face.
+    """
+
+    result: SequenceResult
+    sample: Sample
+    index: tuple[int, ...]
+    faces: int
+
+
+def read_sample(
+    source: str,
+    network: AUNetwork,
+    detector: Detector,
+    aus: str = "shown",
+    preset: str = ExplainConfig().preset,
+    frames: int = FRAMES,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> Reading:
+    """Read a source to its end and choose the frames to measure on.
+
+    Args:
+        source: as ``facestage analyze`` takes it.
+        network: the network.
+        detector: finds faces.
+        aus: AUs that take part.
+        preset: LRP preset whose maps are clustered into stages.
+        frames: most frames to choose.
+        stop: asked between batches; true ends the reading.
+
+    Returns:
+        What was read.
+
+    Raises:
+        SourceError: the source cannot be read, holds too few frames, no usable face, or no AU that
+            is active for long enough.
+        ConfigError: an option cannot work.
+        StoppedError: ``stop`` said so.
+    """
+    config = AnalyzerConfig()
+    config = replace(
+        config,
+        aus=parse_aus(aus),
+        explain=replace(config.explain, preset=preset_by_name(preset).name),
+    )
+    analyzer = SequenceAnalyzer(detector, network, config)
+    kept = KeptCrops()
+    with _reading(source_name(source)) as update:
+
+        def on_progress(done: int, total: int | None) -> None:
+            update(done, total)
+            if stop():
+                raise StoppedError
+
+        result = analyze_source(source, analyzer, on_progress=on_progress, on_seen=kept.add)
+    if len(result.rows) < LEAST_FRAMES:
+        raise SourceError(
+            f"{result.source} holds {len(result.rows)} frame{'s' if len(result.rows) > 1 else ''}; "
+            f"a figure needs an AU active in at least {LEAST_FRAMES}: give a video, or a folder of "
+            "images"
+        )
+    if not kept.faces:
+        raise SourceError(
+            f"{result.source}: no usable face in {len(result.rows)} frames; give a recording of a "
+            "frontal, well-lit face, or another --detector"
+        )
+    chosen = choose_frames([on for _, _, on in kept.frames], frames)
+    rows = [kept.frames[k] for k in chosen]
+    counts: dict[int, int] = {}
+    for _, _, on in rows:
+        for au in on:
+            counts[au] = counts.get(au, 0) + 1
+    if max(counts.values(), default=0) < LEAST_FRAMES:
+        raise SourceError(
+            f"{result.source}: none of the AUs that take part ({aus}) is active in at least "
+            f"{LEAST_FRAMES} of the {kept.faces} frames with a face that could be measured; use "
+            "--aus all, more --frames, or a recording with more expression"
+        )
+    index = [number for number, _, _ in rows]
+    sample = Sample(
+        crops=np.stack([crop for _, crop, _ in rows]),
+        active=tuple(on for _, _, on in rows),
+        stages=_stages_of(result, index),
+    )
+    return Reading(result, sample, tuple(index), kept.faces)
+
+
+class KeptCrops:
+    """Crops of the frames in which an AU is active, evenly thinned when they become too many."""
+
+    def __init__(self, limit: int = KEPT_CROPS) -> None:
+        self.frames: list[tuple[int, NDArray[np.uint8], tuple[int, ...]]] = []
+        self.faces = 0
+        self._limit = limit
+        self._active = 0
+        self._stride = 1
+
+    def add(self, seen: list[Observation]) -> None:
+        for one in seen:
+            if one.face.crop is None:
+                continue
+            self.faces += 1
+            if not one.maps:
+                continue
+            if self._active % self._stride == 0:
+                self.frames.append((one.frame.index, one.face.crop, tuple(sorted(one.maps))))
+            self._active += 1
+            if len(self.frames) > self._limit:
+                self.frames = self.frames[::2]
+                self._stride *= 2
+
+
+def _stages_of(result: SequenceResult, index: Sequence[int]) -> tuple[tuple[str, ...], ...]:
+    starts = [stage.start for stage in result.stages]
+    at = np.searchsorted(starts, index, side="right") - 1
+    return tuple(result.stages[max(0, k)].labels for k in at)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show how far a source was read; its length may be unknown."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

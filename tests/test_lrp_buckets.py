@@ -1,0 +1,235 @@
+"""Fixed batch shapes and short memory in the fused engine; recording itself needs a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from facestage.core.errors import ModelError
+from facestage.core.folding import example_input, fold_batchnorm
+from facestage.core.lrp import PRESETS, counts_of, explain
+from facestage.core.lrp.buckets import (
+    FRAMES,
+    MAX_GRAPHS,
+    PAIRS,
+    BucketEngine,
+    EagerBatch,
+    GraphBatch,
+    bucket,
+)
+from facestage.core.lrp.fused import FusedEngine
+from torch import nn
+
+SHAPE = (1, 20, 20)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 5, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(125, 7),
+    ).eval()
+
+
+def fused(preset: str = "innvestigate_a_flat") -> FusedEngine:
+    net = network()
+    example = example_input(net, SHAPE)
+    return FusedEngine(fold_batchnorm(net, example), example, PRESETS[preset])
+
+
+def frames(count: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def ragged(count: int, seed: int, most: int = 7) -> tuple[list[int], list[int]]:
+    """Pairs in mixed order; some frames have none, some outputs come twice."""
+    random = torch.Generator().manual_seed(seed)
+    total = int(torch.randint(1, most * count, (1,), generator=random))
+    return (
+        torch.randint(count, (total,), generator=random).tolist(),
+        torch.randint(7, (total,), generator=random).tolist(),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("stop", [None, 5])
+def test_padded_batches_give_the_maps_of_the_exact_ones(preset: str, stop: int | None) -> None:
+    plain, bucketed = fused(preset), BucketEngine(fused(preset), EagerBatch)
+    # The same sizes again and again, so that what an earlier batch left in the padding shows.
+    for seed in range(12):
+        x = frames(1 + seed % 4, seed)
+        pairs = ragged(len(x), seed)
+        made = bucketed.relevance(x, *pairs, stop)
+        torch.testing.assert_close(made, plain.relevance(x, *pairs, stop), rtol=1e-4, atol=1e-6)
+    assert bucketed.counts.recorded > 0
+
+
+def test_more_than_the_largest_bucket_runs_in_rounds() -> None:
+    plain, engine = fused(), fused()
+    engine.frames_at_once, engine.pairs_at_once = 2, 5
+    bucketed = BucketEngine(engine, EagerBatch)
+    x = frames(7)
+    pairs = ragged(7, 3)
+    assert len(pairs[0]) > 10
+    torch.testing.assert_close(
+        bucketed.relevance(x, *pairs), plain.relevance(x, *pairs), rtol=1e-4, atol=1e-6
+    )
+    assert bucketed.counts.pairs == len(pairs[0])
+    assert bucketed.counts.frames >= len(set(pairs[0]))
+
+
+def test_a_size_is_recorded_at_its_second_use_and_the_oldest_makes_room() -> None:
+    made: list[tuple[int, int]] = []
+
+    class Recorded(EagerBatch):
+        def __init__(self, engine: FusedEngine, frames: int, pairs: int, end: int) -> None:
+            made.append((frames, pairs))
+            super().__init__(engine, frames, pairs, end)
+
+    bucketed = BucketEngine(fused(), Recorded)
+    x = frames(32)
+
+    def use(batch: int, pairs: int) -> None:
+        rows = [n % batch for n in range(pairs)]
+        bucketed.relevance(x, rows, [0] * pairs)
+
+    use(1, 3)
+    assert made == []
+    use(1, 4)  # the same bucket
+    assert made == [(1, 4)]
+    use(1, 4)
+    assert made == [(1, 4)]
+    assert (bucketed.counts.eager, bucketed.counts.recorded) == (1, 1)
+
+    sizes = [(b, p) for b in FRAMES for p in PAIRS if p >= b and (b, p) != (1, 4)][:MAX_GRAPHS]
+    for size in sizes:
+        use(*size)
+        use(*size)
+    assert made == [(1, 4), *sizes]
+    use(1, 4)  # gave its place to the last of the others: eager again
+    assert made == [(1, 4), *sizes]
+    use(1, 4)
+    assert made == [(1, 4), *sizes, (1, 4)]
+
+
+@pytest.mark.parametrize("count", range(1, 385))
+def test_a_bucket_holds_its_count_with_little_padding(count: int) -> None:
+    size = bucket(count, PAIRS)
+    assert size >= count
+    assert count < 8 or size <= 1.5 * count
+
+
+def short_of(limit: int, engine: FusedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the engine's memory end at so many frames at once."""
+    forward = engine._forward
+
+    def guarded(x: torch.Tensor) -> Any:
+        if len(x) > limit:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1")
+        return forward(x)
+
+    monkeypatch.setattr(engine, "_forward", guarded)
+
+
+@pytest.mark.parametrize("bucketed", [False, True])
+def test_short_memory_halves_the_rounds_and_is_counted(
+    bucketed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, x = fused(), frames(8)
+    pairs = list(range(8)) * 2, [0] * 8 + [3] * 8
+    expected = fused().relevance(x, *pairs)
+    engine.frames_at_once = 8
+    short_of(2, engine, monkeypatch)
+    user = BucketEngine(engine, EagerBatch) if bucketed else engine
+    torch.testing.assert_close(user.relevance(x, *pairs), expected, rtol=1e-4, atol=1e-6)
+    assert user.counts.halved == 2
+    assert engine.frames_at_once == 2
+    user.relevance(x, *pairs)
+    assert user.counts.halved == 2  # what was learnt stays
+
+
+def test_memory_for_not_even_one_pair_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = fused()
+    short_of(0, engine, monkeypatch)
+    with pytest.raises(ModelError, match="not enough memory on cpu to explain one frame"):
+        engine.relevance(frames(2), [0, 1], [0, 0])
+
+
+def test_other_errors_of_the_run_are_not_taken_for_short_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = fused()
+
+    def broken(x: torch.Tensor) -> Any:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(engine, "_forward", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        engine.relevance(frames(1), [0], [0])
+
+
+def test_counts_of_a_network_add_up_over_its_engines() -> None:
+    net, x = network(), frames(3)
+    assert counts_of(net).pairs == 0
+    explain(net, x, [(0, 1), (2, 1), (2, 3)])
+    explain(net, x, [(1, 1)], "zennit")
+    assert (counts_of(net).frames, counts_of(net).pairs) == (3, 4)
+    explain(net, x, [(1, 1)], engine="reference")
+    assert counts_of(net).pairs == 4
+
+
+def test_unchecked_input_goes_through() -> None:
+    x = frames(1)
+    x[0, 0, 3, 3] = float("nan")
+    with pytest.raises(ModelError, match="not finite"):
+        explain(network(), x, [(0, 0)])
+    assert explain(network(), x, [(0, 0)], check=False).isnan().any()
+
+
+@pytest.mark.gpu
+def test_recorded_batches_give_the_maps_of_the_cpu_and_never_wait() -> None:
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        net, plain = network().cuda(), fused()
+        for seed in range(10):
+            x = frames(1 + seed % 3, seed)
+            pairs = ragged(len(x), seed)
+            device = x.cuda()
+            explain(net, device, list(zip(*pairs, strict=True)))
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                made = explain(net, device, list(zip(*pairs, strict=True)), check=False)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+            torch.testing.assert_close(made.cpu(), plain.relevance(x, *pairs), rtol=1e-3, atol=1e-5)
+        assert counts_of(net).recorded > 0
+    finally:
+        torch.backends.cudnn.allow_tf32 = True
+
+
+@pytest.mark.gpu
+def test_a_recording_can_be_made_of_a_batch_with_a_stop() -> None:
+    net = network().cuda()
+    example = example_input(net, SHAPE)
+    engine = FusedEngine(fold_batchnorm(net, example), example, PRESETS["au_specific"])
+    batch = GraphBatch(engine, 2, 4, engine.end(5), torch.cuda.graph_pool_handle())
+    batch.x.copy_(frames(2))
+    batch.frames.copy_(torch.tensor([0, 1, 1, 0]))
+    batch.outputs.copy_(torch.tensor([0, 1, 2, 3]))
+    expected = fused("au_specific").relevance(frames(2), [0, 1, 1, 0], [0, 1, 2, 3], 5)
+    torch.testing.assert_close(batch.run().cpu(), expected, rtol=1e-2, atol=1e-4)
