@@ -29,7 +29,7 @@ from facestage.core.errors import ConfigError
 from facestage.stream import cli
 from facestage.stream.corpus import engines, store
 from facestage.stream.corpus.command import parse_shard
-from facestage.stream.corpus.job import Settings
+from facestage.stream.corpus.job import Outcome, Settings
 from facestage.stream.corpus.layouts import SequenceItem
 from facestage.stream.options import analyzer_config
 
@@ -507,11 +507,12 @@ Fails = Callable[..., str]
 
 @pytest.fixture
 def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
-    """Run, expect an exit code, and return the one line of error."""
+    """Run, expect an exit code, and return the one line of error (progress is none)."""
 
     def check(code: int, *args: object) -> str:
         assert call(*args) == code
         lines = capsys.readouterr().err.splitlines()
+        lines = [line for line in lines if not line.startswith("sequences: ")]
         assert len(lines) == 1, lines
         assert lines[0].startswith("facestage: ")
         return lines[0]
@@ -555,6 +556,17 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(
     assert "the disk is full" in line
     assert not list((out / "sequences").iterdir())
     assert not list((out / "failed").iterdir())
+
+
+def test_a_cluster_that_does_not_share_the_disk(
+    small: tuple[Path, Path], tmp_path: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written on another machine is not here: that must not look like a finished run."""
+    monkeypatch.setattr(engines.SequenceWorker, "run", lambda self, item: Outcome(item, frames=9))
+    common = (small[0], "--layout", "ckplus", "--out", tmp_path / "out", *OPTIONS)
+    line = fails(2, *common, "--workers", 1)
+    assert "5 sequences were analysed, but" in line
+    assert "same folder on every machine" in line
 
 
 def test_options_that_cannot_work(small: tuple[Path, Path], tmp_path: Path, fails: Fails) -> None:

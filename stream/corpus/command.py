@@ -183,6 +183,12 @@ def corpus(
     if stopped:
         out.print(f"stopped: {summary}; the same command goes on from here", markup=False)
         raise typer.Exit(130)
+    lost = [item for item in todo if folder.state(item) == "waiting"]
+    if lost:
+        raise ConfigError(
+            f"{len(lost)} sequences were analysed, but {folder.path} does not hold them (such as "
+            f"{lost[0].name}); with --engine ray it must be the same folder on every machine"
+        )
     out.print(summary, markup=False)
     if shard and waiting:
         out.print("the tables are written by the part that ends last", markup=False)
