@@ -1,4 +1,4 @@
-"""The command line: ``facestage demo | live | analyze | models | explain-quality | …``.
+"""The command line: ``facestage demo | live | analyze | corpus | models | explain-quality | …``.
 
 Every option can also be set by environment: ``facestage live --port`` is ``FACESTAGE_LIVE_PORT``.
 Exit codes: 0 done, 2 usage, 4 a source failed, 5 a model or device failed.
@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import webbrowser
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -26,15 +26,15 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..core.analyzer import Analyzer
-from ..core.config import AnalyzerConfig, ExplainConfig
+from ..core.config import ExplainConfig
 from ..core.errors import ConfigError, FacestageError
-from ..core.lrp import PRESETS, preset_by_name
+from ..core.lrp import PRESETS
 from ..core.network import AUNetwork
-from ..core.selection import parse_aus
 from ..core.sequence import SequenceAnalyzer
 from ..core.stages import format_labels, format_prototype, reduction
 from ..core.types import SequenceResult, StageEvent
 from .console import err, out
+from .corpus.command import corpus
 from .detectors import make_detector
 from .exports import check_output, write_analysis
 from .handover import Policy
@@ -43,6 +43,7 @@ from .learning.commands import evaluate, train
 from .metrics import Summary
 from .model_commands import models_app, selection_text
 from .offline import analyze_source
+from .options import analyzer_config, dwell
 from .pipeline import Pipeline, StepClock, Stream
 from .protocol import Hello, StreamInfo
 from .publish import action_units
@@ -172,7 +173,7 @@ def demo(
         policy="latest",
         realtime=True,
         loop=terminal and frames is None,
-        min_stage_s=_dwell(min_stage, paper=False),
+        min_stage_s=dwell(min_stage, paper=False),
         max_frames=frames,
         open_page=terminal and browser,
     )
@@ -234,7 +235,7 @@ def live(
         policy=policy,
         realtime=realtime,
         window=window,
-        min_stage_s=_dwell(min_stage, paper=paper),
+        min_stage_s=dwell(min_stage, paper=paper),
         video=video,
         open_timeout_s=open_timeout,
         max_frames=frames,
@@ -269,7 +270,9 @@ def analyze(
     """Explain a whole recording: temporal prototype, pictures, report."""
     check_output(out_dir, overwrite=overwrite)
     _use_threads(threads)
-    config = _config(_dwell(min_stage, paper=paper), aus, baseline=baseline, lrp_preset=lrp_preset)
+    config = analyzer_config(
+        dwell(min_stage, paper=paper), aus, baseline=baseline, lrp_preset=lrp_preset
+    )
     network = AUNetwork.load(model, device=device)
     analyzer = SequenceAnalyzer(
         make_detector(detector),
@@ -321,6 +324,7 @@ def analyze(
     out.print(f"written: {out_dir / 'report.html'}", markup=False)
 
 
+app.command()(corpus)
 app.command()(train)
 app.command()(evaluate)
 app.command()(explain_quality)
@@ -363,30 +367,6 @@ def _use_threads(wanted: int | None) -> None:
     torch.set_num_threads(wanted or max(1, (cores or 1) // 2))
 
 
-def _dwell(min_stage: float | None, *, paper: bool) -> float:
-    if paper and min_stage:
-        raise ConfigError(
-            f"--paper follows every frame, so --min-stage {min_stage:g} cannot hold; leave one out"
-        )
-    if min_stage is None:
-        return 0.0 if paper else AnalyzerConfig().stage.min_stage_s
-    return min_stage
-
-
-def _config(
-    min_stage_s: float, aus: str, *, baseline: bool, lrp_preset: str, window: int | None = None
-) -> AnalyzerConfig:
-    config = AnalyzerConfig()
-    return replace(
-        config,
-        aus=parse_aus(aus),
-        explain=replace(config.explain, preset=preset_by_name(lrp_preset).name),
-        stage=replace(config.stage, min_stage_s=min_stage_s),
-        baseline=replace(config.baseline, enabled=baseline),
-        window=config.window if window is None else replace(config.window, size=window),
-    )
-
-
 def _baseline_text(result: SequenceResult) -> str:
     usable = [row for row in result.rows if row.presence is not None]
     adjusted = sum(row.adjusted_presence is not None for row in usable)
@@ -409,7 +389,7 @@ def _stream_ids(sources: tuple[str, ...]) -> list[str]:
 
 def _run_live(options: LiveOptions) -> None:
     _use_threads(options.threads)
-    config = _config(
+    config = analyzer_config(
         options.min_stage_s,
         options.aus,
         baseline=options.baseline,

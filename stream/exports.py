@@ -30,7 +30,7 @@ from ..core.stages import format_prototype, reduction
 from ..core.types import FrameRow, SequenceResult
 from .report import render_report
 
-__all__ = ["SCHEMA", "check_output", "write_analysis"]
+__all__ = ["SCHEMA", "check_output", "unwritable", "write_analysis"]
 
 SCHEMA = "facestage/temporal-prototype/1"
 """``schema`` of ``temporal_prototype.json``; the number rises when a reader would break."""
@@ -82,7 +82,7 @@ def write_analysis(
         names = _write_all(result, fresh, thresholds or {})
         _publish(staging, target)
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
@@ -111,7 +111,7 @@ def check_output(out: Path, *, overwrite: bool = False) -> None:
         while not existing.exists():
             existing = existing.parent
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
     if not existing.is_dir():
         raise ConfigError(f"{existing} is a file, so {target} cannot be made; name another folder")
     if not os.access(existing, os.W_OK | os.X_OK):
@@ -309,7 +309,8 @@ def _free_name(wanted: Path) -> Path:
     return next(path for path in itertools.chain([wanted], names) if not path.exists())
 
 
-def _unwritable(target: Path, error: OSError) -> ConfigError:
+def unwritable(target: Path, error: OSError) -> ConfigError:
+    """Turn the system's reason why a folder could not be written into an error of ours."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ConfigError(
             f"the disk is full, so the results were not written to {target}; free some space or "

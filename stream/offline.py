@@ -80,4 +80,6 @@ def analyze_source(
             note = f"only the first {done} frames were asked for"
         elif ends_early(done, source.frame_count):
             note = f"incomplete: of {source.frame_count} frames stated only {done} could be read"
+        elif source.skipped:
+            note = f"incomplete: {source.skipped} of {source.skipped + done} images cannot be read"
         return analyzer.finish(source=source.name, fps=fps, note=note)

@@ -7,6 +7,7 @@ policy forbids everything else. The same result gives the same bytes.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import itertools
 import math
@@ -25,7 +26,7 @@ from ..core.render import MAX_STRIP_STAGES, SequencePictures, au_colour, stage_s
 from ..core.stages import format_prototype, reduction
 from ..core.types import LOST, NONE, FrameRow, SequenceResult
 
-__all__ = ["render_report"]
+__all__ = ["data_uri", "render_report", "template"]
 
 # The timeline's drawing, in SVG user units. The page scales it to its width.
 _WIDTH, _GUTTER, _BAND, _LANE, _LANE_GAP, _BLOCK = 1160.0, 176.0, 34.0, 46.0, 10.0, 15.0
@@ -48,14 +49,6 @@ def render_report(
         pictures: its pictures.
         thresholds: AU number → presence probability that turns the AU on and off; may be empty.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("facestage.stream", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["sha256"] = _sha256
     stages = _stages(result, pictures)
     marked = {
         label["code"]: label["mark"]
@@ -63,7 +56,7 @@ def render_report(
         for label in stage["labels"]
         if label["mark"]
     }
-    return environment.get_template("report.html").render(
+    return template("report.html").render(
         result=result,
         facts=_facts(result),
         text=format_prototype(result.stages),
@@ -80,6 +73,20 @@ def render_report(
         adjusted=any(row.adjusted_presence is not None for row in result.rows),
         timeline=_timeline(result, thresholds),
     )
+
+
+@functools.cache
+def template(name: str) -> jinja2.Template:
+    """Return a page template; it is compiled once per process, which takes longer than a page."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("facestage.stream", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["sha256"] = _sha256
+    return environment.get_template(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +177,8 @@ def _stages(result: SequenceResult, pictures: SequencePictures) -> list[dict[str
             "end_s": stage.end_s,
             "seconds": seconds,
             "frames": stage.frames,
-            "picture": _jpeg(pictures.stage(index, side)) if index < MAX_STRIP_STAGES else "",
-            "thumbnail": _jpeg(pictures.stage(index, 72)),
+            "picture": data_uri(pictures.stage(index, side)) if index < MAX_STRIP_STAGES else "",
+            "thumbnail": data_uri(pictures.stage(index, 72)),
         }
         for index, (stage, seconds) in enumerate(
             zip(result.stages, stage_seconds(result), strict=True)
@@ -189,7 +196,7 @@ def _prototypes(result: SequenceResult, pictures: SequencePictures) -> list[dict
             "first": item.first,
             "first_s": times[item.first],
             "exemplar": item.exemplar,
-            "picture": _jpeg(pictures.prototype(label, 256)),
+            "picture": data_uri(pictures.prototype(label, 256)),
             "heat": _png(pictures.heat(label, 256)),
         }
         for label, item in sorted(
@@ -368,7 +375,8 @@ def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept
 
 
-def _jpeg(picture: NDArray[np.uint8]) -> str:
+def data_uri(picture: NDArray[np.uint8]) -> str:
+    """Return a picture, ``(H, W, 3)`` uint8 BGR, as a JPEG inside an address."""
     # Full colour resolution: the usual halving would smear the thin coloured outlines.
     options = [
         cv2.IMWRITE_JPEG_QUALITY,

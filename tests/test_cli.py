@@ -52,7 +52,8 @@ def test_version_and_help(run: Run) -> None:
 
 def test_every_command_is_listed_once_the_first_ones_first() -> None:
     names = [getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
-    assert names == ["demo", "live", "analyze", "train", "evaluate", "explain_quality"]
+    expected = ["demo", "live", "analyze", "corpus", "train", "evaluate", "explain_quality"]
+    assert names == expected
 
 
 def test_demo_plays_once_without_a_terminal(run: Run) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from .panels import PanelEntry, panel
 from .pictures import SequencePictures, au_colour
 from .projections import composite, heatmap, projection
 from .strips import MAX_STRIP_STAGES, legend, stage_seconds, strip
 
 __all__ = [
     "MAX_STRIP_STAGES",
+    "PanelEntry",
     "SequencePictures",
     "au_colour",
     "composite",
     "heatmap",
     "legend",
+    "panel",
     "projection",
     "stage_seconds",
     "strip",

@@ -27,7 +27,12 @@ from .pictures import SequencePictures, au_colour
 
 __all__ = [
     "MAX_STRIP_STAGES",
+    "draw_arrow",
+    "draw_pill",
+    "draw_state",
     "legend",
+    "paste_rounded",
+    "pill_width",
     "stage_seconds",
     "strip",
 ]
@@ -110,7 +115,7 @@ def strip(result: SequenceResult, x: float = ExplainConfig().top_x) -> NDArray[n
         for column, index in enumerate(row):
             left = layout.margin + layout.gap + column * (layout.tile + layout.gap)
             if index:
-                _draw_arrow(canvas, left - layout.gap / 2, top + layout.tile / 2, layout.gap * 0.52)
+                draw_arrow(canvas, left - layout.gap / 2, top + layout.tile / 2, layout.gap * 0.52)
             _draw_column(canvas, result, pictures, layout, index, seconds[index], left, top)
         top += row_height
     if foot is not None:
@@ -139,14 +144,14 @@ def legend(
     places: list[tuple[int, int, int]] = []
     x = y = 0
     for au in sorted(set(aus)):
-        need = _pill_width(au_code(au), size) + 12 + text_width(_name(au, marks), size) + 36
+        need = pill_width(au_code(au), size) + 12 + text_width(_name(au, marks), size) + 36
         if x and x + need > width:
             x, y = 0, y + line
         places.append((au, x, y))
         x += need
     canvas = np.full((y + line, width, 3), 255, np.uint8)
     for au, x, y in places:
-        wide = _draw_pill(canvas, au_code(au), x, y + 4, size, bgr(au_colour(au)))
+        wide = draw_pill(canvas, au_code(au), x, y + 4, size, bgr(au_colour(au)))
         draw_text(canvas, _name(au, marks), x + wide + 12, y + 4 + 18, size, _SOFT)
     return canvas
 
@@ -247,7 +252,7 @@ def _draw_column(
     top: int,
 ) -> None:
     stage, tile = result.stages[index], layout.tile
-    _paste_rounded(canvas, pictures.stage(index, tile), left, top, tile * 0.045)
+    paste_rounded(canvas, pictures.stage(index, tile), left, top, tile * 0.045)
     _draw_badge(canvas, str(index + 1), left, top, layout.type)
     y = top + tile + layout.type * 2.0
     wide = draw_text(canvas, _seconds(seconds), left + 2, y, layout.type, _INK, bold=True)
@@ -257,11 +262,11 @@ def _draw_column(
     for label in stage.labels:
         mark = ""
         if label in (NONE[0], LOST[0]):
-            wide = _draw_state(canvas, label, left, y, layout.type)
+            wide = draw_state(canvas, label, left, y, layout.type)
             name = "no Action Unit" if label == NONE[0] else "no usable face"
         else:
             au = parse_label(label)[0]
-            wide = _draw_pill(canvas, label, left, y, layout.type, bgr(au_colour(au)))
+            wide = draw_pill(canvas, label, left, y, layout.type, bgr(au_colour(au)))
             name = _name(au, result.marks)
             mark = result.marks.get(au, "")
         if not layout.names:  # no room for names; a warning always has some
@@ -273,9 +278,10 @@ def _draw_column(
         y += layout.line
 
 
-def _paste_rounded(
+def paste_rounded(
     canvas: NDArray[np.uint8], picture: NDArray[np.uint8], left: int, top: int, radius: float
 ) -> None:
+    """Paste a square picture with round corners, its top-left corner at ``(left, top)``."""
     side = picture.shape[0]
     cover = rounded_mask(side, side, radius)[..., None]
     ground = canvas[top : top + side, left : left + side]
@@ -295,22 +301,25 @@ def _draw_badge(canvas: NDArray[np.uint8], text: str, left: int, top: int, size:
     )  # fmt: skip
 
 
-def _pill_width(text: str, size: float) -> int:
+def pill_width(text: str, size: float) -> int:
+    """Return the width of a label drawn with capitals ``size`` pixels high."""
     return text_width(text, size, bold=True) + round(size * 1.2)
 
 
-def _draw_pill(
+def draw_pill(
     canvas: NDArray[np.uint8], text: str, left: int, top: int, size: float, ground: Colour
 ) -> int:
-    high, wide = round(size * 1.85), _pill_width(text, size)
+    """Draw a label on its colour and return its width, pixels."""
+    high, wide = round(size * 1.85), pill_width(text, size)
     blend(canvas, rounded_mask(wide, high, size * 0.5), left, top, ground)
     baseline = top + (high + size) / 2
     draw_text(canvas, text, left + size * 0.6, baseline, size, ink_on(ground), bold=True)
     return wide
 
 
-def _draw_state(canvas: NDArray[np.uint8], text: str, left: int, top: int, size: float) -> int:
-    high, wide = round(size * 1.85), _pill_width(text, size)
+def draw_state(canvas: NDArray[np.uint8], text: str, left: int, top: int, size: float) -> int:
+    """Draw ``NONE`` or ``LOST`` in an outline and return its width, pixels."""
+    high, wide = round(size * 1.85), pill_width(text, size)
     radius = size * 0.5
     blend(canvas, rounded_mask(wide, high, radius), left, top, _SOFT)
     inner = rounded_mask(wide - 4, high - 4, radius - 2)
@@ -319,7 +328,7 @@ def _draw_state(canvas: NDArray[np.uint8], text: str, left: int, top: int, size:
     return wide
 
 
-def _draw_arrow(canvas: NDArray[np.uint8], x: float, y: float, length: float) -> None:
+def draw_arrow(canvas: NDArray[np.uint8], x: float, y: float, length: float) -> None:
     """Draw an arrow to the right, centred on ``(x, y)``."""
     head, half, shaft = length * 0.42, length * 0.28, max(1.2, length * 0.055)
     left, right = x - length / 2, x + length / 2

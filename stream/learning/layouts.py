@@ -24,7 +24,7 @@ from ...core.action_units import AU_NAMES
 from ...core.errors import SourceError
 from .faces import Item, LabelledFaces
 
-__all__ = ["read_ckplus", "read_disfa"]
+__all__ = ["ckplus_codes", "contents", "label_lines", "layout_folder", "read_ckplus", "read_disfa"]
 
 _VIDEO = re.compile(r"LeftVideo(SN\d+)_comp\.avi", re.IGNORECASE)
 _DISFA_FILE = re.compile(r"(SN\d+)_au(\d+)\.txt", re.IGNORECASE)
@@ -47,7 +47,7 @@ def read_ckplus(folder: Path | str) -> LabelledFaces:
     Raises:
         SourceError: a folder, an image or a number is missing or wrong; the message names it.
     """
-    root = _folder(folder, ("cohn-kanade-images", "FACS"), "CK+")
+    root = layout_folder(folder, ("cohn-kanade-images", "FACS"), "CK+")
     files = sorted((root / "FACS").glob("*/*/*_facs.txt"))
     if not files:
         raise SourceError(
@@ -67,7 +67,7 @@ def read_ckplus(folder: Path | str) -> LabelledFaces:
             raise SourceError(
                 f"{file} codes {peak}, which is not there; unpack the images of CK+ next to FACS"
             )
-        seen = _ckplus_codes(file)
+        seen = ckplus_codes(file)
         others |= seen.keys() - set(aus)
         items.append(Item(peak, None, f"ckplus/{subject}", str(file)))
         intensity.append([seen.get(au, 0.0) for au in aus])
@@ -108,7 +108,7 @@ def read_disfa(folder: Path | str) -> LabelledFaces:
     Raises:
         SourceError: a folder, a file or a number is missing or wrong; the message names it.
     """
-    root = _folder(folder, ("Videos_LeftCamera", "ActionUnit_Labels"), "DISFA")
+    root = layout_folder(folder, ("Videos_LeftCamera", "ActionUnit_Labels"), "DISFA")
     videos = {
         match[1].upper(): path
         for path in sorted((root / "Videos_LeftCamera").iterdir())
@@ -162,18 +162,33 @@ def read_disfa(folder: Path | str) -> LabelledFaces:
     return LabelledFaces(items, columns, intensity, np.full_like(intensity, np.nan), (note,))
 
 
-def _folder(folder: Path | str, parts: tuple[str, ...], name: str) -> Path:
+def layout_folder(folder: Path | str, parts: tuple[str, ...], name: str) -> Path:
+    """Return the folder of a data set, checked to hold the parts it needs.
+
+    Raises:
+        SourceError: one is missing; the message says which, and what is there instead.
+    """
     root = Path(folder).expanduser()
     for part in parts:
         if not (root / part).is_dir():
             raise SourceError(
                 f"{root} is not the {name} folder: there is no {part!r} in it; it needs "
-                f"{' and '.join(parts)}"
+                f"{' and '.join(parts)} (found: {contents(root)})"
             )
     return root
 
 
-def _lines(file: Path) -> list[tuple[int, str]]:
+def contents(folder: Path, most: int = 5) -> str:
+    """Say in a few words what a folder holds, for messages."""
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        return error.strerror or str(error)
+    more = f", … ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more or "nothing"
+
+
+def label_lines(file: Path) -> list[tuple[int, str]]:
     """Return the lines of a label file that hold something, with their numbers."""
     try:
         text = file.read_text(encoding="ascii")
@@ -182,10 +197,10 @@ def _lines(file: Path) -> list[tuple[int, str]]:
     return [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
-def _ckplus_codes(file: Path) -> dict[int, float]:
+def ckplus_codes(file: Path) -> dict[int, float]:
     """Return AU → intensity of a CK+ file, its largest; NaN where only presence was coded."""
     seen: dict[int, float] = {}
-    for number, line in _lines(file):
+    for number, line in label_lines(file):
         au, value = _numbers(line.split(), file, number, "AU intensity", top=5)
         seen[au] = max(value, seen.get(au, 0.0))
     return {au: value or math.nan for au, value in seen.items()}
@@ -194,7 +209,7 @@ def _ckplus_codes(file: Path) -> dict[int, float]:
 def _disfa_codes(file: Path) -> list[tuple[int, float]]:
     """Return (frame counted from 1, intensity) of a DISFA file."""
     codes = []
-    for number, line in _lines(file):
+    for number, line in label_lines(file):
         frame, value = _numbers(line.split(","), file, number, "frame,intensity", top=5)
         if frame < 1:
             raise SourceError(f"{file}, line {number}: frame {frame}; DISFA counts from 1")

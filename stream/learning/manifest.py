@@ -33,7 +33,7 @@ from ...core.errors import SourceError
 from ..sources.images import IMAGE_SUFFIXES
 from .faces import Item, LabelledFaces
 
-__all__ = ["is_image", "read_manifest"]
+__all__ = ["column_of", "csv_rows", "expanded", "is_image", "read_manifest"]
 
 _COLUMN = re.compile(r"AU0*(\d{1,2})(?:_([RC]))?", re.IGNORECASE)
 _LOOKS_LIKE_AU = re.compile(r"AU\s*\d", re.IGNORECASE)
@@ -61,12 +61,12 @@ def read_manifest(path: Path | str) -> LabelledFaces:
         SourceError: it cannot be read, or a row or column is wrong; the message names file and
             line.
     """
-    path = _expanded(path)
-    rule, first_line, rows = _rows(path)
+    path = expanded(path)
+    rule, first_line, rows = csv_rows(path)
     header = [name.strip() for name in next(rows)]
     where = f"{path}, line {first_line}"
     columns = _au_columns(header, where)
-    fixed = {name: _column(header, name, where) for name in ("path", "frame", "subject", "split")}
+    fixed = {name: column_of(header, name, where) for name in ("path", "frame", "subject", "split")}
     for name, hint in (
         ("path", "the image or video of each row"),
         ("subject", "who is seen, so that no person is in both training and test"),
@@ -139,7 +139,7 @@ class _RowReader:
         if text not in self._known:
             if not text:
                 raise SourceError(f"{where}: no path; name the image or video of this row")
-            path = self._manifest.parent / _expanded(text)
+            path = self._manifest.parent / expanded(text)
             if not _is_file(path):
                 raise SourceError(
                     f"{where}: there is no file {path} (or no permission to see it); correct the "
@@ -163,7 +163,7 @@ class _RowReader:
         return int(text)
 
 
-def _expanded(text: Path | str) -> Path:
+def expanded(text: Path | str) -> Path:
     """Resolve a leading ``~``; where it names nobody it is part of a file's name."""
     path = Path(text)
     try:
@@ -203,7 +203,7 @@ class _Rows:
             ) from error
 
 
-def _rows(path: Path) -> tuple[str, int, _Rows]:
+def csv_rows(path: Path) -> tuple[str, int, _Rows]:
     """Read a file; return its declared rule, the number of the header's line, and its rows."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -233,7 +233,8 @@ def _rows(path: Path) -> tuple[str, int, _Rows]:
     return rule, line, _Rows(rest, path)
 
 
-def _column(header: list[str], name: str, where: str) -> int | None:
+def column_of(header: list[str], name: str, where: str) -> int | None:
+    """Return the place of a column, or None; one that is there twice is an error."""
     found = [i for i, own in enumerate(header) if own.lower() == name]
     if len(found) > 1:
         raise SourceError(f"{where}: the column {name!r} is there twice; keep one")

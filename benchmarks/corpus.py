@@ -1,0 +1,154 @@
+"""How much of a corpus run is analysis, and whether its memory stays flat.
+
+    python benchmarks/corpus.py [--sequences 1000] [--frames 20] [--out FILE]
+
+Makes a corpus in the layout of CK+ from the demo clip (a few different sequences, repeated by
+links, so that the disk is not what is measured), then runs ``facestage corpus`` in this process
+with one worker. *Analysis* is decoding, face, network, LRP, clustering and stages; *pictures* are
+reports and pictures of each sequence; *bookkeeping* is all the rest from the first sequence to the
+last: listing, resuming, noting what is done, progress. The evaluation at the end (tables,
+relations, patterns, page) is timed apart. Times are CPU seconds of this process, so that other load
+on the machine does not count; memory is the resident set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import torch
+from facestage.core.network import AUNetwork
+from facestage.stream.corpus.evaluate import evaluate_corpus
+from facestage.stream.corpus.job import SequenceWorker, Settings
+from facestage.stream.corpus.layouts import read_corpus
+from facestage.stream.corpus.page import write_outputs
+from facestage.stream.corpus.store import CorpusFolder, pending
+from facestage.stream.options import analyzer_config
+from facestage.stream.sources import open_source
+
+DIFFERENT = 12
+"""Sequences with frames of their own; the others are links to these."""
+
+
+def make(root: Path, sequences: int, frames: int) -> None:
+    """Write the corpus."""
+    with open_source("demo:") as source:
+        clip = []
+        while (grab := source.read()) is not None:
+            clip.append(
+                cv2.resize(grab.image, (872, 490), interpolation=cv2.INTER_AREA)[:, 116:756]
+            )
+    images = root / "cohn-kanade-images"
+    for n in range(sequences):
+        folder = images / f"S{n // 4:03d}" / f"{1 + n % 4:03d}"
+        if n >= DIFFERENT:
+            other = images / f"S{n % DIFFERENT // 4:03d}" / f"{1 + n % DIFFERENT % 4:03d}"
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.symlink_to(other, target_is_directory=True)
+            continue
+        folder.mkdir(parents=True)
+        start = n * (len(clip) - 4 * frames) // DIFFERENT
+        for k in range(frames):
+            name = f"{folder.parent.name}_{folder.name}_{k + 1:08d}.png"
+            grey = cv2.cvtColor(clip[start + 3 * k], cv2.COLOR_BGR2GRAY)
+            cv2.imwrite(str(folder / name), grey, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def resident_mb() -> float:
+    """Return the memory this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+class Clock:
+    """CPU seconds by step, told apart by wrapping the worker's two halves."""
+
+    def __init__(self, worker: SequenceWorker) -> None:
+        self.analysis = self.pictures = 0.0
+        analyse, put = worker._analyse, worker._folder.put
+
+        def timed_analyse(*args):  # type: ignore[no-untyped-def]
+            began = time.process_time()
+            try:
+                return analyse(*args)
+            finally:
+                self.analysis += time.process_time() - began
+
+        def timed_put(*args, **options):  # type: ignore[no-untyped-def]
+            began = time.process_time()
+            try:
+                return put(*args, **options)
+            finally:
+                self.pictures += time.process_time() - began
+
+        worker._analyse, worker._folder.put = timed_analyse, timed_put
+
+
+def main() -> None:
+    """Run, and print the figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sequences", type=int, default=1000)
+    parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--no-reports", action="store_true")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as place:
+        root, out = Path(place, "corpus"), Path(place, "out")
+        make(root, options.sequences, options.frames)
+        network = AUNetwork.load(device="cpu")
+        settings = Settings(
+            out,
+            {},
+            analyzer_config(0.0, "shown", baseline=False),
+            "paper",
+            detector="haar",
+            reports=not options.no_reports,
+        )
+        worker = SequenceWorker(settings, network)
+        clock = Clock(worker)
+        marks: dict[int, float] = {}
+        wall, began = time.perf_counter(), time.process_time()
+        items = read_corpus(root, "ckplus")
+        folder = CorpusFolder(out, {})
+        for done, item in enumerate(pending(folder, items, retry=False), 1):
+            outcome = worker.run(item)
+            assert not outcome.reason, outcome.reason
+            if done in (10, 50, 100, 200, 300, 500, 700, options.sequences):
+                marks[done] = round(resident_mb(), 1)
+                print(f"{done}: {marks[done]} MB", file=sys.stderr, flush=True)
+        total = time.process_time() - began
+        seconds = time.perf_counter() - wall
+        began = time.process_time()
+        evaluation = evaluate_corpus(folder, items, layout="ckplus", source=str(root), across=True)
+        write_outputs(evaluation, folder)
+        end = time.process_time() - began
+        figures = {
+            "sequences": options.sequences,
+            "frames": options.frames,
+            "reports": not options.no_reports,
+            "cpu_s": round(total, 1),
+            "cpu_s_per_sequence": round(total / options.sequences, 3),
+            "analysis_share": round(clock.analysis / total, 4),
+            "pictures_share": round(clock.pictures / total, 4),
+            "bookkeeping_share": round(1 - (clock.analysis + clock.pictures) / total, 4),
+            "evaluation_cpu_s": round(end, 1),
+            "wall_s": round(seconds, 1),
+            "load_average": round(os.getloadavg()[0], 1),
+            "resident_mb": marks,
+        }
+        text = json.dumps(figures, indent=1)
+        print(text)
+        if options.out is not None:
+            options.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

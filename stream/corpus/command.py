@@ -1,0 +1,311 @@
+"""``facestage corpus``: analyse every sequence of a corpus, then evaluate it as the paper does."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...core.config import AnalyzerConfig, ExplainConfig
+from ...core.errors import ConfigError, SourceError
+from ...core.lrp import PRESETS as LRP_PRESETS
+from ...core.network import AUNetwork
+from ...core.selection import select_aus
+from ...core.spectral import preset_by_name
+from ..console import err, out
+from ..detectors import make_detector
+from ..learning.progress import interruptible, progress
+from ..model_commands import selection_text
+from ..options import analyzer_config, dwell
+from .engines import check_ray, in_pool, in_process, on_ray
+from .evaluate import MIN_SHARE, Evaluation, evaluate_corpus
+from .job import Outcome, Settings
+from .layouts import LAYOUTS, SequenceItem, read_corpus
+from .page import write_outputs
+from .store import CorpusFolder, pending
+from .tables import label_text, manifest_csv, table1_rows
+
+__all__ = ["corpus", "parse_shard"]
+
+ENGINES = ("process", "ray")
+
+
+def corpus(
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Top folder of the corpus, or a manifest.")
+    ],
+    layout: Annotated[str, typer.Option(help=f"{', '.join(LAYOUTS)}; see the README.")],
+    out_dir: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            envvar="FACESTAGE_CORPUS_OUT",
+            help="Folder for the results; the same one goes on where a run was stopped.",
+        ),
+    ],
+    paper: Annotated[
+        bool,
+        typer.Option("--paper", help="As in the paper: SpRAy preset 'paper', every frame counts."),
+    ] = False,
+    preset: Annotated[str | None, typer.Option(help="SpRAy preset; default: sequence.")] = None,
+    across: Annotated[
+        bool,
+        typer.Option("--global", help="Also give letters that mean the same in the whole corpus."),
+    ] = False,
+    min_support: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Least support of a frequent pattern, share of the sequences."
+        ),
+    ] = MIN_SHARE,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes or actors; default: all cores on the CPU, else 1."),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Only part I of N, for job arrays.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="process, or ray (extra 'ray').")] = "process",
+    ray_address: Annotated[
+        str | None, typer.Option(help="A running cluster, HOST:PORT or ray://HOST:PORT.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed before.")
+    ] = False,
+    reports: Annotated[
+        bool, typer.Option(help="Write report and pictures of every sequence.")
+    ] = True,
+    min_stage: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Seconds a label must last before it counts; default 0.2, with --paper 0.",
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must exist.")
+    ] = "auto",
+    detector: Annotated[
+        str,
+        typer.Option(help="auto (YuNet if pulled, else haar), haar, yunet, or a YuNet file."),
+    ] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads per worker on the CPU; default: cores / workers."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="AU network: a .safetensors file, its card (.json) beside it."),
+    ] = None,
+    aus: Annotated[
+        str,
+        typer.Option(
+            envvar="FACESTAGE_AUS", help="AUs that take part: shown, all, A, or numbers: 1,2,12."
+        ),
+    ] = "shown",
+    baseline: Annotated[
+        bool,
+        typer.Option(
+            "--baseline",
+            envvar="FACESTAGE_BASELINE",
+            help="Judge presence against the person's own face at rest.",
+        ),
+    ] = False,
+    lrp_preset: Annotated[
+        str,
+        typer.Option(envvar="FACESTAGE_LRP_PRESET", help=f"LRP preset: {', '.join(LRP_PRESETS)}."),
+    ] = ExplainConfig().preset,
+) -> None:
+    """Analyse every sequence of a corpus; Table 1 of the paper, relations, patterns, pages."""
+    part = parse_shard(shard)
+    if engine not in ENGINES:
+        raise ConfigError(f"--engine {engine} is unknown; use {' or '.join(ENGINES)}")
+    if ray_address is not None and engine != "ray":
+        raise ConfigError("--ray-address needs --engine ray")
+    chosen = preset or ("paper" if paper else "sequence")
+    preset_by_name(chosen)
+    config = analyzer_config(
+        dwell(min_stage, paper=paper), aus, baseline=baseline, lrp_preset=lrp_preset
+    )
+    items = read_corpus(source, layout)
+    if engine == "ray":
+        check_ray(ray_address)
+    network = AUNetwork.load(model, device=device)
+    shown = select_aus(network.card, config.aus)
+    identity = _identity(source, layout, network, make_detector(detector).name, chosen, config)
+    folder = CorpusFolder(out_dir, identity)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if workers is None:
+        workers = 1 if network.device.type == "cuda" else cores or 1
+    settings = Settings(
+        out=folder.path,
+        identity=identity,
+        config=config,
+        preset=chosen,
+        model=model,
+        device=str(network.device),
+        detector=detector,
+        threads=threads or max(1, (cores or 1) // workers),
+        reports=reports,
+    )
+    mine = [item for n, item in enumerate(items) if n % part[1] == part[0]]
+    todo = pending(folder, mine, retry=retry_failed)
+    out.print(
+        f"{source}: {len(items)} sequences ({layout}), {len(todo)} to analyse"
+        + (f" in part {shard}" if shard else ""),
+        markup=False,
+    )
+    facts = [
+        ("Layout", layout),
+        ("AU network", f"{network.name}, sha256 {network.card.sha256[:12] or 'not stated'}"),
+        ("Action Units", selection_text(network.card, shown)),
+        ("Face detector", str(identity["detector"])),
+        ("Clustering (SpRAy preset)", chosen),
+        ("Relevance (LRP preset)", config.explain.preset),
+        ("Shortest stage", f"{config.stage.min_stage_s:g} s"),
+        ("Personal baseline", "asked for" if baseline else "off"),
+    ]
+    with interruptible() as stop:
+        if todo:
+            run = {
+                "ray": lambda: on_ray(todo, settings, workers, stop, ray_address),
+                "process": lambda: (
+                    in_process(todo, settings, network, stop)
+                    if workers == 1
+                    else in_pool(todo, settings, workers, stop)
+                ),
+            }[engine]
+            _follow(run(), len(todo))
+        _write_manifest(folder, items)
+        stopped = stop()
+    states = [folder.state(item) for item in items]
+    waiting = states.count("waiting")
+    summary = f"{states.count('done')} done, {states.count('failed')} failed, {waiting} waiting"
+    if stopped:
+        out.print(f"stopped: {summary}; the same command goes on from here", markup=False)
+        raise typer.Exit(130)
+    lost = [item for item in todo if folder.state(item) == "waiting"]
+    if lost:
+        raise ConfigError(
+            f"{len(lost)} sequences were analysed, but {folder.path} does not hold them (such as "
+            f"{lost[0].name}); with --engine ray it must be the same folder on every machine"
+        )
+    out.print(summary, markup=False)
+    if shard and waiting:
+        out.print("the tables are written by the part that ends last", markup=False)
+        return
+    if "done" not in states:
+        first = next(item for item in items if folder.state(item) == "failed")
+        raise SourceError(
+            f"none of the {len(items)} sequences could be analysed; {first.name}: "
+            f"{folder.reason(first)}"
+        )
+    evaluation = evaluate_corpus(
+        folder,
+        items,
+        layout=layout,
+        source=str(source),
+        facts=facts,
+        preset=chosen,
+        across=across,
+        min_share=min_support,
+    )
+    write_outputs(evaluation, folder)
+    _print_table(evaluation)
+    out.print(f"written: {folder.path / 'index.html'}", markup=False)
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """Return (part counted from 0, parts).
+
+    >>> parse_shard("2/8")
+    (1, 8)
+
+    Raises:
+        ConfigError: it is not I/N with 1 ≤ I ≤ N.
+    """
+    if text is None:
+        return 0, 1
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError(f"--shard {text} is not a part such as 1/8 … 8/8")
+    return int(match[1]) - 1, int(match[2])
+
+
+def _identity(
+    source: Path,
+    layout: str,
+    network: AUNetwork,
+    detector: str,
+    preset: str,
+    config: AnalyzerConfig,
+) -> dict[str, Any]:
+    """Return what makes results comparable: results under anything else belong elsewhere."""
+    return {
+        "folder": str(source.expanduser().absolute()),
+        "layout": layout,
+        "model": network.name,
+        "weights": network.card.sha256,
+        "detector": detector,
+        "preset": preset,
+        "lrp_preset": config.explain.preset,
+        "aus": str(config.aus),
+        "min_stage_s": config.stage.min_stage_s,
+        "baseline": config.baseline.enabled,
+    }
+
+
+def _follow(outcomes: Iterator[Outcome], total: int) -> None:
+    """Show how the work goes on; name each sequence that fails."""
+    began = time.monotonic()
+    done = failed = 0
+    analysis = pictures = 0.0
+    with progress("sequences", total) as update:
+
+        def text() -> str:
+            rate = done / max(time.monotonic() - began, 1e-9)
+            left = timedelta(seconds=round((total - done) / rate)) if rate else "?"
+            return f"{rate:.2f}/s, {left} left" + (f", {failed} failed" if failed else "")
+
+        for outcome in outcomes:
+            done += 1
+            analysis += outcome.analysis_s
+            pictures += outcome.pictures_s
+            if outcome.reason:
+                failed += 1
+                err.print(f"left out: {outcome.item.name}: {outcome.reason}", markup=False)
+            update(done, text)
+    if done:
+        out.print(
+            f"per sequence: {analysis / done:.2f} s analysis, {pictures / done:.2f} s report and "
+            "pictures",
+            markup=False,
+        )
+
+
+def _write_manifest(folder: CorpusFolder, items: Sequence[SequenceItem]) -> None:
+    stored, others = [], []
+    for item in items:
+        state = folder.state(item)
+        if state == "done":
+            stored.append(folder.read(item))
+        else:
+            others.append((item, state, folder.reason(item) if state == "failed" else ""))
+    folder.write_text("manifest.csv", manifest_csv(stored, others))
+
+
+def _print_table(evaluation: Evaluation) -> None:
+    """Print Table 1, a line per figure and column."""
+    heads = [label_text(c.label) for c in evaluation.table.all]
+    for row in table1_rows(evaluation):
+        cells = []
+        for n, (head, ours) in enumerate(zip(heads, row.ours, strict=True)):
+            cited = row.paper[n] if row.paper else ""
+            cells.append(f"{head} {ours}" + (f" (paper {cited})" if cited else ""))
+        out.print(f"{row.name}: {', '.join(cells)}", markup=False)

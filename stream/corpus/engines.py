@@ -1,0 +1,247 @@
+"""Who does the work: this process, a pool of processes, or Ray. All run the same worker."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import ConfigError, FacestageError
+from ...core.network import AUNetwork
+from .job import Outcome, SequenceWorker, Settings
+from .layouts import SequenceItem
+from .store import CorpusFolder
+
+__all__ = ["check_ray", "in_pool", "in_process", "on_ray"]
+
+Stop = Callable[[], bool]
+"""Asked between sequences: true ends the run once those in flight are through."""
+
+CRASHED = "its worker process ended without a word: it crashed, or was killed for want of memory"
+
+
+def in_process(
+    items: Sequence[SequenceItem], settings: Settings, network: AUNetwork, stop: Stop
+) -> Iterator[Outcome]:
+    """Analyse in this process, one after the other."""
+    worker = SequenceWorker(settings, network)
+    for item in items:
+        if stop():
+            return
+        yield worker.run(item)
+
+
+_worker: SequenceWorker | None = None
+
+
+def _begin() -> None:
+    """Prepare a worker process: Ctrl-C is its parent's business, and it never outlives it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _run(settings: Settings, item: SequenceItem) -> Outcome:
+    global _worker  # noqa: PLW0603 - one network per process, for all its sequences
+    if _worker is None:
+        _worker = SequenceWorker(settings)
+    return _worker.run(item)
+
+
+class _CrashError(Exception):
+    """Worker processes died; ``suspects`` were in flight."""
+
+    def __init__(self, suspects: list[SequenceItem]) -> None:
+        super().__init__(f"{len(suspects)} sequences were in flight")
+        self.suspects = suspects
+
+
+def in_pool(
+    items: Sequence[SequenceItem], settings: Settings, workers: int, stop: Stop
+) -> Iterator[Outcome]:
+    """Analyse in ``workers`` processes.
+
+    When one of them dies, the sequences in flight are tried again one by one; the one that kills
+    its process again is noted as failed, and the others go on.
+
+    Raises:
+        FacestageError: the model or the output folder cannot be used.
+    """
+    queue = deque(items)
+    suspects: deque[SequenceItem] = deque()
+    folder = CorpusFolder(settings.out, settings.identity)
+    while (queue or suspects) and not stop():
+        alone = deque([suspects.popleft()]) if suspects else None
+        try:
+            yield from _pool(
+                queue if alone is None else alone, settings, 1 if alone else workers, stop
+            )
+        except _CrashError as crash:
+            if stop():
+                return  # whoever stopped this run ended its workers, too
+            if alone is None:
+                suspects += crash.suspects
+                continue
+            (item,) = crash.suspects
+            folder.sweep(item)
+            folder.fail(item, CRASHED)
+            yield Outcome(item, CRASHED)
+
+
+def _pool(
+    queue: deque[SequenceItem], settings: Settings, workers: int, stop: Stop
+) -> Iterator[Outcome]:
+    # A forked child of a process that has run torch can hang on its locks.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
+        flying: dict[Future[Outcome], SequenceItem] = {}
+        try:
+            while queue or flying:
+                while queue and len(flying) < workers and not stop():
+                    item = queue.popleft()
+                    flying[pool.submit(_run, settings, item)] = item
+                if not flying:
+                    return
+                done, _ = wait(flying, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    outcome = future.result()
+                    del flying[future]
+                    yield outcome
+        except BrokenProcessPool:
+            raise _CrashError(list(flying.values())) from None
+
+
+def check_ray(address: str | None) -> None:
+    """Check that Ray is installed and, where an address is given, that somebody answers there.
+
+    Raises:
+        ConfigError: it is not, or nobody does.
+    """
+    # Ray reports usage to its makers unless told not to, and reads this when it is imported.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns about its own actors
+    try:
+        import ray.data  # noqa: F401 - optional, and slow to import
+    except ImportError as error:
+        raise ConfigError(
+            f"--engine ray needs Ray, which cannot be imported ({error}); "
+            "pip install 'facestage[ray]'"
+        ) from None
+    if address is None or address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(
+            f"--ray-address {address} is not of the form HOST:PORT or ray://HOST:PORT"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"nobody answers at --ray-address {address} ({error}); start a cluster with 'ray start "
+            "--head', or leave the option out to run on this machine"
+        ) from None
+
+
+class _RayWorker:
+    """The actor: one network per slot. Errors travel as values, so that Ray does not retry them."""
+
+    def __init__(self) -> None:
+        self._worker: SequenceWorker | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        outcomes = []
+        for raw in batch["job"]:
+            settings, item = pickle.loads(raw)  # made by on_ray
+            found: Outcome | FacestageError
+            try:
+                if self._worker is None:
+                    self._worker = SequenceWorker(settings)
+                found = self._worker.run(item)
+            except FacestageError as error:
+                found = error
+            outcomes.append(pickle.dumps(found))
+        return {"outcome": np.array(outcomes, object)}
+
+
+def on_ray(
+    items: Sequence[SequenceItem],
+    settings: Settings,
+    workers: int,
+    stop: Stop,
+    address: str | None = None,
+) -> Iterator[Outcome]:
+    """Analyse with a pool of Ray actors, one per CPU or GPU slot.
+
+    The output folder must be the same place for all machines of the cluster, and facestage must be
+    installed on them.
+
+    Raises:
+        ConfigError: Ray or the cluster cannot be used.
+        FacestageError: the model or the output folder cannot be used.
+    """
+    check_ray(address)
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        if address is None:
+            ray.init(
+                num_cpus=workers * settings.threads, include_dashboard=False, log_to_driver=False,
+                logging_level=logging.ERROR, configure_logging=True,
+            )  # fmt: skip
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        raise ConfigError(f"Ray could not be started: {_first_line(error)}") from error
+    try:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        gpus = 1 if settings.device.startswith("cuda") else 0
+        if gpus:
+            settings = replace(settings, device="cuda")  # each actor sees only the one it was given
+        rows = [{"job": pickle.dumps((settings, item))} for item in items]
+        # One block per sequence: what is done is reported at once, and a free actor takes the next.
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            _RayWorker,
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows))),
+            num_cpus=settings.threads,
+            num_gpus=gpus,
+        )
+        for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
+            for raw in batch["outcome"]:
+                found = pickle.loads(raw)  # made by our own actor
+                if isinstance(found, FacestageError):
+                    raise found
+                yield found
+            if stop():
+                return
+    except RayError as error:
+        raise ConfigError(f"Ray gave up: {_first_line(error)}; run again to go on") from error
+    finally:
+        ray.shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,148 @@
+"""From the analysed sequences of a corpus to its figures: Table 1, relations, patterns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ...core.corpus import (
+    CorpusSequence,
+    Table,
+    corpus_letters,
+    distinct,
+    relabel,
+    table1,
+    without_letters,
+)
+from ...core.mining import Mined, mine_closed
+from ...core.relations import InclusionOrder, TemporalPrototype, inclusion_order
+from .layouts import SequenceItem
+from .store import CorpusFolder, Stored
+
+__all__ = ["Evaluation", "Related", "evaluate_corpus"]
+
+MIN_SHARE = 0.05
+"""Least support of a pattern, as a share of the sequences."""
+
+
+MOST_WORK = 60_000
+"""Bound on the search for patterns, stages of the patterns visited (benchmarks/mining.py says what
+that takes). Beyond it the least support rises, and the outputs say to what."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Related:
+    """Identity, inclusion and frequent patterns under one use of letters.
+
+    Attributes:
+        letters: ``none`` (AU co-occurrence only), ``sequence`` or ``corpus``.
+        sequences: the sequences with their prototypes under that use.
+        counted: different prototypes with the number of sequences that show each.
+        order: inclusions between them.
+        mined: frequent closed sub-sequences.
+    """
+
+    letters: str
+    sequences: tuple[CorpusSequence, ...]
+    counted: tuple[tuple[TemporalPrototype, int], ...]
+    order: InclusionOrder
+    mined: Mined
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """A corpus, evaluated.
+
+    Attributes:
+        layout: how it lies on disk. ``folder``: where. ``facts``: its settings, by name.
+        stored: the analysed sequences, in the order of the corpus.
+        failed: the others, each with the reason.
+        waiting: sequences not analysed yet.
+        table: Table 1.
+        related: under ``none``, ``sequence`` and, if asked for, ``corpus`` letters.
+    """
+
+    layout: str
+    folder: str
+    facts: tuple[tuple[str, str], ...]
+    stored: tuple[Stored, ...]
+    failed: tuple[tuple[SequenceItem, str], ...]
+    waiting: int
+    table: Table
+    related: dict[str, Related]
+
+    @property
+    def shown(self) -> Related:
+        """The relations under the letters that mean most: the corpus's, else the sequence's."""
+        return self.related.get("corpus", self.related["sequence"])
+
+
+def evaluate_corpus(
+    folder: CorpusFolder,
+    items: Sequence[SequenceItem],
+    *,
+    layout: str,
+    source: str,
+    facts: Sequence[tuple[str, str]] = (),
+    preset: str = "sequence",
+    across: bool = False,
+    min_share: float = MIN_SHARE,
+) -> Evaluation:
+    """Evaluate what a folder holds of a corpus.
+
+    Args:
+        folder: the output folder.
+        items: the sequences of the corpus.
+        layout, source, facts: to write into the result.
+        preset: SpRAy preset for corpus-wide letters.
+        across: whether to give letters that mean the same in the whole corpus.
+        min_share: least support of a pattern, as a share of the sequences; at least two count.
+
+    Raises:
+        ConfigError: no sequence was analysed, or a file of the folder was changed.
+    """
+    stored: list[Stored] = []
+    failed: list[tuple[SequenceItem, str]] = []
+    for item in items:
+        state = folder.state(item)
+        if state == "done":
+            stored.append(folder.read(item))
+        elif state == "failed":
+            failed.append((item, folder.reason(item)))
+    own = [s.sequence for s in stored]
+    renamed = None
+    if across:
+        names = corpus_letters([folder.descriptors(s.item) for s in stored], preset)
+        renamed = [relabel(s, n) for s, n in zip(own, names, strict=True)]
+    table = table1(own, renamed)
+    bare = [replace(s, stages=without_letters(s.stages), seconds=()) for s in own]
+    uses = {"none": bare, "sequence": own, **({"corpus": renamed} if renamed else {})}
+    least = max(2, math.ceil(min_share * len(own)))
+    return Evaluation(
+        layout,
+        source,
+        tuple(facts),
+        tuple(stored),
+        tuple(failed),
+        len(items) - len(stored) - len(failed),
+        table,
+        {letters: _related(letters, of, least) for letters, of in uses.items()},
+    )
+
+
+def _related(letters: str, sequences: Sequence[CorpusSequence], least: int) -> Related:
+    prototypes = [s.stages for s in sequences]
+    counted = distinct(prototypes)
+    return Related(
+        letters,
+        tuple(sequences),
+        tuple(counted),
+        inclusion_order([p for p, _ in counted]),
+        mine_closed(
+            prototypes,
+            min_support=least,
+            labels=[s.label for s in sequences],
+            budget=MOST_WORK,
+        ),
+    )

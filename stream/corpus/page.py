@@ -1,0 +1,282 @@
+"""What a corpus looks like: its pictures, and one page that holds them and links every report."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.action_units import au_code, parse_label
+from ...core.corpus import typical
+from ...core.render import PanelEntry, au_colour, panel
+from ...core.stages import format_prototype, reduction
+from ...core.types import LOST, NONE, StageLabels
+from ..report import data_uri, template
+from . import tables
+from .evaluate import Evaluation, Related
+from .graphs import histograms, transition_graph
+from .store import MOST_TILES, CorpusFolder
+from .tables import LETTERS, label_text, table1_rows
+
+__all__ = ["write_outputs"]
+
+TYPICAL = 4
+"""Prototypes shown per label."""
+TYPICAL_STAGES = 6
+"""Stages up to which a prototype is shown before longer ones."""
+MOST_ROWS = 200
+"""Rows of the page's tables of prototypes and patterns; all are in the CSV files."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _LabelPart:
+    """The section of one label: its picture as JPEG in an address, its graph as SVG."""
+
+    key: str
+    name: str
+    sequences: int
+    picture: str
+    graph: str
+
+
+def write_outputs(evaluation: Evaluation, folder: CorpusFolder) -> list[str]:
+    """Write tables, pictures and ``index.html``; return their names.
+
+    Raises:
+        ConfigError: the disk is full, or a file cannot be written.
+    """
+    texts = {
+        "table1.csv": tables.table1_csv(evaluation),
+        "table1.md": tables.markdown(evaluation),
+        "prototypes.csv": tables.prototypes_csv(evaluation),
+        "lattice.csv": tables.lattice_csv(evaluation),
+        "patterns.csv": tables.patterns_csv(evaluation),
+        "transitions.csv": tables.transitions_csv(evaluation),
+        "stages.csv": tables.stages_csv(evaluation),
+    }
+    parts = []
+    # With one label only, the whole corpus would be the same again.
+    columns = (
+        evaluation.table.all if len(evaluation.table.columns) > 1 else evaluation.table.columns
+    )
+    for column in columns:
+        name = label_text(column.label)
+        key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "label"
+        while any(part.key == key for part in parts):
+            key += "-2"
+        picture = _typical_picture(evaluation, folder, column.label)
+        bare = [s.stages for s in _of(evaluation.related["none"], column.label)]
+        graph = transition_graph(bare)
+        folder.write_bytes(f"figures/typical_{key}.png", cv2.imencode(".png", picture)[1].tobytes())
+        folder.write_text(f"figures/transitions_{key}.svg", graph)
+        parts.append(_LabelPart(key, name, column.sequences, data_uri(picture), graph))
+    stages, durations = _distributions(evaluation)
+    folder.write_text("figures/stages.svg", stages)
+    folder.write_text("figures/durations.svg", durations)
+    values = {
+        "evaluation": evaluation,
+        "heads": [label_text(c.label) for c in evaluation.table.all],
+        "rows": table1_rows(evaluation),
+        "letters": LETTERS,
+        "parts": parts,
+        "common": _common(evaluation),
+        "stages": stages,
+        "durations": durations,
+        "figures": _headline(evaluation),
+        "prototypes": _prototype_rows(evaluation.shown),
+        "patterns": _pattern_rows(evaluation.shown),
+        "pattern_labels": [label_text(x) for x in evaluation.shown.mined.totals],
+        "sequences": _sequence_rows(evaluation),
+        "most": MOST_ROWS,
+    }
+    texts["table1.html"] = template("table1.html").render(**values)
+    texts["index.html"] = template("corpus.html").render(**values)
+    for name, text in texts.items():
+        folder.write_text(name, text)
+    return [*texts, "figures"]
+
+
+def _of(related: Related, label: str | None):  # type: ignore[no-untyped-def]
+    return [s for s in related.sequences if label in (None, s.label)]
+
+
+def _typical_picture(
+    evaluation: Evaluation, folder: CorpusFolder, label: str | None
+) -> NDArray[np.uint8]:
+    """Draw the typical prototypes of a label; the pictures come from one sequence of each."""
+    items = {s.item.name: s.item for s in evaluation.stored}
+    own = {s.name: s.stages for s in evaluation.related["sequence"].sequences}
+    sequences = _of(evaluation.shown, label)
+    entries = []
+    for chosen in typical(sequences, TYPICAL, TYPICAL_STAGES):
+        name = chosen.names[0]
+        tiles = folder.tiles(items[name])
+        same = len(own[name]) == len(chosen.stages)
+        # Corpus-wide letters can join stages; then the first picture of each joined run stands.
+        places = range(len(chosen.stages)) if same else _joined_places(own[name], chosen.stages)
+        tiles = [tiles[n] for n in places if n < len(tiles)][:MOST_TILES]
+        shown = len(chosen.names)
+        title = f"{shown} of {len(sequences)} sequence{'s' if len(sequences) != 1 else ''}"
+        note = name
+        if len(tiles) < len(chosen.stages):
+            note += f"; first {len(tiles)} of {len(chosen.stages)} stages"
+        entries.append(PanelEntry(title, note, chosen.stages, tiles))
+    return panel(f"Typical temporal prototypes: {label_text(label)}", entries)
+
+
+def _joined_places(own: Sequence[StageLabels], joined: Sequence[StageLabels]) -> list[int]:
+    """Return the first of the own stages that makes each joined one, by their AUs."""
+    places, at = [], 0
+    for stage in joined:
+        wanted = _aus(stage)
+        while at < len(own) - 1 and _aus(own[at]) != wanted:
+            at += 1
+        places.append(at)
+        at += 1
+    return places
+
+
+def _aus(stage: StageLabels) -> tuple[int, ...] | StageLabels:
+    return stage if stage in (NONE, LOST) else tuple(parse_label(x)[0] for x in stage)
+
+
+def _distributions(evaluation: Evaluation) -> tuple[str, str]:
+    shown = evaluation.shown
+    counts = {
+        label_text(c.label): [float(len(s.stages)) for s in _of(shown, c.label)]
+        for c in evaluation.table.all
+    }
+    seconds = {
+        label_text(c.label): [max(x, 1e-3) for s in _of(shown, c.label) for x in s.seconds]
+        for c in evaluation.table.all
+    }
+    return (
+        histograms(counts, "stages per sequence"),
+        histograms(seconds, "duration of a stage, seconds", log=True),
+    )
+
+
+def _headline(evaluation: Evaluation) -> list[tuple[str, str]]:
+    whole = evaluation.table.whole
+    figures = whole.corpus_letters or whole.letters
+    return [
+        (str(whole.sequences), "sequences"),
+        (f"{whole.mean_frames:.1f}", "frames on average"),
+        (f"{figures.mean_stages:.2f}", "stages on average"),
+        (f"{100 * figures.mean_reduction:.1f} %", "shorter description"),
+        (str(whole.aus.unique), "unique prototypes, AUs only"),
+        (str(figures.unique), "unique prototypes, clustered"),
+    ]
+
+
+def pills(stages: Sequence[StageLabels]) -> str:
+    """Return a temporal prototype as HTML."""
+    return '<span class="to">→</span>'.join(
+        f'<span class="stage">{"".join(_pill(label) for label in stage)}</span>' for stage in stages
+    )
+
+
+def _pill(label: str) -> str:
+    text = html.escape(label)
+    if label in (NONE[0], LOST[0]):
+        return f'<span class="pill {label.lower()}">{text}</span>'
+    colour = au_colour(parse_label(label)[0])
+    return f'<span class="pill" style="background:{colour}">{text}</span>'
+
+
+def _common(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return the most common prototypes of each column, under each use of letters."""
+    made = []
+    for use in evaluation.related:
+        for column in evaluation.table.all:
+            figures = {"none": column.aus, "sequence": column.letters}.get(
+                use, column.corpus_letters
+            )
+            assert figures is not None
+            for stages, count in figures.common:
+                made.append(
+                    {
+                        "use": LETTERS[use],
+                        "label": label_text(column.label),
+                        "count": count,
+                        "of": column.sequences,
+                        "pills": pills(stages[:12]) + ("…" if len(stages) > 12 else ""),
+                    }
+                )
+    return made
+
+
+def _prototype_rows(related: Related) -> list[dict[str, Any]]:
+    labels: dict[object, Counter[str]] = {}
+    for s in related.sequences:
+        labels.setdefault(s.stages, Counter())[label_text(s.label)] += 1
+    # What many others include says most about the corpus, then what many sequences share.
+    order = sorted(
+        range(len(related.counted)),
+        key=lambda n: (-(related.order.including[n] + related.counted[n][1]), n),
+    )
+    return [
+        {
+            "count": related.counted[n][1],
+            "including": int(related.order.including[n]),
+            "included": int(related.order.included[n]),
+            "stages": len(related.counted[n][0]),
+            "labels": ", ".join(
+                f"{k} {v}" for k, v in sorted(labels[related.counted[n][0]].items())
+            ),
+            "pills": pills(related.counted[n][0][:12])
+            + ("…" if len(related.counted[n][0]) > 12 else ""),
+        }
+        for n in order[:MOST_ROWS]
+    ]
+
+
+def _pattern_rows(related: Related) -> list[dict[str, Any]]:
+    mined = related.mined
+    rows = []
+    for pattern in mined.patterns:
+        lifts = {label: mined.lift(pattern, label) for label in mined.totals}
+        best = max(lifts, key=lambda label: (lifts[label], label))
+        rows.append(
+            {
+                "support": pattern.support,
+                "share": pattern.support / sum(mined.totals.values()),
+                "stages": len(pattern.stages),
+                "by_label": pattern.by_label,
+                "lift": lifts[best],
+                "best": label_text(best),
+                "pills": pills(pattern.stages),
+            }
+        )
+    rows.sort(key=lambda row: -row["support"])
+    return rows[:MOST_ROWS]
+
+
+def _sequence_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    shown = {s.name: s for s in evaluation.shown.sequences}
+    rows = []
+    for one in evaluation.stored:
+        sequence = shown[one.item.name]
+        count = len(sequence.stages)
+        rows.append(
+            {
+                "item": one.item,
+                "label": label_text(one.item.label),
+                "report": one.report,
+                "frames": sequence.frames,
+                "stages": count,
+                "reduction": reduction(count, sequence.frames),
+                "coded": " ".join(map(au_code, one.item.coded or ())),
+                "text": format_prototype(sequence.stages),
+                "pills": pills(sequence.stages[:10])
+                + (f" … {count - 10} more" if count > 10 else ""),
+            }
+        )
+    return rows

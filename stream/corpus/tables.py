@@ -1,0 +1,322 @@
+"""The tables of a corpus as text: Table 1, prototypes, patterns, transitions, manifest."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ...core.action_units import au_code
+from ...core.corpus import PAPER_TABLES, Column, LetterFigures, PaperColumn, transitions
+from ...core.stages import format_prototype
+from .evaluate import Evaluation, Related
+from .layouts import SequenceItem
+from .store import Stored
+
+__all__ = [
+    "LETTERS",
+    "Row",
+    "label_text",
+    "lattice_csv",
+    "manifest_csv",
+    "markdown",
+    "patterns_csv",
+    "prototypes_csv",
+    "stages_csv",
+    "table1_csv",
+    "table1_rows",
+    "transitions_csv",
+]
+
+LETTERS = {
+    "none": "AU co-occurrence only",
+    "sequence": "clustering, letters per sequence",
+    "corpus": "clustering, letters across the corpus",
+}
+"""Use of letters → how it is called in the tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of Table 1 as text: a cell per column, and beside it the paper's figure.
+
+    Cells of the paper are empty where it gives none, and ``paper`` is None where the corpus is not
+    the paper's.
+    """
+
+    name: str
+    ours: tuple[str, ...]
+    paper: tuple[str, ...] | None
+
+
+def label_text(label: str | None) -> str:
+    """Return how a column is headed.
+
+    >>> [label_text(x) for x in ("happy", "", None)]
+    ['happy', 'no label', 'entire corpus']
+    """
+    return "entire corpus" if label is None else label or "no label"
+
+
+def table1_rows(evaluation: Evaluation) -> list[Row]:
+    """Return the rows of Table 1, in the order of the paper."""
+    columns = evaluation.table.all
+    paper = PAPER_TABLES.get(evaluation.layout)
+
+    def row(name: str, ours: Sequence[str], attribute: str, form: str) -> Row:
+        if paper is None or not attribute:
+            return Row(name, tuple(ours), None)
+        cells = []
+        for column in columns:
+            known = paper.get(column.label)
+            value = None if known is None else getattr(known, attribute)
+            percent = form == ".0%"
+            text = f"{100 * value:.0f} %" if percent and value else format(value or 0, form)
+            cells.append("" if value is None else text)
+        return Row(name, tuple(ours), tuple(cells))
+
+    rows = [
+        row("sequences", [str(c.sequences) for c in columns], "sequences", "d"),
+        row("mean frames", [f"{c.mean_frames:.2f}" for c in columns], "mean_frames", ".2f"),
+        row(
+            f"unique temporal prototypes ({LETTERS['none']})",
+            [str(c.aus.unique) for c in columns],
+            "unique_aus",
+            "d",
+        ),
+    ]
+    uses = ["sequence", *(["corpus"] if columns[-1].corpus_letters else [])]
+    for use in uses:
+        # The paper's letters are those of each sequence.
+        cited = use == "sequence"
+        figures = [_figures(c, use) for c in columns]
+        rows += [
+            row(
+                f"unique temporal prototypes ({LETTERS[use]})",
+                [str(f.unique) for f in figures],
+                "unique" if cited else "",
+                "d",
+            ),
+            row(
+                f"mean stages ({LETTERS[use]})",
+                [f"{f.mean_stages:.2f}" for f in figures],
+                "mean_stages" if cited else "",
+                ".2f",
+            ),
+            row(
+                f"mean reduction in description length ({LETTERS[use]})",
+                [f"{100 * f.mean_reduction:.1f} %" for f in figures],
+                "reduction" if cited else "",
+                ".0%",
+            ),
+        ]
+    return rows
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """Return Table 1 as Markdown."""
+    heads = [label_text(c.label) for c in evaluation.table.all]
+    lines = [
+        f"# Table 1: {evaluation.folder}",
+        "",
+        "| | " + " | ".join(_cell(h) for h in heads) + " |",
+        "|---|" + "---|" * len(heads),
+    ]
+    for row in table1_rows(evaluation):
+        lines.append(f"| {row.name} | " + " | ".join(row.ours) + " |")
+        if row.paper is not None:
+            lines.append("| *the same, from the paper* | " + " | ".join(row.paper) + " |")
+    for use in evaluation.related:
+        lines += ["", f"Most common temporal prototypes ({LETTERS[use]}):", ""]
+        for column in evaluation.table.all:
+            common = "; ".join(
+                f"{count} × {format_prototype(stages)}"
+                for stages, count in _figures(column, use).common
+            )
+            lines.append(f"- {label_text(column.label)}: {common}")
+    lines += ["", *(f"- {name}: {value}" for name, value in evaluation.facts)]
+    if evaluation.failed:
+        lines.append(f"- left out: {len(evaluation.failed)} sequences, see manifest.csv")
+    if evaluation.waiting:
+        lines.append(f"- **incomplete**: {evaluation.waiting} sequences were not analysed yet")
+    return "\n".join(lines) + "\n"
+
+
+def table1_csv(evaluation: Evaluation) -> str:
+    """Return Table 1 with one line per label; the paper's figures in columns ``paper_…``."""
+    paper = PAPER_TABLES.get(evaluation.layout)
+    uses = list(evaluation.related)
+    header = ["label", "sequences", "mean_frames"]
+    for use in uses:
+        header += [
+            f"unique_{use}", f"mean_stages_{use}", f"mean_reduction_{use}",
+            f"most_common_{use}", f"most_common_count_{use}",
+        ]  # fmt: skip
+    names = tuple(PaperColumn.__dataclass_fields__)
+    header += [f"paper_{name}" for name in names] if paper is not None else []
+    rows = []
+    for column in evaluation.table.all:
+        cells = [label_text(column.label), str(column.sequences), f"{column.mean_frames:.6g}"]
+        for use in uses:
+            figures = _figures(column, use)
+            stages, count = figures.common[0]
+            cells += [
+                str(figures.unique),
+                f"{figures.mean_stages:.6g}",
+                f"{figures.mean_reduction:.6g}",
+                format_prototype(stages),
+                str(count),
+            ]
+        if paper is not None:
+            known = paper.get(column.label)
+            cells += [_known(known, name) for name in names]
+        rows.append(cells)
+    return _csv(header, rows)
+
+
+def prototypes_csv(evaluation: Evaluation) -> str:
+    """Return every different prototype: who shows it, and how many others it is included in."""
+    header = ["letters", "id", "sequences", "stages", "includes", "included_in", "by_label"]
+    rows = []
+    for use, related in evaluation.related.items():
+        shown = _labels_of(related)
+        for n, (stages, count) in enumerate(related.counted):
+            rows.append(
+                [
+                    use,
+                    str(n),
+                    str(count),
+                    str(len(stages)),
+                    str(related.order.included[n]),
+                    str(related.order.including[n]),
+                    shown[n],
+                    format_prototype(stages),
+                ]
+            )
+    return _csv([*header, "prototype"], rows)
+
+
+def lattice_csv(evaluation: Evaluation) -> str:
+    """Return the direct inclusions: ``inner`` in ``outer``, by the ids of ``prototypes.csv``."""
+    rows = (
+        [use, str(inner), str(outer)]
+        for use, related in evaluation.related.items()
+        for inner, outer in related.order.covers.tolist()
+    )
+    return _csv(["letters", "inner", "outer"], rows)
+
+
+def patterns_csv(evaluation: Evaluation) -> str:
+    """Return the frequent closed sub-sequences with support and lift per label."""
+    labels = [c.label for c in evaluation.table.columns if c.label is not None]
+    header = ["letters", "pattern", "stages", "support", "share"]
+    header += [f"support_{label_text(x)}" for x in labels]
+    header += [f"lift_{label_text(x)}" for x in labels]
+    rows = []
+    for use, related in evaluation.related.items():
+        mined = related.mined
+        order = list(mined.totals)
+        total = sum(mined.totals.values())
+        for pattern in mined.patterns:
+            rows.append(
+                [
+                    use,
+                    format_prototype(pattern.stages),
+                    str(len(pattern.stages)),
+                    str(pattern.support),
+                    f"{pattern.support / total:.4f}",
+                    *(str(pattern.by_label[order.index(x)]) for x in labels),
+                    *(f"{mined.lift(pattern, x):.3f}" for x in labels),
+                ]
+            )
+    return _csv(header, rows)
+
+
+def transitions_csv(evaluation: Evaluation) -> str:
+    """Return how often one stage follows another, per label, without letters."""
+    rows = []
+    for column in evaluation.table.all:
+        own = [
+            s.stages
+            for s in evaluation.related["none"].sequences
+            if column.label in (None, s.label)
+        ]
+        rows += [
+            [label_text(column.label), "+".join(a), "+".join(b), str(count)]
+            for a, b, count in transitions(own)
+        ]
+    return _csv(["label", "from", "to", "count"], rows)
+
+
+def stages_csv(evaluation: Evaluation) -> str:
+    """Return every stage of every sequence with its duration, for statistics elsewhere."""
+    rows = []
+    for use in [u for u in evaluation.related if u != "none"]:
+        for s in evaluation.related[use].sequences:
+            for n, (labels, seconds) in enumerate(zip(s.stages, s.seconds, strict=True), 1):
+                rows.append([use, s.name, s.label, str(n), "+".join(labels), f"{seconds:.4f}"])
+    return _csv(["letters", "name", "label", "stage", "labels", "seconds"], rows)
+
+
+def manifest_csv(stored: Iterable[Stored], others: Iterable[tuple[SequenceItem, str, str]]) -> str:
+    """Return what became of every sequence.
+
+    Args:
+        stored: the analysed ones.
+        others: the rest: item, state, reason.
+    """
+    header = ["name", "state", "reason", "label", "subject", "view", "coded_aus", "frames"]
+    header += ["stages", "prototype", "source"]
+    rows: list[list[str]] = []
+    for s in stored:
+        coded = "" if s.item.coded is None else " ".join(map(au_code, s.item.coded))
+        rows.append(
+            [
+                s.item.name, "done", "", s.item.label, s.item.subject, s.item.view, coded,
+                str(s.sequence.frames), str(len(s.sequence.stages)),
+                format_prototype(s.sequence.stages), s.item.source,
+            ]
+        )  # fmt: skip
+    for item, state, reason in others:
+        rows.append(
+            [item.name, state, reason, item.label, item.subject, item.view, *[""] * 4, item.source]
+        )
+    return _csv(header, sorted(rows, key=lambda cells: cells[0]))
+
+
+def _figures(column: Column, use: str) -> LetterFigures:
+    if use == "none":
+        return column.aus
+    if use == "sequence" or column.corpus_letters is None:
+        return column.letters
+    return column.corpus_letters
+
+
+def _labels_of(related: Related) -> list[str]:
+    counts: dict[object, dict[str, int]] = {}
+    for s in related.sequences:
+        of = counts.setdefault(s.stages, {})
+        name = label_text(s.label)
+        of[name] = of.get(name, 0) + 1
+    return [
+        ";".join(f"{label}={n}" for label, n in sorted(counts[stages].items()))
+        for stages, _ in related.counted
+    ]
+
+
+def _known(column: PaperColumn | None, name: str) -> str:
+    value = None if column is None else getattr(column, name)
+    return "" if value is None else f"{value:g}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
