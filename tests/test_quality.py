@@ -277,7 +277,7 @@ def test_similarities_are_those_of_their_definitions() -> None:
 # ------------------------------------------------------------------------------------ conservation
 
 
-@pytest.mark.parametrize("preset", ["innvestigate_a_flat", "zennit"])
+@pytest.mark.parametrize("preset", ["innvestigate_a_flat", "zennit", "au_specific"])
 def test_what_dense_layers_keep_is_what_does_not_arrive_below_them(preset: str) -> None:
     net, x, pairs = small_net(), noise(2, 1, SIDE, SIDE), [(0, 0), (1, 2), (1, 1)]
     maps = explain(net, x, pairs, preset).numpy()
@@ -289,6 +289,15 @@ def test_what_dense_layers_keep_is_what_does_not_arrive_below_them(preset: str) 
     assert found.rest == pytest.approx(arrived - maps.sum(axis=(1, 2)), abs=1e-4)
     assert np.abs(found.dense_bias).min() > 1e-4
     assert found.error == pytest.approx(maps.sum(axis=(1, 2)) - found.logit, abs=1e-4)
+
+
+def test_a_map_that_does_not_start_from_the_logit_has_no_balance() -> None:
+    net, x, pairs = small_net(), noise(2, 1, SIDE, SIDE), [(0, 0), (1, 2)]
+    found = conserve(net, x, pairs, explain(net, x, pairs, "au_evidence").numpy(), "au_evidence")
+    assert np.isnan(found.dense_bias).all()
+    assert np.isnan(found.rest).all()
+    assert np.isfinite(found.error).all()
+    assert ((found.positive > 0) & (found.positive <= 1)).all()
 
 
 def test_without_biases_only_epsilon_takes_something() -> None:

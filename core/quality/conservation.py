@@ -37,7 +37,8 @@ class Conservation:
         logit: what was explained.
         total: sum of the map.
         dense_bias, dense_epsilon: what biases and ε of the dense layers at the end of the network
-            took in; NaN for a network that does not end in a plain sequence of them.
+            took in; NaN for a network that does not end in a plain sequence of them, and for
+            presets that start from something else than the logit.
         rest: what is left: biases of convolutions, and their stabiliser, which is tiny. NaN with
             the two above.
         positive: positive relevance ÷ sum of absolute relevance, 0–1; NaN for an empty map. Far
@@ -81,7 +82,7 @@ def conserve(
     Raises:
         ConfigError: no preset of that name, or not one map per pair.
     """
-    epsilon = preset_by_name(preset).epsilon
+    rules = preset_by_name(preset)
     stack = np.asarray(maps, np.float64)
     if stack.ndim != 3 or len(stack) != len(pairs):
         raise ConfigError(f"{len(pairs)} pairs need as many maps, got shape {stack.shape}")
@@ -95,8 +96,9 @@ def conserve(
         logits = layer(logits)
     chosen = logits[rows, outputs].double().cpu().numpy()
     bias = eps = np.full(len(pairs), np.nan)
-    if tail:
-        bias, eps = _dense_losses(features, tail, rows, outputs, epsilon)
+    # Relevance that does not start from the logit alone is not to be found in it again.
+    if tail and rules.head == "epsilon" and not rules.contrast:
+        bias, eps = _dense_losses(features, tail, rows, outputs, rules.epsilon)
     total = stack.sum(axis=(1, 2))
     absolute = np.abs(stack).sum(axis=(1, 2))
     return Conservation(
