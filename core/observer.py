@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import lrp, relevance
 from .baseline import PersonalBaseline, adjust_intensity, same_face
 from .config import AnalyzerConfig
-from .errors import ModelError
+from .errors import ConfigError, ModelError
 from .face import Detector, FaceTracker
 from .network import AUNetwork
 from .selection import select_aus
@@ -95,7 +95,8 @@ class Observer:
             so that a caller with a clock can time them; this module has none.
 
     Raises:
-        ConfigError: the network lacks AUs that were asked for, or the baseline cannot work.
+        ConfigError: the network lacks AUs that were asked for, the baseline cannot work, or there
+            is no such precision.
 
     Attributes:
         shown: AUs that take part, in the order of the card.
@@ -112,6 +113,12 @@ class Observer:
         self.config = config or AnalyzerConfig()
         self.detector = detector
         self.network = network
+        precision = self.config.explain.precision
+        if precision not in lrp.PRECISIONS:
+            raise ConfigError(
+                f"unknown LRP precision {precision!r}; use one of {', '.join(lrp.PRECISIONS)}"
+            )
+        self._dtype = lrp.PRECISIONS[precision]
         self.shown = select_aus(network.card, self.config.aus)
         self._takes_part = np.isin(network.card.aus, self.shown)
         self._make_baseline()
@@ -135,7 +142,9 @@ class Observer:
     def engine(self) -> lrp.EngineChoice:
         """LRP engine that explains the network; the network is prepared on first use."""
         shape = (1, *[self.network.card.input_size] * 2)
-        return lrp.engine_of(self.network.logits_module, shape, self.config.explain.preset)
+        return lrp.engine_of(
+            self.network.logits_module, shape, self.config.explain.preset, self._dtype
+        )
 
     @property
     def counts(self) -> lrp.Counts:
@@ -271,7 +280,12 @@ class Observer:
         inputs = self.network.prepare(crops)
         # Crops of bytes are finite; looking at them here would wait for the device.
         maps = lrp.explain(
-            self.network.logits_module, inputs, pairs, preset=explain.preset, check=False
+            self.network.logits_module,
+            inputs,
+            pairs,
+            preset=explain.preset,
+            dtype=self._dtype,
+            check=False,
         )
         descriptors, valid = relevance.describe(
             maps, side=explain.descriptor_side, mode=explain.descriptor_mode

@@ -165,6 +165,7 @@ class SequenceAnalyzer:
             baseline=self._baseline is not None,
             lrp_engine=engine.name,
             lrp_engine_reason=engine.reason,
+            lrp_precision=self.config.explain.precision,
         )
 
     def _apply(self, baseline: PersonalBaseline) -> None:

@@ -45,6 +45,7 @@ from .model_commands import models_app, selection_text
 from .offline import analyze_source
 from .options import analyzer_config, dwell
 from .pipeline import Pipeline, StepClock, Stream
+from .precision import choose_precision
 from .protocol import Hello, StreamInfo
 from .publish import action_units
 from .quality import explain_quality
@@ -115,6 +116,13 @@ LrpPreset = Annotated[
         "docs/explanations.md.",
     ),
 ]
+LrpPrecision = Annotated[
+    str,
+    typer.Option(
+        "--lrp-precision",
+        help="Of the LRP engine's inner convolutions: float32, bfloat16, or auto for the faster.",
+    ),
+]
 Video = Annotated[bool, typer.Option("--video/--no-video", help="Send pictures to the page.")]
 
 
@@ -152,6 +160,7 @@ def demo(
     aus: Aus = "shown",
     baseline: Baseline = False,
     lrp_preset: LrpPreset = ExplainConfig().preset,
+    lrp_precision: LrpPrecision = ExplainConfig().precision,
     min_stage: MinStage = None,
 ) -> None:
     """Play the embedded clip of a synthetic face through the whole live path.
@@ -170,6 +179,7 @@ def demo(
         aus=aus,
         baseline=baseline,
         lrp_preset=lrp_preset,
+        lrp_precision=lrp_precision,
         policy="latest",
         realtime=True,
         loop=terminal and frames is None,
@@ -203,6 +213,7 @@ def live(
     aus: Aus = "shown",
     baseline: Baseline = False,
     lrp_preset: LrpPreset = ExplainConfig().preset,
+    lrp_precision: LrpPrecision = ExplainConfig().precision,
     policy: Annotated[
         str | None,
         typer.Option(
@@ -232,6 +243,7 @@ def live(
         aus=aus,
         baseline=baseline,
         lrp_preset=lrp_preset,
+        lrp_precision=lrp_precision,
         policy=policy,
         realtime=realtime,
         window=window,
@@ -262,6 +274,7 @@ def analyze(
     aus: Aus = "shown",
     baseline: Baseline = False,
     lrp_preset: LrpPreset = ExplainConfig().preset,
+    lrp_precision: LrpPrecision = ExplainConfig().precision,
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None,
     overwrite: Annotated[
         bool, typer.Option(help="Move a folder that holds something else aside.")
@@ -270,10 +283,14 @@ def analyze(
     """Explain a whole recording: temporal prototype, pictures, report."""
     check_output(out_dir, overwrite=overwrite)
     _use_threads(threads)
-    config = analyzer_config(
-        dwell(min_stage, paper=paper), aus, baseline=baseline, lrp_preset=lrp_preset
-    )
     network = AUNetwork.load(model, device=device)
+    config = analyzer_config(
+        dwell(min_stage, paper=paper),
+        aus,
+        baseline=baseline,
+        lrp_preset=lrp_preset,
+        lrp_precision=choose_precision(lrp_precision, network, lrp_preset),
+    )
     analyzer = SequenceAnalyzer(
         make_detector(detector),
         network,
@@ -346,6 +363,7 @@ class LiveOptions:
     aus: str = "shown"
     baseline: bool = False
     lrp_preset: str = ExplainConfig().preset
+    lrp_precision: str = ExplainConfig().precision
     policy: str | None = None
     realtime: bool = False
     loop: bool = False
@@ -389,14 +407,15 @@ def _stream_ids(sources: tuple[str, ...]) -> list[str]:
 
 def _run_live(options: LiveOptions) -> None:
     _use_threads(options.threads)
+    network = AUNetwork.load(options.model, device=options.device)
     config = analyzer_config(
         options.min_stage_s,
         options.aus,
         baseline=options.baseline,
         lrp_preset=options.lrp_preset,
+        lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
         window=options.window,
     )
-    network = AUNetwork.load(options.model, device=options.device)
     detector = make_detector(options.detector)
     steps = StepClock()
     analyzer = Analyzer(detector, network, config, on_step=steps)
@@ -425,6 +444,7 @@ def _run_live(options: LiveOptions) -> None:
         lrp_preset=analyzer.config.explain.preset,
         lrp_engine=analyzer.engine.name,
         lrp_engine_reason=analyzer.engine.reason,
+        lrp_precision=config.explain.precision,
         top_x=analyzer.config.explain.top_x,
         aus=action_units(network, analyzer.shown),
         baseline=options.baseline,
@@ -496,7 +516,8 @@ def _device(name: str) -> str:
 def _lrp(told: Hello | SequenceResult) -> str:
     """Name the preset and the engine that runs it; of the slow one, why it must."""
     reason = f": {told.lrp_engine_reason}" if told.lrp_engine_reason else ""
-    return f"{told.lrp_preset} ({told.lrp_engine} engine{reason})"
+    rough = f", {told.lrp_precision}" if told.lrp_precision != ExplainConfig().precision else ""
+    return f"{told.lrp_preset} ({told.lrp_engine} engine{rough}{reason})"
 
 
 def _print_head(hello: Hello, server: Server, pipeline: Pipeline, analyzer: Analyzer) -> None:

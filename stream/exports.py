@@ -149,6 +149,7 @@ def _manifest(result: SequenceResult) -> str:
         "lrp_preset": result.lrp_preset,
         "lrp_engine": result.lrp_engine,
         "lrp_engine_reason": result.lrp_engine_reason,
+        "lrp_precision": result.lrp_precision,
         "fps": round(result.fps, 6) if math.isfinite(result.fps) and result.fps > 0 else None,
         "frames": len(result.rows),
         "complete": not result.note,

@@ -33,6 +33,7 @@ def analyzer_config(
     *,
     baseline: bool,
     lrp_preset: str = ExplainConfig().preset,
+    lrp_precision: str = ExplainConfig().precision,
     window: int | None = None,
 ) -> AnalyzerConfig:
     """Return the default constants with what the user asked for.
@@ -44,7 +45,9 @@ def analyzer_config(
     return replace(
         config,
         aus=parse_aus(aus),
-        explain=replace(config.explain, preset=preset_by_name(lrp_preset).name),
+        explain=replace(
+            config.explain, preset=preset_by_name(lrp_preset).name, precision=lrp_precision
+        ),
         stage=replace(config.stage, min_stage_s=min_stage_s),
         baseline=replace(config.baseline, enabled=baseline),
         window=config.window if window is None else replace(config.window, size=window),

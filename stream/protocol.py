@@ -448,7 +448,8 @@ class Hello(Body, frozen=True, kw_only=True):
         device, detector, lrp_preset: what computes, finds faces and explains.
         lrp_engine: LRP engine that runs the preset: ``fused``, or ``reference``, which is several
             times slower and gives the same maps. ``lrp_engine_reason``: what in the network kept
-            the fused one from it; empty if nothing did.
+            the fused one from it; empty if nothing did. ``lrp_precision``: of its inner
+            convolutions, ``float32`` or ``bfloat16``.
         top_x: share of the positive relevance a projection keeps, 0–1.
         aus: in the order of ``FrameSample.aus``. ``streams``: the sources.
         epoch, first, last: numbering and range of the events that can be replayed
@@ -468,6 +469,7 @@ class Hello(Body, frozen=True, kw_only=True):
     lrp_preset: str
     lrp_engine: str = ""
     lrp_engine_reason: str = ""
+    lrp_precision: str = "float32"
     top_x: float = 0.25
     aus: tuple[ActionUnit, ...] = ()
     streams: tuple[StreamInfo, ...] = ()

@@ -129,6 +129,8 @@ def _facts(result: SequenceResult) -> list[tuple[str, str]]:
     engine = result.lrp_engine or "not known"
     if result.lrp_engine_reason:
         engine += f": {result.lrp_engine_reason}"
+    if result.lrp_precision != "float32":
+        engine += f", {result.lrp_precision}"
     return [
         ("Frames", f"{len(result.rows)} {rate}"),
         ("Frames with a usable face", f"{usable} of {len(result.rows)}"),

@@ -20,8 +20,9 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from facestage.core.network import EMBEDDED
-from facestage.stream import cli
+from facestage.core.errors import ConfigError
+from facestage.core.network import EMBEDDED, AUNetwork
+from facestage.stream import cli, precision
 from facestage.stream.protocol import Hello
 
 Run = Callable[..., tuple[int, str, str]]
@@ -272,6 +273,50 @@ def test_silent_server_ends_with_4_and_hides_the_password(run: Run) -> None:
     assert "secret" not in result[1] + result[2]
 
 
+def test_the_lrp_preset_asked_for_is_the_one_used(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    code, out, _ = run(
+        "analyze", "demo:", "--frames", "8", "--lrp-preset", "au_specific", "--out", str(target)
+    )
+    assert code == 0
+    assert "LRP au_specific (fused engine)" in out
+    told = json.loads((target / "temporal_prototype.json").read_text())
+    assert told["lrp_preset"] == "au_specific"
+
+
+def test_the_precision_asked_for_is_the_one_used_and_named(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    precise = ("--lrp-precision", "bfloat16", "--out", str(target))
+    code, out, _ = run("analyze", "demo:", "--frames", "8", *precise)
+    assert code == 0
+    assert "LRP innvestigate_a_flat (fused engine, bfloat16)" in out
+    assert "fused, bfloat16" in (target / "report.html").read_text()
+    told = json.loads((target / "temporal_prototype.json").read_text())
+    assert told["lrp_precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("exact", "rough", "chosen"),
+    [(1.0, 0.5, "bfloat16"), (1.0, 0.95, "float32"), (1.0, 2.0, "float32"), (1.0, None, "float32")],
+)
+def test_auto_precision_takes_what_is_clearly_faster(
+    exact: float, rough: float | None, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(_network: object, _preset: str, dtype: object) -> float:
+        if dtype is None:
+            return exact
+        if rough is None:
+            raise ConfigError("the reference LRP engine computes in the precision of the weights")
+        return rough
+
+    monkeypatch.setattr(precision, "_time", taken)
+    network = AUNetwork.load(device="cpu")
+    assert precision.choose_precision("auto", network, "zennit") == chosen
+    assert precision.choose_precision("bfloat16", network, "zennit") == "bfloat16"
+    monkeypatch.undo()
+    assert precision._time(network, "zennit", None) > 0
+
+
 def test_usage_errors_end_with_2(run: Run, tmp_path: Path) -> None:
     refused(run("live", "demo:", "--policy", "newest"), 2, "newest", "latest, fifo or every")
     refused(run("live", "demo:", "--host", "0.0.0.0"), 2, "--token")
@@ -279,6 +324,8 @@ def test_usage_errors_end_with_2(run: Run, tmp_path: Path) -> None:
     refused(run("live", "demo:", "--device", "tpu"), 2, "tpu")
     refused(run("live", "demo:", "--window", "1", "--port", "0"), 2, "window")
     refused(run("analyze", "demo:", "--out", str(tmp_path), "--preset", "best"), 2, "best")
+    refused(run("live", "demo:", "--lrp-preset", "best"), 2, "best", "au_specific")
+    refused(run("live", "demo:", "--lrp-precision", "int8"), 2, "int8", "auto or float32")
     refused(run("live", "demo:", "--paper", "--min-stage", "0.3"), 2, "--min-stage 0.3")
     (tmp_path / "mine.txt").write_text("keep me")
     refused(run("analyze", "demo:", "--out", str(tmp_path)), 2, "mine.txt")

@@ -128,6 +128,7 @@ def test_json_holds_the_temporal_prototype(tmp_path: Path) -> None:
         "lrp_preset": "innvestigate_a_flat",
         "lrp_engine": "fused",
         "lrp_engine_reason": "",
+        "lrp_precision": "float32",
         "fps": 10.0,
         "frames": 6,
         "complete": True,

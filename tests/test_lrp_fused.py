@@ -855,6 +855,11 @@ def test_pairs_out_of_range_are_refused(x: torch.Tensor, pairs: list[tuple[int, 
         explain(build("residual"), x, pairs, engine="fused")
 
 
+def test_a_precision_that_cannot_be_had_is_refused_not_ignored(x: torch.Tensor) -> None:
+    with pytest.raises(ConfigError, match="leave out bfloat16"):
+        explain(build("residual"), x, PAIRS, engine="reference", dtype=torch.bfloat16)
+
+
 def test_unknown_engines_are_refused(x: torch.Tensor) -> None:
     with pytest.raises(ConfigError, match="auto, fused, reference"):
         explain(build("residual"), x, PAIRS, engine="captum")

@@ -28,6 +28,7 @@ __all__ = [
     "CHUNK_BYTES",
     "ENGINES",
     "MAX_BATCH",
+    "PRECISIONS",
     "PRESETS",
     "Counts",
     "EngineChoice",
@@ -39,6 +40,8 @@ __all__ = [
     "preset_by_name",
 ]
 
+PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
+"""Name → what to give as ``dtype`` to :func:`explain` for a network of float32 weights."""
 ENGINES = ("auto", "fused", "reference")
 """Names of engines; ``auto`` takes the fused one wherever it can."""
 
@@ -102,7 +105,8 @@ def explain(
             so no relevance is lost or blurred. Only the fused engine can; the reference engine
             goes on to the pixels.
         dtype: of the inner convolutions in the fused engine, such as ``torch.bfloat16`` where the
-            hardware is fast with it; divisions and relevance stay in that of the weights.
+            hardware is fast with it; divisions and relevance stay in that of the weights. The
+            reference engine has none.
         check: refuse input that is not finite. Looking at it waits for a GPU; a caller who knows
             where the input comes from can do without, and look at the maps.
 
@@ -114,7 +118,7 @@ def explain(
 
     Raises:
         ConfigError: no preset or engine of that name; nothing in the network is as small as
-            ``stop``.
+            ``stop``; a dtype is given, but the reference engine runs.
         UnsupportedNetworkError: the fused engine was asked for and has no rule for a part of the
             network.
         ModelError: a pair is out of range, input or weights are not finite, the network does not
@@ -141,7 +145,14 @@ def explain(
         )
     # Tensors made in inference mode cannot be differentiated through; leave it for the call.
     with torch.inference_mode(False), torch.no_grad():
-        prepared = _prepare(model, tuple(x.shape[1:]), rules, engine, dtype).engine
+        entry = _prepare(model, tuple(x.shape[1:]), rules, engine, dtype)
+        prepared = entry.engine
+        if dtype is not None and isinstance(prepared, ReferenceEngine):
+            why = f" ({entry.choice.reason})" if entry.choice.reason else ""
+            raise ConfigError(
+                f"the reference LRP engine{why} computes in the precision of the weights; leave "
+                f"out {str(dtype).removeprefix('torch.')}"
+            )
         if outputs and (min(outputs) < 0 or max(outputs) >= prepared.outputs):
             raise ModelError(
                 f"pairs name outputs {min(outputs)} to {max(outputs)}, but the network has "
@@ -174,7 +185,10 @@ def counts_of(model: nn.Module) -> Counts:
 
 
 def engine_of(
-    model: nn.Module, shape: Sequence[int], preset: str = "innvestigate_a_flat"
+    model: nn.Module,
+    shape: Sequence[int],
+    preset: str = "innvestigate_a_flat",
+    dtype: torch.dtype | None = None,
 ) -> EngineChoice:
     """Tell which engine ``auto`` uses for a network; the network is prepared on the way.
 
@@ -182,6 +196,7 @@ def engine_of(
         model: see :func:`explain`.
         shape: ``(C, H, W)`` of its input.
         preset: see :func:`explain`.
+        dtype: see :func:`explain`.
 
     Returns:
         The engine, and what in the network kept the fused one from it.
@@ -191,7 +206,7 @@ def engine_of(
         ModelError: neither engine can explain it.
     """
     with torch.inference_mode(False), torch.no_grad():
-        return _prepare(model, tuple(shape), preset_by_name(preset), "auto", None).choice
+        return _prepare(model, tuple(shape), preset_by_name(preset), "auto", dtype).choice
 
 
 def _prepare(

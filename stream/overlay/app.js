@@ -349,11 +349,12 @@ function showFacts(current) {
   const drops = Object.entries(stats?.drops ?? {});
   const dropped = current.frame?.dropped_total ?? drops.reduce((sum, [, count]) => sum + count, 0);
   const { lrp_engine: engine, lrp_engine_reason: reason } = stats?.lrp_engine ? stats : hello;
+  const rough = hello.lrp_precision === "bfloat16" ? ", bfloat16" : "";
   const facts = [
     ["device", stats?.device || hello.device],
     ["model", stats?.model || hello.model],
     ["detector", stats?.detector || hello.detector],
-    ["LRP engine", reason ? `${engine}: ${reason}` : engine || "–", reason],
+    ["LRP engine", (reason ? `${engine}: ${reason}` : engine || "–") + rough, reason],
     ["analysed", stats ? `${stats.fps_analysed.toFixed(1)} of ${stats.fps_in.toFixed(1)} fps` : "–"],
     ["latency p50 / p99", latency ? `${latency.p50.toFixed(0)} / ${latency.p99.toFixed(0)} ms` : "–"],
     ["dropped", String(dropped), drops.map(([cause, count]) => `${cause}: ${count}`).join(", ")],

@@ -1,0 +1,61 @@
+"""Which precision the LRP engine runs in: as asked for, or whichever is faster here."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from ..core.errors import ConfigError, ModelError
+from ..core.lrp import PRECISIONS, explain
+from ..core.network import AUNetwork
+
+__all__ = ["AUTO", "choose_precision"]
+
+AUTO = "auto"
+_ROUNDS = 3
+_PAIRS = 4
+_LEAST_GAIN = 1.1
+"""Less than this is not worth other maps than everybody else gets."""
+
+
+def choose_precision(wanted: str, network: AUNetwork, preset: str) -> str:
+    """Return a name of :data:`~facestage.core.lrp.PRECISIONS`.
+
+    ``auto`` explains an empty crop a few times in each and takes the faster one, ``float32`` where
+    the other gains less than a tenth or cannot run; that takes some tens of milliseconds.
+
+    Args:
+        wanted: ``auto`` or a name.
+        network: to explain.
+        preset: LRP preset.
+
+    Raises:
+        ConfigError: there is no such precision.
+    """
+    if wanted in PRECISIONS:
+        return wanted
+    if wanted != AUTO:
+        raise ConfigError(
+            f"unknown --lrp-precision {wanted!r}; use {AUTO} or {' or '.join(PRECISIONS)}"
+        )
+    exact = _time(network, preset, PRECISIONS["float32"])
+    try:
+        rough = _time(network, preset, PRECISIONS["bfloat16"])
+    except (ConfigError, ModelError, RuntimeError):
+        return "float32"  # the reference engine, or a device without it
+    return "bfloat16" if rough * _LEAST_GAIN < exact else "float32"
+
+
+def _time(network: AUNetwork, preset: str, dtype: torch.dtype | None) -> float:
+    """Return the least seconds of some passes."""
+    size = network.card.input_size
+    x = network.prepare(np.zeros((1, size, size), np.uint8))
+    pairs = [(0, output) for output in range(min(_PAIRS, len(network.card.aus)))]
+    taken = []
+    for _ in range(1 + _ROUNDS):
+        start = time.perf_counter()
+        explain(network.logits_module, x, pairs, preset, dtype=dtype).sum().item()
+        taken.append(time.perf_counter() - start)
+    return min(taken[1:])  # the first prepares
