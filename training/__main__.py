@@ -232,14 +232,25 @@ def write_card(
     earlier: Annotated[
         str | None, typer.Option(help="Other faces that the run began with, one phrase.")
     ] = None,
+    blend: Annotated[
+        Path | None, typer.Option(help="Earlier checkpoint of the run to average weights with.")
+    ] = None,
+    blend_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Its share.")] = 0.35,
     document: Annotated[Path | None, typer.Option("--page", help="Markdown page to write.")] = None,
     notes: Annotated[Path | None, typer.Option(help="Markdown for its known failures.")] = None,
 ) -> None:
     """Export the newest checkpoint's averaged weights with their model card, and its page."""
     facts = card.assemble(
-        run, shards_folder, commit, machine, _json(calibration), _json(real), earlier
+        run,
+        shards_folder,
+        commit,
+        machine,
+        _json(calibration),
+        _json(real),
+        earlier,
+        None if blend is None else (blend, blend_share),
     )
-    made = train.export_newest(run, facts, out)
+    made = train.export_newest(run, facts, out, blend, blend_share)
     typer.echo(f"{out}: {made.name}, sha256 {made.sha256}")
     if document is not None:
         document.write_text(

@@ -72,6 +72,7 @@ def assemble(
     calibration: Mapping[str, Any] | None,
     real: Mapping[str, Any] | None,
     earlier: str | None = None,
+    blend: tuple[Path, float] | None = None,
 ) -> dict[str, Any]:
     """Put the card together, but for the sha256 of the weights.
 
@@ -84,6 +85,7 @@ def assemble(
             defaults, without grades.
         real: output of ``benchmarks/au_real.py``; None leaves it out.
         earlier: other faces that the run began with, one phrase; None: it saw no others.
+        blend: earlier checkpoint whose weights are averaged in, and its share; None for none.
 
     Returns:
         JSON-ready fields.
@@ -109,6 +111,11 @@ def assemble(
         "optimizer": "AdamW, cosine to 1 %, averaged weights",
         "loss": "masked presence BCE (soft, 1 from B), intensity smooth L1, landmarks smooth L1",
     }
+    if blend is not None:
+        before = int(checkpoints.load(blend[0]).tensors["views"])
+        card["recipe"]["averaged_with"] = (
+            f"the weights after {before:,} views of the same run, share {blend[1]:g}"
+        )
     card["trained_on"] = (
         f"{data['faces']:,} renders of {data['identities']:,} synthetic faces made with "
         f"ICT-FaceKit (MIT, USC Institute for Creative Technologies), {views:,} views; "
@@ -159,6 +166,8 @@ def page(card: ModelCard, notes: str = "") -> str:
     """
     data, recipe = card.data, card.recipe
     synthetic = card.evaluation.get("synthetic", {})
+    averaged = "averaged_with" in recipe
+    held_out = "held-out views, before averaging" if averaged else "held-out views"
     lines = [
         f"# Model card: {card.name}",
         "",
@@ -187,7 +196,7 @@ def page(card: ModelCard, notes: str = "") -> str:
         f"| generator | `training/` at commit `{data.get('commit', '')}` |",
         *([f"| begun on | {data['earlier']} |"] if "earlier" in data else []),
         *(f"| {key} | {_plain(value)} |" for key, value in recipe.items()),
-        *(f"| held-out views: {key} | {_plain(value)} |" for key, value in synthetic.items()),
+        *(f"| {held_out}: {key} | {_plain(value)} |" for key, value in synthetic.items()),
         "",
         "## Grades",
         "",

@@ -226,13 +226,22 @@ def _files(shards: Path) -> list[Path]:
     return [path for path in sorted(shards.glob("*.npz")) if not path.name.startswith(".")]
 
 
-def export_newest(folder: Path, facts: Mapping[str, Any], out: Path) -> ModelCard:
+def export_newest(
+    folder: Path,
+    facts: Mapping[str, Any],
+    out: Path,
+    blend: Path | None = None,
+    share: float = 0.0,
+) -> ModelCard:
     """Write the averaged weights of the newest checkpoint with a model card.
 
     Args:
         folder: of checkpoints.
         facts: JSON-ready fields of the card; the sha256 is added.
         out: the ``.safetensors`` file.
+        blend: an earlier checkpoint of the same run to average with (Izmailov et al., *Averaging
+            Weights Leads to Wider Optima and Better Generalization*, UAI 2018); None for none.
+        share: its share, 0–1.
 
     Returns:
         The card.
@@ -244,10 +253,18 @@ def export_newest(folder: Path, facts: Mapping[str, Any], out: Path) -> ModelCar
     if newest is None:
         raise ModelError(f"no checkpoint in {folder}; train into it first")
     net = new_network(0)
-    tensors = checkpoints.load(newest).tensors
-    averaged = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
+    averaged = _averaged(newest)
+    if blend is not None:
+        for name, other in _averaged(blend).items():
+            if other.is_floating_point():
+                averaged[name] = averaged[name].lerp(other, share)
     net.load_state_dict(averaged)
     return export(net, facts, out)
+
+
+def _averaged(checkpoint: Path) -> dict[str, torch.Tensor]:
+    tensors = checkpoints.load(checkpoint).tensors
+    return {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
 
 
 def validate(net: nn.Module, views: Batch) -> dict:

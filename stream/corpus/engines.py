@@ -139,7 +139,8 @@ def check_ray(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns about its own actors
     try:
-        import ray.data  # noqa: F401 - optional, and slow to import
+        # Optional, and slow to import.
+        import ray.data  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError(
             f"--engine ray needs Ray, which cannot be imported ({error}); "
@@ -199,8 +200,8 @@ def on_ray(
         FacestageError: the model or the output folder cannot be used.
     """
     check_ray(address)
-    import ray
-    from ray.exceptions import RayError
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
     try:
         if address is None:
