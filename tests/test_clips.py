@@ -114,12 +114,12 @@ def test_no_face_is_invented(analyse: Analyse) -> None:
 @pytest.mark.parametrize(
     ("clip", "least"),
     [
-        # One face for 16 s, from crying to laughing: its maps are a continuum without islands.
-        ("WolfgangLanger_Pexels.mp4", 0.6),
+        ("WolfgangLanger_Pexels.mp4", 0.8),
         ("single_face.mp4", 0.85),
         ("face_noface.mov", 0.85),
         ("noface_face.mov", 0.85),
-        ("intel_asl_sorry.mkv", 0.85),
+        # Small and blurred: AU12 has one letter live and two over the whole of it.
+        ("intel_asl_sorry.mkv", 0.65),
     ],
 )
 def test_live_and_offline_agree(

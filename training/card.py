@@ -47,10 +47,15 @@ def shard_facts(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: the folder holds no shard.
     """
-    shards = [read_shard(path) for path in sorted(folder.glob("*.npz"))]
-    if not shards:
+    paths = sorted(folder.glob("*.npz"))
+    if not paths:
         raise ModelError(f"no shards in {folder}; render some first (`python -m training render`)")
-    identity = np.unique(np.concatenate([shard.identity for shard in shards]))
+    shards = [read_shard(path) for path in paths]
+    # A number means another person under another seed.
+    of_seed: dict[str, list[np.ndarray]] = {}
+    for path, shard in zip(paths, shards, strict=True):
+        of_seed.setdefault(path.name.split("-")[1], []).append(shard.identity)
+    identity = np.concatenate([np.unique(np.concatenate(parts)) for parts in of_seed.values()])
     labels = np.concatenate([shard.intensity for shard in shards])
     return {
         "faces": len(labels),
