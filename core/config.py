@@ -111,8 +111,8 @@ class WindowConfig:
     to an ARI of .95 to 1.0 on three real clips of one smile, .98 on the demo, .90 on the long one
     and .71 on a small blurred one (benchmarks/live_offline.py); the letters of a single AU agree
     less, because a continuum can be cut in several places. The thresholds were tuned on these
-    clips with version 1.0.0; there is no held-out figure. Synthetic streams of one to four patterns reached
-    an ARI of .95 or more.
+    clips with version 1.0.0; there is no held-out figure. Synthetic streams of one to four patterns
+    reached an ARI of .95 or more.
     """
 
     size: int = 64
