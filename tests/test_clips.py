@@ -77,10 +77,11 @@ def test_crying_and_joy_are_different_stages(analyse: Analyse) -> None:
     assert crying
     assert joy
     assert not crying & joy
-    # Lip corners are pulled in both; mostly for visibly different reasons. (The grimace with closed
-    # eyes and the end of the laugh, eyes closed and head down, do look alike to the network.)
+    # Lip corners are pulled in both; mostly for visibly different reasons. (The bare grimace and
+    # the laugh do look alike to the network.)
     weeping, laughing = letters(stages, "AU12", 0, 228), letters(stages, "AU12", 249, 471)
-    assert max(weeping, key=weeping.__getitem__) != max(laughing, key=laughing.__getitem__)
+    own = sum(found for name, found in weeping.items() if name not in laughing)
+    assert own > 0.5 * sum(weeping.values())
 
 
 def test_a_smile_sets_in_where_the_eye_sees_it(analyse: Analyse) -> None:

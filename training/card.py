@@ -51,10 +51,10 @@ def shard_facts(folder: Path) -> dict[str, Any]:
     if not paths:
         raise ModelError(f"no shards in {folder}; render some first (`python -m training render`)")
     shards = [read_shard(path) for path in paths]
-    # A number means another person under another seed.
+    # A number means another person under another seed, which is what names begin with.
     of_seed: dict[str, list[np.ndarray]] = {}
     for path, shard in zip(paths, shards, strict=True):
-        of_seed.setdefault(path.name.split("-")[1], []).append(shard.identity)
+        of_seed.setdefault(path.stem.rpartition("-")[0], []).append(shard.identity)
     identity = np.concatenate([np.unique(np.concatenate(parts)) for parts in of_seed.values()])
     labels = np.concatenate([shard.intensity for shard in shards])
     return {
