@@ -1,7 +1,7 @@
 """How good are the relevance maps of a network? Measures every source under every LRP preset.
 
 The same measures as ``facestage explain-quality``, kept as one JSON, and written as tables into
-``docs/explanations.md`` between its two markers. A source measured before with the same network and
+``docs/explanations.md`` between its two markers. What was measured before with the same network and
 settings is not measured again, so that a run can be broken off; a new network begins anew.
 
     python benchmarks/explain_quality.py [SOURCE …] [--model FILE] [--frames 60]
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,23 @@ COMPARED = tuple(
 
 def measure(
     source: str, network: AUNetwork, detector: str, frames: int, presets: list[str]
-) -> dict[str, Any]:
-    """Measure one source; return what ``facestage explain-quality --json`` writes."""
+) -> Iterator[dict[str, Any]]:
+    """Measure one source; yield, after each preset, what ``facestage explain-quality --json`` has.
+
+    Args:
+        source: video file, or ``demo:``.
+        network: the network.
+        detector: see ``--detector``.
+        frames: most to measure.
+        presets: presets to measure; what is yielded holds one of them.
+    """
     reading = read_sample(source, network, make_detector(detector), frames=frames)
-    found = []
     for preset in presets:
-        found.append(assess(network, reading.sample, preset))
-        print(f"\n{reading.result.source}", *format_quality(found[-1]), sep="\n", flush=True)
-    facts = as_json(reading, network, found)
-    facts["source"] = Path(facts["source"]).name  # no folder of this machine
-    return facts
+        found = assess(network, reading.sample, preset)
+        print(f"\n{reading.result.source}", *format_quality(found), sep="\n", flush=True)
+        facts = as_json(reading, network, [found])
+        facts["source"] = Path(facts["source"]).name  # no folder of this machine
+        yield facts | {"frames_asked": frames}
 
 
 def usable(known: dict[str, Any], network: AUNetwork, frames: int) -> bool:
@@ -202,12 +210,14 @@ def main() -> None:
                 print(f"{name}: measured before, see {options.out}")
                 continue
             try:
-                facts = measure(source, network, options.detector, options.frames, list(PRESETS))
+                for facts in measure(source, network, options.detector, options.frames, missing):
+                    known = done.get(name, {}).get("presets", {}) | facts["presets"]
+                    ordered = {preset: known[preset] for preset in PRESETS if preset in known}
+                    done[name] = facts | {"presets": ordered}
+                    text = json.dumps(done, indent=1, ensure_ascii=False, allow_nan=False)
+                    options.out.write_text(f"{text}\n", encoding="utf-8")
             except FacestageError as error:
                 sys.exit(f"{source}: {error}")
-            done[name] = facts | {"frames_asked": options.frames}
-            text = json.dumps(done, indent=1, ensure_ascii=False, allow_nan=False)
-            options.out.write_text(f"{text}\n", encoding="utf-8")
     if options.out == RESULTS:
         write_page(done)
 

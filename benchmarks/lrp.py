@@ -2,21 +2,23 @@
 
 Every case is a network, B frames and K outputs of each. Peers, all on the same network:
 
-- ``zennit``: one call per output (a batch of frames each), as zennit's documentation does it;
-  with zennit's ``EpsilonPlusFlat`` for the preset of that name, and with the rules of
-  ``innvestigate_a_flat`` composed of zennit's own parts for the other;
+- ``zennit``: one call per output (a batch of frames each), as zennit's documentation does it; with
+  zennit's ``EpsilonPlusFlat`` for the preset of that name, with the preset's rules composed of
+  zennit's own parts otherwise (``au_evidence`` cannot be);
 - ``zennit replicated``: every pair a row of one batch;
+- ``batched gradients``: zennit's rules with one forward pass and all outputs in one call of
+  ``torch.autograd.grad(is_grads_batched=True)``, where that works;
+- ``captum``: Captum's LRP, one call per output, where it is installed and has a rule for every
+  layer; with a flat rule of ours, as it has none;
 - ``reference``: this project's reference engine;
 - ``fused``, ``fused stop 28``, and both with bfloat16 convolutions (slow on a CPU without AVX-512
   or AMX for them).
 
-- ``batched gradients``: zennit's rules with one forward pass and all outputs in one call of
-  ``torch.autograd.grad(is_grads_batched=True)``, where that works.
-
 They take turns, so that a busy machine is unfair to none; medians of CPU time are compared (of
-elapsed time with several threads or on a GPU). Maps of all peers at full resolution must agree.
-The fused engine's operations per second stand beside what a large matrix product reaches on the
-same machine, and ``--memory`` adds the peak memory of each peer in a process of its own (Linux).
+elapsed time with several threads or on a GPU). Maps of all float32 peers at full resolution must
+agree, or the run ends. The fused engine's operations and bytes per second stand beside what a large
+matrix product and a copy reach on the same machine, and ``--memory`` adds the peak memory of each
+peer in a process of its own (Linux).
 
     python benchmarks/lrp.py [--threads 1] [--device cpu] [--preset …] [--case …] [--rounds 7]
                              [--budget 60] [--out FILE]
@@ -26,110 +28,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from facestage.core.architectures import SplitHeads, au_net
-from facestage.core.folding import example_input, fold_batchnorm
-from facestage.core.lrp import PRESETS, explain
+from facestage.core.folding import example_input
+from facestage.core.lrp import PRESETS
 from facestage.core.lrp.lower import lower
-from facestage.core.lrp.program import Convolution, Dense
-from facestage.core.network import AUNetwork
-from torch import nn
+from facestage.core.lrp.program import Convolution, Dense, Flatten, Rectify
+from lrp_peers import NETS, Calls, Case, peers
 
-# zennit can be imported once facestage.core.lrp has been.
-from zennit.attribution import Gradient  # isort: skip
-from zennit.composites import EpsilonPlusFlat, LayerMapComposite  # isort: skip
-from zennit.core import BasicHook  # isort: skip
-from zennit.rules import ClampMod, Epsilon, Flat, Norm, Pass  # isort: skip
-from zennit.types import Activation, AvgPool, Convolution as AnyConvolution, Linear  # isort: skip
-from zennit.layer import Sum  # isort: skip
-
-AUS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 22, 23, 24, 25, 26, 27, 28, 43)
-
-
-# ----------------------------------------------------------------------------------- the networks
-
-
-class Block(nn.Module):
-    """Basic residual block. The sum is a module, as zennit's rules need it."""
-
-    def __init__(self, given: int, made: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = (
-            nn.Conv2d(given, made, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(made),
-        )
-        self.conv2, self.bn2 = nn.Conv2d(made, made, 3, 1, 1, bias=False), nn.BatchNorm2d(made)
-        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
-        self.project: nn.Module = nn.Identity()
-        if stride > 1 or given != made:
-            self.project = nn.Sequential(
-                nn.Conv2d(given, made, 1, stride, bias=False), nn.BatchNorm2d(made)
-            )
-        self.plus = Plus()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
-        return self.relu2(self.plus(self.project(x), y))
-
-
-class Plus(nn.Module):
-    """``a + b``; for zennit through its own sum, which it can hook."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sum = Sum()
-        self.by_zennit = False
-
-    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return self.sum(torch.stack((a, b), dim=-1)) if self.by_zennit else a + b
-
-
-def resnet18(outputs: int = 12) -> nn.Module:
-    """Build an 18-layer residual network for RGB input, with random weights."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)]
-    layers += [nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-    given = 64
-    for made in (64, 128, 256, 512):
-        layers += [Block(given, made, 1 if given == made else 2), Block(made, made, 1)]
-        given = made
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, outputs)]
-    return _settled(nn.Sequential(*layers), (3, 112, 112))
-
-
-def _settled(net: nn.Module, shape: tuple[int, ...]) -> nn.Module:
-    """Give BatchNorm the statistics of some input, then fold it."""
-    net.train()
-    with torch.no_grad():
-        for layer in net.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.momentum = None
-        for _ in range(2):
-            net(torch.randn(4, *shape))
-    return fold_batchnorm(net.eval(), example_input(net, shape))
-
-
-def untrained_au_net() -> nn.Module:
-    """Build the presence path of the architecture ``au_net_96_zoned``."""
-    folded = _settled(au_net(AUS), (1, 96, 96))
-    return SplitHeads(folded).presence_logits()  # type: ignore[arg-type]
-
-
-NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "embedded": (lambda: AUNetwork.load(device="cpu").logits_module, (1, 96, 96)),
-    "au_net": (untrained_au_net, (1, 96, 96)),
-    "resnet18": (resnet18, (3, 112, 112)),
-}
 CASES = {
     f"{net}-b{batch}-k{count}": (net, batch, count)
     for net, batch, count in (
@@ -143,119 +57,8 @@ CASES = {
     )
 }
 
-
-# -------------------------------------------------------------------------------------- the peers
-
-
-def zennit_composite(preset: str) -> Any:
-    """Return the preset made of zennit's own rules."""
-    if preset == "zennit":
-        return EpsilonPlusFlat()
-    signed = BasicHook(
-        input_modifiers=[lambda x: x.clamp(min=0), lambda x: x.clamp(max=0)],
-        param_modifiers=[
-            lambda p, name: p if name == "bias" else p.clamp(min=0),
-            ClampMod(max=0.0, zero_params=["bias"]),
-        ],
-        output_modifiers=[lambda z: z] * 2,
-        gradient_mapper=lambda r, z: [r / (sum(z) + 1e-7 * (sum(z) == 0))] * 2,
-        reducer=lambda x, g: x[0] * g[0] + x[1] * g[1],
-    )
-    composite = LayerMapComposite(
-        [
-            (Activation, Pass()),
-            ((AvgPool, Sum), Norm()),
-            (AnyConvolution, signed),
-            (nn.Linear, Epsilon(epsilon=0.1)),
-        ]
-    )
-    rules = composite.module_map
-
-    def first_flat(ctx: dict[str, bool], name: str, module: nn.Module) -> Any:
-        if isinstance(module, Linear) and not ctx.get("seen"):
-            ctx["seen"] = True
-            return Flat()
-        return rules(ctx, name, module)
-
-    composite.module_map = first_flat
-    return composite
-
-
-@dataclass
-class Case:
-    """One network with its input.
-
-    Attributes:
-        net: ``(B, C, H, W)`` → ``(B, A)``.
-        x: ``(B, C, H, W)``.
-        outputs: K outputs, explained of every frame.
-        preset: LRP preset.
-    """
-
-    net: nn.Module
-    x: torch.Tensor
-    outputs: list[int]
-    preset: str
-
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """All pairs, frame by frame."""
-        return [(frame, output) for frame in range(len(self.x)) for output in self.outputs]
-
-    def zennit(self, attribute: Gradient) -> torch.Tensor:
-        """Return ``(P, H, W)`` from one call per output."""
-        maps = []
-        for output in self.outputs:
-
-            def start(logits: torch.Tensor, output: int = output) -> torch.Tensor:
-                pick = torch.zeros_like(logits)
-                pick[:, output] = logits.detach()[:, output]
-                return pick
-
-            _, relevance = attribute(self.x.clone(), start)
-            maps.append(relevance.detach().sum(dim=1))
-        return torch.stack(maps, dim=1).flatten(0, 1)
-
-    def zennit_replicated(self, attribute: Gradient) -> torch.Tensor:
-        """Return ``(P, H, W)`` from one call with a row per pair."""
-        x = self.x.repeat_interleave(len(self.outputs), 0)
-        wanted = torch.tensor(self.outputs * len(self.x), device=x.device)
-
-        def start(logits: torch.Tensor) -> torch.Tensor:
-            return logits.detach() * F.one_hot(wanted, logits.shape[1])
-
-        _, relevance = attribute(x, start)
-        return relevance.detach().sum(dim=1)
-
-    def batched_gradients(self, attribute: Gradient) -> torch.Tensor:
-        """Return ``(P, H, W)`` from one forward pass and one call for all outputs."""
-        del attribute  # its hooks are on the network
-        leaf = self.x.clone().requires_grad_()
-        logits = self.net(leaf)
-        starts = torch.zeros((len(self.outputs), *logits.shape), device=logits.device)
-        for at, output in enumerate(self.outputs):
-            starts[at, :, output] = logits.detach()[:, output]
-        (relevance,) = torch.autograd.grad(logits, leaf, starts, is_grads_batched=True)
-        return relevance.sum(dim=2).transpose(0, 1).flatten(0, 1)
-
-    def ours(self, engine: str, **options: Any) -> torch.Tensor:
-        """Return the maps of one of this project's engines."""
-        return explain(self.net, self.x, self.pairs, self.preset, engine, **options)
-
-
-def peers(case: Case, attribute: Gradient) -> dict[str, Callable[[], torch.Tensor]]:
-    """Return what is compared: name → a call that explains all pairs of the case."""
-    half = {"dtype": torch.bfloat16}
-    return {
-        "zennit": lambda: case.zennit(attribute),
-        "zennit replicated": lambda: case.zennit_replicated(attribute),
-        "batched gradients": lambda: case.batched_gradients(attribute),
-        "reference": lambda: case.ours("reference"),
-        "fused": lambda: case.ours("fused"),
-        "fused stop 28": lambda: case.ours("fused", stop=28),
-        "fused bf16": lambda: case.ours("fused", **half),
-        "fused bf16 stop 28": lambda: case.ours("fused", stop=28, **half),
-    }
+SAME = 1e-3
+"""Most that two float32 peers may differ, relative L1."""
 
 
 def fused_flop(case: Case) -> float:
@@ -277,6 +80,29 @@ def fused_flop(case: Case) -> float:
         passes = 1 if first or isinstance(operation, Dense) else 2
         total += once * len(case.x) * (passes + (0 if first else len(case.outputs)))
     return total
+
+
+def fused_bytes(case: Case) -> float:
+    """Estimate the least number of bytes ``fused`` moves for one case, if caches kept nothing.
+
+    Forward every operation reads its sources and its weights (twice, of inner convolutions: for
+    activation and denominator) and writes what it makes, with the denominator. Back it reads the
+    relevance above for every pair, its quotient once per frame and its weights, and writes the
+    relevance below.
+    """
+    program = lower(case.net, example_input(case.net, case.x.shape[1:]))
+    frames, pairs, total = len(case.x), len(case.pairs), 0
+    sizes = [math.prod(value.shape) for value in program.values]
+    for number, operation in enumerate(program.operations):
+        made, given = sizes[number + 1], sum(sizes[source] for source in operation.sources)
+        weighted = isinstance(operation, (Convolution, Dense))
+        weights = operation.weight.numel() if weighted else 0
+        first = number == program.first
+        twice = 2 if isinstance(operation, Convolution) and not first else 1
+        total += frames * (given + twice * made) + twice * weights
+        if not isinstance(operation, (Rectify, Flatten)):  # which hand on what they get
+            total += pairs * (made + given) + frames * made + (0 if first else weights)
+    return 4.0 * total
 
 
 def agreement(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -306,22 +132,10 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
             torch.cuda.synchronize()
         return time.thread_time() if on_cpu_time else time.perf_counter()
 
-    plus = [module for module in net.modules() if isinstance(module, Plus)]
-    # A copy, so that the hooks of one are not in the way of the others.
-    hooked = fold_batchnorm(net, example_input(net, shape))
-    for module in hooked.modules():
-        if isinstance(module, Plus):
-            module.by_zennit = True
-    assert len(plus) == sum(isinstance(module, Plus) for module in hooked.modules())
-    zennit_case = Case(hooked, case.x, case.outputs, case.preset)
-    with Gradient(hooked, zennit_composite(options.preset)) as attribute:
-        calls = peers(case, attribute)
-        calls["zennit"] = lambda: zennit_case.zennit(attribute)
-        calls["zennit replicated"] = lambda: zennit_case.zennit_replicated(attribute)
-        calls["batched gradients"] = lambda: zennit_case.batched_gradients(attribute)
-        impossible = _drop_impossible(calls)
+    with peers(case) as calls:
         for skipped in options.skip:
             calls.pop(skipped, None)
+        impossible = _drop_impossible(calls)
         maps = {peer: call() for peer, call in calls.items()}  # which also prepares
         times: dict[str, list[float]] = {peer: [] for peer in calls}
         began = time.perf_counter()
@@ -337,6 +151,9 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
     median = {peer: statistics.median(taken) for peer, taken in times.items()}
     peers_out = {}
     for peer, taken in median.items():
+        same_kind = maps[peer].shape == expected.shape and "bf16" not in peer
+        if same_kind and not agreement(maps[peer], expected) <= SAME:
+            raise SystemExit(f"{name}: the maps of {peer} are others; times compare nothing")
         peers_out[peer] = {
             "ms_per_frame": 1e3 * taken / batch,
             "times_zennit": median["zennit"] / taken if "zennit" in median else None,
@@ -345,6 +162,7 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
             else None,
         }
     peers_out["fused"]["gflop_per_s"] = flop / median["fused"] / 1e9
+    peers_out["fused"]["gbyte_per_s"] = fused_bytes(case) / median["fused"] / 1e9
     return {
         "case": name,
         "batch": batch,
@@ -356,14 +174,15 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _drop_impossible(calls: dict[str, Callable[[], torch.Tensor]]) -> dict[str, str]:
+def _drop_impossible(calls: Calls) -> dict[str, str]:
     """Remove peers that cannot run this network at all; return why."""
     reasons: dict[str, str] = {}
-    try:
-        calls["batched gradients"]()
-    except RuntimeError as error:
-        reasons["batched gradients"] = (str(error).strip().splitlines() or ["?"])[0][:200]
-        del calls["batched gradients"]
+    for peer in set(calls) & {"batched gradients", "captum"}:
+        try:
+            calls[peer]()
+        except (ImportError, RuntimeError, TypeError) as error:
+            reasons[peer] = (str(error).strip().splitlines() or ["?"])[0][:200]
+            del calls[peer]
     return reasons
 
 
@@ -416,20 +235,13 @@ def _peak(name: str, peer: str, preset: str, answer: Any) -> None:
     kind, batch, count = CASES[name]
     torch.manual_seed(0)
     make, shape = NETS[kind]
-    net = make()
-    hooked = fold_batchnorm(net, example_input(net, shape))
-    for module in hooked.modules():
-        if isinstance(module, Plus):
-            module.by_zennit = True
-    theirs = peer in ("zennit", "zennit replicated", "batched gradients")
-    with Gradient(hooked if theirs else net, zennit_composite(preset)) as attribute:
-        # Hooks only where they belong; ours must not see them.
-        small = Case(hooked if theirs else make(), torch.randn(1, *shape), [0], preset)
-        large = Case(small.net, torch.randn(batch, *shape), list(range(count)), preset)
-        peers(small, attribute)[peer]()
+    case = Case(make(), torch.randn(1, *shape), [0], preset)
+    with peers(case) as calls:
+        calls[peer]()
+        case.x, case.outputs = torch.randn(batch, *shape), list(range(count))
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak
         before = _status("VmRSS")
-        peers(large, attribute)[peer]()
+        calls[peer]()
         answer.send((_status("VmHWM") - before) / 1024)
 
 
@@ -451,7 +263,7 @@ def show(result: dict[str, Any]) -> None:
         line += f"  {ratio:6.1f} ×" if ratio is not None else ""
         line += f"  L1 {l1:.1e}" if l1 is not None else ""
         if "gflop_per_s" in figures:
-            line += f"  {figures['gflop_per_s']:.0f} GFLOP/s"
+            line += f"  {figures['gflop_per_s']:.0f} GFLOP/s, {figures['gbyte_per_s']:.1f} GB/s"
         print(line, flush=True)
 
 

@@ -114,6 +114,19 @@ def residual() -> nn.Module:
     )
 
 
+class PooledTwice(nn.Module):
+    """The value below an overlapping max-pool is also read by something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.pool = nn.Conv2d(2, 6, 3, 2), nn.MaxPool2d(3, 2)
+        self.short, self.out = nn.Conv2d(6, 6, 4, 2), nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).relu()
+        return self.out((self.pool(x) + self.short(x)).relu().mean((2, 3)))
+
+
 class PreActivation(nn.Module):
     """Convolutions on values of both signs; functions instead of modules."""
 
@@ -211,6 +224,11 @@ class TwoHeads(nn.Module):
 NETS: dict[str, Callable[[], nn.Module]] = {
     "vgg-like": vgg_like,
     "residual": residual,
+    "pooled twice": PooledTwice,
+    "stem pooled with overlap": lambda: nn.Sequential(
+        *(nn.Conv2d(2, 6, 3), nn.MaxPool2d(3, 2), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU()),
+        *(nn.Flatten(), nn.LazyLinear(5)),
+    ),
     "pre-activation": PreActivation,
     "strided and grouped": strided_and_grouped,
     "pooled input": pooled_input,

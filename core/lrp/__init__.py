@@ -141,7 +141,8 @@ def explain(
     outputs = [int(output) for _, output in pairs]
     if frames and (min(frames) < 0 or max(frames) >= len(x)):
         raise ModelError(
-            f"pairs name frames {min(frames)} to {max(frames)}, but the batch has {len(x)}"
+            f"pairs name frames {min(frames)} to {max(frames)}, but the batch has {len(x)}; number "
+            "its rows from 0"
         )
     # Tensors made in inference mode cannot be differentiated through; leave it for the call.
     with torch.inference_mode(False), torch.no_grad():
@@ -156,11 +157,11 @@ def explain(
         if outputs and (min(outputs) < 0 or max(outputs) >= prepared.outputs):
             raise ModelError(
                 f"pairs name outputs {min(outputs)} to {max(outputs)}, but the network has "
-                f"{prepared.outputs}"
+                f"{prepared.outputs}; number them from 0 (an AU by its place in the card)"
             )
         x = x.to(prepared.device)
-        # A sum would overflow where no value does; this reads the input once, nothing more.
-        if check and not bool(torch.isfinite(x).all()):
+        # A sum would overflow where no value does; extremes pass NaN on and read the input once.
+        if check and x.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(x))).all()):
             raise ModelError(
                 "the input has values that are not finite (NaN or infinite); look at how it was "
                 "normalised"

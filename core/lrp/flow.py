@@ -43,11 +43,9 @@ class Pairs:
     """
 
     def __init__(self, counts: Sequence[int], device: torch.device) -> None:
-        frames = torch.arange(len(counts)).repeat_interleave(torch.tensor(list(counts)))
-        self.frames = frames.to(device, non_blocking=True)
-        """``(P,)`` int64 frame of each pair."""
+        self._counts, self._device = list(counts), device
         self._even = len(set(counts)) == 1
-        self._counts = list(counts) if device.type == "cpu" else None
+        self._frames: torch.Tensor | None = None
 
     @classmethod
     def of(cls, frames: torch.Tensor) -> Pairs:
@@ -55,12 +53,21 @@ class Pairs:
 
         What a recorded run needs: its values change between runs.
         """
-        pairs = cls.__new__(cls)
-        pairs.frames, pairs._even, pairs._counts = frames, False, None
+        pairs = cls((), frames.device)
+        pairs._frames = frames
         return pairs
 
+    @property
+    def frames(self) -> torch.Tensor:
+        """``(P,)`` int64 frame of each pair."""
+        if self._frames is None:  # not asked for where there is one frame
+            counts = torch.tensor(self._counts)
+            frames = torch.arange(len(counts)).repeat_interleave(counts)
+            self._frames = frames.to(self._device, non_blocking=True)
+        return self._frames
+
     def __len__(self) -> int:
-        return len(self.frames)
+        return sum(self._counts) if self._frames is None else len(self._frames)
 
     def spread(self, q: torch.Tensor) -> torch.Tensor:
         """Return what belongs to frames, ``(B, …)``, for each pair: ``(P, …)`` or ``(1, …)``."""
@@ -99,7 +106,7 @@ class Pairs:
                 groups.mul_(q.unsqueeze(1))
                 return c
             return (groups * q.unsqueeze(1)).flatten(0, 1)
-        if self._counts is None:
+        if not self._counts or self._device.type != "cpu":
             return c.mul_(q[self.frames]) if inplace else c * q[self.frames]
         # Gathering q would cost as much memory traffic as the product itself.
         parts = c.split(self._counts)

@@ -158,23 +158,28 @@ class FusedEngine:
         self, x: torch.Tensor, frames: Sequence[int], outputs: Sequence[int], end: int
     ) -> torch.Tensor:
         x = x.to(self.dtype)
-        maps = x.new_empty((len(frames), *self.side(end)))
+        maps = None
         for rows, chunks in self._rounds(frames):
-            values, kept = self._forward(x[rows].contiguous(memory_format=torch.channels_last))
+            together = x if rows == list(range(len(x))) else x[rows]
+            values, kept = self._forward(together.contiguous(memory_format=torch.channels_last))
             for first, counts, numbers in chunks:
                 last = first + len(counts)
-                pairs = Pairs(counts, self.device)
                 wanted = torch.tensor([outputs[number] for number in numbers]).to(self.device)
-                maps[numbers] = self._back(
-                    [value[first:last] for value in values],
-                    [None if keep is None else keep[first:last] for keep in kept],
-                    pairs,
+                made = self._back(
+                    _rows(values, first, last),
+                    _rows(kept, first, last),
+                    Pairs(counts, self.device),
                     wanted,
                     end,
                 )
                 self.counts.pairs += len(numbers)
+                if numbers == list(range(len(frames))):
+                    maps = made
+                else:
+                    maps = x.new_empty((len(frames), *self.side(end))) if maps is None else maps
+                    maps[numbers] = made
             self.counts.frames += len(rows)
-        return maps
+        return x.new_empty((0, *self.side(end))) if maps is None else maps
 
     def side(self, end: int) -> tuple[int, ...]:
         """Return rows and columns of a value."""
@@ -257,6 +262,13 @@ class FusedEngine:
                     flow = pairs.merge(flows[source], flow, values[source])
                 flows[source] = flow
         return pairs.relevance(flows[end], values[end]).sum(dim=1)
+
+
+def _rows(kept: Sequence[Any], first: int, last: int) -> list[Any]:
+    """Return some rows of each tensor, and None where there is none."""
+    return [
+        one if one is None or (first == 0 and last == len(one)) else one[first:last] for one in kept
+    ]
 
 
 def with_less_memory(engine: FusedEngine, run: Callable[[], torch.Tensor]) -> torch.Tensor:

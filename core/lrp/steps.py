@@ -121,6 +121,44 @@ class _MaxPool(Step):
         return [Flow(c, x if same else None, owned=True)]
 
 
+class _FirstMaxPool(_MaxPool):
+    """The same where only the first layer lies below, as in most residual networks.
+
+    Its flat rule shares out what all channels got together, so the relevance of all channels is
+    added up at the places of the winners at once, and nothing as large as the first layer's output
+    is needed for any pair.
+    """
+
+    def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
+        (x,) = ran.given
+        relevance = ran.pairs.relevance(flow, ran.made)
+        places = ran.pairs.spread(ran.kept)
+        # Channels last, as they lie in memory.
+        shares, places = (one.permute(0, 2, 3, 1).flatten(1) for one in (relevance, places))
+        total = x.new_zeros((len(ran.pairs), x.shape[2] * x.shape[3]))
+        total.scatter_add_(1, places.expand_as(shares), shares)
+        return [Flow(total.unflatten(1, (1, *x.shape[2:])), None, owned=True)]
+
+
+def _lies_on_the_first_layer(program: Program, number: int) -> bool:
+    """Tell whether an operation alone reads what the first layer made, rectified or not.
+
+    And whether that is on a CPU: elsewhere sums over places are made in any order.
+    """
+    while True:
+        (source,) = program.operations[number].sources
+        if sum(source in operation.sources for operation in program.operations) > 1 or not source:
+            return False
+        number = source - 1
+        below = program.operations[number]
+        if number == program.first:
+            if not isinstance(below, Convolution):
+                return False
+            return below.groups == 1 and below.weight.device.type == "cpu"
+        if not isinstance(below, Rectify):
+            return False
+
+
 def _layout(x: torch.Tensor) -> torch.memory_format:
     if x.is_contiguous(memory_format=torch.channels_last):
         return torch.channels_last
@@ -166,6 +204,8 @@ def make_step(program: Program, number: int, preset: Preset, dtype: torch.dtype)
             return _Dense(operation, preset)
         case Rectify():
             return _Rectify(operation, preset)
+        case MaxPool() if not operation.tiles and _lies_on_the_first_layer(program, number):
+            return _FirstMaxPool(operation, preset)
         case MaxPool():
             return _MaxPool(operation, preset)
         case AveragePool():

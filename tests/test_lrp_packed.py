@@ -1,0 +1,121 @@
+"""Convolutions with weights laid out once: equal to the plain functions, whatever the shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from facestage.core.lrp import explain, packed
+from facestage.core.lrp.packed import Convolve, Layer, Transpose, can_pack
+from facestage.core.lrp.program import Convolution
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+
+@pytest.fixture
+def unpackable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A build of torch without the compiler's functions."""
+    can_pack.cache_clear()
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    yield
+    can_pack.cache_clear()
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[Layer, torch.Tensor, torch.Tensor | None]:
+    """Any convolution that fits its input, with weights and a bias or none."""
+    groups = draw(st.sampled_from([1, 1, 2]))
+    inputs, outputs = (groups * draw(st.integers(1, 5)) for _ in range(2))
+    kernel, stride = ((draw(st.integers(1, 4)), draw(st.integers(1, 4))) for _ in range(2))
+    dilation = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+    padding = draw(st.integers(0, reach[0])), draw(st.integers(0, reach[1]))
+    least = [max(1, r + 1 - 2 * p) for r, p in zip(reach, padding, strict=True)]
+    side = [draw(st.integers(size, 14)) for size in least]
+    random = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    weight = torch.randn(outputs, inputs // groups, *kernel, generator=random)
+    bias = torch.randn(outputs, generator=random) if draw(st.booleans()) else None
+    conv = Convolution((0,), weight, bias, stride, padding, dilation, groups)
+    x = torch.zeros(1, inputs, *side)
+    made = F.conv2d(x, weight, None, stride, padding, dilation, groups)
+    return Layer(conv, x.shape[1:], made.shape[1:]), weight, bias
+
+
+def laid_out(shape: tuple[int, ...], how: str) -> torch.Tensor:
+    """Values in a layout that steps of the engine produce."""
+    batch, channels, height, width = shape
+    if how == "expanded":  # what an average pool leaves
+        return torch.randn(batch, channels, 1, 1).expand(shape)
+    x = torch.randn(batch, 2 * channels, height, width)
+    x = x.contiguous(memory_format=torch.channels_last) if how == "chunk" else x
+    return x.chunk(2, dim=1)[1] if how == "chunk" else x[:, :channels].contiguous()
+
+
+@given(layers(), st.integers(1, 3), st.sampled_from(["rows", "chunk", "expanded"]))
+def test_equals_the_plain_convolution_and_its_transpose(
+    case: tuple[Layer, torch.Tensor, torch.Tensor | None], batch: int, how: str
+) -> None:
+    layer, weight, bias = case
+    conv = layer.conv
+    torch.manual_seed(0)
+    x = laid_out((batch, *layer.given), how).requires_grad_()
+    expected = F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    assert torch.allclose(Convolve(layer, weight, bias)(x.detach()), expected, atol=1e-4)
+    s = laid_out(tuple(expected.shape), how)
+    (pulled,) = torch.autograd.grad(expected, x, s)
+    assert torch.allclose(Transpose(layer, weight)(s), pulled, atol=1e-4)
+
+
+def test_a_bias_whose_entries_lie_apart_is_read_right() -> None:
+    weight = torch.randn(4, 2, 3, 3)
+    conv = Convolution((0,), weight, None, (1, 1), (1, 1), (1, 1), 1)
+    x, bias = torch.randn(1, 2, 6, 6), torch.randn(4, 5)[:, 2]
+    made = Convolve(Layer(conv, (2, 6, 6), (4, 6, 6)), weight, bias)(x)
+    assert torch.allclose(made, F.conv2d(x, weight, bias, padding=1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "groups", "expected"),
+    [(torch.float32, 1, True), (torch.float64, 1, False), (torch.float32, 2, False)],
+)
+def test_float32_convolutions_are_packed(dtype: torch.dtype, groups: int, expected: bool) -> None:
+    """The releases of torch that pyproject.toml allows all can, where oneDNN is built in."""
+    weight = torch.randn(4, 2 // groups, 3, 3, dtype=dtype)
+    conv = Convolution((0,), weight, None, (1, 1), (1, 1), (1, 1), groups)
+    layer = Layer(conv, (2, 6, 6), (4, 6, 6))
+    expected = expected and torch.backends.mkldnn.is_available()
+    assert Convolve(layer, weight, None).packed == expected
+    assert Transpose(layer, weight).packed == expected
+
+
+@pytest.mark.usefixtures("unpackable")
+def test_a_build_that_cannot_pack_is_found_out() -> None:
+    assert not can_pack()
+
+
+def test_functions_that_give_other_values_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    can_pack.cache_clear()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(packed, "_pointwise", lambda conv, x, *_: F.pad(x, (0,) * 5 + (2,)))
+            assert not can_pack()
+    finally:
+        can_pack.cache_clear()
+
+
+def test_maps_are_the_same_without_packing(request: pytest.FixtureRequest) -> None:
+    torch.manual_seed(1)
+    convs = (nn.Conv2d(1, 6, 3, 2, 1), nn.Conv2d(6, 8, 3, padding=1), nn.Conv2d(8, 4, 2, 2))
+    flat = (nn.Flatten(), nn.Linear(4 * 5 * 5, 3))
+    net = nn.Sequential(*(m for conv in convs for m in (conv, nn.ReLU())), *flat).eval()
+    x = torch.randn(2, 1, 20, 20)
+    pairs = [(0, 1), (1, 0), (1, 2)]
+    packed_maps = explain(net, x, pairs, engine="fused")
+    request.getfixturevalue("unpackable")
+    # Another network with the same weights, because the first stays prepared.
+    plain = explain(nn.Sequential(*net).eval(), x, pairs, engine="fused")
+    assert float((packed_maps - plain).abs().sum() / plain.abs().sum()) <= 1e-5
