@@ -6,7 +6,9 @@ Makes a corpus in the layout of CK+ from the demo clip (a few different sequence
 links, so that the disk is not what is measured), then runs ``facestage corpus`` in this process
 with one worker. *Analysis* is decoding, face, network, LRP, clustering and stages; *pictures* are
 reports and pictures of each sequence; *bookkeeping* is all the rest from the first sequence to the
-last: listing, resuming, noting what is done, progress. The evaluation at the end (tables,
+last: listing, resuming, noting what is done, progress. Of the analysis, *network* (forward passes
+for AUs and landmarks), *lrp* and *detector* are given by themselves; the rest is reading pictures,
+following the face between detections, clustering. The evaluation at the end (tables,
 relations, patterns, page) is timed apart. Times are CPU seconds of this process, so that other load
 on the machine does not count; memory is the resident set.
 """
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -68,27 +71,29 @@ def resident_mb() -> float:
 
 
 class Clock:
-    """CPU seconds by step, told apart by wrapping the worker's two halves."""
+    """CPU seconds by step, told apart by wrapping what the worker calls."""
 
-    def __init__(self, worker: SequenceWorker) -> None:
-        self.analysis = self.pictures = 0.0
-        analyse, put = worker._analyse, worker._folder.put
+    def __init__(self, worker: SequenceWorker, network: AUNetwork) -> None:
+        steps = ("analysis", "network", "lrp", "detector", "pictures")
+        self.seconds: dict[str, float] = dict.fromkeys(steps, 0.0)
+        observer = worker._analyzer._observer
+        self._wrap(worker, "_analyse", "analysis")
+        self._wrap(network, "_outputs", "network")
+        self._wrap(observer, "_explain", "lrp")
+        self._wrap(observer.detector, "detect", "detector")
+        self._wrap(worker._folder, "put", "pictures")
 
-        def timed_analyse(*args):  # type: ignore[no-untyped-def]
+    def _wrap(self, owner: Any, name: str, step: str) -> None:
+        inner = getattr(owner, name)
+
+        def timed(*args: Any, **options: Any) -> Any:
             began = time.process_time()
             try:
-                return analyse(*args)
+                return inner(*args, **options)
             finally:
-                self.analysis += time.process_time() - began
+                self.seconds[step] += time.process_time() - began
 
-        def timed_put(*args, **options):  # type: ignore[no-untyped-def]
-            began = time.process_time()
-            try:
-                return put(*args, **options)
-            finally:
-                self.pictures += time.process_time() - began
-
-        worker._analyse, worker._folder.put = timed_analyse, timed_put
+        setattr(owner, name, timed)
 
 
 def main() -> None:
@@ -113,7 +118,7 @@ def main() -> None:
             reports=not options.no_reports,
         )
         worker = SequenceWorker(settings, network)
-        clock = Clock(worker)
+        clock = Clock(worker, network)
         marks: dict[int, float] = {}
         wall, began = time.perf_counter(), time.process_time()
         items = read_corpus(root, "ckplus")
@@ -136,9 +141,10 @@ def main() -> None:
             "reports": not options.no_reports,
             "cpu_s": round(total, 1),
             "cpu_s_per_sequence": round(total / options.sequences, 3),
-            "analysis_share": round(clock.analysis / total, 4),
-            "pictures_share": round(clock.pictures / total, 4),
-            "bookkeeping_share": round(1 - (clock.analysis + clock.pictures) / total, 4),
+            **{f"{step}_share": round(s / total, 4) for step, s in clock.seconds.items()},
+            "bookkeeping_share": round(
+                1 - (clock.seconds["analysis"] + clock.seconds["pictures"]) / total, 4
+            ),
             "evaluation_cpu_s": round(end, 1),
             "wall_s": round(seconds, 1),
             "load_average": round(os.getloadavg()[0], 1),

@@ -32,8 +32,9 @@ import torch
 from facestage.core import lrp, relevance
 from facestage.core.network import AUNetwork
 from facestage.core.observer import Observer
+from facestage.core.render.layers import compose, layers
 from facestage.core.render.pictures import au_colour
-from facestage.core.render.projections import compose, heatmap, layers
+from facestage.core.render.projections import heatmap
 from facestage.core.types import Frame
 from facestage.stream.detectors import HaarDetector
 from facestage.stream.publish import MASK_SIDE

@@ -6,6 +6,8 @@ the closed ones say everything about all frequent ones, without repetition.
 
 The patterns form a tree, as in SPAM: every item (such as ``AU12_A``) is one bit per stage of
 every prototype, so that extending a pattern is a bitwise "and" over the prototypes that support it.
+Whether an item comes after the earliest match of a pattern is told by the last stage that holds it,
+one small number per item and prototype.
 A pattern never has more support than the one it grew from, so the tree is searched from the highest
 support down, and a search that is cut short is still complete for all supports above its end.
 Closedness is decided as in BIDE, without keeping candidates: a pattern is not
@@ -15,7 +17,8 @@ those after the earliest match of what comes before and before the latest match 
 after. The same test, confined to the earliest match of the whole pattern, tells that no pattern
 grown from this one can be closed; then the branch is cut (BIDE's back scan). BIDE knows single
 events; here the last stage may still grow, so inside it a label counts only where it accompanies
-*every* occurrence, and if the label itself may yet join, the branch is kept for what holds it.
+*every* occurrence, and if the label itself may yet join, the branch is kept for what holds it. Both
+tests look at a few of the supporting prototypes first: what these have not in common, all have not.
 
 ``NONE`` and ``LOST`` are no prototypes of an AU: they are empty stages here and never part of a
 pattern.
@@ -42,11 +45,12 @@ from .types import LOST, NONE, StageLabels
 __all__ = ["FrequentPattern", "Mined", "mine_closed"]
 
 _WORD = 64
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-_PROBES = 16
+_ALL, _ONE = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(1)
+_PROBES = 32
 """Supporting prototypes looked at first when a label common to all is sought."""
 
 Bits = NDArray[np.uint64]
+Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class Mined:
         return pattern.by_label[at] / self.totals[label] / everywhere
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Node:
     """A frequent pattern, and what may be added to it.
 
@@ -143,7 +147,8 @@ def mine_closed(
     names = sorted(set(given))
     codes = np.array([names.index(label) for label in given], np.int64)
     totals = {name: int((codes == n).sum()) for n, name in enumerate(names)}
-    items, bits = _vertical(prototypes, min_support)
+    index = _Index.of(prototypes, min_support)
+    items = index.items
     found: list[FrequentPattern] = []
     every = np.arange(len(items), dtype=np.int64)
     everyone = np.arange(len(given), dtype=np.int32)
@@ -155,14 +160,14 @@ def mine_closed(
         heapq.heappush(heap, (-node.support, -next(serial), node))
 
     for a in range(len(items)):
-        count = int(np.count_nonzero(_any_bit(bits[a])))
+        count = int(np.count_nonzero(index.last[:, a]))
         push(_Node(((a,),), count, everyone, every, every[a + 1 :]))
     visited = work = 0
     while heap and (budget is None or work < budget):
         node = heapq.heappop(heap)[2]
         visited += 1
         work += len(node.stages)
-        rows, children = _visit(node, bits, min_support)
+        rows, children = _visit(node, index, min_support)
         for child in children:
             push(child)
         if rows is not None:
@@ -179,127 +184,187 @@ def mine_closed(
     return Mined(tuple(found), totals, min_support, not heap, visited)
 
 
-def _vertical(
-    prototypes: Sequence[Sequence[StageLabels]], min_support: int
-) -> tuple[list[str], Bits]:
-    """Return the frequent labels, sorted, and ``(A, N, words)`` one bit per stage for each."""
-    longest = max(map(len, prototypes), default=0)
-    words = max(1, -(-longest // _WORD))
-    rows: dict[str, dict[int, int]] = {}
-    for row, prototype in enumerate(prototypes):
-        for place, stage in enumerate(prototype):
-            if stage in (NONE, LOST):
-                continue
-            for label in stage:
-                of_label = rows.setdefault(label, {})
-                of_label[row] = of_label.get(row, 0) | 1 << place
-    items = sorted(label for label, of_label in rows.items() if len(of_label) >= min_support)
-    bits = np.zeros((len(items), len(prototypes), words), np.uint64)
-    for a, label in enumerate(items):
-        for row, mask in rows[label].items():
-            for word in range(words):
-                bits[a, row, word] = (mask >> (_WORD * word)) & int(_ALL)
-    return items, bits
+@dataclass(frozen=True, slots=True, eq=False)
+class _Index:
+    """The prototypes by item: where each is, for the A items that are frequent by themselves.
+
+    ``bits`` is ``(A, N, words)``, one bit per stage; ``last`` ``(N, A)`` the number of the last
+    stage that holds the item, counted from 1, or 0.
+    """
+
+    items: list[str]
+    bits: Bits
+    last: NDArray[np.unsignedinteger]
+
+    @classmethod
+    def of(cls, prototypes: Sequence[Sequence[StageLabels]], min_support: int) -> _Index:
+        held = [
+            (row, place, stage)
+            for row, prototype in enumerate(prototypes)
+            for place, stage in enumerate(prototype)
+            if stage not in (NONE, LOST)
+        ]
+        sizes = [len(stage) for *_, stage in held]
+        row = np.repeat(np.array([r for r, *_ in held], np.int64), sizes)
+        place = np.repeat(np.array([p for _, p, _ in held], np.int64), sizes)
+        names = sorted({label for *_, stage in held for label in stage})
+        number = {label: n for n, label in enumerate(names)}
+        item = np.array([number[label] for *_, stage in held for label in stage], np.int64)
+        longest = max(map(len, prototypes), default=0)
+        last = np.zeros((len(prototypes), len(names)), np.min_scalar_type(longest))
+        np.maximum.at(last, (row, item), (place + 1).astype(last.dtype))
+        frequent = np.count_nonzero(last, axis=0) >= min_support
+        kept = frequent[item]
+        item, row, place = (np.cumsum(frequent) - 1)[item[kept]], row[kept], place[kept]
+        words = max(1, -(-longest // _WORD))
+        bits = np.zeros((int(frequent.sum()), len(prototypes), words), np.uint64)
+        bit = np.left_shift(_ONE, (place % _WORD).astype(np.uint64))
+        np.bitwise_or.at(bits, (item, row, place // _WORD), bit)
+        items = [label for label, often in zip(names, frequent, strict=True) if often]
+        return cls(items, bits, np.ascontiguousarray(last[:, frequent]))
+
+    def hold(self, stage: tuple[int, ...], rows: Rows) -> Bits:
+        """Return the positions of some prototypes that hold all items of a stage."""
+        held = self.bits[stage[0]].take(rows, axis=0)
+        for a in stage[1:]:
+            held &= self.bits[a].take(rows, axis=0)
+        return held
+
+    def later(
+        self, items: NDArray[np.int64], rows: Rows, end: NDArray[np.integer], least: int
+    ) -> tuple[NDArray[np.int64], list[int]]:
+        """Return the items that enough prototypes have behind stage ``end``, and how many do."""
+        present = self.last.take(rows, axis=0) > end.astype(self.last.dtype)[:, None]
+        # Counted as a product, which takes a quarter of the time of a sum along this axis; exact
+        # below 2^24.
+        counts = (np.ones(len(rows), np.float32) @ present.astype(np.float32))[items]
+        often = counts >= least
+        return items[often], counts[often].astype(np.int64).tolist()
+
+    def among(
+        self, items: NDArray[np.int64], rows: Rows, places: Bits, least: int
+    ) -> tuple[NDArray[np.int64], list[int]]:
+        """Return the items that enough prototypes have at some places, and how many do."""
+        counts = {
+            a: int(np.count_nonzero(_any_bit(self.bits[a].take(rows, axis=0) & places)))
+            for a in items.tolist()
+        }
+        often = [a for a, count in counts.items() if count >= least]
+        return np.array(often, np.int64), [counts[a] for a in often]
 
 
-def _visit(node: _Node, bits: Bits, least: int) -> tuple[NDArray[np.int32] | None, list[_Node]]:
+def _visit(node: _Node, index: _Index, least: int) -> tuple[Rows | None, list[_Node]]:
     """Return the supporting prototypes of a closed pattern (else None), and what grows from it."""
-    rows, stages = node.within_rows, node.stages
-    holds = [np.bitwise_and.reduce(bits[list(stage)][:, rows], axis=0) for stage in stages]
-    # after[g]: behind the earliest match of the first g stages.
-    after = [np.full_like(holds[0], _ALL)]
-    for hold in holds:
-        after.append(_behind_first(hold & after[-1]))
-    ends = holds[-1] & after[-2]
-    support = _any_bit(ends)
-    if not support.all():
-        rows, ends = rows[support], ends[support]
-        holds, after = [h[support] for h in holds], [a[support] for a in after]
-    search = _Common(bits, rows)
-    # Confined to the earliest match of the whole pattern.
-    first = _before_last(holds, ~after[-1])
-    if search.any_place(stages, holds, after, first, last=False):
-        return None, []
-    company = search.always(ends, stages[-1])
-    if company.size and company[0] < stages[-1][-1]:
+    rows, stages = node.within_rows.astype(np.intp), node.stages
+    match = _Match.of([index.hold(stage, rows) for stage in stages])
+    support = np.flatnonzero(_any_bit(match.ends))
+    rows, ends, end = rows[support], match.ends[support], _first_number(match.ends[support])
+    # Most patterns have no label in common at any place: a few prototypes are enough to see it.
+    probe = np.arange(min(_PROBES, len(rows))) * len(rows) // min(_PROBES, len(rows))
+    few = match.take(support[probe])
+    sample = index.bits[:, rows[probe]]
+    closed = True
+    if few.common(sample, stages).any():
+        whole = match.take(support)
+        # Confined to the earliest match of the whole pattern.
+        if whole.holds_common(index, rows, stages, few.common(sample, stages, last=False), False):
+            return None, []
+        closed = not whole.holds_common(index, rows, stages, few.common(sample, stages), True)
+    company = [
+        a
+        for a in np.flatnonzero(~_any_bit(ends[probe] & ~sample).any(axis=1)).tolist()
+        if a not in stages[-1] and not _any_bit(ends & ~index.bits[a].take(rows, axis=0)).any()
+    ]
+    if company and company[0] < stages[-1][-1]:
         # It can join no more: items join a stage in ascending order, and it was passed over.
         return None, []
 
-    next_stage, next_counts = _frequent(bits, node.after, rows, after[-1], least)
-    joined, joined_counts = _frequent(bits, node.within, rows, ends, least)
-    closed = (
-        not company.size
-        and max(next_counts + joined_counts, default=0) < len(rows)
-        and not search.any_place(stages, holds, after, _before_last(holds, after[0]), last=True)
-    )
+    after, after_counts = index.later(node.after, rows, end, least)
+    within, within_counts = index.among(node.within, rows, ends, least)
+    shared = rows.astype(np.int32)
     children = [
-        _Node((*stages[:-1], (*stages[-1], a)), count, rows, next_stage, joined[n + 1 :])
-        for n, (a, count) in enumerate(zip(joined.tolist(), joined_counts, strict=True))
+        _Node((*stages[:-1], (*stages[-1], a)), count, shared, after, within[n + 1 :])
+        for n, (a, count) in enumerate(zip(within.tolist(), within_counts, strict=True))
         # Only with the item that accompanies this stage everywhere can anything be closed.
-        if not company.size or a <= company[0]
+        if not company or a <= company[0]
     ]
-    if not company.size:
+    if not company:
         children += [
-            _Node((*stages, (a,)), count, rows, next_stage, next_stage[n + 1 :])
-            for n, (a, count) in enumerate(zip(next_stage.tolist(), next_counts, strict=True))
+            _Node((*stages, (a,)), count, shared, after, after[n + 1 :])
+            for n, (a, count) in enumerate(zip(after.tolist(), after_counts, strict=True))
         ]
-    return rows if closed else None, children
+    return rows if closed and not company else None, children
 
 
-def _frequent(
-    bits: Bits, items: NDArray[np.int64], rows: NDArray[np.int32], window: Bits, least: int
-) -> tuple[NDArray[np.int64], list[int]]:
-    """Return the items that enough rows have inside the window, and how many rows have each."""
-    counts = {a: int(np.count_nonzero(_any_bit(bits[a][rows] & window))) for a in items.tolist()}
-    kept = [a for a, count in counts.items() if count >= least]
-    return np.array(kept, np.int64), [counts[a] for a in kept]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Match:
+    """How a pattern of m stages lies in prototypes; arrays ``(n, words)``, one bit per stage.
 
+    ``holds[i]`` are the positions that hold stage i, ``after[g]`` those behind the earliest match
+    of the first g stages, ``ends`` those where the last stage can be matched.
+    """
 
-class _Common:
-    """Seek labels that all supporting prototypes have at some place of a pattern."""
+    holds: list[Bits]
+    after: list[Bits]
+    ends: Bits
 
-    def __init__(self, bits: Bits, rows: NDArray[np.int32]) -> None:
-        self._bits, self._rows = bits, rows
-        # Most labels fail on a few prototypes already: those are asked first.
-        self._probe = np.unique(np.linspace(0, len(rows) - 1, _PROBES).astype(np.int64))
-        self._sample = bits[:, rows[self._probe]]
+    @classmethod
+    def of(cls, holds: list[Bits]) -> _Match:
+        after = [np.full_like(holds[0], _ALL)]
+        for hold in holds:
+            after.append(_behind_first(hold & after[-1]))
+        return cls(holds, after, holds[-1] & after[-2])
 
-    def any_in(self, window: Bits, besides: tuple[int, ...] = ()) -> bool:
-        """Tell whether some label is inside the window of every prototype."""
-        hits = np.atleast_1d(_any_bit(self._sample & window[self._probe]).all(axis=1))
-        hits[list(besides)] = False
-        return any(_any_bit(self._bits[a][self._rows] & window).all() for a in np.flatnonzero(hits))
-
-    def always(self, window: Bits, besides: tuple[int, ...]) -> NDArray[np.int64]:
-        """Return the other labels that are at every position of the window of every prototype."""
-        hits = np.atleast_1d(~_any_bit(window[self._probe] & ~self._sample).any(axis=1))
-        hits[list(besides)] = False
-        return np.array(
-            [
-                a
-                for a in np.flatnonzero(hits)
-                if not _any_bit(window & ~self._bits[a][self._rows]).any()
-            ],
-            np.int64,
+    def take(self, rows: Rows) -> _Match:
+        """Return the match in some of the prototypes."""
+        return _Match(
+            [hold.take(rows, axis=0) for hold in self.holds],
+            [after.take(rows, axis=0) for after in self.after],
+            self.ends.take(rows, axis=0),
         )
 
-    def any_place(
+    def places(self, *, last: bool) -> list[Bits]:
+        """Return where one more label may be: between the stages, then inside each.
+
+        ``last``: also behind and inside the last stage; without it, before the end of the earliest
+        match only.
+        """
+        size = len(self.holds)
+        before = _before_last(self.holds, self.after[0] if last else ~self.after[-1])
+        between = [self.after[g] & before[g] for g in range(size + last)]
+        return between + [
+            self.holds[i] & self.after[i] & before[i + 1] for i in range(size - (not last))
+        ]
+
+    def common(
+        self, sample: Bits, stages: tuple[tuple[int, ...], ...], *, last: bool = True
+    ) -> NDArray[np.bool_]:
+        """Tell which labels ``(A, places)`` all these prototypes have at each place.
+
+        ``sample`` holds their bits, ``(A, n, words)``.
+        """
+        places = np.stack(self.places(last=last))
+        found = np.asarray(_any_bit(sample[:, None] & places).all(axis=2))
+        inside = len(stages) + last
+        for place in range(inside, len(places)):
+            found[list(stages[place - inside]), place] = False
+        return found
+
+    def holds_common(
         self,
+        index: _Index,
+        rows: Rows,
         stages: tuple[tuple[int, ...], ...],
-        holds: list[Bits],
-        after: list[Bits],
-        before: list[Bits],
-        *,
+        candidates: NDArray[np.bool_],
         last: bool,
     ) -> bool:
-        """Tell whether some label can be added at one place in every prototype.
-
-        ``last``: also inside the last stage and behind it.
-        """
-        size = len(stages)
-        return any(self.any_in(after[g] & before[g]) for g in range(size + last)) or any(
-            self.any_in(holds[i] & after[i] & before[i + 1], stages[i])
-            for i in range(size - (not last))
+        """Tell whether one of the candidates ``(A, places)`` is common to all prototypes."""
+        if not candidates.any():
+            return False
+        places = self.places(last=last)
+        return any(
+            _any_bit(index.bits[a].take(rows, axis=0) & places[g]).all()
+            for a, g in np.argwhere(candidates).tolist()
         )
 
 
@@ -317,10 +382,22 @@ def _any_bit(words: Bits) -> NDArray[np.bool_]:
     return np.asarray(words[..., 0] != 0 if words.shape[-1] == 1 else words.any(axis=-1))
 
 
+def _first_number(words: Bits) -> NDArray[np.int64]:
+    """Return, per row, the number of the lowest bit set, counted from 1; all rows have one."""
+    before = 0
+    held = words[:, 0]
+    if words.shape[1] > 1:
+        word = (words != 0).argmax(axis=1)
+        before, held = word * _WORD, np.take_along_axis(words, word[:, None], axis=1)[:, 0]
+    lowest = held & (~held + _ONE)
+    # A power of two is exact as a float, and its exponent is what is asked for.
+    return before + np.frexp(lowest.astype(np.float64))[1]
+
+
 def _behind_first(words: Bits) -> Bits:
     """Return, per row, all bits above the lowest one set; none where none is set."""
-    low = words & (~words + np.uint64(1))
-    above = ~(low | (low - np.uint64(1)))
+    # The lowest bit set and all below it; none set: all.
+    above = ~(words ^ (words - _ONE))
     if words.shape[1] > 1:
         seen = np.logical_or.accumulate(words != 0, axis=1)
         above[:, 1:][seen[:, :-1]] = _ALL
@@ -329,10 +406,9 @@ def _behind_first(words: Bits) -> Bits:
 
 def _ahead_of_last(words: Bits) -> Bits:
     """Return, per row, all bits below the highest one set; none where none is set."""
-    below = words.copy()
-    for shift in (1, 2, 4, 8, 16, 32):
-        below |= below >> np.uint64(shift)
-    below >>= np.uint64(1)
+    # Without the bit below the highest, a float cannot be rounded up to the next power of two.
+    highest = np.frexp((words & ~(words >> _ONE)).astype(np.float64))[1].astype(np.uint64)
+    below = ((_ONE << highest) - _ONE) >> _ONE
     if words.shape[1] > 1:
         seen = np.logical_or.accumulate((words != 0)[:, ::-1], axis=1)[:, ::-1]
         below[:, :-1][seen[:, 1:]] = _ALL

@@ -28,7 +28,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..core.analyzer import Analyzer
 from ..core.config import ExplainConfig
 from ..core.errors import ConfigError, FacestageError
-from ..core.lrp import PRESETS
 from ..core.network import AUNetwork
 from ..core.sequence import SequenceAnalyzer
 from ..core.stages import format_labels, format_prototype, reduction
@@ -43,7 +42,20 @@ from .learning.commands import evaluate, train
 from .metrics import Summary
 from .model_commands import models_app, selection_text
 from .offline import analyze_source
-from .options import analyzer_config, dwell
+from .options import (
+    Aus,
+    Baseline,
+    Detector,
+    Device,
+    LrpPrecision,
+    LrpPreset,
+    MinStage,
+    Paper,
+    SprayPreset,
+    Weights,
+    analyzer_config,
+    dwell,
+)
 from .pipeline import Pipeline, StepClock, Stream
 from .precision import choose_precision
 from .protocol import Hello, StreamInfo
@@ -66,62 +78,15 @@ app = typer.Typer(
 app.add_typer(models_app, name="models")
 
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must exist.")]
-Detector = Annotated[
-    str,
-    typer.Option(help="auto (YuNet if pulled, else haar), haar, yunet, or a YuNet file."),
-]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Threads for the network on the CPU; default: half the cores."),
 ]
-Weights = Annotated[
-    Path | None,
-    typer.Option("--model", help="AU network: a .safetensors file, its card (.json) beside it."),
-]
 Host = Annotated[str, typer.Option(help="Address to listen on; any but loopback needs --token.")]
 Port = Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")]
 Token = Annotated[str | None, typer.Option(help="Secret that every client must send.")]
-MinStage = Annotated[
-    float | None,
-    typer.Option(
-        min=0.0, help="Seconds a label must last before it counts; default 0.2, with --paper 0."
-    ),
-]
-Paper = Annotated[
+LivePaper = Annotated[
     bool, typer.Option("--paper", help="As in the paper: every frame counts (no minimum dwell).")
-]
-Aus = Annotated[
-    str,
-    typer.Option(
-        envvar="FACESTAGE_AUS",
-        help="AUs that take part: shown (graded A or B), all, A (only those graded A), or numbers "
-        "such as 1,2,12.",
-    ),
-]
-Baseline = Annotated[
-    bool,
-    typer.Option(
-        "--baseline",
-        envvar="FACESTAGE_BASELINE",
-        help="Judge presence against the person's own face at rest, once it was seen for a second.",
-    ),
-]
-LrpPreset = Annotated[
-    str,
-    typer.Option(
-        "--lrp-preset",
-        envvar="FACESTAGE_LRP_PRESET",
-        help=f"How relevance is propagated: {', '.join(PRESETS)}. The first is the paper's; see "
-        "docs/explanations.md.",
-    ),
-]
-LrpPrecision = Annotated[
-    str,
-    typer.Option(
-        "--lrp-precision",
-        help="Of the LRP engine's inner convolutions: float32, bfloat16, or auto for the faster.",
-    ),
 ]
 Video = Annotated[bool, typer.Option("--video/--no-video", help="Send pictures to the page.")]
 
@@ -224,7 +189,7 @@ def live(
     realtime: Annotated[bool, typer.Option(help="Play files at their own pace.")] = False,
     window: Annotated[int | None, typer.Option(help="Maps per AU in the sliding window.")] = None,
     min_stage: MinStage = None,
-    paper: Paper = False,
+    paper: LivePaper = False,
     video: Video = True,
     open_timeout: Annotated[float, typer.Option(help="Longest wait for a stream, seconds.")] = 10.0,
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None,
@@ -261,11 +226,8 @@ def analyze(
     out_dir: Annotated[
         Path, typer.Option("--out", envvar="FACESTAGE_ANALYZE_OUT", help="Folder for the results.")
     ],
-    paper: Annotated[
-        bool,
-        typer.Option("--paper", help="As in the paper: SpRAy preset 'paper', every frame counts."),
-    ] = False,
-    preset: Annotated[str | None, typer.Option(help="SpRAy preset; default: sequence.")] = None,
+    paper: Paper = False,
+    preset: SprayPreset = None,
     min_stage: MinStage = None,
     device: Device = "auto",
     detector: Detector = "auto",

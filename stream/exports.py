@@ -28,6 +28,7 @@ from ..core.errors import ConfigError
 from ..core.render import SequencePictures, strip
 from ..core.stages import format_prototype, reduction
 from ..core.types import FrameRow, SequenceResult
+from .encoding import png_bytes
 from .report import render_report
 
 __all__ = ["SCHEMA", "check_output", "unwritable", "write_analysis"]
@@ -50,6 +51,7 @@ def write_analysis(
     *,
     overwrite: bool = False,
     thresholds: Mapping[int, tuple[float, float]] | None = None,
+    pictures: SequencePictures | None = None,
 ) -> list[Path]:
     """Write the files of ``facestage analyze`` into a folder.
 
@@ -60,6 +62,7 @@ def write_analysis(
             ``.old-2``, …) instead of refusing.
         thresholds: AU number → presence probability that turns the AU on and the one that turns it
             off again; drawn in the report's timeline where given.
+        pictures: those of the result, where they are needed for something else as well.
 
     Returns:
         The files written: ``temporal_prototype.json``, ``stages.csv``, ``frames.csv``,
@@ -79,7 +82,7 @@ def write_analysis(
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".partial", dir=home))
         fresh = staging / _FRESH
         fresh.mkdir()
-        names = _write_all(result, fresh, thresholds or {})
+        names = _write_all(result, fresh, thresholds or {}, pictures or SequencePictures(result))
         _publish(staging, target)
     except OSError as error:
         raise unwritable(target, error) from error
@@ -121,9 +124,11 @@ def check_output(out: Path, *, overwrite: bool = False) -> None:
 
 
 def _write_all(
-    result: SequenceResult, folder: Path, thresholds: Mapping[int, tuple[float, float]]
+    result: SequenceResult,
+    folder: Path,
+    thresholds: Mapping[int, tuple[float, float]],
+    pictures: SequencePictures,
 ) -> list[str]:
-    pictures = SequencePictures(result)
     _write_text(folder / _MANIFEST, _manifest(result))
     _write_text(folder / _STAGES, _stages_csv(result))
     _write_text(folder / _FRAMES, _frames_csv(result))
@@ -133,7 +138,7 @@ def _write_all(
         name = f"{_PROTOTYPES}/{label}.png"
         _write_png(folder / name, _prototype_picture(pictures, label))
         names.append(name)
-    _write_png(folder / _STRIP, strip(result))
+    _write_png(folder / _STRIP, strip(result, pictures))
     _write_text(folder / _REPORT, render_report(result, pictures, thresholds))
     return [*names, _STRIP, _REPORT]
 
@@ -249,7 +254,7 @@ def _write_text(path: Path, text: str) -> None:
 
 def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     # cv2.imwrite hides why it failed; writing the bytes raises the system's own error.
-    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    path.write_bytes(png_bytes(picture))
 
 
 def _foreign_entry(folder: Path) -> str | None:

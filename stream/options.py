@@ -1,15 +1,92 @@
-"""From the options of the command line to the constants of an analysis."""
+"""Options that several commands share, and the way from them to the constants of an analysis.
+
+Each option's help and environment variable is written once, here; its default is the command's.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from ..core.config import AnalyzerConfig, ExplainConfig
 from ..core.errors import ConfigError
-from ..core.lrp import preset_by_name
+from ..core.lrp import PRESETS, preset_by_name
 from ..core.selection import parse_aus
 
-__all__ = ["analyzer_config", "dwell"]
+__all__ = [
+    "Aus",
+    "Baseline",
+    "Detector",
+    "Device",
+    "LrpPrecision",
+    "LrpPreset",
+    "MinStage",
+    "Paper",
+    "SprayPreset",
+    "TorchThreads",
+    "Weights",
+    "analyzer_config",
+    "dwell",
+]
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must exist.")]
+Detector = Annotated[
+    str,
+    typer.Option(help="auto (YuNet if pulled, else haar), haar, yunet, or a YuNet file."),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--model", help="AU network: a .safetensors file, its card (.json) beside it."),
+]
+TorchThreads = Annotated[
+    int | None, typer.Option(min=1, help="Threads on the CPU; default: as torch chooses.")
+]
+MinStage = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, help="Seconds a label must last before it counts; default 0.2, with --paper 0."
+    ),
+]
+Paper = Annotated[
+    bool,
+    typer.Option("--paper", help="As in the paper: SpRAy preset 'paper', every frame counts."),
+]
+SprayPreset = Annotated[str | None, typer.Option(help="SpRAy preset; default: sequence.")]
+Aus = Annotated[
+    str,
+    typer.Option(
+        envvar="FACESTAGE_AUS",
+        help="AUs that take part: shown (graded A or B), all, A (only those graded A), or numbers "
+        "such as 1,2,12.",
+    ),
+]
+Baseline = Annotated[
+    bool,
+    typer.Option(
+        "--baseline",
+        envvar="FACESTAGE_BASELINE",
+        help="Judge presence against the person's own face at rest, once it was seen for a second.",
+    ),
+]
+LrpPreset = Annotated[
+    str,
+    typer.Option(
+        "--lrp-preset",
+        envvar="FACESTAGE_LRP_PRESET",
+        help=f"How relevance is propagated: {', '.join(PRESETS)}. The first is the paper's; see "
+        "docs/explanations.md.",
+    ),
+]
+LrpPrecision = Annotated[
+    str,
+    typer.Option(
+        "--lrp-precision",
+        help="Of the LRP engine's inner convolutions: float32, bfloat16, or auto for the faster.",
+    ),
+]
 
 
 def dwell(min_stage: float | None, *, paper: bool) -> float:

@@ -26,6 +26,7 @@ from .detectors import make_detector
 from .learning import checkpoints
 from .learning.progress import interruptible, progress
 from .model_commands import selection_text
+from .options import Aus, Detector, Device, TorchThreads, Weights
 from .quality_sample import FRAMES, Reading, read_sample
 
 __all__ = ["SCHEMA", "as_json", "explain_quality", "findings", "format_quality"]
@@ -46,13 +47,7 @@ AGAINST = 0.5
 
 def explain_quality(
     source: Annotated[str, typer.Argument(help="Video file, folder of images, or demo:")],
-    aus: Annotated[
-        str,
-        typer.Option(
-            envvar="FACESTAGE_AUS",
-            help="AUs to measure: shown (graded A or B), all, A, or numbers such as 1,2,12.",
-        ),
-    ] = "shown",
+    aus: Aus = "shown",
     preset: Annotated[
         str,
         typer.Option(
@@ -72,20 +67,10 @@ def explain_quality(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write every figure to this file.")
     ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", help="AU network: a .safetensors file, its card beside it."),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must exist.")
-    ] = "auto",
-    detector: Annotated[
-        str,
-        typer.Option(help="auto (YuNet if pulled, else haar), haar, yunet, or a YuNet file."),
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads on the CPU; default: as torch chooses.")
-    ] = None,
+    model: Weights = None,
+    device: Device = "auto",
+    detector: Detector = "auto",
+    threads: TorchThreads = None,
 ) -> None:
     """Measure how good the relevance maps of a recording are, per AU."""
     names = _presets(preset)

@@ -15,18 +15,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import jinja2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..core.action_units import AU_NAMES, au_code, letter_index, parse_label
 from ..core.model_card import GRADE_MARKS
 from ..core.render import MAX_STRIP_STAGES, SequencePictures, au_colour, stage_seconds
 from ..core.stages import format_prototype, reduction
 from ..core.types import LOST, NONE, FrameRow, SequenceResult
+from .encoding import jpeg_uri, png_uri
 
-__all__ = ["data_uri", "render_report", "template"]
+__all__ = ["render_report", "template"]
 
 # The timeline's drawing, in SVG user units. The page scales it to its width.
 _WIDTH, _GUTTER, _BAND, _LANE, _LANE_GAP, _BLOCK = 1160.0, 176.0, 34.0, 46.0, 10.0, 15.0
@@ -168,7 +167,8 @@ def _label(text: str, result: SequenceResult) -> dict[str, Any]:
 
 
 def _stages(result: SequenceResult, pictures: SequencePictures) -> list[dict[str, Any]]:
-    side = 232 if len(result.stages) <= 60 else 136
+    # The pictures of the strip, where they are large enough for the page.
+    side = max(pictures.tile, 232 if len(result.stages) <= 60 else 136)
     return [
         {
             "number": index + 1,
@@ -179,8 +179,8 @@ def _stages(result: SequenceResult, pictures: SequencePictures) -> list[dict[str
             "end_s": stage.end_s,
             "seconds": seconds,
             "frames": stage.frames,
-            "picture": data_uri(pictures.stage(index, side)) if index < MAX_STRIP_STAGES else "",
-            "thumbnail": data_uri(pictures.stage(index, 72)),
+            "picture": jpeg_uri(pictures.stage(index, side)) if index < MAX_STRIP_STAGES else "",
+            "thumbnail": jpeg_uri(pictures.stage(index, 72)),
         }
         for index, (stage, seconds) in enumerate(
             zip(result.stages, stage_seconds(result), strict=True)
@@ -198,8 +198,8 @@ def _prototypes(result: SequenceResult, pictures: SequencePictures) -> list[dict
             "first": item.first,
             "first_s": times[item.first],
             "exemplar": item.exemplar,
-            "picture": data_uri(pictures.prototype(label, 256)),
-            "heat": _png(pictures.heat(label, 256)),
+            "picture": jpeg_uri(pictures.prototype(label, 256)),
+            "heat": png_uri(pictures.heat(label, 256)),
         }
         for label, item in sorted(
             result.prototypes.items(), key=lambda pair: (pair[1].au, letter_index(pair[1].letter))
@@ -375,24 +375,6 @@ def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
         extremes = {int(np.argmin(heights)), int(np.argmax(heights))}
         kept += [points[chunk[i]] for i in sorted(extremes)]
     return kept
-
-
-def data_uri(picture: NDArray[np.uint8]) -> str:
-    """Return a picture, ``(H, W, 3)`` uint8 BGR, as a JPEG inside an address."""
-    # Full colour resolution: the usual halving would smear the thin coloured outlines.
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY,
-        88,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]
-    data = cv2.imencode(".jpg", picture, options)[1].tobytes()
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
-
-
-def _png(picture: NDArray[np.uint8]) -> str:
-    data = cv2.imencode(".png", picture)[1].tobytes()
-    return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
 def _sha256(text: str) -> str:

@@ -11,6 +11,7 @@ import csv
 import errno
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -227,6 +228,29 @@ def test_the_papers_figures_stand_beside_ours_and_say_so(evaluated: Path) -> Non
             assert f"{float(row['mean_stages_corpus']):.2f}" in text
 
 
+def test_the_terminal_shows_the_same_table(
+    corpus: tuple[Path, list[Made]], evaluated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--workers", 2, "--no-reports", "--global", "--min-support", 0.08)
+    analyse(corpus[0], evaluated, *options)
+    lines = capsys.readouterr().out.splitlines()
+    table = {row["label"]: row for row in rows(evaluated / "table1.csv")}
+    assert max(map(len, lines[1:-1])) <= 100
+    for label, row in table.items():
+        at = next(n for n, line in enumerate(lines) if line.startswith(f"{label}  "))
+        ours = lines[at].removeprefix(label).replace(" %", "").split()
+        uses = ("sequence", "corpus")
+        expected = [row["sequences"], f"{float(row['mean_frames']):.2f}", row["unique_none"]]
+        for use in uses:
+            expected += [row[f"unique_{use}"], f"{float(row[f'mean_stages_{use}']):.2f}"]
+            expected.append(f"{100 * float(row[f'mean_reduction_{use}']):.1f}")
+        assert ours == expected
+        cited = lines[at + 1].split()
+        assert cited[0] == "paper"
+        assert cited[1] == row["paper_sequences"]
+        assert cited[4] == row["paper_unique"]
+
+
 def test_corpus_letters_rename_and_nothing_else(evaluated: Path) -> None:
     """Each letter of a sequence has one name in the corpus, and the AUs stay the same."""
     ours, corpus_wide = sequences(evaluated), by_letters(evaluated, "corpus")
@@ -290,6 +314,7 @@ def test_planted_patterns_are_found(
     row = patterns[closed[0]]
     with_label = sum(labels[n] == "happy" for n in support)
     assert int(row["support_happy"]) == with_label
+    assert int(row["complete_from"]) == math.ceil(0.08 * len(prototypes))
     lift = (with_label / len(happy)) / (len(support) / len(prototypes))
     assert float(row["lift_happy"]) == pytest.approx(lift, abs=1e-3)
     for pattern, r in patterns.items():
@@ -315,13 +340,38 @@ def test_the_page_is_self_contained_and_links_every_report(small: tuple[Path, Pa
     out = small[1]
     page = (out / "index.html").read_text()
     links = re.findall(r'href="([^"#]+)"', page)
-    assert sorted(links) == [f"sequences/{name}/report.html" for name in sequences(out)]
+    assert sorted(set(links)) == [f"sequences/{name}/report.html" for name in sequences(out)]
     assert all((out / link).is_file() for link in links)
     assert not re.findall(r'(?:src|href)="(?!data:|#|sequences/)', page)
     assert "default-src 'none'" in page
     assert "S900_001" in page.partition('id="failed"')[2]
     for name in ("table1.html", "figures/stages.svg", "figures/typical_entire-corpus.png"):
         assert (out / name).stat().st_size > 1000
+
+
+def test_tables_of_the_page_keep_the_order_of_table_1(evaluated: Path) -> None:
+    page = (evaluated / "index.html").read_text()
+    labels = [r["label"] for r in rows(evaluated / "table1.csv")]
+    for name in ("table1", "patterns"):
+        head = page.partition(f'id="{name}"')[2].partition("</thead>")[0]
+        found = re.findall(r'<th class="n">([^<]+)</th>', head)
+        assert [x for x in found if x in labels] == (labels if name == "table1" else labels[:-1])
+    # Every label that shares the largest lift is named.
+    pattern = next(r for r in rows(evaluated / "patterns.csv") if r["letters"] == "corpus")
+    lifts = {k.removeprefix("lift_"): float(v) for k, v in pattern.items() if k[:5] == "lift_"}
+    best = [label for label, lift in lifts.items() if lift == max(lifts.values())]
+    row = page.partition('id="patterns"')[2].partition("<tbody>")[2].partition("</tr>")[0]
+    assert f'<td class="labels">{", ".join(best)}</td>' in row
+
+
+def test_typical_prototypes_link_the_reports_they_are_taken_from(small: tuple[Path, Path]) -> None:
+    section = (small[1] / "index.html").read_text().partition('id="typical"')[2]
+    section = section.partition("</section>")[0]
+    linked = re.findall(r'href="sequences/([^/]+)/report.html"', section)
+    assert set(linked) <= set(sequences(small[1]))
+    parts = section.split("<details")[1:]
+    assert len(parts) == len(rows(small[1] / "table1.csv"))
+    assert all(part.count("<img src=") == 1 and "report.html" in part for part in parts)
 
 
 @pytest.mark.browser
@@ -538,6 +588,32 @@ def test_an_output_folder_of_another_corpus_is_refused(
     line = fails(2, root, "--layout", "ckplus", "--out", tmp_path / "mine" / "thesis.tex", *OPTIONS)
     assert "is a file" in line
     assert tree(out) == before
+
+
+def test_the_same_folder_by_another_way_goes_on(
+    small: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, reference = small
+    out = tmp_path / "out"
+    shutil.copytree(reference, out)
+    (root / "Emotion").mkdir(exist_ok=True)
+    monkeypatch.chdir(root / "Emotion")
+    analyse(Path(".."), out, "--workers", 1)
+    assert json.loads((out / "corpus.json").read_text())["folder"] == str(root)
+
+
+def test_what_a_killed_run_left_of_a_table_is_removed_in_time(
+    small: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(small[1], out)
+    old, fresh = out / ".table1.csv-abc.partial", out / ".index.html-abc.partial"
+    for left in (old, fresh):
+        left.write_text("half")
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    analyse(small[0], out, "--workers", 1)
+    assert not old.exists()
+    assert fresh.exists(), "another part of a job array may be writing it"
 
 
 def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(

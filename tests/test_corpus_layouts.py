@@ -207,3 +207,10 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(SourceError, match=r"S005 cannot be read: Permission denied"):
         read_corpus(tmp_path, "ckplus")
+
+
+def test_ckplus_is_not_taken_for_the_actor_study(tmp_path: Path) -> None:
+    """Images/subject/sequence has the depth of actor/emotion/angle."""
+    touch(tmp_path, "cohn-kanade-images/S005/001/S005_001_00000001.png")
+    with pytest.raises(SourceError, match="use --layout ckplus"):
+        read_corpus(tmp_path, "actorstudy")

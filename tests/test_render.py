@@ -19,8 +19,9 @@ from facestage.core.render import (
     stage_seconds,
     strip,
 )
+from facestage.core.render.layers import compose, layers
 from facestage.core.render.lettering import bgr, draw_text, fit_text, ink_on, luminance, text_width
-from facestage.core.render.projections import compose, enlarge, layers
+from facestage.core.render.projections import enlarge
 from facestage.core.stages import temporal_prototype
 from facestage.core.types import (
     LOST,
@@ -299,6 +300,42 @@ def test_pictures_of_a_sequence_do_not_depend_on_how_many_prototypes_it_has() ->
         alone, among = SequencePictures(same), SequencePictures(many)
         assert np.array_equal(alone.prototype(label, 120), among.prototype(label, 120))
         assert np.array_equal(alone.heat(label, 120), among.heat(label, 120))
+
+
+def test_layers_are_nothing_outside_their_boxes_and_the_boxes_are_tight() -> None:
+    maps = relevance_like()
+    made = layers(maps, COLOURS, 232)
+    for alpha, outline, (rows, columns) in zip(made.alpha, made.outline, made.boxes, strict=True):
+        shown = ((alpha > 0) | (outline > 0)).numpy()
+        inside = shown[rows, columns]
+        assert inside.sum() == shown.sum()
+        if shown.any():
+            margins = [*np.flatnonzero(inside.any(axis=1))[[0, -1]]]
+            margins += [*np.flatnonzero(inside.any(axis=0))[[0, -1]]]
+            room = [margins[0], inside.shape[0] - 1 - margins[1]]
+            room += [margins[2], inside.shape[1] - 1 - margins[3]]
+            assert max(room) <= 2 * 232 / 96 + 5, "two pixels of the map and the line's width"
+    assert [rows.stop for rows, _ in made.boxes].count(0) == 2, "the empty and the negative map"
+
+
+def test_a_smaller_picture_of_a_sequence_looks_like_one_painted_in_its_size() -> None:
+    result = sequence(STORY)
+    pictures = SequencePictures(result)
+    label = next(iter(result.prototypes))
+    item = result.prototypes[label]
+    painted = compose(item.crop, layers(item.map[None], [AU_COLOURS[item.au]], 256), 256)
+    away = np.abs(pictures.prototype(label, 256).astype(int) - painted)
+    assert away.mean() < 1.5
+    assert np.quantile(away, 0.99) < 24
+
+
+def test_drawing_on_a_picture_of_a_sequence_leaves_the_next_one_clean() -> None:
+    pictures = SequencePictures(sequence(STORY))
+    first = pictures.stage(1, pictures.tile)
+    clean = first.copy()
+    first[:] = 0
+    assert np.array_equal(pictures.stage(1, pictures.tile), clean)
+    assert np.array_equal(strip(sequence(STORY), pictures), strip(sequence(STORY)))
 
 
 # --- lettering -----------------------------------------------------------------------------------

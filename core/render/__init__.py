@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .layers import composite
 from .panels import PanelEntry, panel
 from .pictures import SequencePictures, au_colour
-from .projections import composite, heatmap, projection
+from .projections import heatmap, projection
 from .strips import MAX_STRIP_STAGES, legend, stage_seconds, strip
 
 __all__ = [

@@ -144,6 +144,7 @@ def blend(
     ground[:] = np.rint(ground + cover * (np.asarray(colour, np.float32) - ground)).astype(np.uint8)
 
 
+@lru_cache(maxsize=256)
 def rounded_mask(width: int, height: int, radius: float) -> NDArray[np.float32]:
     """Return the coverage ``(height, width)``, 0–1, of a rectangle with round corners."""
     # Signed distance to the outline; half a pixel either side of it is the soft edge.
@@ -151,7 +152,9 @@ def rounded_mask(width: int, height: int, radius: float) -> NDArray[np.float32]:
     dy = np.abs(np.arange(height) + 0.5 - height / 2) - (height / 2 - radius)
     outside = np.hypot(np.maximum(dx[None], 0), np.maximum(dy[:, None], 0))
     inside = np.minimum(np.maximum(dx[None], dy[:, None]), 0)
-    return np.clip(0.5 - (outside + inside - radius), 0, 1).astype(np.float32)
+    mask = np.clip(0.5 - (outside + inside - radius), 0, 1).astype(np.float32)
+    mask.flags.writeable = False
+    return mask
 
 
 def _plain(text: str) -> str:

@@ -6,23 +6,29 @@ All are ``(side, side, 3)`` uint8, BGR.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..action_units import AU_COLOURS
 from ..config import ExplainConfig
 from ..types import LOST, NONE, SequenceResult
+from .layers import SMALLEST_WITH_TEXT, Layers, compose, layers
 from .lettering import Colour, blend, draw_text, rounded_mask, text_width
-from .projections import SMALLEST_WITH_TEXT, Layers, compose, enlarge, heatmap, layers
+from .projections import enlarge, heatmap
 
-__all__ = ["SequencePictures", "au_colour"]
+__all__ = ["SequencePictures", "au_colour", "tile_side"]
 
 _OTHER = "#9AA0A6"
 _AT_ONCE = 16
 """Projections prepared together: bounds the memory for what lies between map and layer."""
+_PROTOTYPE_SIDE = 448
+_SHRUNK = 0.75
+"""Up to this share of a picture's side, it is shrunk instead of painted anew: that is cheaper, and
+its lines and words, which grow with the side, come out as they would. Not for pictures without
+words."""
 _EMPTY: Colour = (248, 245, 243)
 _STROKE: Colour = (232, 226, 222)
 _BORDER: Colour = (206, 198, 192)
@@ -32,19 +38,68 @@ _INK: Colour = (112, 102, 94)
 class SequencePictures:
     """Draw the stages and prototypes of a sequence; all projections of one size are made at once.
 
+    Pictures are kept, so that a strip, a report and thumbnails of one sequence cost little more
+    than one of them.
+
     Args:
         result: the sequence.
         x: share of the positive relevance shown, 0–1.
+
+    Attributes:
+        x: the same.
+        tile: side in which stages are drawn side by side, pixels: smaller where there are many.
     """
 
     def __init__(self, result: SequenceResult, x: float = ExplainConfig().top_x) -> None:
         self._result = result
-        self._x = x
+        self.x = x
+        self.tile = tile_side(len(result.stages))
         self._numbers = {label: n for n, label in enumerate(result.prototypes)}
         self._layers: dict[int, Layers] = {}
+        self._kept: dict[tuple[str, int | str], NDArray[np.uint8]] = {}
 
     def stage(self, index: int, side: int) -> NDArray[np.uint8]:
         """Return the picture of a stage, ``(side, side, 3)``; a hatched tile where it is LOST."""
+        return self._sized(("stage", index), side, self.tile, lambda at: self._stage(index, at))
+
+    def prototype(self, label: str, side: int) -> NDArray[np.uint8]:
+        """Return a prototype's projection over the face of its exemplar, ``(side, side, 3)``."""
+        item = self._result.prototypes[label]
+
+        def paint(at: int) -> NDArray[np.uint8]:
+            return compose(item.crop, self._layers_of([label], at), at)
+
+        return self._sized(("prototype", label), side, _PROTOTYPE_SIDE, paint)
+
+    def heat(self, label: str, side: int) -> NDArray[np.uint8]:
+        """Return a prototype's heatmap, enlarged, ``(side, side, 3)``."""
+        item = self._result.prototypes[label]
+
+        def paint(at: int) -> NDArray[np.uint8]:
+            return heatmap(enlarge(item.map[None], at))[0].numpy()
+
+        return self._sized(("heat", label), side, _PROTOTYPE_SIDE, paint)
+
+    def _sized(
+        self,
+        key: tuple[str, int | str],
+        side: int,
+        usual: int,
+        paint: Callable[[int], NDArray[np.uint8]],
+    ) -> NDArray[np.uint8]:
+        """Return a picture: the one kept in its usual size, shrunk, or painted in another."""
+        shrunk = SMALLEST_WITH_TEXT <= side <= _SHRUNK * usual
+        if side != usual and not shrunk:
+            return paint(side)
+        if key not in self._kept:
+            self._kept[key] = paint(usual)
+        kept = self._kept[key]
+        if side == usual:
+            return kept.copy()
+        made = cv2.resize(kept, (side, side), interpolation=cv2.INTER_AREA)
+        return made.astype(np.uint8, copy=False)
+
+    def _stage(self, index: int, side: int) -> NDArray[np.uint8]:
         crop = self._result.stage_crops[index]
         labels = self._result.stages[index].labels
         if crop is None:
@@ -52,15 +107,6 @@ class SequencePictures:
         if labels in (NONE, LOST):
             return compose(crop, None, side)
         return compose(crop, self._layers_of(labels, side), side)
-
-    def prototype(self, label: str, side: int) -> NDArray[np.uint8]:
-        """Return a prototype's projection over the face of its exemplar, ``(side, side, 3)``."""
-        crop = self._result.prototypes[label].crop
-        return compose(crop, self._layers_of([label], side), side)
-
-    def heat(self, label: str, side: int) -> NDArray[np.uint8]:
-        """Return a prototype's heatmap, enlarged, ``(side, side, 3)``."""
-        return heatmap(enlarge(self._result.prototypes[label].map[None], side))[0].numpy()
 
     def _layers_of(self, labels: Sequence[str], side: int) -> Layers:
         if side not in self._layers:
@@ -75,13 +121,13 @@ class SequencePictures:
             maps = np.stack([prototype.map for prototype in part])
             colours = [au_colour(prototype.au) for prototype in part]
             names = [str(prototype.au) for prototype in part]
-            parts.append(layers(maps, colours, side, self._x, names))
-        return Layers(
-            tuple(colour for part in parts for colour in part.colours),
-            torch.cat([part.alpha for part in parts]),
-            torch.cat([part.outline for part in parts]),
-            tuple(name for part in parts for name in part.names),
-        )
+            parts.append(layers(maps, colours, side, self.x, names))
+        return Layers.joined(parts)
+
+
+def tile_side(stages: int) -> int:
+    """Return the side of the pictures of so many stages side by side, pixels."""
+    return 248 if stages <= 24 else 192 if stages <= 81 else 136
 
 
 def au_colour(au: int) -> str:

@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..action_units import AU_NAMES, au_code, parse_label
-from ..config import ExplainConfig
 from ..stages import reduction
 from ..types import LOST, NONE, SequenceResult
 from .lettering import Colour, bgr, blend, draw_text, fit_text, ink_on, rounded_mask, text_width
-from .pictures import SequencePictures, au_colour
+from .pictures import SequencePictures, au_colour, tile_side
 
 __all__ = [
     "MAX_STRIP_STAGES",
@@ -80,13 +79,13 @@ def stage_seconds(result: SequenceResult) -> tuple[float, ...]:
     return tuple(max(end - stage.start_s, 0.0) for stage, end in zip(stages, ends, strict=True))
 
 
-def strip(result: SequenceResult, x: float = ExplainConfig().top_x) -> NDArray[np.uint8]:
+def strip(result: SequenceResult, pictures: SequencePictures | None = None) -> NDArray[np.uint8]:
     """Draw the temporal prototype of a sequence: one column per stage.
 
     Args:
         result: the sequence. Beyond ``MAX_STRIP_STAGES`` stages the rest is left out, and the
             picture says how many.
-        x: share of the positive relevance shown, 0–1.
+        pictures: its pictures, where they exist already.
 
     Returns:
         ``(H, W, 3)`` uint8, BGR, on white. The same result gives the same pixels.
@@ -96,7 +95,7 @@ def strip(result: SequenceResult, x: float = ExplainConfig().top_x) -> NDArray[n
     """
     shown = min(len(result.stages), MAX_STRIP_STAGES)
     layout = _layout(shown)
-    pictures = SequencePictures(result, x)
+    pictures = pictures or SequencePictures(result)
     seconds = stage_seconds(result)
     rows = [
         range(first, min(first + layout.columns, shown))
@@ -122,7 +121,7 @@ def strip(result: SequenceResult, x: float = ExplainConfig().top_x) -> NDArray[n
         start = layout.margin + layout.gap
         canvas[top : top + foot.shape[0], start : start + foot.shape[1]] = foot
         top += foot.shape[0] + 16
-    _draw_note(canvas, result, layout, x, shown, top + 14)
+    _draw_note(canvas, result, layout, pictures.x, shown, top + 14)
     return canvas
 
 
@@ -161,7 +160,7 @@ def _layout(stages: int) -> _Layout:
     tile, size, most, names = next(
         sizes
         for sizes in ((248, 15.5, 8, True), (192, 13.5, 9, False), (136, 12.0, 12, False))
-        if stages <= {8: 24, 9: 81}.get(sizes[2], stages)
+        if sizes[0] == tile_side(stages)
     )
     rows = max(1, math.ceil(stages / most))
     return _Layout(tile, size, max(1, math.ceil(stages / rows)), names)

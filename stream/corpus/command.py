@@ -14,7 +14,6 @@ import typer
 
 from ...core.config import AnalyzerConfig, ExplainConfig
 from ...core.errors import ConfigError, SourceError
-from ...core.lrp import PRESETS as LRP_PRESETS
 from ...core.network import AUNetwork
 from ...core.selection import select_aus
 from ...core.spectral import preset_by_name
@@ -22,18 +21,31 @@ from ..console import err, out
 from ..detectors import make_detector
 from ..learning.progress import interruptible, progress
 from ..model_commands import selection_text
-from ..options import analyzer_config, dwell
+from ..options import (
+    Aus,
+    Baseline,
+    Detector,
+    Device,
+    LrpPreset,
+    MinStage,
+    Paper,
+    SprayPreset,
+    Weights,
+    analyzer_config,
+    dwell,
+)
 from .engines import check_ray, in_pool, in_process, on_ray
 from .evaluate import MIN_SHARE, Evaluation, evaluate_corpus
 from .job import Outcome, Settings
 from .layouts import LAYOUTS, SequenceItem, read_corpus
 from .page import write_outputs
 from .store import CorpusFolder, pending
-from .tables import label_text, manifest_csv, table1_rows
+from .tables import manifest_csv, table1_lines
 
 __all__ = ["corpus", "parse_shard"]
 
 ENGINES = ("process", "ray")
+_LRP_PRESET = ExplainConfig().preset
 
 
 def corpus(
@@ -49,11 +61,8 @@ def corpus(
             help="Folder for the results; the same one goes on where a run was stopped.",
         ),
     ],
-    paper: Annotated[
-        bool,
-        typer.Option("--paper", help="As in the paper: SpRAy preset 'paper', every frame counts."),
-    ] = False,
-    preset: Annotated[str | None, typer.Option(help="SpRAy preset; default: sequence.")] = None,
+    paper: Paper = False,
+    preset: SprayPreset = None,
     across: Annotated[
         bool,
         typer.Option("--global", help="Also give letters that mean the same in the whole corpus."),
@@ -81,46 +90,17 @@ def corpus(
     reports: Annotated[
         bool, typer.Option(help="Write report and pictures of every sequence.")
     ] = True,
-    min_stage: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            help="Seconds a label must last before it counts; default 0.2, with --paper 0.",
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must exist.")
-    ] = "auto",
-    detector: Annotated[
-        str,
-        typer.Option(help="auto (YuNet if pulled, else haar), haar, yunet, or a YuNet file."),
-    ] = "auto",
+    min_stage: MinStage = None,
+    device: Device = "auto",
+    detector: Detector = "auto",
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Threads per worker on the CPU; default: cores / workers."),
     ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="AU network: a .safetensors file, its card (.json) beside it."),
-    ] = None,
-    aus: Annotated[
-        str,
-        typer.Option(
-            envvar="FACESTAGE_AUS", help="AUs that take part: shown, all, A, or numbers: 1,2,12."
-        ),
-    ] = "shown",
-    baseline: Annotated[
-        bool,
-        typer.Option(
-            "--baseline",
-            envvar="FACESTAGE_BASELINE",
-            help="Judge presence against the person's own face at rest.",
-        ),
-    ] = False,
-    lrp_preset: Annotated[
-        str,
-        typer.Option(envvar="FACESTAGE_LRP_PRESET", help=f"LRP preset: {', '.join(LRP_PRESETS)}."),
-    ] = ExplainConfig().preset,
+    model: Weights = None,
+    aus: Aus = "shown",
+    baseline: Baseline = False,
+    lrp_preset: LrpPreset = _LRP_PRESET,
 ) -> None:
     """Analyse every sequence of a corpus; Table 1 of the paper, relations, patterns, pages."""
     part = parse_shard(shard)
@@ -140,6 +120,7 @@ def corpus(
     shown = select_aus(network.card, config.aus)
     identity = _identity(source, layout, network, make_detector(detector).name, chosen, config)
     folder = CorpusFolder(out_dir, identity)
+    folder.tidy()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if workers is None:
         workers = 1 if network.device.type == "cuda" else cores or 1
@@ -156,11 +137,18 @@ def corpus(
     )
     mine = [item for n, item in enumerate(items) if n % part[1] == part[0]]
     todo = pending(folder, mine, retry=retry_failed)
+    labelled = sum(bool(item.label) for item in items)
     out.print(
-        f"{source}: {len(items)} sequences ({layout}), {len(todo)} to analyse"
-        + (f" in part {shard}" if shard else ""),
+        f"{source}: {len(items)} sequences ({layout}), {labelled} with a label, "
+        f"{len(todo)} to analyse" + (f" in part {shard}" if shard else ""),
         markup=False,
     )
+    if layout == "ckplus" and not labelled:
+        err.print(
+            f"no sequence has a label: nothing is in {source / 'Emotion'} (Emotion_labels.zip of "
+            "the owners, unpacked beside cohn-kanade-images)",
+            markup=False,
+        )
     facts = [
         ("Layout", layout),
         ("AU network", f"{network.name}, sha256 {network.card.sha256[:12] or 'not stated'}"),
@@ -203,14 +191,13 @@ def corpus(
     if "done" not in states:
         first = next(item for item in items if folder.state(item) == "failed")
         raise SourceError(
-            f"none of the {len(items)} sequences could be analysed; {first.name}: "
-            f"{folder.reason(first)}"
+            f"no sequence could be analysed, of {len(items)}; {first.name}: {folder.reason(first)}"
         )
     evaluation = evaluate_corpus(
         folder,
         items,
         layout=layout,
-        source=str(source),
+        source=str(identity["folder"]),
         facts=facts,
         preset=chosen,
         across=across,
@@ -248,7 +235,7 @@ def _identity(
 ) -> dict[str, Any]:
     """Return what makes results comparable: results under anything else belong elsewhere."""
     return {
-        "folder": str(source.expanduser().absolute()),
+        "folder": os.path.abspath(source.expanduser()),
         "layout": layout,
         "model": network.name,
         "weights": network.card.sha256,
@@ -301,11 +288,6 @@ def _write_manifest(folder: CorpusFolder, items: Sequence[SequenceItem]) -> None
 
 
 def _print_table(evaluation: Evaluation) -> None:
-    """Print Table 1, a line per figure and column."""
-    heads = [label_text(c.label) for c in evaluation.table.all]
-    for row in table1_rows(evaluation):
-        cells = []
-        for n, (head, ours) in enumerate(zip(heads, row.ours, strict=True)):
-            cited = row.paper[n] if row.paper else ""
-            cells.append(f"{head} {ours}" + (f" (paper {cited})" if cited else ""))
-        out.print(f"{row.name}: {', '.join(cells)}", markup=False)
+    """Print Table 1, a line per label, with the paper's figures below ours."""
+    for line in table1_lines(evaluation):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -26,7 +26,7 @@ MIN_SHARE = 0.05
 """Least support of a pattern, as a share of the sequences."""
 
 
-MOST_WORK = 60_000
+MOST_WORK = 250_000
 """Bound on the search for patterns, stages of the patterns visited (benchmarks/mining.py says what
 that takes). Beyond it the least support rises, and the outputs say to what."""
 

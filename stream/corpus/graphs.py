@@ -171,7 +171,7 @@ def histograms(groups: Mapping[str, Sequence[float]], axis: str, *, log: bool = 
         top = int(values.max())
         step = max(1, math.ceil(top / 40))
         edges = np.arange(0.5, top + step + 0.5, step)
-    left, width, row = 150, 640, 46
+    left, width, row = 130, 480, 46
     span = np.log10(edges) if log else edges
 
     def x(value: float) -> float:

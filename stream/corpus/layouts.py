@@ -155,6 +155,12 @@ def _only_file(folder: Path, pattern: str) -> Path | None:
 
 
 def _actorstudy(root: Path) -> Iterator[SequenceItem]:
+    if (root / "cohn-kanade-images").is_dir():
+        # Its images/subject/sequence would pass for actor/emotion/angle.
+        raise SourceError(
+            f"{root} holds 'cohn-kanade-images' and is a folder of CK+, not of the layout "
+            f"actorstudy ({_EXPECTED['actorstudy']}); use --layout ckplus"
+        )
     for path in _media(root):
         parts = path.relative_to(root).parts
         # A video may lie in a folder of its angle or be named after it.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +18,8 @@ from ...core.corpus import typical
 from ...core.render import PanelEntry, au_colour, panel
 from ...core.stages import format_prototype, reduction
 from ...core.types import LOST, NONE, StageLabels
-from ..report import data_uri, template
+from ..encoding import jpeg_uri, png_bytes
+from ..report import template
 from . import tables
 from .evaluate import Evaluation, Related
 from .graphs import histograms, transition_graph
@@ -31,18 +32,26 @@ TYPICAL = 4
 """Prototypes shown per label."""
 TYPICAL_STAGES = 6
 """Stages up to which a prototype is shown before longer ones."""
+PANEL_WIDTH = 1320
+"""Width of their pictures, pixels: six stages side by side."""
 MOST_ROWS = 200
 """Rows of the page's tables of prototypes and patterns; all are in the CSV files."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _LabelPart:
-    """The section of one label: its picture as JPEG in an address, its graph as SVG."""
+    """The section of one label: its picture as JPEG in an address, its graph as SVG.
+
+    ``width`` is that of the picture in percent of the widest one, so that faces have one size on
+    the page; ``shown`` the sequences it is taken from, each with its report.
+    """
 
     key: str
     name: str
     sequences: int
     picture: str
+    width: float
+    shown: tuple[tuple[str, str], ...]
     graph: str
 
 
@@ -62,6 +71,7 @@ def write_outputs(evaluation: Evaluation, folder: CorpusFolder) -> list[str]:
         "stages.csv": tables.stages_csv(evaluation),
     }
     parts = []
+    reports = {one.item.name: one.report for one in evaluation.stored}
     # With one label only, the whole corpus would be the same again.
     columns = (
         evaluation.table.all if len(evaluation.table.columns) > 1 else evaluation.table.columns
@@ -71,12 +81,15 @@ def write_outputs(evaluation: Evaluation, folder: CorpusFolder) -> list[str]:
         key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "label"
         while any(part.key == key for part in parts):
             key += "-2"
-        picture = _typical_picture(evaluation, folder, column.label)
+        picture, names = _typical_picture(evaluation, folder, column.label)
         bare = [s.stages for s in _of(evaluation.related["none"], column.label)]
         graph = transition_graph(bare)
-        folder.write_bytes(f"figures/typical_{key}.png", cv2.imencode(".png", picture)[1].tobytes())
+        folder.write_bytes(f"figures/typical_{key}.png", png_bytes(picture))
         folder.write_text(f"figures/transitions_{key}.svg", graph)
-        parts.append(_LabelPart(key, name, column.sequences, data_uri(picture), graph))
+        width = round(100 * min(1.0, picture.shape[1] / PANEL_WIDTH), 1)
+        shown = tuple((name, reports[name]) for name in names)
+        uri = jpeg_uri(picture)
+        parts.append(_LabelPart(key, name, column.sequences, uri, width, shown, graph))
     stages, durations = _distributions(evaluation)
     folder.write_text("figures/stages.svg", stages)
     folder.write_text("figures/durations.svg", durations)
@@ -91,8 +104,8 @@ def write_outputs(evaluation: Evaluation, folder: CorpusFolder) -> list[str]:
         "durations": durations,
         "figures": _headline(evaluation),
         "prototypes": _prototype_rows(evaluation.shown),
-        "patterns": _pattern_rows(evaluation.shown),
-        "pattern_labels": [label_text(x) for x in evaluation.shown.mined.totals],
+        "patterns": _pattern_rows(evaluation),
+        "pattern_labels": [label_text(c.label) for c in evaluation.table.columns],
         "sequences": _sequence_rows(evaluation),
         "most": MOST_ROWS,
     }
@@ -109,14 +122,15 @@ def _of(related: Related, label: str | None):  # type: ignore[no-untyped-def]
 
 def _typical_picture(
     evaluation: Evaluation, folder: CorpusFolder, label: str | None
-) -> NDArray[np.uint8]:
-    """Draw the typical prototypes of a label; the pictures come from one sequence of each."""
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Draw the typical prototypes of a label; return also whose pictures stand for them."""
     items = {s.item.name: s.item for s in evaluation.stored}
     own = {s.name: s.stages for s in evaluation.related["sequence"].sequences}
     sequences = _of(evaluation.shown, label)
-    entries = []
+    entries, names = [], []
     for chosen in typical(sequences, TYPICAL, TYPICAL_STAGES):
         name = chosen.names[0]
+        names.append(name)
         tiles = folder.tiles(items[name])
         same = len(own[name]) == len(chosen.stages)
         # Corpus-wide letters can join stages; then the first picture of each joined run stands.
@@ -128,7 +142,8 @@ def _typical_picture(
         if len(tiles) < len(chosen.stages):
             note += f"; first {len(tiles)} of {len(chosen.stages)} stages"
         entries.append(PanelEntry(title, note, chosen.stages, tiles))
-    return panel(f"Typical temporal prototypes: {label_text(label)}", entries)
+    heading = f"Typical temporal prototypes: {label_text(label)}"
+    return panel(heading, entries, PANEL_WIDTH), names
 
 
 def _joined_places(own: Sequence[StageLabels], joined: Sequence[StageLabels]) -> list[int]:
@@ -238,20 +253,27 @@ def _prototype_rows(related: Related) -> list[dict[str, Any]]:
     ]
 
 
-def _pattern_rows(related: Related) -> list[dict[str, Any]]:
-    mined = related.mined
+def _pattern_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    mined = evaluation.shown.mined
+    # In the order of Table 1.
+    order = [
+        (c.label, list(mined.totals).index(c.label))
+        for c in evaluation.table.columns
+        if c.label is not None
+    ]
     rows = []
     for pattern in mined.patterns:
-        lifts = {label: mined.lift(pattern, label) for label in mined.totals}
-        best = max(lifts, key=lambda label: (lifts[label], label))
+        lifts = {label: mined.lift(pattern, label) for label, _ in order}
+        most = max(lifts.values())
+        best = [label_text(label) for label, lift in lifts.items() if math.isclose(lift, most)]
         rows.append(
             {
                 "support": pattern.support,
                 "share": pattern.support / sum(mined.totals.values()),
                 "stages": len(pattern.stages),
-                "by_label": pattern.by_label,
-                "lift": lifts[best],
-                "best": label_text(best),
+                "by_label": [pattern.by_label[n] for _, n in order],
+                "lift": most,
+                "best": ", ".join(best) if len(best) < len(order) else "every label",
                 "pills": pills(pattern.stages),
             }
         )

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from ...core.corpus import CorpusSequence
 from ...core.errors import ConfigError
 from ...core.render import SequencePictures, stage_seconds
 from ...core.types import SequenceResult
+from ..encoding import jpeg_bytes
 from ..exports import unwritable, write_analysis
 from .layouts import SequenceItem
 
@@ -45,6 +47,9 @@ TILE = 176
 """Side of the small stage pictures kept for the pages of the corpus, pixels."""
 MOST_TILES = 24
 """Stages of a sequence that are kept as small pictures; longer ones are not shown side by side."""
+
+_STALE_S = 3600.0
+"""No file takes longer to write."""
 
 _SEQUENCE, _PROTOTYPES, _TILES, _REPORT = (
     "sequence.json", "prototypes.npz", "stages.jpg", "report.html",
@@ -129,6 +134,11 @@ class CorpusFolder:
             yield
         except OSError as error:
             raise unwritable(self.path, error) from error
+        except ConfigError as error:
+            # Of a folder inside, whose name of the moment tells the user nothing.
+            if isinstance(error.__cause__, OSError):
+                raise unwritable(self.path, error.__cause__) from error
+            raise
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the folder: whole or not at all.
@@ -189,6 +199,18 @@ class CorpusFolder:
         for left in self._sequences.glob(f".{_escaped(item.name)}-*.partial"):
             shutil.rmtree(left, ignore_errors=True)
 
+    def tidy(self) -> None:
+        """Remove what killed runs left half-written beside the sequences' own folders.
+
+        Another part of a job array may be writing just now: only what is old is removed.
+        """
+        eldest = time.time() - _STALE_S
+        for folder in (self.path, self._failed, self.path / "figures"):
+            for left in folder.glob(".*.partial"):
+                with contextlib.suppress(OSError):
+                    if left.stat().st_mtime < eldest:
+                        left.unlink()
+
     def put(
         self,
         item: SequenceItem,
@@ -203,6 +225,7 @@ class CorpusFolder:
             ConfigError: the disk is full, or it cannot be written.
         """
         target = self._sequences / item.name
+        pictures = SequencePictures(result)
         with self.writing():
             staging = Path(
                 tempfile.mkdtemp(prefix=f".{item.name}-", suffix=".partial", dir=self._sequences)
@@ -210,10 +233,10 @@ class CorpusFolder:
             try:
                 fresh = staging / "new"
                 if reports:
-                    write_analysis(result, fresh, thresholds=thresholds)
+                    write_analysis(result, fresh, thresholds=thresholds, pictures=pictures)
                 else:
                     fresh.mkdir()
-                _write_extras(item, result, fresh)
+                _write_extras(item, result, pictures, fresh)
                 if self.state(item) != "done":
                     fresh.rename(target)
             finally:
@@ -287,7 +310,9 @@ def pending(
     return waiting
 
 
-def _write_extras(item: SequenceItem, result: SequenceResult, folder: Path) -> None:
+def _write_extras(
+    item: SequenceItem, result: SequenceResult, pictures: SequencePictures, folder: Path
+) -> None:
     """Write what the evaluation of the corpus needs beside the files of ``analyze``."""
     document = {
         "schema": SEQUENCE_SCHEMA,
@@ -311,10 +336,8 @@ def _write_extras(item: SequenceItem, result: SequenceResult, folder: Path) -> N
         rows, _ = relevance.describe(maps, side=side, mode=explain.descriptor_mode)
     with (folder / _PROTOTYPES).open("wb") as file:
         np.savez(file, labels=np.array(labels, "U16"), descriptors=rows)
-    pictures = SequencePictures(result)
     tiles = [pictures.stage(n, TILE) for n in range(min(len(result.stages), MOST_TILES))]
-    options = [cv2.IMWRITE_JPEG_QUALITY, 90]
-    (folder / _TILES).write_bytes(cv2.imencode(".jpg", np.hstack(tiles), options)[1].tobytes())
+    (folder / _TILES).write_bytes(jpeg_bytes(np.hstack(tiles), 90))
 
 
 def _json(document: Mapping[str, Any]) -> str:

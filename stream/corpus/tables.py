@@ -25,6 +25,7 @@ __all__ = [
     "prototypes_csv",
     "stages_csv",
     "table1_csv",
+    "table1_lines",
     "table1_rows",
     "transitions_csv",
 ]
@@ -112,6 +113,38 @@ def table1_rows(evaluation: Evaluation) -> list[Row]:
             ),
         ]
     return rows
+
+
+_HEADS = {
+    "none": (("AUs only", "unique"),),
+    "sequence": (("clustered", "unique"), ("", "stages"), ("", "shorter")),
+    "corpus": (("corpus-wide", "unique"), ("", "stages"), ("", "shorter")),
+}
+
+
+def table1_lines(evaluation: Evaluation) -> list[str]:
+    """Return Table 1 as text for a terminal, a line per label.
+
+    The paper's figures stand in a line below ours, where it has any.
+    """
+    rows = table1_rows(evaluation)
+    heads = [("", ""), ("", "sequences"), ("", "frames")]
+    for use in evaluation.related:
+        heads += _HEADS[use]
+    lines = [list(line) for line in zip(*heads, strict=True)]
+    for n, column in enumerate(evaluation.table.all):
+        lines.append([label_text(column.label)[:24], *(row.ours[n] for row in rows)])
+        cited = ["" if row.paper is None else row.paper[n] for row in rows]
+        if any(cited):
+            lines.append(["  paper", *cited])
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if at == 0 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
+        for cells in lines
+    ]
 
 
 def markdown(evaluation: Evaluation) -> str:
@@ -208,9 +241,12 @@ def lattice_csv(evaluation: Evaluation) -> str:
 
 
 def patterns_csv(evaluation: Evaluation) -> str:
-    """Return the frequent closed sub-sequences with support and lift per label."""
+    """Return the frequent closed sub-sequences with support and lift per label.
+
+    ``complete_from`` is the least support from which all are there, for that use of letters.
+    """
     labels = [c.label for c in evaluation.table.columns if c.label is not None]
-    header = ["letters", "pattern", "stages", "support", "share"]
+    header = ["letters", "pattern", "stages", "support", "share", "complete_from"]
     header += [f"support_{label_text(x)}" for x in labels]
     header += [f"lift_{label_text(x)}" for x in labels]
     rows = []
@@ -226,6 +262,7 @@ def patterns_csv(evaluation: Evaluation) -> str:
                     str(len(pattern.stages)),
                     str(pattern.support),
                     f"{pattern.support / total:.4f}",
+                    str(mined.min_support),
                     *(str(pattern.by_label[order.index(x)]) for x in labels),
                     *(f"{mined.lift(pattern, x):.3f}" for x in labels),
                 ]

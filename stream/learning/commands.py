@@ -18,6 +18,7 @@ from ...core.errors import ConfigError
 from ...core.network import AUNetwork
 from ..console import out
 from ..detectors import make_detector
+from ..options import Detector, Device, TorchThreads
 from . import checkpoints
 from .crops import CropSet, collect_crops, frames_to_search
 from .evaluate import as_json, evaluate_crops, format_table
@@ -41,13 +42,6 @@ Manifest = Annotated[
 ]
 CKPlus = Annotated[Path | None, typer.Option(help="Folder of CK+ (your own copy).")]
 Disfa = Annotated[Path | None, typer.Option(help="Folder of DISFA (your own copy).")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must exist.")]
-Detector = Annotated[
-    str, typer.Option(help="auto (YuNet if pulled, else haar), haar, yunet, or a YuNet file.")
-]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads on the CPU; default: as torch chooses.")
-]
 Crops = Annotated[
     Path | None,
     typer.Option(help="Folder that keeps the aligned crops for the next run."),
@@ -103,7 +97,7 @@ def train(
     crops: Crops = None,
     device: Device = "auto",
     detector: Detector = "auto",
-    threads: Threads = None,
+    threads: TorchThreads = None,
 ) -> None:
     """Train or fine-tune an AU network on labelled faces, tested on other subjects."""
     _use_threads(threads)
@@ -193,7 +187,7 @@ def evaluate(
     crops: Crops = None,
     device: Device = "auto",
     detector: Detector = "auto",
-    threads: Threads = None,
+    threads: TorchThreads = None,
 ) -> None:
     """Compare a network with labels: F1, AUC, ICC(3,1), prevalence and calibration per AU."""
     _use_threads(threads)
