@@ -20,7 +20,7 @@ from .errors import ModelError
 from .folding import fold_batchnorm
 from .model_card import ModelCard
 
-__all__ = ["ARCHITECTURES", "AUNet96", "SplitHeads", "Zone", "au_net"]
+__all__ = ["ARCHITECTURES", "AUNet96", "SplitHeads", "Zone", "ZonedLinear", "au_net"]
 
 _CELLS = 6
 """Side of the grid of features the heads read; a cell is 16 px of a 96 px crop."""
@@ -77,7 +77,7 @@ def _zones_of(au: int) -> tuple[str, ...]:
     return _READS.get(au, ("mouth",) if au in _LOWER_FACE else tuple(_ZONES))
 
 
-class _ZonedLinear(nn.Linear):
+class ZonedLinear(nn.Linear):
     """A dense layer in which each output reads some of the inputs only.
 
     Args:
@@ -144,9 +144,9 @@ class AUNet96(nn.Module):
         )
         hidden, heads = _masks(self.aus, self.reduced)
         self.drop = nn.Dropout(dropout)
-        self.hidden = _ZonedLinear(hidden)
-        self.presence = _ZonedLinear(heads)
-        self.intensity = _ZonedLinear(heads)
+        self.hidden = ZonedLinear(hidden)
+        self.presence = ZonedLinear(heads)
+        self.intensity = ZonedLinear(heads)
         self.landmarks = nn.Linear(hidden.shape[1], 2 * landmarks)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -22,6 +22,7 @@ au_metrics: Any = importlib.import_module("au_metrics")
 au_evidence: Any = importlib.import_module("au_evidence")
 au_real: Any = importlib.import_module("au_real")
 calibrate_au: Any = importlib.import_module("calibrate_au")
+brows: Any = importlib.import_module("brows")
 
 FRAMES = 100
 AUS = (4, 12)
@@ -450,3 +451,23 @@ def test_rendered_faces_need_the_generator(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(au_evidence, "ROOT", tmp_path)
     with pytest.raises(ConfigError, match="checkout"):
         au_evidence.held_out_views(tmp_path)
+
+
+# -- brows -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turn", [-8.0, 0.0, 8.0])
+def test_brow_height_follows_brows_in_the_picture_whatever_the_roll(turn: float) -> None:
+    points = np.zeros((68, 2), np.float32)
+    points[[36, 39, 42, 45]] = [(26, 45), (38, 45), (58, 45), (70, 45)]
+    about = cv2.getRotationMatrix2D((48, 45), turn, 1)
+    turned = points @ about[:, :2].T.astype(np.float32) + about[:, 2].astype(np.float32)
+    heights = []
+    for up in (10, 14):
+        face = np.full((96, 96), 180, np.uint8)
+        for x in (24, 56):
+            cv2.rectangle(face, (x, 45 - up - 2), (x + 16, 45 - up + 2), 60, -1)
+            cv2.circle(face, (x + 8, 45), 3, 0, -1)  # an eye, which is darker
+        crop = cv2.warpAffine(face, about, (96, 96), borderValue=180)
+        heights.append(32 * brows.brow_height(crop, turned))
+    np.testing.assert_allclose(heights, [10, 14], atol=0.6)

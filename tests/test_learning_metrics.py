@@ -6,7 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from facestage.core.learning.metrics import correlation, ece, f1, icc_3_1, prevalence, roc_auc
+from facestage.core.learning.metrics import (
+    correlation,
+    ece,
+    f1,
+    icc_3_1,
+    prevalence,
+    roc_auc,
+    roc_auc_error,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
@@ -37,6 +45,16 @@ def test_missing_labels_leave_f1_and_auc_as_without_these_samples() -> None:
     s = np.array([0.9, 0.2, 0.1, 0.4, 0.6, NAN])
     assert roc_auc(y, s) == roc_auc([1, 0, 1, 0], [0.9, 0.2, 0.4, 0.6]) == 0.75
     assert f1(y, s > 0.5) == f1([1, 0, 1, 0], [1, 0, 0, 1]) == 0.5
+
+
+def test_the_error_of_an_auc_is_its_spread_over_samples() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(240) < 60
+    drawn = [rng.standard_normal(240) + 1.5 * y for _ in range(400)]
+    areas, errors = zip(*((roc_auc(y, s), roc_auc_error(y, s)) for s in drawn), strict=True)
+    assert np.mean(errors) == pytest.approx(np.std(areas), rel=0.15)
+    assert roc_auc_error(y, y) == 0
+    assert math.isnan(roc_auc_error([1, 1, NAN], [0.1, 0.2, 0.3]))
 
 
 def test_icc_of_shrout_and_fleiss_table_2() -> None:

@@ -14,12 +14,13 @@ import torch
 import typer
 from facestage.core.errors import DeviceError, FacestageError
 
-from . import card, clips, shards, sheets, train, visibility
+from . import card, clips, features, heads, shards, sheets, train, visibility
 from .expressions import sample_anatomy, sample_expression
 from .facekit import load_facekit
 from .facs import AUS, FaceShapes
 from .gbuffer import draw_gbuffer
 from .generator import BATCH, Generator
+from .loader import ViewLoader
 from .raster import rasterise, rasterise_torch
 from .scene import CANVAS, sample_pose, view
 
@@ -218,6 +219,46 @@ def train_network(
     train.run(config, report, _device(device))
 
 
+@app.command(name="heads")
+def train_heads(
+    run: Annotated[Path, typer.Option(help="Folder of checkpoints of `train`.")],
+    shards_folder: Annotated[Path, typer.Option("--shards", help="Folder of rendered shards.")],
+    out: Out,
+    au: Annotated[list[int], typer.Option(help="Action Unit; may be given several times.")],
+    kept: Annotated[
+        Path, typer.Option("--features", help="Folder that keeps what the trunk makes of views.")
+    ],
+    blend: Annotated[
+        Path | None, typer.Option(help="Earlier checkpoint to average with, as for `card`.")
+    ] = None,
+    blend_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Its share.")] = 0.35,
+    views: Annotated[int, typer.Option(help="Faces to train on, a view of each.", min=1)] = 70_400,
+    epochs: Annotated[int, typer.Option(help="Passes over them.", min=1)] = 2,
+    confusing: Annotated[
+        int, typer.Option(help="How often a view of a neighbour without the AU counts.", min=1)
+    ] = 3,
+    validation: Annotated[int, typer.Option(help="Held-out faces to choose by.", min=1)] = 5_120,
+    workers: Annotated[int, typer.Option(help="Threads that make views.", min=0)] = 1,
+    seed: Seed = 11,
+) -> None:
+    """Retrain the read-outs of single Action Units; all others stay as they are, bit by bit."""
+    config = heads.HeadsConfig(tuple(au), epochs, confusing=confusing, seed=seed)
+    net = train.averaged_network(run, blend, blend_share)
+    heads.own_units(net, config.aus)
+    lines = 0
+
+    def report(done: int, wanted: int) -> None:
+        nonlocal lines
+        if done * 20 // wanted > lines % 20:
+            lines += 1
+            typer.echo(f"{done}/{wanted} views")
+
+    with ViewLoader([shards_folder], seed, batch=features.BATCH, workers=workers) as loader:
+        seen = features.gather(kept, net, loader, views, report=report)
+        judged = features.gather(kept, net, loader, validation, held_out=True, report=report)
+    typer.echo(heads.save(out, heads.retrain(net, seen, judged, config, typer.echo)))
+
+
 @app.command(name="card")
 def write_card(
     run: Annotated[Path, typer.Option(help="Folder of checkpoints of `train`.")],
@@ -236,10 +277,14 @@ def write_card(
         Path | None, typer.Option(help="Earlier checkpoint of the run to average weights with.")
     ] = None,
     blend_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Its share.")] = 0.35,
+    heads_folder: Annotated[
+        Path | None, typer.Option("--heads", help="Folder of read-outs by `heads`.")
+    ] = None,
     document: Annotated[Path | None, typer.Option("--page", help="Markdown page to write.")] = None,
     notes: Annotated[Path | None, typer.Option(help="Markdown for its known failures.")] = None,
 ) -> None:
     """Export the newest checkpoint's averaged weights with their model card, and its page."""
+    kept = None if heads_folder is None else heads.load(heads_folder)
     facts = card.assemble(
         run,
         shards_folder,
@@ -249,8 +294,9 @@ def write_card(
         _json(real),
         earlier,
         None if blend is None else (blend, blend_share),
+        None if kept is None else kept.facts,
     )
-    made = train.export_newest(run, facts, out, blend, blend_share)
+    made = train.export_newest(run, facts, out, blend, blend_share, kept)
     typer.echo(f"{out}: {made.name}, sha256 {made.sha256}")
     if document is not None:
         document.write_text(

@@ -78,6 +78,7 @@ def assemble(
     real: Mapping[str, Any] | None,
     earlier: str | None = None,
     blend: tuple[Path, float] | None = None,
+    heads: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Put the card together, but for the sha256 of the weights.
 
@@ -91,6 +92,7 @@ def assemble(
         real: output of ``benchmarks/au_real.py``; None leaves it out.
         earlier: other faces that the run began with, one phrase; None: it saw no others.
         blend: earlier checkpoint whose weights are averaged in, and its share; None for none.
+        heads: what is kept beside read-outs that were trained anew; None for none.
 
     Returns:
         JSON-ready fields.
@@ -120,6 +122,23 @@ def assemble(
         before = int(checkpoints.load(blend[0]).tensors["views"])
         card["recipe"]["averaged_with"] = (
             f"the weights after {before:,} views of the same run, share {blend[1]:g}"
+        )
+    if heads is not None:
+        areas = ", ".join(
+            f"AU {au} {area['now']:.3f}, before {area['before']:.3f}, standard error "
+            f"{area['error']:.3f}"
+            for au, area in heads["auc"].items()
+        )
+        beside = ""
+        if heads["confusing"] > 1 and heads["neighbours"]:
+            others = ", ".join(map(str, heads["neighbours"]))
+            beside = f", views of AU {others} without it {heads['confusing']} times"
+        card["recipe"]["read_outs"] = (
+            f"AU {', '.join(map(str, heads['aus']))}: hidden units of its own and outputs trained "
+            f"anew on the features of {heads['views']:,} views, {heads['epochs']} epochs, batch "
+            f"{heads['batch']}, lr {heads['lr']:g}, seed {heads['seed']}{beside}; weight decay "
+            f"{heads['decay']:g}, the strongest of {len(heads['decays'])} within one standard "
+            f"error of the best on {heads['validation']:,} held-out views (AUC: {areas})"
         )
     card["trained_on"] = (
         f"{data['faces']:,} renders of {data['identities']:,} synthetic faces made with "

@@ -39,6 +39,8 @@ ACTIVE = 1.0
 
 _VIEW_STREAM, _ORDER_STREAM, _VALIDATION_STREAM = 71, 72, 73
 """Constants that keep the random numbers of different purposes apart."""
+_ONCE_EPOCH, _ONCE_ORDER = 900, 5
+"""Epoch and order of :meth:`ViewLoader.once`, apart from those of any run."""
 _FIELDS = {
     "image": (SIZE, SIZE),
     "intensity": (len(AUS),),
@@ -161,6 +163,11 @@ class ViewLoader:
         return len(self._train)
 
     @property
+    def seed(self) -> int:
+        """Seed of the order and of every view."""
+        return self._seed
+
+    @property
     def held_out(self) -> int:
         """Faces of held-out identities."""
         return len(self._held_out)
@@ -236,6 +243,29 @@ class ViewLoader:
             for k in starts[skip:]
         )
         yield from self._run(jobs)
+
+    def once(self, *, held_out: bool = False, skip: int = 0) -> Iterator[Batch]:
+        """Make one view of every face, all faces of a person after another.
+
+        These views are not those of any epoch. People come in an order that depends on nothing but
+        their numbers, so a part from the start is a fair sample.
+
+        Args:
+            held_out: of the held-out identities instead of those to train on.
+            skip: batches not to make, to go on where an earlier call stopped.
+
+        Yields:
+            Batches in order; the last one may be smaller.
+        """
+        faces = self._held_out if held_out else self._train
+        person = np.array([self._shards[s]["identity"][row] for s, row in self._place[faces]])
+        people, of = np.unique(person, return_inverse=True)
+        turn = np.random.default_rng(_ONCE_ORDER).permutation(len(people))
+        faces = faces[np.argsort(turn[of], kind="stable")]
+        stream = _VALIDATION_STREAM if held_out else _VIEW_STREAM
+        parts = (faces[k : k + self._batch] for k in range(0, len(faces), self._batch))
+        jobs = (self._job(part, np.zeros_like(part), _ONCE_EPOCH, stream) for part in parts)
+        yield from self._run(islice(jobs, skip, None))
 
     def validation_views(self, n: int, seed: int) -> Batch:
         """Make a fixed, degraded set of views of held-out identities.

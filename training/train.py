@@ -34,10 +34,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .facs import AUS
+from .heads import put_in
 from .loader import ACTIVE, Batch, ViewLoader
 from .team import Team, gathered
 
-__all__ = ["Progress", "RunConfig", "export_newest", "new_network", "run", "score", "validate"]
+__all__ = [
+    "Progress",
+    "RunConfig",
+    "averaged_network",
+    "export_newest",
+    "new_network",
+    "run",
+    "score",
+    "validate",
+]
 
 _SMOOTHING = 0.98
 
@@ -232,6 +242,7 @@ def export_newest(
     out: Path,
     blend: Path | None = None,
     share: float = 0.0,
+    heads: checkpoints.Checkpoint | None = None,
 ) -> ModelCard:
     """Write the averaged weights of the newest checkpoint with a model card.
 
@@ -242,12 +253,34 @@ def export_newest(
         blend: an earlier checkpoint of the same run to average with (Izmailov et al., *Averaging
             Weights Leads to Wider Optima and Better Generalization*, UAI 2018); None for none.
         share: its share, 0–1.
+        heads: read-outs that were trained anew for just these weights; None for none.
 
     Returns:
         The card.
 
     Raises:
-        ModelError: there is no checkpoint, it cannot be read, or the card is not valid.
+        ModelError: there is no checkpoint, it cannot be read, the read-outs are of another network,
+            or the card is not valid.
+    """
+    net = averaged_network(folder, blend, share)
+    if heads is not None:
+        put_in(net, heads.tensors, heads.facts)
+    return export(net, facts, out)
+
+
+def averaged_network(folder: Path, blend: Path | None = None, share: float = 0.0) -> AUNet96:
+    """Build the network with the averaged weights of the newest checkpoint.
+
+    Args:
+        folder: of checkpoints.
+        blend: an earlier checkpoint to average with, see :func:`export_newest`.
+        share: its share, 0–1.
+
+    Returns:
+        The network in eval mode.
+
+    Raises:
+        ModelError: there is no checkpoint, or it cannot be read.
     """
     newest = checkpoints.latest(folder)
     if newest is None:
@@ -259,7 +292,7 @@ def export_newest(
             if other.is_floating_point():
                 averaged[name] = averaged[name].lerp(other, share)
     net.load_state_dict(averaged)
-    return export(net, facts, out)
+    return net.eval()
 
 
 def _averaged(checkpoint: Path) -> dict[str, torch.Tensor]:

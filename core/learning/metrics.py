@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-__all__ = ["correlation", "ece", "f1", "icc_3_1", "prevalence", "roc_auc"]
+__all__ = ["correlation", "ece", "f1", "icc_3_1", "prevalence", "roc_auc", "roc_auc_error"]
 
 _NAN = float("nan")
 
@@ -64,6 +64,30 @@ def roc_auc(present: ArrayLike, score: ArrayLike) -> float:
     if not n or not m:
         return _NAN
     return float((rankdata(s)[positive].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def roc_auc_error(present: ArrayLike, score: ArrayLike) -> float:
+    """Return the standard error of :func:`roc_auc`: how far other samples may take it.
+
+    Args:
+        present: ``(N,)`` labels, 0 or 1 (or bool), NaN where missing.
+        score: ``(N,)`` any real score, higher for presence.
+
+    Returns:
+        ≥ 0; NaN where only one class is left.
+
+    References:
+        Hanley & McNeil, 1982, eqs. 1 and 2 (both spreads from the area, as of exponential scores).
+    """
+    y, s = _complete(present, score)
+    n = int((y > 0).sum())
+    m = y.size - n
+    if not n or not m:
+        return _NAN
+    area = roc_auc(y, s)
+    one, two = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = area * (1 - area) + (n - 1) * (one - area**2) + (m - 1) * (two - area**2)
+    return float(np.sqrt(max(spread, 0.0) / (n * m)))
 
 
 def icc_3_1(*ratings: ArrayLike) -> float:

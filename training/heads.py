@@ -1,0 +1,403 @@
+"""Retrain the read-outs of single Action Units on features that stay as they are.
+
+Each AU is read from hidden units of its zones of the face, and some of these units serve it alone
+(AU 6: those of the cheeks). Such units, with the AU's own outputs, can be trained anew without
+moving the output of any other AU by a single bit. The convolutions before them need to run once
+per view (:mod:`training.features`), so a try costs a minute, not hours.
+
+What the AU read from units that it shares with others is dropped: those were trained for all their
+readers together, and no gradient may reach them here.
+
+Views that show what is easily taken for the AU, without it, count several times: a smile alone is
+no AU 6.
+
+How far a read-out is fitted decides how well it carries over from renders to real faces: fitted to
+the last thousandth of AUC it leans on what only renders have. So several are trained, each with
+stronger weight decay, and of those whose AUC on held-out views is within one standard error of the
+best the most strongly decayed is taken. Real faces take no part in the choice.
+
+References:
+    Breiman, Friedman, Olshen & Stone, *Classification and Regression Trees*, 1984, §3.4.3 (the
+    one-standard-error rule).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from facestage.core.architectures import AUNet96, ZonedLinear
+from facestage.core.errors import ConfigError, ModelError, SourceError
+from facestage.core.learning import metrics
+from facestage.core.learning.losses import intensity_loss, presence_loss, presence_target
+from facestage.stream.learning import checkpoints
+from facestage.stream.learning.trainer import TrainConfig
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from .facs import AUS
+from .features import Features, digest_of
+from .loader import ACTIVE
+
+__all__ = [
+    "NEIGHBOURS",
+    "HeadsConfig",
+    "fit",
+    "load",
+    "one_error_rule",
+    "own_units",
+    "put_in",
+    "retrain",
+    "save",
+]
+
+_LAYERS = ("hidden.", "presence.", "intensity.")
+_WARMUP_STEPS = 100
+_FIRST_LOGIT = -2.0
+NEIGHBOURS: dict[int, tuple[int, ...]] = {6: (7, 9, 10, 12, 43)}
+"""AU → those that move the same skin, and come with it more often than not."""
+_PLAIN, _ABSENT = 2.0, 0.5
+"""FACS intensities from which an AU is plain to see, and below which it is not there."""
+_JUDGED = 512
+"""Views that are judged at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsConfig:
+    """How read-outs are trained.
+
+    Attributes:
+        aus: the AUs.
+        epochs: passes over the views.
+        batch: crops per step.
+        lr: highest learning rate; it falls to a hundredth by a cosine.
+        dropout: share of features and hidden units left out.
+        confusing: how often a view counts that shows a neighbour (:data:`NEIGHBOURS`) without the
+            AU.
+        decays: weight decays that are tried, rising.
+        seed: of weights, order and dropout.
+    """
+
+    aus: tuple[int, ...]
+    epochs: int = 2
+    batch: int = 384
+    lr: float = 2e-3
+    dropout: float = 0.1
+    confusing: int = 3
+    decays: tuple[float, ...] = (0.02, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.aus or min(self.epochs, self.batch, self.confusing) < 1:
+            raise ConfigError(
+                f"AUs {self.aus}, epochs {self.epochs}, batch {self.batch}, confusing "
+                f"{self.confusing}: name an AU at least, and give numbers above 0"
+            )
+        if not self.decays or min(self.decays) < 0 or sorted(self.decays) != list(self.decays):
+            raise ConfigError(f"weight decays {self.decays}: give rising numbers of 0 or more")
+
+
+def own_units(net: AUNet96, aus: Sequence[int]) -> torch.Tensor:
+    """Find the hidden units that serve these AUs and no other.
+
+    Args:
+        net: the network.
+        aus: AUs of it.
+
+    Returns:
+        ``(U,)`` bool.
+
+    Raises:
+        ConfigError: the network has no such AU, or one of them has no unit of its own.
+    """
+    unknown = sorted(set(aus) - set(net.aus))
+    if unknown:
+        raise ConfigError(f"the network has no AU {unknown[0]}; it has {net.aus}")
+    rows = torch.tensor([au in aus for au in net.aus])
+    reads = net.presence.reads.bool()
+    own = reads[rows].any(0) & ~reads[~rows].any(0)
+    for au in aus:
+        if not (reads[net.aus.index(au)] & own).any():
+            others = sorted(
+                {
+                    other
+                    for other in net.aus
+                    if other not in aus
+                    and (reads[net.aus.index(other)] & reads[net.aus.index(au)]).any()
+                }
+            )
+            raise ConfigError(
+                f"AU {au} has no hidden unit of its own, it shares all with AU "
+                f"{', '.join(map(str, others))}; name these too, or train the whole network"
+            )
+    return own
+
+
+def fit(
+    net: AUNet96,
+    seen: Features,
+    config: HeadsConfig,
+    decay: float,
+    report: Callable[[int, float], None] = lambda *_: None,
+) -> dict[str, torch.Tensor]:
+    """Train the units and outputs of the AUs, from scratch.
+
+    Args:
+        net: the network, which is not changed.
+        seen: what its trunk made of views.
+        config: how.
+        decay: of the weights, see :class:`torch.optim.AdamW`.
+        report: called after each epoch with its number and its mean loss.
+
+    Returns:
+        For :func:`put_in`: the whole ``hidden``, ``presence`` and ``intensity`` layers, in which
+        everything else is as it was.
+
+    Raises:
+        ModelError: training diverged.
+    """
+    own = own_units(net, config.aus)
+    rows = torch.tensor([net.aus.index(au) for au in config.aus])
+    reads = net.hidden.reads[own].bool()
+    seen_by_any = reads.any(0)
+    columns = [AUS.index(au) for au in config.aus]
+    features = torch.from_numpy(seen.features[:, seen_by_any.numpy()])
+    intensities = torch.from_numpy(seen.intensity[:, columns])
+    facts = TrainConfig(total_views=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        head = _ReadOut(
+            reads[:, seen_by_any], net.presence.reads[rows][:, own].bool(), config.dropout
+        )
+        optimiser = torch.optim.AdamW(
+            [
+                {"params": [p for p in head.parameters() if p.ndim > 1]},
+                {"params": [p for p in head.parameters() if p.ndim == 1], "weight_decay": 0.0},
+            ],
+            lr=config.lr,
+            weight_decay=decay,
+        )
+        drawn = torch.from_numpy(_repeated(seen.intensity, config))
+        steps = max(1, len(drawn) // config.batch)
+        schedule = TrainConfig(
+            config.epochs * steps, lr=config.lr, warmup_views=_WARMUP_STEPS, hold=0.0
+        )
+        for epoch in range(config.epochs):
+            order = drawn[torch.randperm(len(drawn))]
+            total = 0.0
+            for step in range(steps):
+                for group in optimiser.param_groups:
+                    group["lr"] = schedule.lr_at(epoch * steps + step)
+                chosen = order[step * config.batch : (step + 1) * config.batch]
+                labels = intensities[chosen]
+                presence, intensity = head(features[chosen].float())
+                loss = facts.presence_weight * presence_loss(
+                    presence, presence_target(labels), torch.tensor(facts.pos_weight)
+                ) + facts.intensity_weight * intensity_loss(intensity, labels)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                total += float(loss.detach())
+            if not np.isfinite(total):
+                raise ModelError(
+                    f"the read-outs of AU {', '.join(map(str, config.aus))} diverged in epoch "
+                    f"{epoch}; lower the learning rate, {config.lr:g}"
+                )
+            report(epoch, total / steps)
+    return _laid_out(net, head, own, rows, seen_by_any)
+
+
+def _repeated(intensity: NDArray[np.float32], config: HeadsConfig) -> NDArray[np.int64]:
+    """Number the views, the confusing ones several times."""
+    confusing = np.zeros(len(intensity), bool)
+    for au in config.aus:
+        beside = [AUS.index(other) for other in NEIGHBOURS.get(au, ())]
+        shown = (intensity[:, beside] >= _PLAIN).any(axis=1)
+        confusing |= shown & (intensity[:, AUS.index(au)] < _ABSENT)
+    return np.repeat(np.arange(len(intensity)), np.where(confusing, config.confusing, 1))
+
+
+class _ReadOut(nn.Module):
+    """Hidden units and outputs, as :class:`AUNet96` has them, of the features that are read."""
+
+    def __init__(self, hidden: torch.Tensor, outputs: torch.Tensor, dropout: float) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(dropout)
+        self.hidden = ZonedLinear(hidden)
+        self.presence = ZonedLinear(outputs)
+        self.intensity = ZonedLinear(outputs)
+        # Most views do not show an AU: begin near that.
+        nn.init.constant_(self.presence.bias, _FIRST_LOGIT)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        active = self.drop(F.relu(self.hidden(self.drop(features))))
+        return self.presence(active), self.intensity(active)
+
+
+@torch.no_grad()
+def _laid_out(
+    net: AUNet96,
+    head: _ReadOut,
+    own: torch.Tensor,
+    rows: torch.Tensor,
+    features: torch.Tensor,
+) -> dict[str, torch.Tensor]:
+    """Put trained units and outputs into the layers of the whole network."""
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    units = own.nonzero()[:, 0]
+    for name, places, among in (
+        ("hidden", units, features),
+        ("presence", rows, own),
+        ("intensity", rows, own),
+    ):
+        layer = getattr(head, name)
+        wide = torch.zeros_like(state[f"{name}.weight"][places])
+        wide[:, among] = layer.weight * layer.reads
+        state[f"{name}.weight"][places] = wide
+        state[f"{name}.bias"][places] = layer.bias
+    return {name: value for name, value in state.items() if name.startswith(_LAYERS)}
+
+
+def put_in(net: AUNet96, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, object]) -> None:
+    """Give a network read-outs that were trained on its features.
+
+    Args:
+        net: changed in place.
+        tensors: of :func:`fit`.
+        facts: hold ``network``, of :func:`digest_of`.
+
+    Raises:
+        ModelError: they were trained for another network.
+    """
+    own = digest_of(net)
+    if facts.get("network") != own:
+        raise ModelError(
+            f"the read-outs were trained for the network {facts.get('network')}, this one is "
+            f"{own}; train them for this one (`python -m training heads`), or name the same run "
+            "and the same average"
+        )
+    net.load_state_dict({**net.state_dict(), **tensors})
+
+
+def retrain(
+    net: AUNet96,
+    seen: Features,
+    held_out: Features,
+    config: HeadsConfig,
+    report: Callable[[str], None] = lambda _: None,
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Train with every weight decay, and choose on held-out views.
+
+    Args:
+        net: the network in eval mode; not changed.
+        seen: what its trunk made of views to train on.
+        held_out: of views of other people.
+        config: which AUs, and how.
+        report: called with lines for people.
+
+    Returns:
+        Tensors for :func:`put_in`, and JSON-ready facts to keep with them.
+
+    Raises:
+        ConfigError: an AU cannot be trained alone.
+        SourceError: the held-out views show an AU always or never.
+        ModelError: training diverged.
+    """
+    digest = digest_of(net)
+    before = _areas(net, held_out, config.aus)
+    tried: list[tuple[dict[str, torch.Tensor], list[tuple[float, float]]]] = []
+    for decay in config.decays:
+        tensors = fit(net, seen, config, decay)
+        renewed = copy.deepcopy(net)
+        put_in(renewed, tensors, {"network": digest})
+        areas = _areas(renewed, held_out, config.aus)
+        tried.append((tensors, areas))
+        said = ", ".join(f"AU {au} {a:.4f}" for au, (a, _) in zip(config.aus, areas, strict=True))
+        report(f"weight decay {decay:g}: AUC on {len(held_out)} held-out views {said}")
+    means = [np.mean(areas, axis=0) for _, areas in tried]
+    chosen = one_error_rule([(float(mean[0]), float(mean[1])) for mean in means])
+    report(f"taken: weight decay {config.decays[chosen]:g}")
+    auc = {
+        str(au): {
+            "before": before[k][0],
+            "now": tried[chosen][1][k][0],
+            "error": tried[chosen][1][k][1],
+            "tried": [areas[k][0] for _, areas in tried],
+        }
+        for k, au in enumerate(config.aus)
+    }
+    return tried[chosen][0], asdict(config) | {
+        "network": digest,
+        "neighbours": sorted({other for au in config.aus for other in NEIGHBOURS.get(au, ())}),
+        "views": len(seen),
+        "validation": len(held_out),
+        "decay": config.decays[chosen],
+        "auc": auc,
+    }
+
+
+def one_error_rule(figures: Sequence[tuple[float, float]]) -> int:
+    """Choose among ever simpler models.
+
+    Args:
+        figures: of each, its figure (more is better) and the standard error of that, the simplest
+            model last.
+
+    Returns:
+        The last whose figure is within one standard error of the best, the error being the best's.
+    """
+    best = max(range(len(figures)), key=lambda k: figures[k][0])
+    least = figures[best][0] - figures[best][1]
+    return max(k for k, (figure, _) in enumerate(figures) if figure >= least)
+
+
+def _areas(net: AUNet96, views: Features, aus: Sequence[int]) -> list[tuple[float, float]]:
+    """Return AUC and its standard error for each AU.
+
+    Raises:
+        SourceError: the views show an AU always or never.
+    """
+    with torch.inference_mode():
+        parts = torch.from_numpy(np.asarray(views.features)).split(_JUDGED)
+        hidden = [F.relu(net.hidden(part.float())) for part in parts]
+        logits = torch.cat([net.presence(part) for part in hidden]).numpy()
+    found = []
+    for au in aus:
+        truth = views.intensity[:, AUS.index(au)]
+        present = np.where(np.isfinite(truth), truth >= ACTIVE, np.nan)
+        score = logits[:, net.aus.index(au)]
+        area = metrics.roc_auc(present, score)
+        if np.isnan(area):
+            raise SourceError(
+                f"AU {au} is in all or in none of {len(truth)} held-out views; render more faces"
+            )
+        found.append((area, metrics.roc_auc_error(present, score)))
+    return found
+
+
+def save(folder: Path, made: tuple[dict[str, torch.Tensor], dict[str, Any]]) -> Path:
+    """Keep what :func:`retrain` made.
+
+    Raises:
+        ModelError: it cannot be written.
+    """
+    tensors, facts = made
+    return checkpoints.save(folder, facts["views"], tensors, facts)
+
+
+def load(folder: Path) -> checkpoints.Checkpoint:
+    """Read what :func:`save` kept.
+
+    Raises:
+        ModelError: there is nothing, or it is damaged.
+    """
+    newest = checkpoints.latest(folder)
+    if newest is None:
+        raise ModelError(f"no read-outs in {folder}; train some (`python -m training heads`)")
+    return checkpoints.load(newest)
