@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .config import AnalyzerConfig
 from .errors import ConfigError
@@ -11,6 +15,7 @@ from .lrp import Counts, EngineChoice, preset_by_name
 from .network import AUNetwork
 from .observer import Observation, Observer
 from .stages import StageTracker
+from .track import LetterTrack
 from .types import (
     LOST,
     FaceChange,
@@ -21,26 +26,42 @@ from .types import (
     PrototypeRetire,
     StageEvent,
 )
-from .window import PrototypeWindow
+from .window import WindowBank, WindowUpdate
 
 __all__ = ["Analyzer"]
 
 _Event = StageEvent | PrototypeNew | PrototypeRetire | FaceChange
 
 
+@dataclass(slots=True)
+class _Request:
+    """A map on its way to the windows."""
+
+    au: int
+    slot: int
+    descriptor: NDArray[np.float32] | None
+    relevance: NDArray[np.float32]
+    mass: float
+    sure: bool
+
+
 class _SourceState:
     """Windows, stage and face state of one source."""
 
-    def __init__(self, config: AnalyzerConfig) -> None:
-        self.config = config
-        self.windows: dict[int, PrototypeWindow] = {}
+    def __init__(
+        self, config: AnalyzerConfig, bank: WindowBank, on_thresholds: dict[int, float]
+    ) -> None:
+        self.bank = bank
+        self.windows: dict[int, int] = {}
         self.stages = StageTracker(config.stage)
         self.face: FaceState | None = None
         self.epoch: int | None = None
         self.index = -1
         self.running: set[int] = set()
+        self._on = on_thresholds
 
-    def update(self, seen: Observation) -> FrameResult:
+    def begin(self, seen: Observation) -> tuple[list[_Event], list[_Request]]:
+        """Note a frame; return the events before its letters, and the maps to be named."""
         frame = seen.frame
         events: list[_Event] = []
         if self.epoch is not None and frame.epoch != self.epoch:
@@ -49,26 +70,43 @@ class _SourceState:
         if seen.face.state != self.face:
             events.append(FaceChange(seen.face.state, self.face, seen.face.reason, frame.index))
             self.face = seen.face.state
+        if seen.presence is None:
+            return events, []
+        self._break(self.windows.keys() - seen.maps.keys())
+        presence = seen.presence if seen.adjusted_presence is None else seen.adjusted_presence
+        level = dict(zip(self._on, presence, strict=True))
+        requests: list[_Request] = []
+        for au, relevance in seen.maps.items():
+            descriptor = seen.descriptors[au]
+            if descriptor is None and au not in self.windows:
+                continue  # no evidence yet that a prototype could show
+            if au not in self.windows:
+                self.windows[au] = self.bank.open()
+            self.running.add(au)
+            mass = float(np.maximum(relevance, 0.0).sum())
+            sure = bool(level[au] >= self._on[au])
+            requests.append(_Request(au, self.windows[au], descriptor, relevance, mass, sure))
+        return events, requests
 
-        letters: dict[int, tuple[str, int]] | None = None
-        if seen.presence is not None:
-            letters = {}
-            self._break(self.windows.keys() - seen.maps.keys())
-            for au, relevance in seen.maps.items():
-                descriptor = seen.descriptors[au]
-                if descriptor is None and au not in self.windows:
-                    continue  # no evidence yet that a prototype could show
-                window = self.windows.setdefault(au, PrototypeWindow(self.config.window))
-                found = window.update(frame.index, descriptor, relevance)
-                self.running.add(au)
-                letters[au] = (found.letter, found.since)
-                events += [
-                    PrototypeNew(au, letter, window.prototype(letter), frame.index)
-                    for letter in found.born
-                ]
-                events += [
-                    PrototypeRetire(au, letter, into, frame.index) for letter, into in found.retired
-                ]
+    def end(
+        self, seen: Observation, events: list[_Event], found: dict[int, WindowUpdate]
+    ) -> FrameResult:
+        """Turn the letters of a frame into its stage."""
+        frame = seen.frame
+        for au, update in found.items():
+            track = self.bank.track(self.windows[au])
+            events += [
+                PrototypeNew(au, letter, track.prototype(letter), frame.index)
+                for letter in update.born
+            ]
+            events += [
+                PrototypeRetire(au, letter, into, frame.index) for letter, into in update.retired
+            ]
+        letters = (
+            None
+            if seen.presence is None
+            else {au: (update.letter, update.since) for au, update in found.items()}
+        )
         lost = seen.face.state == FaceState.LOST
         if lost:
             self._break(self.windows.keys())
@@ -91,6 +129,12 @@ class _SourceState:
             adjusted_intensity=seen.adjusted_intensity,
         )
 
+    def close(self) -> None:
+        """Give all windows back."""
+        for slot in self.windows.values():
+            self.bank.close(slot)
+        self.windows.clear()
+
     def gap(self) -> list[StageEvent]:
         self._break(self.windows.keys())
         return self.stages.gap()
@@ -98,7 +142,7 @@ class _SourceState:
     def _break(self, aus: Iterable[int]) -> None:
         """End the runs of these AUs: what comes next does not follow what was."""
         for au in self.running & set(aus):
-            self.windows[au].gap()
+            self.bank.gap(self.windows[au])
             self.running.discard(au)
 
 
@@ -133,12 +177,15 @@ class Analyzer:
     ) -> None:
         self.config = config or AnalyzerConfig()
         # What cannot work is refused here, not at the first face.
-        _SourceState(self.config)
-        PrototypeWindow(self.config.window)
+        StageTracker(self.config.stage)
+        side = self.config.explain.descriptor_side
+        self._bank = WindowBank(self.config.window, side * side, self.config.window.device)
         preset_by_name(self.config.explain.preset)
         self.network = model or AUNetwork.load(device=device)
         self._on_step = on_step or (lambda step: None)
         self._observer = Observer(detector, self.network, self.config, on_step=on_step)
+        on, _ = self.network.card.thresholds()
+        self._on = dict(zip(self.network.card.aus, (float(v) for v in on), strict=True))
         self._states: dict[str, _SourceState] = {}
 
     @property
@@ -183,17 +230,55 @@ class Analyzer:
                     "hand frames over in order, or reset() the source"
                 )
             last[frame.source] = frame.index
-        results = [
-            self._states.setdefault(seen.frame.source, _SourceState(self.config)).update(seen)
-            for seen in self._observer.update(frames)
-        ]
+        results = self._name(self._observer.update(frames))
         self._on_step("cluster")
         return results
 
-    def prototypes(self, source: str) -> dict[int, PrototypeWindow]:
+    def _name(self, seen: Sequence[Observation]) -> list[FrameResult]:
+        """Give letters and stages; the windows of all sources go through the bank together."""
+        results: dict[int, FrameResult] = {}
+        waiting = list(enumerate(seen))
+        while waiting:
+            # One frame of each source per round: a window takes one map at a time.
+            turn: dict[str, tuple[int, Observation]] = {}
+            later: list[tuple[int, Observation]] = []
+            for position, one in waiting:
+                if one.frame.source in turn:
+                    later.append((position, one))
+                else:
+                    turn[one.frame.source] = (position, one)
+            begun = [
+                (position, one, state, *state.begin(one))
+                for position, one in turn.values()
+                for state in (self._state(one.frame.source),)
+            ]
+            asked = [(one, r) for _, one, _, _, requests in begun for r in requests]
+            updates = self._bank.update(
+                [r.slot for _, r in asked],
+                [one.frame.index for one, _ in asked],
+                [r.descriptor for _, r in asked],
+                [r.relevance for _, r in asked],
+                masses=[r.mass for _, r in asked],
+                sure=[r.sure for _, r in asked],
+            )
+            found = iter(updates)
+            for position, one, state, events, requests in begun:
+                letters = {r.au: next(found) for r in requests}
+                results[position] = state.end(one, events, letters)
+            waiting = later
+        return [results[position] for position in range(len(seen))]
+
+    def _state(self, source: str) -> _SourceState:
+        if source not in self._states:
+            self._states[source] = _SourceState(self.config, self._bank, self._on)
+        return self._states[source]
+
+    def prototypes(self, source: str) -> dict[int, LetterTrack]:
         """Return the window of each AU of a source that was ever active (read, do not update)."""
         state = self._states.get(source)
-        return {} if state is None else dict(state.windows)
+        if state is None:
+            return {}
+        return {au: self._bank.track(slot) for au, slot in state.windows.items()}
 
     def gap(self, source: str) -> list[StageEvent]:
         """Tell that a source paused; return the exit of its stage."""
@@ -209,7 +294,8 @@ class Analyzer:
     def reset(self, source: str | None = None) -> None:
         """Forget one source, or all: the next frame is the first."""
         self._observer.reset(source)
-        if source is None:
-            self._states.clear()
-        else:
-            self._states.pop(source, None)
+        gone = list(self._states) if source is None else [source]
+        for name in gone:
+            state = self._states.pop(name, None)
+            if state is not None:
+                state.close()

@@ -102,37 +102,50 @@ class WindowConfig:
 
     Cosines are those of clean mean maps (noise-corrected) unless said otherwise.
 
-    ``split``, ``match``, ``fast`` and ``knn`` were calibrated on relevance maps of the embedded
-    network over five real clips (one of 16 s of one face from crying to laughing) and the demo
-    clip. Real maps drift smoothly and form a continuum more than islands: in the long clip the
-    mean maps of AU12 in the grimace and in the laugh have a cosine of .86, the end of the laugh
-    (eyes closed, head down) one of .87 to .91 with its beginning and of .88 to .90 with the
-    grimace (version 1.0.0 of the network). With version 1.1.0 live and whole-sequence stages agree
-    to an ARI of .95 to 1.0 on three real clips of one smile, .98 on the demo, .90 on the long one
-    and .71 on a small blurred one (benchmarks/live_offline.py); the letters of a single AU agree
-    less, because a continuum can be cut in several places. The thresholds were tuned on these
-    clips with version 1.0.0; there is no held-out figure. Synthetic streams of one to four patterns
-    reached an ARI of .95 or more.
+    ``split``, ``match``, ``fast`` and ``alias`` were settled on the development streams of
+    ``benchmarks/streams.py`` and checked on relevance maps of the embedded network over five real
+    clips (one of 16 s of one face from crying to laughing) and the demo clip; the real clips barely
+    tell .87 from .90. ``benchmarks/calibrate.py`` repeats that for another network. Real maps drift
+    smoothly and form a continuum more than islands, so letters of one AU can be cut in several
+    places, and live and whole-sequence letters agree less on the long clip than on the others
+    (``benchmarks/live_offline.py``).
     """
 
-    size: int = 64
-    """Maps in the window (about 2 s at 30 per second)."""
-    knn: int = 5
-    """Neighbours per map in the graph. With more, the first maps of a new pattern, fewer than
-    that, are tied to the old one and taken for it."""
+    device: str = "cpu"
+    """Where the arrays of all windows live: ``cpu`` (NumPy) or ``cuda[:N]`` (CuPy)."""
+    size: int = 128
+    """Maps in the window (about 4 s at 30 per second)."""
+    knn: int = 7
+    """Neighbours per map in the graph."""
     tau: float = 0.15
     """Eigenvalues of the window's Laplacian below it are counted as clusters."""
     max_clusters: int = 6
     """Most clusters a window is split into before merging."""
     linkage_below: int = 16
     """With fewer maps average linkage replaces the graph."""
+    linkage_cosine: float = 0.7
+    """… which joins maps while their mean noise-corrected cosine is at least this."""
+    block: int = 8
+    """Eigenvectors carried along: the most clusters, one to see that there are not more, one to
+    spare."""
+    degree: int = 4
+    """Degree of the polynomial that sharpens them."""
+    filter_low: float = -0.5
+    """Lower end of the eigenvalues it damps; those of a graph of nearest neighbours rarely lie
+    below."""
+    residual: float = 0.2
+    """The polynomial is applied again while a wanted eigenvector's residual exceeds this."""
+    restart_residual: float = 0.5
+    """They are computed anew where the residual stays above this …"""
+    restart: int = 512
+    """… and, in any case, after so many clusterings."""
     every: int = 4
     """While each map clearly shows the known letter, the window is clustered only every so often,
     maps."""
     split: float = 0.90
     """Clusters of the window whose cosine exceeds this are one pattern; the same value as in the
     ``sequence`` preset, so that live and whole-sequence letters mean the same."""
-    match: float = 0.90
+    match: float = 0.88
     """A cluster may continue a prototype from this cosine on."""
     keep_overlap: float = 0.5
     """A cluster may also continue a prototype that this share of its maps carry already …"""
@@ -140,35 +153,56 @@ class WindowConfig:
     """… from this cosine on (a pattern that drifts)."""
     overlap_bonus: float = 0.2
     """Weight of that share in the score of a match."""
-    fast: float = 0.91
+    fast: float = 0.88
     """A single map shows a prototype from this cosine on …"""
     margin: float = 0.06
     """… if it leads that with any other prototype by this much."""
-    alias: float = 0.91
+    alias: float = 0.93
     """Two letters whose prototypes agree more than this are one."""
+    far_lag: int = 16
+    """Maps so far apart count as having independent noise …"""
+    longest_lag: int = 28
+    """… and up to this distance their cosines are measured, maps (a second at 30 per second)."""
+    noise_follow: float = 0.15
+    """Weight of a new estimate of the noise, after a plain mean of the first ones."""
     min_cluster: int = 4
     """Smaller clusters stay undecided, maps."""
-    min_new: int = 5
+    min_new: int = 6
     """A new pattern needs at least this many maps in the window."""
     recent: int = 3
     """A new pattern must hold one of this many latest maps: nothing is born in the past."""
-    live: int = 5
-    """A new pattern is judged by this many of its latest maps."""
-    known_share: float = 0.4
-    """No new pattern while this share of those maps clearly shows one known prototype."""
+    birth_noise: float = 0.15
+    """… and so many that the noise left in their mean is at most this share of the pattern's own
+    energy: 5 maps where noise is low, 15 where two maps of a pattern have a cosine of .6."""
+    plenty: int = 12
+    """Fewer maps than that noise asks for, but so many at least, do if the new pattern is clearly
+    another one in spite of it."""
+    span: float = 1.6
+    """They must lie within this many times as many latest maps: a new pattern comes as a segment,
+    scattered maps that resemble nothing are noise."""
+    live: int = 16
+    """A new pattern is judged by this many of its latest maps, if that is enough of them."""
+    certainty: float = 1.5
+    """What is different must be so by more than this many standard deviations: of the cosine, as
+    noise moves it from one map to the next, and of the pattern's own straying over a few maps."""
+    birth_mass: float = 0.25
+    """A map counts for a birth only if its relevance has at least this share of the usual mass."""
     mixture: float = 0.95
     """No new pattern while it agrees this well with a blend of two known prototypes …"""
     mixture_hold: int = 15
     """… unless it has lasted this many maps."""
     memory: int = 200
     """Maps that have left the window count as at most this many in a prototype."""
-    debounce_hits: int = 3
-    """The letter changes when this many …"""
-    debounce_of: int = 4
-    """… of so many latest maps show the same other pattern."""
+    mature: int = 20
+    """Maps from which on a prototype is remembered as what its letter meant at first."""
+    drifted: float = 0.7
+    """A letter whose prototype's cosine with that falls below this is flagged."""
+    evidence: float = 1.8
+    """Another letter is shown once the latest maps speak for it by this much; a map in the middle
+    of its pattern counts 1 for it, one in the middle of the shown pattern 1 against it."""
     refresh: int = 16
     """Noise model and agreement of prototypes are looked at this often, maps."""
-    recent_maps: int = 16
+    recent_maps: int = 8
     """Full-size maps kept until their letter has settled."""
     max_letters: int = 26
     """Most patterns alive at a time; for one more, the one unseen for longest is forgotten."""

@@ -2,15 +2,14 @@
 
 A prototype is the mean of the maps of one pattern. Its descriptor sum has two parts: the maps that
 are still in the window, which may yet be relabelled, and the maps that have left it, whose share
-is bounded so that a prototype follows its pattern. Identities are internal numbers; a pattern gets
-its letter when it is first shown, and a letter shown once is never given to another pattern.
+is bounded so that a prototype follows its pattern. A pattern is known by the number of its row; it
+gets its letter when it is first shown, and a letter shown once is never given to another pattern.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,293 +19,397 @@ from .action_units import letter as letter_of
 from .config import WindowConfig
 from .similarity import MIN_ENERGY, MIN_EXPLAINED, NoiseModel
 
-log = logging.getLogger(__name__)
-
-__all__ = ["PrototypeMemory"]
+__all__ = ["PrototypeMemory", "clean_length"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
 @dataclass(slots=True, eq=False)
-class _Entry:
-    """One pattern. ``inside`` sums the maps in the window, ``outside`` those that left it."""
+class _Picture:
+    """Full-size maps of a pattern: their sum and number, and the first one."""
 
-    born: int
-    # One zero stands for a vector of any length until the first map is added.
-    inside: FloatArray = field(default_factory=lambda: np.zeros(1))
-    outside: FloatArray = field(default_factory=lambda: np.zeros(1))
-    n_inside: int = 0
-    n_outside: float = 0.0
-    letter: str | None = None
-    map_sum: FloatArray | None = None
-    map_count: float = 0.0
-    first_map: NDArray[np.float32] | None = None
-    last_use: int = 0
+    total: NDArray[np.float32] | None = None
+    count: float = 0.0
+    first: NDArray[np.float32] | None = None
 
-    @property
-    def count(self) -> float:
-        return self.n_inside + self.n_outside
+
+START_FIT = 0.9
+"""How similar the maps of a pattern are to its prototype, until that is known."""
+START_WANDER = 0.04
+"""How far the mean of a few of them strays from the usual, until that is known."""
+FIT_MEMORY = 60
+"""Maps over which both are averaged."""
+SPELL = 8
+"""Maps in a row whose mean is watched straying."""
+MOST_ASTRAY = 0.2
+"""Most by which one map or mean counts as astray: what is not of the pattern must teach little."""
 
 
 class PrototypeMemory:
-    """Prototypes with stable identities.
+    """Prototypes of at most ``config.max_letters`` patterns.
 
     Args:
         config: thresholds and bounds.
+        dimension: length of a descriptor.
+
+    Attributes:
+        means: ``(L, D)`` float32 mean descriptors, current after :meth:`refresh`; rows of patterns
+            without maps are zero.
+        lengths: ``(L,)`` their lengths without the noise that averaging left; infinite in rows
+            without maps, so that those are similar to nothing.
+        fit: ``(L,)`` how similar the maps of each pattern usually are to its prototype, see
+            :meth:`learn_fit`.
     """
 
-    def __init__(self, config: WindowConfig) -> None:
+    def __init__(self, config: WindowConfig, dimension: int) -> None:
         self.config = config
-        self._entries: dict[int, _Entry] = {}
-        self._next_id = 0
+        rows = config.max_letters
+        self.means: NDArray[np.float32] = np.zeros((rows, dimension), np.float32)
+        self.lengths: FloatArray = np.full(rows, np.inf)
+        self._inside: FloatArray = np.zeros((rows, dimension))
+        self._outside: FloatArray = np.zeros((rows, dimension))
+        self._n_inside = [0] * rows
+        self._n_outside = [0.0] * rows
+        self._squares: FloatArray = np.zeros(rows)
+        self._born: list[int | None] = [None] * rows
+        self._birth: list[NDArray[np.float32] | None] = [None] * rows
+        self._last_use = [0] * rows
+        self._letters: list[str | None] = [None] * rows
+        self._pictures: list[_Picture] = [_Picture() for _ in range(rows)]
+        self.fit: FloatArray = np.full(rows, START_FIT)
+        self._fits = [0] * rows
+        self._wander = [START_WANDER**2] * rows
+        self._spell: list[float] = []
+        self._spell_of = (-1, -1)
         self._letters_given = 0
         self._uses = 0
-        self._cache: tuple[IntArray, FloatArray, FloatArray] | None = None
+        self._stale: set[int] = set()
+        self._used = 0
 
     # ---- identities and letters
 
     def __len__(self) -> int:
         """Number of live patterns, those without a letter included."""
-        return len(self._entries)
+        return sum(born is not None for born in self._born)
 
-    def __contains__(self, identity: object) -> bool:
-        return identity in self._entries
+    def __contains__(self, row: object) -> bool:
+        return isinstance(row, int) and row >= 0 and self._born[row] is not None
+
+    @property
+    def used(self) -> int:
+        """Rows below this number may be live, those from it on are not."""
+        return self._used
 
     @property
     def full(self) -> bool:
         """True if no further pattern may be born."""
-        return len(self._entries) >= self.config.max_letters
+        return None not in self._born
 
     def create(self, now: int) -> int:
-        """Begin a pattern without maps and return its identity."""
-        identity = self._next_id
-        self._next_id += 1
-        self._entries[identity] = _Entry(born=now)
-        self._cache = None
-        return identity
+        """Begin a pattern without maps and return its row."""
+        row = self._born.index(None)
+        self._born[row] = now
+        self._used = max(self._used, row + 1)
+        return row
 
-    def drop(self, identity: int) -> None:
+    def drop(self, row: int) -> None:
         """Forget a pattern."""
-        del self._entries[identity]
-        self._cache = None
+        self._born[row] = self._letters[row] = self._birth[row] = None
+        self._inside[row] = self._outside[row] = 0.0
+        self._n_inside[row], self._n_outside[row] = 0, 0.0
+        self._pictures[row] = _Picture()
+        self.fit[row], self._fits[row], self._wander[row] = START_FIT, 0, START_WANDER**2
+        self._stale.add(row)
 
-    def make_room(self, keep: Collection[int]) -> bool:
-        """Forget the pattern unseen for longest, and tell whether there was one to forget.
+    def make_room(self, keep: Collection[int]) -> tuple[int, str | None] | None:
+        """Forget the pattern unseen for longest.
 
         Its letter is not given again. Should the pattern come back, it gets a new one.
 
         Args:
-            keep: identities in use; patterns with maps in the window are kept, too.
+            keep: rows in use; patterns with maps in the window are kept, too.
+
+        Returns:
+            Its row and letter (None if it was never shown), or None if all are in use.
         """
-        idle = [i for i, e in self._entries.items() if e.n_inside == 0 and i not in keep]
+        idle = [
+            row
+            for row, born in enumerate(self._born)
+            if born is not None and self._n_inside[row] == 0 and row not in keep
+        ]
         if not idle:
-            return False
-        stalest = min(idle, key=lambda i: self._entries[i].last_use)
-        log.info("prototype %s forgotten to make room", self._entries[stalest].letter)
+            return None
+        stalest = min(idle, key=self._last_use.__getitem__)
+        letter = self._letters[stalest]
         self.drop(stalest)
-        return True
+        return stalest, letter
 
     def give_letter(
-        self, identity: int, relevance: NDArray[np.float32] | None = None
+        self, row: int, relevance: NDArray[np.float32] | None = None
     ) -> tuple[str, bool]:
         """Return the letter of a pattern, and whether it was given just now.
 
         ``relevance``, the full-size map of the moment, pictures a new letter until it has a mean.
         """
-        entry = self._entries[identity]
-        if entry.letter is not None:
-            return entry.letter, False
-        entry.letter = letter_of(self._letters_given)
-        entry.first_map = relevance
+        letter = self._letters[row]
+        if letter is not None:
+            return letter, False
+        letter = self._letters[row] = letter_of(self._letters_given)
+        self._pictures[row].first = relevance
         self._letters_given += 1
-        return entry.letter, True
+        return letter, True
 
-    def letter(self, identity: int) -> str | None:
+    def letter(self, row: int) -> str | None:
         """Return the letter of a pattern; None if it was never shown."""
-        return self._entries[identity].letter
+        return self._letters[row]
 
     def by_letter(self) -> dict[str, int]:
-        """Return letter → identity of the live patterns, in the order the letters were given."""
-        live = [(e.letter, i) for i, e in self._entries.items() if e.letter is not None]
+        """Return letter → row of the live patterns, in the order the letters were given."""
+        live = [(letter, row) for row, letter in enumerate(self._letters) if letter is not None]
         return dict(sorted(live, key=lambda item: (len(item[0]), item[0])))
 
-    def count(self, identity: int) -> float:
+    def count(self, row: int) -> float:
         """Return the number of maps behind a prototype; those long gone count as at most 200."""
-        return self._entries[identity].count
+        return self._n_inside[row] + self._n_outside[row]
 
-    def unlettered_and_empty(self) -> list[int]:
-        """Return patterns that were never shown and have lost all their maps in the window."""
-        return [i for i, e in self._entries.items() if e.letter is None and e.n_inside == 0]
+    def never_shown(self, before: int) -> list[int]:
+        """Return patterns that began before a map and were never shown."""
+        return [
+            row
+            for row, born in enumerate(self._born)
+            if born is not None and born < before and self._letters[row] is None
+        ]
 
     # ---- sums
 
-    def add(self, identity: int, x: FloatArray) -> None:
-        """Count a map of the window for a pattern."""
-        entry = self._entries[identity]
-        entry.inside = entry.inside + x
-        entry.n_inside += 1
+    def add(self, row: int, total: NDArray[np.floating], count: int = 1) -> None:
+        """Count maps of the window, given by their sum, for a pattern."""
+        self._inside[row] += total
+        self._n_inside[row] += count
         self._uses += 1
-        entry.last_use = self._uses
-        self._cache = None
+        self._last_use[row] = self._uses
+        self._stale.add(row)
 
-    def remove(self, identity: int, x: FloatArray) -> None:
-        """Take a map of the window away from a pattern."""
-        entry = self._entries[identity]
-        entry.n_inside -= 1
-        # Rounding must not pile up over hours.
-        entry.inside = entry.inside - x if entry.n_inside else np.zeros_like(x)
-        self._cache = None
+    def remove(self, row: int, total: NDArray[np.floating], count: int = 1) -> None:
+        """Take maps of the window away from a pattern."""
+        self._n_inside[row] -= count
+        if self._n_inside[row]:
+            self._inside[row] -= total
+        else:
+            self._inside[row] = 0.0  # rounding must not pile up over hours
+        self._stale.add(row)
 
-    def expel(self, identity: int, x: FloatArray) -> None:
+    def expel(self, row: int, x: NDArray[np.floating]) -> None:
         """Move a map from the window's part of a prototype to the older part."""
-        self.remove(identity, x)
-        entry = self._entries[identity]
-        entry.outside = entry.outside + x
-        entry.n_outside += 1
-        if entry.n_outside > self.config.memory:
-            entry.outside = entry.outside * (self.config.memory / entry.n_outside)
-            entry.n_outside = float(self.config.memory)
+        self.remove(row, x)
+        self._outside[row] += x
+        self._n_outside[row] += 1
+        if self._n_outside[row] > self.config.memory:
+            self._outside[row] *= self.config.memory / self._n_outside[row]
+            self._n_outside[row] = float(self.config.memory)
 
-    def add_map(self, identity: int, relevance: NDArray[np.floating]) -> None:
+    def add_map(self, row: int, relevance: NDArray[np.float32]) -> None:
         """Count a full-size relevance map for the picture of a prototype."""
-        entry = self._entries[identity]
-        if entry.map_sum is None:
-            entry.map_sum = np.zeros(relevance.shape)
-        entry.map_sum += relevance
-        entry.map_count += 1
-        if entry.map_count > self.config.memory:
-            entry.map_sum *= self.config.memory / entry.map_count
-            entry.map_count = float(self.config.memory)
+        picture = self._pictures[row]
+        if picture.total is None:
+            picture.total = np.zeros(relevance.shape, np.float32)
+        picture.total += relevance
+        picture.count += 1
+        if picture.count > self.config.memory:
+            picture.total *= self.config.memory / picture.count
+            picture.count = float(self.config.memory)
 
-    def map_sum(self, identity: int) -> tuple[FloatArray | None, float]:
-        """Return the sum of the settled full-size maps of a pattern and their number."""
-        entry = self._entries[identity]
-        return entry.map_sum, entry.map_count
+    def picture(
+        self, row: int
+    ) -> tuple[NDArray[np.float32] | None, float, NDArray[np.float32] | None]:
+        """Return the sum of the settled full-size maps of a pattern, their number, and the map of
+        the moment its letter was given."""
+        found = self._pictures[row]
+        return found.total, found.count, found.first
 
-    def first_map(self, identity: int) -> FloatArray | None:
-        """Return the full-size map of the moment the letter was given."""
-        first = self._entries[identity].first_map
-        return None if first is None else first.astype(np.float64)
+    # ---- how well a pattern's own maps fit it
+
+    def learn_fit(self, row: int, similarity: float, run: int) -> None:
+        """Note how similar a map of a pattern was to its prototype before it joined it.
+
+        Two things are followed: the usual similarity, which is the scale of
+        :meth:`similarity` (noise makes every map resemble its prototype less), and how far the
+        means of a few maps in a row stray from it: drift and slow noise, which a new pattern has
+        to exceed.
+
+        Args:
+            row: the pattern.
+            similarity: of the map, see :meth:`similarity`.
+            run: number of the unbroken run the map belongs to.
+        """
+        fits = self._fits[row] = min(self._fits[row] + 1, FIT_MEMORY)
+        weight = 1.0 / (fits + 4)
+        self.fit[row] *= 1.0 + weight * _bounded(similarity - 1.0)
+        if self._spell_of != (row, run):
+            self._spell_of = (row, run)
+            self._spell.clear()
+        self._spell.append(similarity)
+        if len(self._spell) == SPELL:
+            astray = _bounded(sum(self._spell) / SPELL - 1.0) ** 2
+            self._wander[row] += min(SPELL * weight, 0.5) * (astray - self._wander[row])
+            self._spell.clear()
+
+    def wander(self, rows: IntArray, count: int) -> FloatArray:
+        """Return how far the mean similarity of ``count`` maps in a row strays from the usual."""
+        return np.sqrt([self._wander[int(row)] * max(SPELL / count, 1.0) for row in rows])
 
     # ---- comparison
 
-    def vectors(self, noise: NoiseModel) -> tuple[IntArray, FloatArray, FloatArray]:
-        """Return identities ``(L,)``, mean descriptors ``(L, D)`` and clean lengths ``(L,)``.
+    def refresh(self, energies: FloatArray, everything: bool = False) -> None:
+        """Bring ``means`` and ``lengths`` up to date.
 
-        Patterns without any map are left out. The clean length is that of the mean without the
-        noise energy that averaging left in it.
+        Args:
+            energies: noise left in a mean of 0, 1, 2, … maps, see
+                :meth:`facestage.core.similarity.NoiseModel.energies`.
+            everything: the noise model has changed, too.
         """
-        if self._cache is None:
-            ids = [i for i, e in self._entries.items() if e.count >= 0.5]
-            entries = [self._entries[i] for i in ids]
-            means = np.array([(e.inside + e.outside) / e.count for e in entries])
-            counts = np.array([e.count for e in entries])
-            self._cache = (np.array(ids, dtype=np.int64), means, counts)
-        ids, means, counts = self._cache
-        return ids, means, clean_length(means, counts, noise) if len(ids) else counts
+        for row in self._stale:
+            count = self._n_inside[row] + self._n_outside[row]
+            if count < 0.5:
+                self.means[row] = 0.0
+                self.lengths[row] = np.inf
+                self._squares[row] = 0.0
+                continue
+            mean = self._inside[row] + self._outside[row]
+            mean /= count
+            self.means[row] = mean
+            square = self._squares[row] = float(mean @ mean)
+            self.lengths[row] = _clean(square, energies[min(round(count), len(energies) - 1)])
+        self._stale.clear()
+        if everything:
+            for row in np.flatnonzero(np.isfinite(self.lengths)):
+                count = self._n_inside[row] + self._n_outside[row]
+                energy = energies[min(round(count), len(energies) - 1)]
+                self.lengths[row] = _clean(float(self._squares[row]), energy)
 
-    def similarity(self, x: FloatArray, noise: NoiseModel) -> tuple[IntArray, FloatArray]:
-        """Compare one map with all prototypes.
+    def similarity(self, x: NDArray[np.float32]) -> FloatArray:
+        """Compare a map with all prototypes; call :meth:`refresh` before.
 
         Returns:
-            Identities ``(L,)`` and s_l = x·P_l / (|P_l| · √c) ``(L,)``, both lengths clean.
+            ``(used,)``: 1 for what a pattern's own maps usually have, 0 in rows without maps.
         """
-        ids, means, length = self.vectors(noise)
-        if not len(ids):
-            return ids, np.empty(0)
-        return ids, means @ x / (length * np.sqrt(noise.level))
+        used = self._used
+        return (self.means[:used] @ x) / (self.lengths[:used] * self.fit[:used])
 
-    def fast_match(self, x: FloatArray, noise: NoiseModel) -> int | None:
-        """Return the pattern a map clearly belongs to, by its prototype alone, or None."""
-        ids, s = self.similarity(x, noise)
-        if not len(ids):
-            return None
-        best = int(s.argmax())
-        lead = s[best] - np.delete(s, best).max(initial=-1.0)
-        clear = s[best] >= self.config.fast and lead >= self.config.margin
-        return int(ids[best]) if clear else None
+    def rows(self) -> IntArray:
+        """Return the rows of patterns with maps; call :meth:`refresh` before."""
+        return np.flatnonzero(np.isfinite(self.lengths[: self._used]))
 
-    def nearest(self, x: FloatArray, noise: NoiseModel) -> int | None:
-        """Return the pattern with a letter that is most similar to a map; None without any."""
-        ids, s = self.similarity(x, noise)
-        for position in np.argsort(-s, kind="stable"):
-            if self._entries[int(ids[position])].letter is not None:
-                return int(ids[position])
-        return None
+    def cosines(self, row: int) -> FloatArray:
+        """Return the clean cosines ``(used,)`` of a prototype with all; 0 without maps."""
+        length = self.lengths[: self._used]
+        return self.means[: self._used] @ self.means[row] / (length * self.lengths[row])
 
-    def assign(
+    def drift(self, row: int) -> float:
+        """Return the cosine of a prototype with what it was when it had come of age, −1 to 1."""
+        birth = self._birth[row]
+        now = self.means[row]
+        if birth is None:
+            return 1.0
+        return float(birth @ now / max(float(np.linalg.norm(birth) * np.linalg.norm(now)), 1e-12))
+
+    def come_of_age(self) -> None:
+        """Remember prototypes that now rest on ``config.mature`` maps, for :meth:`drift`."""
+        for row in range(self._used):
+            if (
+                self._birth[row] is None
+                and self._born[row] is not None
+                and self.count(row) >= self.config.mature
+            ):
+                self._birth[row] = self.means[row].copy()
+
+    def compare(
         self,
         means: FloatArray,
-        counts: FloatArray,
-        overlap: dict[int, FloatArray],
-        noise: NoiseModel,
+        lengths: FloatArray,
+        rows: IntArray,
+        own_sums: FloatArray,
+        own_counts: FloatArray,
+        energies: FloatArray,
+    ) -> FloatArray:
+        """Compare clusters with prototypes, each without the cluster's own maps.
+
+        A new pattern is taken for an old one until the graph shows it as a cluster of its own, and
+        by then its maps are part of that prototype; without this they would vouch for themselves.
+        A prototype that consists of little else is compared as it is.
+
+        Args:
+            means: ``(k, D)`` mean descriptors of the clusters.
+            lengths: ``(k,)`` their clean lengths.
+            rows: ``(l,)`` patterns.
+            own_sums: ``(k, l, D)`` sum of the cluster's maps that carry the pattern.
+            own_counts: ``(k, l)`` how many there are.
+            energies: as in :meth:`refresh`.
+
+        Returns:
+            ``(k, l)`` clean cosines.
+        """
+        counts = np.array([self.count(int(row)) for row in rows]) - own_counts
+        alone = (counts < self.config.min_cluster) | (counts < own_counts)
+        own = np.where(alone[:, :, None], 0.0, own_sums)
+        counts = np.where(alone, counts + own_counts, counts)
+        rest = (self._inside[rows] + self._outside[rows] - own) / counts[:, :, None]
+        squares = np.einsum("kld,kld->kl", rest, rest)
+        energy = energies[np.minimum(np.rint(counts).astype(np.int64), len(energies) - 1)]
+        clean = np.maximum(np.maximum(squares - energy, MIN_EXPLAINED * squares), MIN_ENERGY)
+        return np.einsum("kd,kld->kl", means, rest) / (lengths[:, None] * np.sqrt(clean))
+
+    def assign(
+        self, cosine: FloatArray, share: FloatArray, hold: FloatArray, rows: IntArray
     ) -> list[int | None]:
         """Match clusters of the window with known patterns, one to one.
 
         The score of a pair is the clean cosine of the cluster's mean with the prototype plus a
-        bonus for the share of the cluster's maps that carry the identity already; the best total
-        wins (Kuhn–Munkres).
+        bonus for what they have in common already; the best total wins (Kuhn–Munkres).
 
         Args:
-            means: ``(k, D)`` mean descriptors of the clusters.
-            counts: ``(k,)`` sizes.
-            overlap: identity → ``(k,)`` share of each cluster's maps that carry it, 0–1.
-            noise: noise of the maps.
+            cosine: ``(k, l)`` of clusters with patterns, see :meth:`compare`.
+            share: ``(k, l)`` share of each cluster's maps that carry each of these patterns, 0–1.
+            hold: ``(k, l)`` share of the pattern's maps in the window that lie in the cluster, 0–1.
+            rows: ``(l,)`` patterns to choose from.
 
         Returns:
             Per cluster its pattern, or None.
         """
         config = self.config
-        ids, prototypes, length = self.vectors(noise)
-        k = len(means)
-        if not len(ids):
-            return [None] * k
-        own = clean_length(means, counts, noise)
-        cosine = means @ prototypes.T / np.outer(own, length)
-        share = np.stack([overlap.get(int(i), np.zeros(k)) for i in ids], axis=1)
+        k = len(cosine)
+        result: list[int | None] = [None] * k
+        if not len(rows):
+            return result
         allowed = (cosine >= config.match) | (
             (share >= config.keep_overlap) & (cosine >= config.keep_cosine)
         )
-        score = np.where(allowed, cosine + config.overlap_bonus * share, -10.0)
-        result: list[int | None] = [None] * k
-        for a, b in zip(*linear_sum_assignment(-score), strict=True):
+        score = np.where(allowed, cosine + config.overlap_bonus * (share + hold), -10.0)
+        if k == 1:
+            pairs = [(0, int(score[0].argmax()))]
+        else:
+            pairs = list(zip(*linear_sum_assignment(-score), strict=True))
+        for a, b in pairs:
             if allowed[a, b]:
-                result[a] = int(ids[b])
+                result[a] = int(rows[b])
         for a in range(k):
             if result[a] is None and cosine[a].max() >= config.split:
-                result[a] = int(ids[cosine[a].argmax()])
+                result[a] = int(rows[cosine[a].argmax()])
         return result
 
-    def closest(
-        self, mean: FloatArray, length: float, noise: NoiseModel
-    ) -> tuple[int | None, float]:
-        """Return the pattern whose prototype agrees best with a mean, and their clean cosine.
-
-        Args:
-            mean: ``(D,)`` mean descriptor.
-            length: its clean length.
-            noise: noise of the maps.
-        """
-        ids, means, lengths = self.vectors(noise)
-        if not len(ids):
-            return None, -1.0
-        cosine = means @ mean / (lengths * length)
-        best = int(cosine.argmax())
-        return int(ids[best]), float(cosine[best])
-
-    def is_mixture(self, mean: FloatArray, length: float, noise: NoiseModel) -> bool:
+    def is_mixture(self, mean: FloatArray, length: float) -> bool:
         """Tell whether a mean is a blend of two known prototypes, as it is during a transition.
 
         Args:
             mean: ``(D,)`` mean descriptor.
             length: its clean length.
-            noise: noise of the maps.
         """
-        ids, prototypes, lengths = self.vectors(noise)
-        if len(ids) < 2:
+        rows = self.rows()
+        if len(rows) < 2:
             return False
-        nearest = np.argsort(-(prototypes @ mean) / lengths, kind="stable")[:3]
+        prototypes = self.means[rows].astype(np.float64)
+        nearest = np.argsort(-(prototypes @ mean) / self.lengths[rows], kind="stable")[:3]
         for position, a in enumerate(nearest):
             for b in nearest[position + 1 :]:
                 pair = prototypes[[a, b]].T
@@ -318,28 +421,28 @@ class PrototypeMemory:
                     return True
         return False
 
-    def agreeing(self, noise: NoiseModel, now: int) -> tuple[int, int] | None:
+    def agreeing(self, now: int) -> tuple[int, int] | None:
         """Return (younger, older) of the two most similar patterns if they are one, else None.
 
         A young prototype rests on few maps, so it is compared with the threshold that keeps
         clusters apart; an old one with a stricter threshold.
         """
         config = self.config
-        ids, means, length = self.vectors(noise)
-        if len(ids) < 2:
+        rows = self.rows()
+        if len(rows) < 2:
             return None
-        born = np.array([self._entries[int(i)].born for i in ids])
+        ages = [self._born[int(row)] or 0 for row in rows]
+        born = np.array(ages)
         young = now - np.maximum(born[:, None], born[None]) < config.size
+        means, length = self.means[rows].astype(np.float64), self.lengths[rows]
         # Over its own threshold by most: a similar pair of old ones must not hide a young pair.
         excess = means @ means.T / np.outer(length, length)
         excess -= np.where(young, config.split, config.alias)
         np.fill_diagonal(excess, -np.inf)
-        a, b = divmod(int(excess.argmax()), len(ids))
+        a, b = divmod(int(excess.argmax()), len(rows))
         if excess[a, b] <= 0:
             return None
-        older, younger = sorted(
-            (int(ids[a]), int(ids[b])), key=lambda i: (self._entries[i].born, i)
-        )
+        (_, older), (_, younger) = sorted(((ages[a], int(rows[a])), (ages[b], int(rows[b]))))
         return younger, older
 
     def absorb(self, younger: int, older: int) -> tuple[str, str] | None:
@@ -348,32 +451,44 @@ class PrototypeMemory:
         Returns:
             (letter that ends, letter that stands for it), or None if the younger never had one.
         """
-        gone, stays = self._entries.pop(younger), self._entries[older]
-        stays.inside = stays.inside + gone.inside
-        stays.n_inside += gone.n_inside
-        stays.outside = stays.outside + gone.outside
-        stays.n_outside += gone.n_outside
-        stays.last_use = max(stays.last_use, gone.last_use)
-        if gone.map_sum is not None:
-            stays.map_sum = gone.map_sum + (0.0 if stays.map_sum is None else stays.map_sum)
-            stays.map_count += gone.map_count
-        self._cache = None
-        if gone.letter is None:
+        self._inside[older] += self._inside[younger]
+        self._outside[older] += self._outside[younger]
+        self._n_inside[older] += self._n_inside[younger]
+        self._n_outside[older] += self._n_outside[younger]
+        self._last_use[older] = max(self._last_use[older], self._last_use[younger])
+        gone, stays = self._pictures[younger], self._pictures[older]
+        if gone.total is not None:
+            stays.total = gone.total if stays.total is None else stays.total + gone.total
+            stays.count += gone.count
+        ends, keeps = self._letters[younger], self._letters[older]
+        first = gone.first
+        self.drop(younger)
+        self._stale.add(older)
+        if ends is None:
             return None
-        if stays.letter is None:
-            stays.letter, stays.first_map = gone.letter, gone.first_map
+        if keeps is None:
+            self._letters[older], stays.first = ends, first
             return None
-        return gone.letter, stays.letter
+        return ends, keeps
 
 
-def clean_length(means: FloatArray, counts: FloatArray, noise: NoiseModel) -> FloatArray:
+def _bounded(astray: float) -> float:
+    return min(max(astray, -MOST_ASTRAY), MOST_ASTRAY)
+
+
+def _clean(square: float, energy: float) -> float:
+    return max(square - energy, MIN_EXPLAINED * square, MIN_ENERGY) ** 0.5
+
+
+def clean_length(
+    squares: FloatArray, counts: Sequence[float] | FloatArray, noise: NoiseModel
+) -> FloatArray:
     """Return the lengths of mean descriptors without the noise left in them.
 
     Args:
-        means: ``(k, D)``.
+        squares: ``(k,)`` squared lengths of the means.
         counts: ``(k,)`` maps behind each mean.
         noise: noise of the maps.
     """
-    own = np.einsum("ij,ij->i", means, means)
-    clean = np.maximum(own - noise.energy(counts), MIN_EXPLAINED * own)
+    clean = np.maximum(squares - noise.energy(counts), MIN_EXPLAINED * squares)
     return np.sqrt(np.maximum(clean, MIN_ENERGY))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .backend import array_namespace
+from .backend import array_namespace, to_numpy
 
 __all__ = [
     "NoiseModel",
@@ -28,6 +28,9 @@ __all__ = [
     "lag_profile",
     "noise_model",
     "normalise",
+    "normalise_valid",
+    "profile_noise",
+    "ring_profile",
 ]
 
 MAX_LAG = 14
@@ -42,6 +45,8 @@ MIN_MAPS = 8
 MIN_EXPLAINED = 0.5
 """A mean keeps at least this share of its energy in the noise correction, so that a wrong noise
 estimate cannot blow a cosine up."""
+TINY, HUGE = 1e-200, 1e200
+"""Squared lengths between which nothing can have been lost to the range of numbers."""
 MIN_ENERGY = 1e-6
 """Floor of a mean's squared length: signed maps of opposite sign cancel to nothing."""
 
@@ -75,6 +80,30 @@ def normalise(x: Any) -> Any:
         )
     x = x / peak
     return x / xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
+
+
+def normalise_valid(x: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Scale rows to unit length and tell which rows have a direction at all.
+
+    Args:
+        x: ``(n, D)`` real, NumPy.
+
+    Returns:
+        ``(n, D)`` float32 (zero where there is no direction), ``(n,)`` True where the row is
+        finite, and ``(n,)`` True where it is finite and not zero.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    squares = np.einsum("ij,ij->i", x, x)
+    valid = (squares > TINY) & (squares < HUGE)
+    if valid.all():
+        return (x / np.sqrt(squares)[:, None]).astype(np.float32), valid, valid
+    # Squares of tiny or huge entries leave the range of numbers; scaled by the largest they do not.
+    peak = np.abs(x).max(axis=1)
+    finite = np.isfinite(peak)
+    valid = finite & (peak > 0)
+    x = np.where(valid[:, None], x, 1.0) / np.where(valid, peak, 1.0)[:, None]
+    x /= np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
+    return np.where(valid[:, None], x, 0.0).astype(np.float32), finite, valid
 
 
 def gram(x: Any) -> Any:
@@ -131,6 +160,10 @@ class NoiseModel:
         shared = np.clip(1.0 - lags / n[..., None], 0.0, None) @ rho
         return (1.0 - self.level) / n * (1.0 + 2.0 * shared)
 
+    def energies(self, count: int) -> NDArray[np.float64]:
+        """Return the noise energy left in means of 0 (taken as 1), 1, …, ``count`` maps."""
+        return self.energy(np.arange(count + 1))
+
     def blend(self, newer: NoiseModel, weight: float) -> NoiseModel:
         """Move towards a newer estimate by ``weight`` (0–1)."""
         length = max(len(self.correlation), len(newer.correlation))
@@ -172,6 +205,43 @@ def lag_profile(
     return np.asarray(profile, dtype=np.float64)
 
 
+def ring_profile(
+    gram: Any, order: NDArray[np.int64], runs: NDArray[np.int64], max_lag: int = MAX_LAG
+) -> NDArray[np.float64]:
+    """Return :func:`lag_profile` of a window kept as a ring.
+
+    Args:
+        gram: ``(W, W)`` cosines of the maps by place in the ring, NumPy or CuPy.
+        order: ``(m,)`` places from the oldest map to the newest.
+        runs: ``(m,)`` number of the unbroken run of each, in that order.
+        max_lag: longest lag wanted, maps.
+
+    Returns:
+        As :func:`lag_profile`, with at most m − 4 lags: the longest ones of a short window rest on
+        a handful of pairs.
+    """
+    xp = array_namespace(gram)
+    m = len(order)
+    lags = min(max_lag, m - 4)
+    if lags < 1:
+        return np.empty(0)
+    later = np.arange(m) + np.arange(1, lags + 1)[:, None]
+    inside = later < m
+    later = np.where(inside, later, 0)
+    paired = inside & (runs[later] == runs)
+    pairs = paired.sum(axis=1)
+    # Sorting with what does not count at the end puts the quantile of each row at a known place.
+    cosines = xp.where(xp.asarray(paired), gram[order[later], order], xp.inf)
+    ascending = to_numpy(xp.sort(cosines, axis=1))
+    known = int(np.argmin(pairs > 0)) if (pairs == 0).any() else lags
+    place = PROFILE_QUANTILE * (pairs[:known] - 1)
+    below = place.astype(np.int64)
+    above = np.minimum(below + 1, pairs[:known] - 1)
+    row = np.arange(known)
+    low, high = ascending[row, below], ascending[row, above]
+    return (low + (place - below) * (high - low)).astype(np.float64)
+
+
 def noise_model(cosines: NDArray[np.float64], runs: NDArray[np.int64] | None = None) -> NoiseModel:
     """Estimate the noise of the maps from their Gram matrix.
 
@@ -185,14 +255,21 @@ def noise_model(cosines: NDArray[np.float64], runs: NDArray[np.int64] | None = N
     Returns:
         The model; :data:`DEFAULT_NOISE` for fewer than 8 maps, which show too few lags.
     """
-    n = len(cosines)
-    if n < MIN_MAPS:
-        return DEFAULT_NOISE
     # The longest lags of a short sequence rest on a handful of pairs.
-    profile = lag_profile(cosines, runs, min(MAX_LAG, n - 4))
+    n = len(cosines)
+    return profile_noise(lag_profile(cosines, runs, max(min(MAX_LAG, n - 4), 0)))
+
+
+def profile_noise(profile: NDArray[np.float64], far_lag: int = FAR_LAG) -> NoiseModel:
+    """Return the noise model of a lag profile, see :func:`noise_model`.
+
+    Args:
+        profile: ``(L,)`` m_1, m_2, …
+        far_lag: from this lag on the noise of two maps counts as independent.
+    """
     if profile.size < MIN_MAPS - 4:
         return DEFAULT_NOISE
-    far = profile[max(0, min(FAR_LAG, profile.size - 2) - 1) :]
+    far = profile[max(0, min(far_lag, profile.size - 2) - 1) :]
     level = float(np.clip(far.mean(), 0.2, 0.995))
     rho = np.minimum.accumulate(np.clip((profile - level) / (1.0 - level), 0.0, 1.0))
     return NoiseModel(level, tuple(rho.tolist()))

@@ -30,7 +30,14 @@ from numpy.typing import NDArray
 
 from .backend import to_numpy
 from .errors import ConfigError
-from .similarity import NoiseModel, corrected_cosines, gram, noise_model, normalise
+from .similarity import (
+    MIN_ENERGY,
+    MIN_EXPLAINED,
+    NoiseModel,
+    gram,
+    noise_model,
+    normalise,
+)
 
 __all__ = [
     "PRESETS",
@@ -39,7 +46,9 @@ __all__ = [
     "block_means",
     "knn_graph",
     "laplacian",
+    "linkage",
     "mean_maps",
+    "merge_blocks",
     "merge_clusters",
     "order_labels",
     "partition",
@@ -296,27 +305,81 @@ def merge_clusters(
     Returns:
         ``(n,)`` labels; a merged cluster carries the lower label of the two.
     """
-    labels = labels.copy()
     means, counts, ids = block_means(cosines, labels)
-    while len(ids) > 1:
-        similarity = corrected_cosines(means, counts, noise)
-        np.fill_diagonal(similarity, -np.inf)
-        a, b = sorted(divmod(int(similarity.argmax()), len(ids)))
-        if similarity[a, b] <= above:
+    into = merge_blocks(means, counts, noise.energy(np.arange(len(cosines) + 1)), above)
+    return ids[np.asarray(into)][np.searchsorted(ids, labels)]
+
+
+def merge_blocks(
+    means: FloatArray,
+    counts: FloatArray,
+    energies: FloatArray,
+    above: float,
+    spread: FloatArray | None = None,
+    patterns: list[int] | None = None,
+) -> list[int]:
+    """Merge clusters given by their block means, see :func:`merge_clusters`.
+
+    Args:
+        means: ``(k, k)`` S, see :func:`block_means`.
+        counts: ``(k,)`` sizes, whole numbers.
+        energies: noise energy left in a mean of 0, 1, … maps.
+        above: pairs merge while their noise-corrected cosine exceeds this …
+        spread: … less what noise alone may take from it: variance of the cosine of a mean of
+            0, 1, … maps. None: nothing.
+        patterns: ``(k,)`` known pattern that each cluster carries, or −1; two different ones are
+            never merged. None: no cluster carries one.
+
+    Returns:
+        The cluster that each one went into, always the first of those merged.
+    """
+    # A handful of numbers: plain Python is several times faster here than arrays.
+    k = len(counts)
+    size = [float(n) for n in counts]
+    total = [[float(means[a][b]) * size[a] * size[b] for b in range(k)] for a in range(k)]
+    carries = [-1] * k if patterns is None else list(patterns)
+    into, alive = list(range(k)), [a for a in range(k) if size[a]]
+    while len(alive) > 1:
+        length = {}
+        for a in alive:
+            own = total[a][a] / size[a] ** 2
+            clean = max(own - energies[round(size[a])], MIN_EXPLAINED * own, MIN_ENERGY)
+            length[a] = clean**0.5
+        best, first, second = 0.0, -1, -1
+        for place, a in enumerate(alive):
+            for b in alive[place + 1 :]:
+                if -1 not in (carries[a], carries[b]) and carries[a] != carries[b]:
+                    continue
+                cosine = total[a][b] / (size[a] * size[b] * length[a] * length[b])
+                excess = cosine - above
+                if spread is not None:
+                    excess += (spread[round(size[a])] + spread[round(size[b])]) ** 0.5
+                if excess > best:
+                    best, first, second = excess, a, b
+        if first < 0:
             break
-        labels[labels == ids[b]] = ids[a]
-        # The merged row is the weighted mean of the two, so the Gram matrix is read only once.
-        share = counts[[a, b]] / counts[[a, b]].sum()
-        means[a] = share @ means[[a, b]]
-        means[:, a] = means[:, [a, b]] @ share
-        counts[a] += counts[b]
-        keep = np.arange(len(ids)) != b
-        means, counts, ids = means[np.ix_(keep, keep)], counts[keep], ids[keep]
-    return labels
+        for c in range(k):
+            total[first][c] += total[second][c]
+        for c in range(k):
+            total[c][first] += total[c][second]
+        size[first] += size[second]
+        carries[first] = max(carries[first], carries[second])
+        alive.remove(second)
+        into = [first if a == second else a for a in into]
+    return into
 
 
-def _linkage(cosines: FloatArray, noise: NoiseModel, cut: float) -> IntArray:
-    """Cluster few maps by average linkage on the noise-corrected cosine."""
+def linkage(cosines: FloatArray, noise: NoiseModel, cut: float) -> IntArray:
+    """Cluster few maps by average linkage on the noise-corrected cosine.
+
+    Args:
+        cosines: ``(n, n)`` Gram matrix, n at least 2.
+        noise: noise of the maps.
+        cut: clusters join while their mean corrected cosine is at least this.
+
+    Returns:
+        ``(n,)`` labels from 0.
+    """
     distance = np.clip(1.0 - cosines / noise.level, 0.0, 2.0)
     tree = hierarchy.linkage(distance[np.triu_indices(len(distance), 1)], "average")
     return hierarchy.fcluster(tree, 1.0 - cut, "distance").astype(np.int64) - 1
@@ -347,7 +410,7 @@ def partition(
     if n < 4 or fixed == 1:
         return np.zeros(n, dtype=np.int64), np.empty(0)
     if fixed is None and n < preset.linkage_below:
-        return _linkage(cosines, noise, preset.linkage_cosine), np.empty(0)
+        return linkage(cosines, noise, preset.linkage_cosine), np.empty(0)
     knn = min(preset.knn if preset.knn is not None else neighbours(n), n - 1)
     matrix = laplacian(knn_graph(cosines, knn))
     bound = max(preset.max_clusters, fixed or 1)

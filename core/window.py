@@ -1,420 +1,548 @@
-"""SpRAy on a sliding window: the letter of each new relevance map of one Action Unit.
+"""SpRAy on sliding windows: all Action Units of all sources in one set of arrays.
 
-The last maps are clustered anew (the exact reference path), the clusters are matched with the
-prototypes known so far, and a change of letter must prove itself over a few maps. Most maps
-clearly show the letter already on display; for them the clustering is skipped.
+A new relevance map replaces the oldest of its window. Its cosines with the window are one product;
+the graph changes in a few rows; the leading eigenvectors are carried along instead of computed
+anew (:mod:`facestage.core.subspace`); k-means starts from the last labels; clusters whose clean
+mean maps agree are merged; and the letters follow (:mod:`facestage.core.track`). Most maps clearly
+show the letter already on display; for them the graph waits and catches up later in one go. The
+windows that need a step take it together, on the CPU (NumPy) or a GPU (CuPy).
 
 References:
-    Kuhn, "The Hungarian method for the assignment problem", 1955 (matching of clusters).
+    Lapuschkin et al., "Unmasking Clever Hans predictors", Nature Communications 10, 2019 (SpRAy).
+    Ng, Jordan & Weiss, "On spectral clustering", NeurIPS 2001 (rows of the embedding normalised).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .backend import is_numpy, namespace, to_numpy
+from .clusters import cluster_rows
 from .config import WindowConfig
 from .errors import ConfigError
-from .prototypes import PrototypeMemory, clean_length
-from .similarity import DEFAULT_NOISE, gram_row, noise_model, normalise
-from .spectral import SprayPreset, partition
+from .graph import NO_MAP, degree_scale, normalised_graph, update_graph
+from .similarity import normalise_valid, profile_noise, ring_profile
+from .spectral import linkage, merge_blocks
+from .subspace import Filter, exact_subspace, track_subspace
+from .track import UNDECIDED, LetterTrack, WindowUpdate
 
-__all__ = ["PrototypeWindow", "WindowUpdate"]
+__all__ = ["WindowBank", "WindowUpdate", "check_window"]
 
-FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-UNDECIDED = -1
 EARLY_REFRESH = (8, 12, 20, 24)
 """Numbers of maps at which the noise model is refreshed besides every ``refresh`` maps."""
+START_SLOTS = 4
+"""Windows there is room for at first; the arrays double when more are opened."""
+ON_DEVICE = ("_gram", "_near", "_graph", "_weakest", "_vectors", "_values")
+"""Arrays of a bank that live on its device."""
 
 
-@dataclass(frozen=True, slots=True)
-class WindowUpdate:
-    """What one map told.
+def check_window(config: WindowConfig) -> None:
+    """Refuse bounds that contradict each other.
 
-    Attributes:
-        letter: letter the AU shows now; while a new pattern is not confirmed, the previous one.
-        since: index of the frame at which the unbroken run of this letter began. It reaches back
-            to the first map of a pattern that needed several maps to be confirmed, but never
-            before the start of the letter it follows.
-        born: letters given for the first time.
-        retired: (letter, the older letter that stands for it now).
+    Raises:
+        ConfigError: what cannot work, and what to change.
     """
+    if not 4 <= config.min_cluster <= config.min_new <= config.size:
+        raise ConfigError(
+            "a window needs 4 <= min_cluster <= min_new <= size, got "
+            f"{config.min_cluster}, {config.min_new}, {config.size}; enlarge the window"
+        )
+    if not config.max_clusters < config.block <= config.linkage_below:
+        raise ConfigError(
+            "a window needs max_clusters < block <= linkage_below, got "
+            f"{config.max_clusters}, {config.block}, {config.linkage_below}; choose another block"
+        )
 
-    letter: str
-    since: int
-    born: tuple[str, ...] = ()
-    retired: tuple[tuple[str, str], ...] = ()
 
+class WindowBank:
+    """Sliding windows and their letters, for any number of (source, AU) pairs.
 
-class PrototypeWindow:
-    """State of one Action Unit of one source.
-
-    The same maps give the same letters however calls are grouped, and the object can be pickled.
+    A window is known by its slot. The same maps give the same letters however the windows are
+    grouped into calls, and the whole bank can be pickled.
 
     Args:
         config: thresholds and bounds.
+        dimension: length of a descriptor.
+        device: ``cpu`` or ``cuda[:N]``, where the arrays live.
 
     Raises:
         ConfigError: the bounds contradict each other.
+        DeviceError: the device cannot be used.
     """
 
-    def __init__(self, config: WindowConfig | None = None) -> None:
+    def __init__(
+        self, config: WindowConfig | None = None, dimension: int = 256, device: str = "cpu"
+    ) -> None:
         self.config = config = config if config is not None else WindowConfig()
-        if not 4 <= config.min_cluster <= config.min_new <= config.size:
-            raise ConfigError(
-                "a window needs 4 <= min_cluster <= min_new <= size, got "
-                f"{config.min_cluster}, {config.min_new}, {config.size}; enlarge the window"
-            )
-        if not 1 <= config.debounce_hits <= config.debounce_of:
-            raise ConfigError(
-                "debounce needs 1 <= hits <= of, got "
-                f"{config.debounce_hits} of {config.debounce_of}; lower debounce_hits"
-            )
-        self._preset = SprayPreset(
-            "window",
-            knn=config.knn,
-            tau=config.tau,
-            max_clusters=config.max_clusters,
-            merge_above=config.split,
-            linkage_below=config.linkage_below,
-            restarts=3,
-        )
+        check_window(config)
+        self.dimension = dimension
+        self.device = device
+        self._xp = namespace(device)
+        self._filter = Filter(config.degree, config.filter_low, config.residual)
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, as if new."""
-        self._memory = PrototypeMemory(self.config)
-        self._x: FloatArray = np.empty((0, 0))
-        self._gram: FloatArray = np.empty((0, 0))
-        self._frames: IntArray = np.empty(0, dtype=np.int64)
-        self._runs: IntArray = np.empty(0, dtype=np.int64)
-        self._labels: IntArray = np.empty(0, dtype=np.int64)
-        self._fast: IntArray = np.empty(0, dtype=np.int64)
-        self._recent: deque[NDArray[np.float32] | None] = deque()
-        self._noise = DEFAULT_NOISE
-        self._noise_estimates = 0
-        self._seen = 0
-        self._run = 0
-        self._last_index: int | None = None
-        self._founding = True
-        self._shown: int | None = None
-        self._since = 0
-        self._run_start: int | None = None
-        self._history: list[int] = []
-        self._map_shape: tuple[int, ...] | None = None
-        self._counts: dict[str, int] = {}
-        self._aliases: dict[str, str] = {}
+        """Close all windows and forget everything, as if new."""
+        self._tracks: list[LetterTrack | None] = []
+        self._allocate(START_SLOTS)
 
-    # ---- what is known
+    def _allocate(self, slots: int) -> None:
+        xp, size, block = self._xp, self.config.size, self.config.block
+        self._x: NDArray[np.float32] = np.zeros((slots, size, self.dimension), np.float32)
+        # On a GPU the descriptors are there, too; letters are decided here, from the same rows.
+        self._x_there = self._x if is_numpy(xp) else xp.zeros(self._x.shape, xp.float32)
+        self._gram = xp.full((slots, size, size), NO_MAP, xp.float32)
+        self._near = xp.zeros((slots, size, size), bool)
+        self._graph = xp.zeros((slots, size, size), xp.float32)
+        self._weakest = xp.full((slots, size), NO_MAP, xp.float32)
+        self._vectors = xp.zeros((slots, size, block), xp.float32)
+        self._values = xp.zeros((slots, block), xp.float32)
+        self._since_exact: IntArray = np.full(slots, -1)
+        self._parts: IntArray = np.zeros((slots, size), np.int64)
+        self._n_parts: IntArray = np.ones(slots, np.int64)
+        # Places whose maps the graph has not seen yet.
+        self._pending: list[list[int]] = [[] for _ in range(slots)]
 
-    @property
-    def letters(self) -> tuple[str, ...]:
-        """Letters in use, in the order they were given; retired ones left out."""
-        return tuple(self._memory.by_letter())
+    def __getstate__(self) -> dict[str, Any]:
+        state = {key: to_numpy(v) if _is_array(v) else v for key, v in self.__dict__.items()}
+        del state["_xp"], state["_x_there"]
+        return state
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Letter → number of updates that showed it."""
-        return dict(self._counts)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._xp = xp = namespace(self.device)
+        for name in ON_DEVICE:
+            setattr(self, name, xp.asarray(getattr(self, name)))
+        self._x_there = self._x if is_numpy(xp) else xp.asarray(self._x)
+
+    # ---- windows
 
     def __len__(self) -> int:
-        """Number of maps in the window."""
-        return len(self._x)
+        """Number of open windows."""
+        return sum(track is not None for track in self._tracks)
 
-    def prototype(self, letter: str) -> NDArray[np.float32]:
-        """Return the mean relevance map of a letter.
+    def open(self) -> int:
+        """Open a window and return its slot."""
+        track = LetterTrack(self.config, self.dimension)
+        for slot, held in enumerate(self._tracks):
+            if held is None:
+                self._tracks[slot] = track
+                self._clear(slot)
+                return slot
+        self._tracks.append(track)
+        if len(self._tracks) > len(self._x):
+            self._grow(2 * len(self._x))
+        return len(self._tracks) - 1
 
-        Args:
-            letter: a letter given by this window; a retired one shows the letter it went into.
-
-        Returns:
-            ``(S, S)`` float32, logit units.
+    def close(self, slot: int) -> None:
+        """Give a window back.
 
         Raises:
-            ConfigError: the letter was never given, or ``update`` was never handed a map of it.
+            ConfigError: there is no such window.
         """
-        while letter in self._aliases:
-            letter = self._aliases[letter]
-        identity = self._memory.by_letter().get(letter)
-        if identity is None:
-            raise ConfigError(
-                f"there is no prototype {letter!r}; known are {', '.join(self.letters) or 'none'}"
-            )
-        total, count = self._memory.map_sum(identity)
-        newest = self._labels[len(self._labels) - len(self._recent) :]
-        for label, relevance in zip(newest, self._recent, strict=True):
-            if label == identity and relevance is not None:
-                total = relevance.astype(np.float64) if total is None else total + relevance
-                count += 1
-        if total is None:
-            total, count = self._memory.first_map(identity), 1
-        if total is None:
-            raise ConfigError(
-                f"no full-size map of {letter!r} was handed over; pass the map to update()"
-            )
-        return (total / count).astype(np.float32)
+        self.track(slot)
+        self._tracks[slot] = None
 
-    # ---- time
+    def track(self, slot: int) -> LetterTrack:
+        """Return letters, prototypes and counters of a window (read, do not update).
 
-    def gap(self) -> None:
-        """Note that the AU was off or the face lost: the next map begins a new run.
-
-        Prototypes and window stay; maps on both sides of the gap no longer count as neighbours in
-        time, and the first map of the new run may show any known letter at once.
+        Raises:
+            ConfigError: there is no such window.
         """
-        self._run += 1
-        self._run_start = None
-        self._history.clear()
+        track = self._tracks[slot] if 0 <= slot < len(self._tracks) else None
+        if track is None:
+            raise ConfigError(f"no window has slot {slot}; open() one first")
+        return track
+
+    def gap(self, slot: int) -> None:
+        """Note that a window's AU was off or its face lost, see :meth:`LetterTrack.gap`."""
+        self.track(slot).gap()
+
+    def _clear(self, slot: int) -> None:
+        for name in ("_x", *ON_DEVICE):
+            getattr(self, name)[slot] = 0
+        if self._x_there is not self._x:
+            self._x_there[slot] = 0
+        self._gram[slot] = self._weakest[slot] = NO_MAP
+        self._since_exact[slot], self._n_parts[slot], self._parts[slot] = -1, 1, 0
+        self._pending[slot] = []
+
+    def _grow(self, slots: int) -> None:
+        names = ["_x", *ON_DEVICE, "_since_exact", "_parts", "_n_parts", "_pending"]
+        if self._x_there is not self._x:
+            names.append("_x_there")
+        old = {name: getattr(self, name) for name in names}
+        self._allocate(slots)
+        for name in names:
+            getattr(self, name)[: len(old[name])] = old[name]
+
+    # ---- update
 
     def update(
         self,
-        index: int,
-        descriptor: NDArray[np.floating] | None,
-        relevance: NDArray[np.floating] | None = None,
-    ) -> WindowUpdate:
-        """Take in one map.
+        slots: Sequence[int],
+        indices: Sequence[int],
+        descriptors: Sequence[NDArray[np.floating] | None] | NDArray[np.floating],
+        maps: Sequence[NDArray[np.floating] | None] | None = None,
+        *,
+        masses: Sequence[float] | None = None,
+        sure: Sequence[bool] | None = None,
+    ) -> list[WindowUpdate]:
+        """Take in one map for each of several windows.
 
         Args:
-            index: number of its frame; rises from call to call.
-            descriptor: ``(D,)`` real, see :mod:`facestage.core.relevance`; None for a map without
-                relevance, which holds the letter.
-            relevance: ``(S, S)`` full-size map for the picture of the prototype, logit units.
+            slots: windows, each at most once.
+            indices: number of the frame of each map; rises from call to call.
+            descriptors: ``(D,)`` real each, see :mod:`facestage.core.relevance`. None or zero
+                stands for a map without relevance, which holds the letter; a descriptor with NaN
+                or infinity is refused, counted (``track(slot).refused``) and holds it, too.
+            maps: full-size maps for the pictures of the prototypes, ``(S, S)``, logit units.
+            masses: sum of the positive relevance of each map, logit units; maps far weaker than
+                usual begin no new pattern, and less likeness is asked of weak ones.
+            sure: whether each AU is clearly present rather than just not gone yet; where not, no
+                new pattern begins.
 
         Returns:
-            The letter now, and what changed.
+            One update each, in the same order.
 
         Raises:
-            ValueError: the index does not rise, the descriptor has another length than before or
-                is zero or not finite, or the map has another shape. The state is unchanged then.
+            ConfigError: there is no such window, or it is named twice.
+            ValueError: a descriptor has another length, an index does not rise, or a full-size map
+                has another shape or is not finite. Nothing has changed then.
         """
-        if self._last_index is not None and index <= self._last_index:
-            raise ValueError(
-                f"frame {index} came after frame {self._last_index}; feed frames in order, "
-                "or reset() the window for a new source"
-            )
-        x = None if descriptor is None else self._checked(descriptor)
-        relevance = self._checked_map(relevance)
-        self._last_index = index
-        if self._run_start is None:
-            self._run_start = self._since = index
-        if self._shown is None:
-            self._shown = self._memory.create(self._seen)
-        retired: tuple[tuple[str, str], ...] = ()
-        if x is not None:
-            self._append(index, x, relevance)
-            self._label_newest(x)
-            retired = self._tidy()
-            self._choose_letter(x)
-        letter, new = self._memory.give_letter(self._shown, relevance)
-        self._counts[letter] = self._counts.get(letter, 0) + 1
-        return WindowUpdate(letter, self._since, (letter,) if new else (), retired)
+        n = len(slots)
+        tracks = [self.track(slot) for slot in slots]
+        if n > 1 and len(set(slots)) < n:
+            raise ConfigError("a window takes one map per call; call update() again for the next")
+        rows, given = self._checked(descriptors, n)
+        full = [None] * n if maps is None else maps
+        for track, index, relevance in zip(tracks, indices, full, strict=True):
+            track.check(index, relevance)
+        x, finite, valid = normalise_valid(rows)
+        usable = given & valid
+        for i in range(n):
+            tracks[i].begin(indices[i], full[i])
+            if usable[i]:
+                tracks[i].insert(
+                    self._x[slots[i]],
+                    indices[i],
+                    x[i],
+                    full[i],
+                    0.0 if masses is None else float(masses[i]),
+                    True if sure is None else bool(sure[i]),
+                )
+            elif given[i] and not finite[i]:
+                tracks[i].refused += 1
+        at = list(range(n)) if usable.all() else np.flatnonzero(usable).tolist()
+        if at:
+            self._insert(slots, tracks, x, at)
+            due = [i for i in at if tracks[i].due()]
+            if due:
+                self._cluster([slots[i] for i in due], [tracks[i] for i in due])
+            for i in at:
+                self._settle(slots[i], tracks[i])
+        return [track.finish(relevance) for track, relevance in zip(tracks, full, strict=True)]
 
-    def _checked(self, descriptor: NDArray[np.floating]) -> FloatArray:
-        """Return the descriptor at unit length."""
-        x = np.asarray(descriptor)
-        expected = self._x.shape[1:] if len(self._x) else x.shape
-        if x.ndim != 1 or x.shape != expected:
-            raise ValueError(
-                f"a descriptor of shape {x.shape} does not fit a window of {expected}; hand over "
-                "one flattened map, always pooled to the same side"
-            )
-        return np.asarray(normalise(x))
+    def _checked(
+        self, descriptors: Sequence[NDArray[np.floating] | None] | NDArray[np.floating], n: int
+    ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+        """Return the descriptors as one array and which of them were given."""
+        if len(descriptors) != n:
+            raise ValueError(f"{n} windows were named but {len(descriptors)} descriptors handed")
+        if isinstance(descriptors, np.ndarray) and descriptors.shape[1:] == (self.dimension,):
+            return descriptors, np.ones(n, bool)
+        for row in descriptors:
+            if row is not None and np.shape(row) != (self.dimension,):
+                raise ValueError(
+                    f"a descriptor of shape {np.shape(row)} does not fit windows of "
+                    f"({self.dimension},); hand over one flattened map, always pooled to the same "
+                    "side"
+                )
+        given = np.array([row is not None for row in descriptors], bool)
+        rows = np.zeros((n, self.dimension))
+        for i, row in enumerate(descriptors):
+            if row is not None:
+                rows[i] = row
+        return rows, given
 
-    def _checked_map(self, relevance: NDArray[np.floating] | None) -> NDArray[np.float32] | None:
-        """Return the full-size map as float32."""
-        if relevance is None:
-            return None
-        if not np.isfinite(relevance).all():
-            raise ValueError("the relevance map holds NaN or infinite values; check the network")
-        if self._map_shape is not None and relevance.shape != self._map_shape:
-            raise ValueError(
-                f"a relevance map of shape {relevance.shape} came after {self._map_shape}; "
-                "reset() the window when the model changes"
-            )
-        self._map_shape = relevance.shape
-        return np.array(relevance, dtype=np.float32)
-
-    # ---- the window
-
-    def _append(self, index: int, x: FloatArray, relevance: NDArray[np.float32] | None) -> None:
-        """Put a map into the window; the oldest leaves a full one."""
-        if len(self._x) == 0:
-            self._x = np.empty((0, len(x)))
-        keep = slice(1 if len(self._x) == self.config.size else 0, None)
-        if keep.start and self._labels[0] != UNDECIDED:
-            self._memory.expel(int(self._labels[0]), self._x[0])
-        row = gram_row(self._x[keep], x)
-        n = len(row) + 1
-        cosines = np.ones((n, n))
-        cosines[:-1, :-1] = self._gram[keep, keep]
-        cosines[-1, :-1] = cosines[:-1, -1] = row
-        self._gram = cosines
-        self._x = np.concatenate([self._x[keep], x[None]])
-        self._frames = np.append(self._frames[keep], index)
-        self._runs = np.append(self._runs[keep], self._run)
-        self._labels = np.append(self._labels[keep], UNDECIDED)
-        self._fast = np.append(self._fast[keep], UNDECIDED)
-        self._seen += 1
-        self._recent.append(relevance)
-        if len(self._recent) > min(self.config.recent_maps, self.config.size - 1):
-            settled = self._recent.popleft()
-            label = int(self._labels[len(self._labels) - len(self._recent) - 1])
-            if settled is not None and label != UNDECIDED:
-                self._memory.add_map(label, settled)
-
-    def _relabel(self, position: int, identity: int) -> None:
-        """Give a map of the window to another pattern."""
-        old = int(self._labels[position])
-        if old == identity:
-            return
-        if old != UNDECIDED:
-            self._memory.remove(old, self._x[position])
-        if identity != UNDECIDED:
-            self._memory.add(identity, self._x[position])
-        self._labels[position] = identity
-
-    def _label_newest(self, x: FloatArray) -> None:
-        """Find the pattern of the newest map, by its prototype or by clustering the window."""
-        config, n = self.config, len(self._x)
-        fast = self._memory.fast_match(x, self._noise)
-        self._fast[-1] = UNDECIDED if fast is None else fast
-        settled = fast is not None and fast == self._shown and not self._founding
-        if n >= config.min_cluster and (not settled or self._seen % config.every == 0):
-            labels, _ = partition(self._gram, self._preset, self._noise)
-            self._name_clusters(labels)
-        elif self._founding:
-            assert self._shown is not None
-            self._relabel(n - 1, self._shown)
-        if self._labels[-1] == UNDECIDED and fast is not None:
-            self._relabel(n - 1, fast)
-
-    def _name_clusters(self, labels: IntArray) -> None:
-        """Continue known patterns with the clusters of the window, or begin new ones."""
-        config = self.config
-        ids, first, counts = np.unique(labels, return_index=True, return_counts=True)
-        large = counts >= config.min_cluster
-        if not large.any():
-            return
-        order = np.argsort(first[large])
-        members = [labels == i for i in ids[large][order]]
-        if self._founding:
-            # What the first maps showed was a guess; the first real cluster is the first pattern.
-            self._founding = False
-            for position in range(len(labels)):
-                self._relabel(position, UNDECIDED)
-            self._continue(members[0], self._shown)
-        sizes = np.array([m.sum() for m in members], dtype=np.float64)
-        means = np.stack([self._x[m].mean(axis=0) for m in members])
-        known = np.unique(self._labels[self._labels != UNDECIDED])
-        overlap = {
-            int(i): np.array([(self._labels[m] == i).mean() for m in members]) for i in known
-        }
-        assigned = self._memory.assign(means, sizes, overlap, self._noise)
-        for member, identity in zip(members, assigned, strict=True):
-            self._continue(member, self._judge(member) if identity is None else identity)
-
-    def _continue(self, member: NDArray[np.bool_], identity: int | None) -> None:
-        """Give all maps of a cluster to a pattern; None leaves them as they are."""
-        if identity is not None:
-            for position in np.flatnonzero(member):
-                self._relabel(int(position), identity)
-
-    def _judge(self, member: NDArray[np.bool_]) -> int | None:
-        """Decide what an unmatched cluster is: a new pattern, a known one, or not clear yet."""
-        config, memory, noise = self.config, self._memory, self._noise
-        positions = np.flatnonzero(member)
-        past = len(member) - 1 - positions[-1] >= config.recent
-        if len(positions) < config.min_new or past:
-            return None
-        newest = positions[-config.live :]
-        mean = self._x[newest].mean(axis=0)
-        length = float(clean_length(mean[None], np.array([len(newest)]), noise)[0])
-        nearest, cosine = memory.closest(mean, length, noise)
-        if nearest is not None and cosine >= config.match:
-            return nearest
-        shown = self._fast[newest]
-        _, hits = np.unique(shown[shown != UNDECIDED], return_counts=True)
-        if hits.max(initial=0) >= config.known_share * len(newest):
-            return None
-        brief = len(positions) < config.mixture_hold
-        if brief and memory.is_mixture(mean, length, noise):
-            return None
-        assert self._shown is not None
-        if memory.full and not memory.make_room([*self._history, self._shown]):
-            return None
-        return memory.create(self._seen)
-
-    def _tidy(self) -> tuple[tuple[str, str], ...]:
-        """Refresh the noise model and join patterns that turned out to be one."""
-        config = self.config
-        due = self._seen % config.refresh == 0
-        if due or self._seen in EARLY_REFRESH:
-            newer = noise_model(self._gram, self._runs)
-            self._noise_estimates += 1
-            # A plain mean of the first estimates, then a slow follower.
-            weight = max(0.1, 1.0 / self._noise_estimates)
-            self._noise = self._noise.blend(newer, weight)
-        if not due:
-            return ()
-        for identity in self._memory.unlettered_and_empty():
-            self._memory.drop(identity)
-        pair = self._memory.agreeing(self._noise, self._seen)
-        if pair is None:
-            return ()
-        younger, older = pair
-        letters = self._memory.absorb(younger, older)
-        self._labels[self._labels == younger] = older
-        self._fast[self._fast == younger] = older
-        self._history = [older if i == younger else i for i in self._history]
-        self._shown = older if self._shown == younger else self._shown
-        if letters is None:
-            return ()
-        gone, stays = letters
-        self._aliases[gone] = stays
-        self._counts[stays] = self._counts.get(stays, 0) + self._counts.pop(gone, 0)
-        return (letters,)
-
-    # ---- the letter on display
-
-    def _choose_letter(self, x: FloatArray) -> None:
-        """Show another pattern once enough of the latest maps agree on it."""
-        config, memory = self.config, self._memory
-        assert self._shown is not None
-        fast, label = int(self._fast[-1]), int(self._labels[-1])
-        if fast != UNDECIDED and fast in memory:
-            now = fast
-        elif label != UNDECIDED:
-            now = label
+    def _insert(
+        self,
+        slots: Sequence[int],
+        tracks: Sequence[LetterTrack],
+        x: NDArray[np.float32],
+        at: list[int],
+    ) -> None:
+        """Put the maps into the arrays, with their cosines."""
+        places = [tracks[i].place for i in at]
+        used = [slots[i] for i in at]
+        there = self._x if self._x_there is self._x else self._x_there
+        new = self._xp.asarray(x if len(at) == len(x) else x[at])
+        there[used, places] = new
+        if len(at) == 1:
+            row = (there[used[0]] @ new[0])[None]
         else:
-            now = self._shown
-        if not self._history and memory.letter(now) is None:
-            known = memory.nearest(x, self._noise)
-            now = self._shown if known is None else known
-        self._history = [*self._history, now][-config.debounce_of :]
-        if now == self._shown:
-            return
-        if len(self._history) == 1:
-            # Nothing precedes the first map of a run, so there is nothing to hold on to.
-            self._shown = now
-        elif self._history.count(now) >= config.debounce_hits:
-            self._shown, self._since = now, max(self._since, self._first_of_run(now))
+            row = (_take(there, used) @ new[:, :, None])[:, :, 0]
+        for a, i in enumerate(at):
+            if len(tracks[i]) < self.config.size:
+                row[a, len(tracks[i]) :] = NO_MAP
+            row[a, places[a]] = NO_MAP
+            self._pending[used[a]].append(places[a])
+        self._gram[used, places] = row
+        self._gram[used, :, places] = row
 
-    def _first_of_run(self, identity: int) -> int:
-        """Return the frame from which on the latest maps show a pattern almost without break."""
-        tolerated = self.config.debounce_of - self.config.debounce_hits
-        first, misses = int(self._frames[-1]), 0
-        for position in range(len(self._x) - 1, -1, -1):
-            if self._runs[position] != self._run:
-                break
-            if self._labels[position] == identity:
-                first, misses = int(self._frames[position]), 0
+    def _settle(self, slot: int, track: LetterTrack) -> None:
+        """Finish a map: noise model and agreement of patterns when due, then the letter."""
+        due = track.seen % self.config.refresh == 0
+        if due or track.seen in EARLY_REFRESH:
+            order = track.order()
+            profile = ring_profile(
+                self._gram[slot], order, track.groups(order), self.config.longest_lag
+            )
+            track.learn_noise(profile_noise(profile, min(self.config.far_lag, len(order) // 3)))
+        track.settle(self._x[slot], tidy=due)
+
+    # ---- clustering
+
+    def _cluster(self, slots: list[int], tracks: Sequence[LetterTrack]) -> None:
+        """Cluster windows and let their tracks name the clusters."""
+        large = [a for a, t in enumerate(tracks) if len(t) >= self.config.linkage_below]
+        for a, track in enumerate(tracks):
+            if len(track) < self.config.linkage_below:
+                m = len(track)
+                cosines = to_numpy(self._gram[slots[a], :m, :m]).astype(np.float64)
+                np.fill_diagonal(cosines, 1.0)
+                found = linkage(cosines, track.noise, self.config.linkage_cosine)
+                track.name_clusters(found, self._x[slots[a]])
+        if large:
+            if len(large) < len(slots):
+                slots, tracks = [slots[a] for a in large], [tracks[a] for a in large]
+            self._cluster_graphs(slots, tracks)
+
+    def _cluster_graphs(self, slots: list[int], tracks: Sequence[LetterTrack]) -> None:
+        """Cluster windows that are large enough for a graph."""
+        config = self.config
+        counts = np.array([len(track) for track in tracks])
+        places = self._take_pending(slots)
+        where = self._xp.asarray(places)
+        gram, near, graph, weakest = (
+            _take(array, slots) for array in (self._gram, self._near, self._graph, self._weakest)
+        )
+        update_graph(gram, near, graph, weakest, where, config.knn)
+        vectors, values = self._eigenpairs(slots, counts, graph, where)
+        for array, part in (
+            (self._near, near),
+            (self._graph, graph),
+            (self._weakest, weakest),
+            (self._vectors, vectors),
+            (self._values, values),
+        ):
+            _put(array, slots, part)
+
+        k = (to_numpy(values)[:, : config.max_clusters] > 1.0 - config.tau).sum(axis=1)
+        k = np.maximum(k, 1)
+        anew = [
+            a
+            for a, (slot, track) in enumerate(zip(slots, tracks, strict=True))
+            if k[a] != self._n_parts[slot] or not track.may_carry()
+        ]
+        if len(anew) < len(slots):
+            going = [a for a in range(len(slots)) if a not in anew]
+            self._carry(
+                [slots[a] for a in going],
+                [tracks[a] for a in going],
+                places[going],
+                to_numpy(graph[going][np.arange(len(going))[:, None], where[going]]),
+            )
+        if anew:
+            self._partition(slots, tracks, gram, vectors, k, counts, places, anew)
+
+    def _carry(
+        self,
+        slots: Sequence[int],
+        tracks: Sequence[LetterTrack],
+        places: IntArray,
+        weights: NDArray[np.float32],
+    ) -> None:
+        """Let new maps join the part of most of their neighbours ``(s, c, W)``.
+
+        That is what k-means in the eigenvectors would say, most of the time, and it is done
+        properly every few maps.
+        """
+        for a, (slot, track) in enumerate(zip(slots, tracks, strict=True)):
+            parts = self._parts[slot]
+            for place, weight in dict(zip(places[a].tolist(), weights[a], strict=True)).items():
+                weight[places[a]] = 0.0
+                parts[place] = np.bincount(parts, weight).argmax()
+            track.carry(parts, places[a], self._x[slot])
+
+    def _partition(
+        self,
+        slots: Sequence[int],
+        tracks: Sequence[LetterTrack],
+        gram: Any,
+        vectors: Any,
+        k: IntArray,
+        counts: IntArray,
+        places: IntArray,
+        anew: list[int],
+    ) -> None:
+        """Cut the graphs of the windows ``anew`` into parts, and name the clusters."""
+        size = self.config.size
+        used = np.array(slots)[anew]
+        before = self._parts[used]
+        before[np.arange(len(anew))[:, None], places[anew]] = UNDECIDED
+        held = counts[anew]
+        if int(held.min()) < size:
+            before[np.arange(size) >= held[:, None]] = UNDECIDED
+        wanted, changed = k[anew], k[anew] != self._n_parts[used]
+        parts = np.zeros((len(anew), size), np.int64)
+        several = np.flatnonzero(wanted > 1)
+        if len(several):
+            rows = np.array(anew)[several]
+            every = len(several) == len(vectors)
+            parts[several] = cluster_rows(
+                vectors if every else vectors[rows],
+                wanted[several],
+                before[several],
+                changed[several],
+                held[several],
+            )
+        self._parts[used], self._n_parts[used] = parts, wanted
+        self._name(slots, tracks, gram, parts, counts, anew)
+
+    def _take_pending(self, slots: Sequence[int]) -> IntArray:
+        """Return the places whose maps are new to the graph ``(s, c)``, some of them repeated."""
+        pending = [self._pending[slot] for slot in slots]
+        most = max(map(len, pending))
+        places = np.array([p + p[-1:] * (most - len(p)) for p in pending])
+        for slot in slots:
+            self._pending[slot] = []
+        return places
+
+    def _name(
+        self,
+        slots: Sequence[int],
+        tracks: Sequence[LetterTrack],
+        gram: Any,
+        parts: IntArray,
+        counts: IntArray,
+        anew: list[int],
+    ) -> None:
+        """Merge what the graph split, and let the tracks name the result.
+
+        What is merged are the clusters cut by the patterns that their maps carry already: one step
+        of k-means gone wrong, or a new pattern of fewer maps than the graph can see, must not wipe
+        out letters. What was cut without need is merged again, as its mean maps agree; two known
+        patterns are one only if their prototypes agree, which the track looks at in its own time.
+        """
+        groups = np.full((len(anew), self.config.size), UNDECIDED)
+        for i, a in enumerate(anew):
+            m, track = int(counts[a]), tracks[a]
+            groups[i, :m] = _compact(parts[i, :m] * (track.memory.used + 1) + track.labels[:m] + 1)
+        means, sizes = self._blocks(gram if len(anew) == len(gram) else gram[anew], groups)
+        for i, a in enumerate(anew):
+            m, track = int(counts[a]), tracks[a]
+            pieces = groups[i, :m]
+            known = int(pieces.max()) + 1
+            if known > 1:
+                into = merge_blocks(
+                    means[i, :known, :known],
+                    sizes[i, :known],
+                    track.energies,
+                    self.config.split,
+                    track.spread,
+                    _carried(pieces, track.labels),
+                )
+                pieces = np.array(into)[pieces]
+            track.name_clusters(pieces, self._x[slots[a]], parts[i, :m])
+
+    def _eigenpairs(
+        self, slots: list[int], counts: IntArray, graph: Any, places: Any
+    ) -> tuple[Any, Any]:
+        """Carry the eigenpairs along; where that is new, due or fails, compute them exactly."""
+        config = self.config
+        scale = degree_scale(graph)
+        vectors, values = _take(self._vectors, slots), _take(self._values, slots)
+        age = self._since_exact[slots]
+        carried = np.flatnonzero((age >= 0) & (age < config.restart))
+        worst = np.full(len(slots), np.inf, np.float32)
+        if len(carried):
+            every = len(carried) == len(slots)
+            found = track_subspace(
+                graph if every else graph[carried],
+                scale if every else scale[carried],
+                vectors if every else vectors[carried],
+                values if every else values[carried],
+                places if every else places[carried],
+                np.minimum(self._n_parts[slots][carried] + 1, config.block),
+                self._filter,
+            )
+            if every:
+                vectors, values, worst = found
             else:
-                misses += 1
-                if misses > tolerated:
-                    break
-        return first
+                vectors, values = vectors.copy(), values.copy()
+                vectors[carried], values[carried], worst[carried] = found
+        self._since_exact[slots] = age + 1
+        for a in np.flatnonzero(~(worst <= config.restart_residual)):
+            m = int(counts[a])
+            matrix = normalised_graph(graph[a : a + 1, :m, :m], scale[a : a + 1, :m])
+            exact, level = exact_subspace(to_numpy(matrix[0]), config.block)
+            vectors[a] = 0.0
+            vectors[a, :m] = self._xp.asarray(exact)
+            values[a] = self._xp.asarray(level)
+            self._since_exact[slots[a]] = 0
+        return vectors, values
+
+    def _blocks(
+        self, gram: Any, groups: IntArray
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Average the cosines over pairs of groups ``(s, k, k)`` and count their maps ``(s, k)``.
+
+        Maps without a group carry −1.
+        """
+        member = groups[:, :, None] == np.arange(int(groups.max()) + 1)
+        sizes = member.sum(axis=1).astype(np.float64)
+        there = self._xp.asarray(member.astype(np.float32))
+        total = to_numpy(there.transpose(0, 2, 1) @ (gram @ there)).astype(np.float64)
+        # The diagonal of the Gram matrix holds NO_MAP where cosines are 1.
+        each = np.arange(total.shape[1])
+        total[:, each, each] += (1.0 - NO_MAP) * sizes
+        return total / np.maximum(sizes[:, :, None] * sizes[:, None, :], 1.0), sizes
+
+
+def _carried(pieces: IntArray, labels: IntArray) -> list[int]:
+    """Return the pattern that the maps of each piece carry, all of them the same one, or −1."""
+    carried = np.full(int(pieces.max()) + 1, UNDECIDED)
+    np.maximum.at(carried, pieces, labels[: len(pieces)])
+    return carried.tolist()
+
+
+def _put(array: Any, slots: Sequence[int], part: Any) -> None:
+    """Write rows back, unless they were views of the array."""
+    if part.base is not array:
+        array[slots] = part
+
+
+def _compact(codes: IntArray) -> IntArray:
+    """Renumber small non-negative codes to 0, 1, … without gaps."""
+    present = np.zeros(int(codes.max()) + 1, np.int64)
+    present[codes] = 1
+    return (np.cumsum(present) - 1)[codes]
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _take(array: Any, slots: Sequence[int]) -> Any:
+    """Return rows of an array, without a copy where they follow each other."""
+    first, n = slots[0], len(slots)
+    if n == 1 or all(slot == first + i for i, slot in enumerate(slots)):
+        return array[first : first + n]
+    return array[list(slots)]

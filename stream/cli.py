@@ -26,7 +26,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..core.analyzer import Analyzer
-from ..core.config import ExplainConfig
+from ..core.config import ExplainConfig, WindowConfig
 from ..core.errors import ConfigError, FacestageError
 from ..core.network import AUNetwork
 from ..core.sequence import SequenceAnalyzer
@@ -188,6 +188,13 @@ def live(
     ] = None,
     realtime: Annotated[bool, typer.Option(help="Play files at their own pace.")] = False,
     window: Annotated[int | None, typer.Option(help="Maps per AU in the sliding window.")] = None,
+    window_device: Annotated[
+        str,
+        typer.Option(
+            envvar="FACESTAGE_WINDOW_DEVICE",
+            help="Where the windows are clustered: cpu (NumPy), or cuda or cuda:N (CuPy).",
+        ),
+    ] = WindowConfig().device,
     min_stage: MinStage = None,
     paper: LivePaper = False,
     video: Video = True,
@@ -212,6 +219,7 @@ def live(
         policy=policy,
         realtime=realtime,
         window=window,
+        window_device=window_device,
         min_stage_s=dwell(min_stage, paper=paper),
         video=video,
         open_timeout_s=open_timeout,
@@ -330,6 +338,7 @@ class LiveOptions:
     realtime: bool = False
     loop: bool = False
     window: int | None = None
+    window_device: str = WindowConfig().device
     min_stage_s: float = 0.2
     video: bool = True
     open_timeout_s: float = 10.0
@@ -377,6 +386,7 @@ def _run_live(options: LiveOptions) -> None:
         lrp_preset=options.lrp_preset,
         lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
         window=options.window,
+        window_device=options.window_device,
     )
     detector = make_detector(options.detector)
     steps = StepClock()
@@ -407,6 +417,7 @@ def _run_live(options: LiveOptions) -> None:
         lrp_engine=analyzer.engine.name,
         lrp_engine_reason=analyzer.engine.reason,
         lrp_precision=config.explain.precision,
+        window_device=config.window.device,
         top_x=analyzer.config.explain.top_x,
         aus=action_units(network, analyzer.shown),
         baseline=options.baseline,
@@ -487,7 +498,7 @@ def _print_head(hello: Hello, server: Server, pipeline: Pipeline, analyzer: Anal
     out.print(f"page     {server.url}", markup=False)
     out.print(
         f"device   {_device(hello.device)}, model {hello.model}, detector {hello.detector}, "
-        f"LRP {_lrp(hello)}",
+        f"LRP {_lrp(hello)}, windows on {hello.window_device}",
         markup=False,
     )
     personal = ", personal baseline" if hello.baseline else ""

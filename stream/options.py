@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ..core.config import AnalyzerConfig, ExplainConfig
+from ..core.config import AnalyzerConfig, ExplainConfig, WindowConfig
 from ..core.errors import ConfigError
 from ..core.lrp import PRESETS, preset_by_name
 from ..core.selection import parse_aus
@@ -112,6 +112,7 @@ def analyzer_config(
     lrp_preset: str = ExplainConfig().preset,
     lrp_precision: str = ExplainConfig().precision,
     window: int | None = None,
+    window_device: str = WindowConfig().device,
 ) -> AnalyzerConfig:
     """Return the default constants with what the user asked for.
 
@@ -127,5 +128,9 @@ def analyzer_config(
         ),
         stage=replace(config.stage, min_stage_s=min_stage_s),
         baseline=replace(config.baseline, enabled=baseline),
-        window=config.window if window is None else replace(config.window, size=window),
+        window=replace(
+            config.window,
+            size=config.window.size if window is None else window,
+            device=window_device,
+        ),
     )

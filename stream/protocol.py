@@ -450,6 +450,7 @@ class Hello(Body, frozen=True, kw_only=True):
             times slower and gives the same maps. ``lrp_engine_reason``: what in the network kept
             the fused one from it; empty if nothing did. ``lrp_precision``: of its inner
             convolutions, ``float32`` or ``bfloat16``.
+        window_device: what clusters the sliding windows: ``cpu`` (NumPy) or ``cuda[:N]`` (CuPy).
         top_x: share of the positive relevance a projection keeps, 0–1.
         aus: in the order of ``FrameSample.aus``. ``streams``: the sources.
         epoch, first, last: numbering and range of the events that can be replayed
@@ -470,6 +471,7 @@ class Hello(Body, frozen=True, kw_only=True):
     lrp_engine: str = ""
     lrp_engine_reason: str = ""
     lrp_precision: str = "float32"
+    window_device: str = "cpu"
     top_x: float = 0.25
     aus: tuple[ActionUnit, ...] = ()
     streams: tuple[StreamInfo, ...] = ()

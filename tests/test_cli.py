@@ -295,6 +295,14 @@ def test_the_precision_asked_for_is_the_one_used_and_named(run: Run, tmp_path: P
     assert told["lrp_precision"] == "bfloat16"
 
 
+def test_windows_on_a_gpu_need_cupy_and_say_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails, installed or not
+    code, _, err = run("live", "demo:", "--port", "0", "--window-device", "cuda")
+    assert code == 5
+    assert "facestage[cuda]" in err
+    assert len(err.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("exact", "rough", "chosen"),
     [(1.0, 0.5, "bfloat16"), (1.0, 0.95, "float32"), (1.0, 2.0, "float32"), (1.0, None, "float32")],

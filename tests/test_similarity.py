@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from facestage.core import similarity
-from facestage.core.backend import array_namespace, to_numpy
+from facestage.core.backend import array_namespace, namespace, to_numpy
+from facestage.core.errors import DeviceError
 from facestage.core.similarity import NoiseModel
 
 from .streams import autoregressive, unit
@@ -169,3 +172,37 @@ def test_the_same_code_runs_on_cupy() -> None:
     np.testing.assert_allclose(to_numpy(on_gpu), expected, atol=1e-12)
     with pytest.raises(TypeError, match="cannot be mixed"):
         array_namespace(x, on_gpu)
+
+
+def test_cuda_without_cupy_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(DeviceError, match=r"facestage\[cuda\]"):
+        namespace("cuda")
+
+
+def test_cuda_without_a_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def count() -> int:
+        raise CUDARuntimeError("driver version is insufficient")
+
+    runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError)
+    fake = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime))
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    with pytest.raises(DeviceError, match="no working CUDA driver"):
+        namespace("cuda:0")
+    with pytest.raises(DeviceError, match="no array device 'tpu'"):
+        namespace("tpu")
+
+
+def test_profile_of_a_ring_is_that_of_the_maps_in_order() -> None:
+    x = unit(np.random.default_rng(9).standard_normal((20, 30)))
+    order = np.roll(np.arange(20), 7)
+    runs = np.repeat([0, 1], [9, 11])
+    ring = np.empty((20, 20))
+    ring[np.ix_(order, order)] = similarity.gram(x)
+    expected = similarity.lag_profile(similarity.gram(x), runs)
+    found = similarity.ring_profile(ring, order, runs)
+    np.testing.assert_allclose(found, expected[: len(found)], atol=1e-12)
+    assert len(found) == 10
