@@ -353,11 +353,12 @@ class WindowBank:
         ]
         if len(anew) < len(slots):
             going = [a for a in range(len(slots)) if a not in anew]
+            at = self._xp.asarray(going)
             self._carry(
                 [slots[a] for a in going],
                 [tracks[a] for a in going],
                 places[going],
-                to_numpy(graph[going][np.arange(len(going))[:, None], where[going]]),
+                to_numpy(graph[at[:, None], where[at]]),
             )
         if anew:
             self._partition(slots, tracks, gram, vectors, k, counts, places, anew)
