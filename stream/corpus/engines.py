@@ -212,7 +212,13 @@ def on_ray(
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
-        raise ConfigError(f"Ray could not be started: {_first_line(error)}") from error
+        hint = ""
+        if address is not None:
+            hint = (
+                f"; see that the cluster runs Ray {ray.__version__}, and set RAY_AUTH_MODE=token "
+                "if it asks for a token"
+            )
+        raise ConfigError(f"Ray could not be started: {_first_line(error)}{hint}") from error
     try:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
