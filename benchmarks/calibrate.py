@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,9 +33,9 @@ from facestage.core.types import Frame
 from facestage.core.window import WindowBank
 from facestage.stream.detectors import make_detector
 from facestage.stream.sources import open_source
+from live_offline import SHARED
 from stream_quality import agreement
 
-SHARED = Path(os.environ.get("FACESTAGE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 LAGS = (1, 5, 10, 20, 40, 80)
 GRID = (0.84, 0.86, 0.88, 0.90, 0.92)
 SHORT = 10

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pickle
 import time
 from collections import Counter
@@ -29,8 +28,8 @@ from facestage.core.types import Frame
 from facestage.core.window import WindowBank
 from facestage.stream.detectors import make_detector
 from facestage.stream.sources import open_source
+from live_offline import SHARED
 
-SHARED = Path(os.environ.get("FACESTAGE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 RATE = 30
 """Maps per second."""
 LONGEST = 3 * RATE

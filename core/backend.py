@@ -39,7 +39,7 @@ def namespace(device: str) -> ModuleType:
     except ImportError as error:
         raise DeviceError(
             f"arrays on {device} need CuPy, which cannot be imported ({error}); install "
-            "'facestage[cuda]' (CUDA 13) or 'facestage[cuda12]', or use --device cpu"
+            "'facestage[cuda]' (CUDA 13) or 'facestage[cuda12]', or use --window-device cpu"
         ) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
@@ -47,12 +47,12 @@ def namespace(device: str) -> ModuleType:
         raise DeviceError(
             f"CuPy finds no working CUDA driver for {device} ({error}); install NVIDIA's driver, "
             "choose the extra of its CUDA version ('facestage[cuda]' for 13, 'facestage[cuda12]'), "
-            "or use --device cpu"
+            "or use --window-device cpu"
         ) from error
     if int(number or 0) >= count:
         raise DeviceError(
             f"{device} does not exist, CuPy sees {count} device(s); choose one below cuda:{count} "
-            "or use --device cpu"
+            "or use --window-device cpu"
         )
     if number:
         cupy.cuda.Device(int(number)).use()

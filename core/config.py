@@ -173,7 +173,7 @@ class WindowConfig:
     """A new pattern must hold one of this many latest maps: nothing is born in the past."""
     birth_noise: float = 0.15
     """… and so many that the noise left in their mean is at most this share of the pattern's own
-    energy: 5 maps where noise is low, 15 where two maps of a pattern have a cosine of .6."""
+    energy: 6 maps where noise is low, 15 where two maps of a pattern have a cosine of .6."""
     plenty: int = 12
     """Fewer maps than that noise asks for, but so many at least, do if the new pattern is clearly
     another one in spite of it."""

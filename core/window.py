@@ -51,7 +51,8 @@ def check_window(config: WindowConfig) -> None:
     if not 4 <= config.min_cluster <= config.min_new <= config.size:
         raise ConfigError(
             "a window needs 4 <= min_cluster <= min_new <= size, got "
-            f"{config.min_cluster}, {config.min_new}, {config.size}; enlarge the window"
+            f"{config.min_cluster}, {config.min_new}, {config.size}; enlarge the window (128 maps "
+            "is the default)"
         )
     if not config.max_clusters < config.block <= config.linkage_below:
         raise ConfigError(
