@@ -265,6 +265,30 @@ def test_a_batch_gives_the_cells_of_its_maps(kind: str) -> None:
         assert got.max() == (255 if image.max() > 0 else 0)
 
 
+@pytest.mark.parametrize("side", [48, 13])
+@pytest.mark.parametrize("kind", KINDS)
+def test_cells_are_made_alike_on_any_device(kind: str, side: int) -> None:
+    maps = torch.from_numpy(batch(kind))
+    maps[3, 7, 8] = torch.nan
+    for x in (0.0, 0.25, 1.0):
+        cells, level = relevance._cells_host(maps, side, x)
+        there, begins = relevance._cells_device(maps, side, x)  # the twin needs no device
+        assert int((cells.int() - there.int()).abs().max()) <= 1  # halves may be rounded otherwise
+        same = (cells == there).flatten(1).all(dim=1)
+        assert same.sum() >= 6
+        assert torch.equal(level[same], begins[same])
+        assert not cells[3].any()
+        assert level[3] == begins[3] == 255
+
+
+def test_cells_of_no_maps_and_of_no_size() -> None:
+    cells, level = relevance.cells(np.empty((0, 96, 96), np.float32), 48)
+    assert cells.shape == (0, 48, 48)
+    assert level.shape == (0,)
+    with pytest.raises(ConfigError, match="at least 1 cell"):
+        relevance.cells(batch("random", count=1), 0)
+
+
 @pytest.mark.parametrize("kind", ["random", "tied", "mixed"])
 def test_a_map_is_the_same_alone_and_in_company(kind: str) -> None:
     maps = batch(kind)
