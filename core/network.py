@@ -29,6 +29,7 @@ from .architectures import ARCHITECTURES
 from .errors import ConfigError, DeviceError, ModelError
 from .folding import fold_batchnorm, frozen_copy
 from .model_card import LandmarkDecoding, ModelCard, Normalisation
+from .transfer import upload
 
 __all__ = [
     "ARCHITECTURES",
@@ -227,7 +228,7 @@ class AUNetwork:
         facts = self.card.normalisation
         if not len(crops):
             return torch.empty((0, 1, size, size), device=self.device)
-        x = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).float().div_(255.0)
+        x = upload(torch.from_numpy(np.ascontiguousarray(crops)), self.device).float().div_(255.0)
         window = x[:, slice(*facts.rows), slice(*facts.cols)]
         std, mean = torch.std_mean(window, dim=(1, 2), keepdim=True)
         x = (x - mean).div_(std + facts.std_offset).clamp_(-facts.clamp, facts.clamp)
@@ -245,7 +246,18 @@ class AUNetwork:
         Raises:
             ModelError: shape or type of the crops do not fit.
         """
-        return self._predict(crops, with_points=False)
+        return self.predict_prepared(self.prepare(crops))
+
+    def predict_prepared(self, x: torch.Tensor) -> Prediction:
+        """Predict presence and intensity from input that is on the device already.
+
+        Args:
+            x: what :meth:`prepare` returned.
+
+        Returns:
+            The prediction, without points.
+        """
+        return self._prediction(x, with_points=False)
 
     def infer(self, crops: NDArray[np.uint8]) -> Prediction:
         """Predict presence, intensity and, given a landmark head, the five points at once.
@@ -259,7 +271,7 @@ class AUNetwork:
         Raises:
             ModelError: shape or type of the crops do not fit.
         """
-        return self._predict(crops, with_points=self.has_landmarks)
+        return self._prediction(self.prepare(crops), with_points=self.has_landmarks)
 
     @torch.inference_mode()
     def landmarks(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -292,8 +304,8 @@ class AUNetwork:
         return self._five(self.landmarks(crops))
 
     @torch.inference_mode()
-    def _predict(self, crops: NDArray[np.uint8], *, with_points: bool) -> Prediction:
-        logits, intensity, landmarks = self._outputs(self.prepare(crops))
+    def _prediction(self, x: torch.Tensor, *, with_points: bool) -> Prediction:
+        logits, intensity, landmarks = self._outputs(x)
         scaled = None
         if intensity is not None:
             scaled = (intensity * self.card.intensity_scale).clamp_(0.0, 5.0).float().cpu().numpy()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from . import lrp, relevance
@@ -152,11 +153,22 @@ class Observer:
         return lrp.counts_of(self.network.logits_module)
 
     def warm_up(self) -> None:
-        """Run network and LRP once on an empty picture, so that the first face need not wait."""
+        """Run network and LRP once on an empty picture, so that the first face need not wait.
+
+        On a GPU the batches of one frame with any number of the AUs shown are recorded as well.
+        """
         size = self.network.card.input_size
-        crops = np.zeros((1, size, size), np.uint8)
-        self.network.predict(crops)
-        self._explain(crops, [(0, 0)])
+        inputs = self.network.prepare(np.zeros((1, size, size), np.uint8))
+        self.network.predict_prepared(inputs)
+        self._explain(inputs, [(0, 0)])
+        explain = self.config.explain
+        lrp.record(
+            self.network.logits_module,
+            (1, size, size),
+            explain.preset,
+            self._dtype,
+            most_pairs=len(self.shown),
+        )
 
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
         """Observe frames, in order within each source; sources may be mixed.
@@ -179,7 +191,8 @@ class Observer:
         size = self.network.card.input_size
         crops = np.array([f.crop for f in faces if f.crop is not None], np.uint8)
         crops = crops.reshape(-1, size, size)
-        prediction = self.network.predict(crops)
+        inputs = self.network.prepare(crops)  # once, for prediction and explanation
+        prediction = self.network.predict_prepared(inputs)
         presence, intensity = prediction.presence, prediction.intensity
         self._on_step("predict")
 
@@ -211,7 +224,7 @@ class Observer:
                     state.gate.reset()
             baselines.append(state.baseline_state)
             adjusted.append(values if baselines[i] == BaselineState.ACTIVE else None)
-        maps, descriptors, valid = self._explain(crops, pairs)
+        maps, descriptors, valid = self._explain(inputs, pairs)
         self._on_step("explain")
 
         observations: list[Observation] = []
@@ -269,15 +282,14 @@ class Observer:
 
     def _explain(
         self,
-        crops: NDArray[np.uint8],
+        inputs: torch.Tensor,
         pairs: list[tuple[int, int]],
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
         explain = self.config.explain
         if not pairs:
             side = explain.descriptor_side
-            empty = np.zeros((0, *crops.shape[1:]), np.float32)
+            empty = np.zeros((0, *inputs.shape[2:]), np.float32)
             return empty, np.zeros((0, side * side), np.float32), np.zeros(0, bool)
-        inputs = self.network.prepare(crops)
         # Crops of bytes are finite; looking at them here would wait for the device.
         maps = lrp.explain(
             self.network.logits_module,

@@ -127,6 +127,37 @@ def test_a_size_is_recorded_at_its_second_use_and_the_oldest_makes_room() -> Non
     assert made == [(1, 4), *sizes, (1, 4)]
 
 
+def test_what_explains_a_live_frame_can_be_recorded_ahead() -> None:
+    bucketed = BucketEngine(fused(), EagerBatch)
+    bucketed.record(10)
+    sizes = [size for size in PAIRS if size <= 12]  # the bucket of 10
+    assert bucketed.counts.recorded == bucketed.counts.eager == len(sizes)
+    bucketed.record(10)
+    x = frames(1)
+    for pairs in range(1, 13):
+        made = bucketed.relevance(x, [0] * pairs, [n % 7 for n in range(pairs)])
+        expected = fused().relevance(x, [0] * pairs, [n % 7 for n in range(pairs)])
+        torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-6)
+    assert bucketed.counts.recorded == bucketed.counts.eager == len(sizes)
+
+
+def test_recording_ahead_ends_where_memory_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = fused()
+    engine.pairs_at_once = 16
+
+    class Large(EagerBatch):
+        def __init__(self, engine: FusedEngine, frames: int, pairs: int, end: int) -> None:
+            if pairs > 4:
+                raise RuntimeError("not enough memory")
+            super().__init__(engine, frames, pairs, end)
+
+    bucketed = BucketEngine(engine, Large)
+    bucketed.record(16)
+    assert engine.pairs_at_once == 4
+    assert bucketed.counts.recorded == 3  # 1, 2 and 4 pairs
+    assert bucketed.relevance(frames(1), [0] * 9, [0] * 9).shape[0] == 9
+
+
 @pytest.mark.parametrize("count", range(1, 385))
 def test_a_bucket_holds_its_count_with_little_padding(count: int) -> None:
     size = bucket(count, PAIRS)

@@ -38,6 +38,7 @@ __all__ = [
     "engine_of",
     "explain",
     "preset_by_name",
+    "record",
 ]
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
@@ -208,6 +209,32 @@ def engine_of(
     """
     with torch.inference_mode(False), torch.no_grad():
         return _prepare(model, tuple(shape), preset_by_name(preset), "auto", dtype).choice
+
+
+def record(
+    model: nn.Module,
+    shape: Sequence[int],
+    preset: str = "innvestigate_a_flat",
+    dtype: torch.dtype | None = None,
+    *,
+    most_pairs: int,
+) -> None:
+    """Record what explains one frame on a GPU, so that no frame has to wait until that is done.
+
+    On a CPU, and where the reference engine runs, there is nothing to record.
+
+    Args:
+        model, shape, preset, dtype: see :func:`engine_of`.
+        most_pairs: most outputs of one frame that are to be explained, at least 1.
+
+    Raises:
+        ConfigError: no preset of that name.
+        ModelError: neither engine can explain it.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        engine = _prepare(model, tuple(shape), preset_by_name(preset), "auto", dtype).engine
+        if isinstance(engine, BucketEngine):
+            engine.record(most_pairs)
 
 
 def _prepare(

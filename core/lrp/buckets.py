@@ -11,8 +11,11 @@ are padded to a few sizes (buckets), and a graph is recorded per size:
 - The first batch of a size runs eagerly, the second is recorded: a size that comes once, at the end
   of a file, is not worth a recording. At most :data:`MAX_GRAPHS` sizes stay recorded; a new one
   takes the place of the one unused for longest.
+- A recording takes three passes and the capture of one. :meth:`BucketEngine.record` makes those of
+  one live frame ahead of it, so that no frame waits for them.
 
-Nothing here waits for the GPU: indices go up from pinned memory, maps stay where they are.
+Nothing here waits for the GPU: indices go up from pinned memory on a stream of their own, maps stay
+where they are.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from ..transfer import upload
 from .fused import Counts, FusedEngine, with_less_memory
 
 __all__ = ["FRAMES", "MAX_GRAPHS", "PAIRS", "BucketEngine", "EagerBatch", "GraphBatch", "bucket"]
@@ -148,6 +152,21 @@ class BucketEngine:
         end = self._engine.end(stop)
         return with_less_memory(self._engine, lambda: self._relevance(x, frames, outputs, end))
 
+    def record(self, most_pairs: int) -> None:
+        """Record the batches of one frame with up to that many pairs, unless they are.
+
+        Args:
+            most_pairs: at least 1; pairs beyond what fits one batch run in several.
+        """
+        for pairs in PAIRS:
+            key = 1, pairs, self._engine.end(None)
+            while key not in self._recorded:
+                # Looked at anew each time: where memory is short, less fits one batch.
+                fits = min(most_pairs, self._engine.pairs_at_once, PAIRS[-1])
+                if pairs > bucket(fits, PAIRS):
+                    return
+                with_less_memory(self._engine, lambda key=key: self._batch(key).run())
+
     def _relevance(
         self, x: torch.Tensor, frames: Sequence[int], outputs: Sequence[int], end: int
     ) -> torch.Tensor:
@@ -169,10 +188,7 @@ class BucketEngine:
 
     def _up(self, numbers: Sequence[int]) -> torch.Tensor:
         """Bring numbers to the device without waiting for it."""
-        tensor = torch.tensor(numbers, dtype=torch.int64)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+        return upload(torch.tensor(numbers, dtype=torch.int64), self.device)
 
     def _rounds(self, frames: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
         """Split the pairs; yield rows of frames and numbers of pairs that fit one batch."""
