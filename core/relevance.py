@@ -108,47 +108,47 @@ def top_x(maps: Maps, x: float = 0.25) -> torch.Tensor:
     References:
         Paper §3.5, Top-X-Relevance Projection.
     """
+    if not 0 <= x <= 1:
+        raise ConfigError(f"the share of relevance to keep lies between 0 and 1, not at {x}")
     stack = stacked(maps)
-    values = stack.clamp(min=0).flatten(1)
-    _, last, level = _ranked(values, x)
-    mask = values >= level
-    # Looking whether equal pixels are too many saves time on a CPU, and would make a GPU wait.
-    if mask.device.type != "cpu" or bool((mask.sum(dim=1) > last[:, 0] + 1).any()):
-        above, equal = values > level, values == level
-        missing = last + 1 - above.sum(dim=1, keepdim=True)
-        mask = above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= missing))
+    values = stack.relu().flatten(1)
+    mask = (_top_x_host if stack.device.type == "cpu" else _top_x_device)(values, x)
     return mask.view(stack.shape)
 
 
-def _ranked(values: torch.Tensor, x: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rank the pixels of each map and find the last that Top-X keeps.
-
-    Args:
-        values: ``(P, N)``, not negative.
-        x: share of the mass to keep, 0–1.
-
-    Returns:
-        ``(P, N)`` values in falling order, negated; and of the last pixel kept ``(P, 1)`` its place
-        in that order and its value: infinite where none is kept.
-    """
-    if not 0 <= x <= 1:
-        raise ConfigError(f"the share of relevance to keep lies between 0 and 1, not at {x}")
-    # Negated, so that sorting upwards brings the largest relevance to the front.
-    ranked = _sorted(-values)
-    reached = -ranked.cumsum(dim=1, dtype=torch.float64)
-    wanted = x * reached[:, -1:]
-    # The pixel that first reaches what is wanted is the last one kept.
-    last = torch.searchsorted(reached, wanted).clamp(max=reached.shape[1] - 1)
-    return ranked, last, torch.where(wanted > 0, -ranked.gather(1, last), torch.inf)
-
-
-def _sorted(rows: torch.Tensor) -> torch.Tensor:
-    """Sort each row upwards."""
-    if rows.device.type != "cpu":
-        return rows.sort(dim=1).values
+def _top_x_host(values: torch.Tensor, x: float) -> torch.Tensor:
+    """Return the projections ``(P, N)`` bool of maps ``(P, N)`` on the CPU, none negative."""
+    rows = values.numpy()
     # torch always sorts the places along; NumPy sorts values alone with vector instructions:
     # twelve maps of 96×96 take 0.35 instead of 6.1 ms.
-    return torch.from_numpy(np.sort(rows.numpy(), axis=1))
+    ranked = np.sort(rows, axis=1)[:, ::-1]
+    reached = ranked.astype(np.float64).cumsum(axis=1)
+    mask = np.zeros(rows.shape, bool)
+    for n, row in enumerate(rows):
+        wanted = x * reached[n, -1]
+        if not wanted > 0:  # NaN is not either
+            continue
+        # The pixel that first reaches what is wanted is the last one kept.
+        last = min(int(reached[n].searchsorted(wanted)), len(row) - 1)
+        level = ranked[n, last]
+        mask[n] = row >= level
+        if np.count_nonzero(mask[n]) > last + 1:
+            mask[n] = row > level
+            equal = np.flatnonzero(row == level)
+            mask[n, equal[: last + 1 - np.count_nonzero(mask[n])]] = True
+    return torch.from_numpy(mask)
+
+
+def _top_x_device(values: torch.Tensor, x: float) -> torch.Tensor:
+    """Do the same wherever the maps lie, without waiting for them."""
+    ranked = (-values).sort(dim=1).values
+    reached = -ranked.cumsum(dim=1, dtype=torch.float64)
+    wanted = x * reached[:, -1:]
+    last = torch.searchsorted(reached, wanted).clamp(max=reached.shape[1] - 1)
+    level = torch.where(wanted > 0, -ranked.gather(1, last), torch.inf)
+    above, equal = values > level, values == level
+    missing = last + 1 - above.sum(dim=1, keepdim=True)
+    return above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= missing))
 
 
 def cells(maps: Maps, side: int, x: float = 0.25) -> tuple[torch.Tensor, torch.Tensor]:
