@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from .backend import on_stream_of_torch, same_gpu
 from .config import AnalyzerConfig
 from .errors import ConfigError
 from .face import Detector
@@ -160,10 +162,15 @@ class Analyzer:
             a given ``model`` brings its own.
         on_step: called with the name of each step as it ends, so that a caller can time them.
 
+    Attributes:
+        network: the AU network.
+        window_device: where the windows are.
+
     Raises:
         ConfigError: a value of the configuration cannot work.
         ModelError: the embedded weights are damaged.
-        DeviceError: the device does not exist on this machine.
+        DeviceError: a device does not exist on this machine, or network and windows are to be on
+            two GPUs.
     """
 
     def __init__(
@@ -179,9 +186,10 @@ class Analyzer:
         # What cannot work is refused here, not at the first face.
         StageTracker(self.config.stage)
         side = self.config.explain.descriptor_side
-        self._bank = WindowBank(self.config.window, side * side, self.config.window.device)
         preset_by_name(self.config.explain.preset)
         self.network = model or AUNetwork.load(device=device)
+        self.window_device = same_gpu(self.config.window.device, self.network.device)
+        self._bank = WindowBank(self.config.window, side * side, self.window_device)
         self._on_step = on_step or (lambda step: None)
         self._observer = Observer(detector, self.network, self.config, on_step=on_step)
         on, _ = self.network.card.thresholds()
@@ -253,14 +261,16 @@ class Analyzer:
                 for state in (self._state(one.frame.source),)
             ]
             asked = [(one, r) for _, one, _, _, requests in begun for r in requests]
-            updates = self._bank.update(
-                [r.slot for _, r in asked],
-                [one.frame.index for one, _ in asked],
-                [r.descriptor for _, r in asked],
-                [r.relevance for _, r in asked],
-                masses=[r.mass for _, r in asked],
-                sure=[r.sure for _, r in asked],
-            )
+            with on_stream_of_torch(self._bank.module, self.window_device):
+                updates = self._bank.update(
+                    [r.slot for _, r in asked],
+                    [one.frame.index for one, _ in asked],
+                    [r.descriptor for _, r in asked],
+                    [r.relevance for _, r in asked],
+                    masses=[r.mass for _, r in asked],
+                    sure=[r.sure for _, r in asked],
+                    there=_on_gpu([one.on_gpu.get(r.au) for one, r in asked]),
+                )
             found = iter(updates)
             for position, one, state, events, requests in begun:
                 letters = {r.au: next(found) for r in requests}
@@ -299,3 +309,9 @@ class Analyzer:
             state = self._states.pop(name, None)
             if state is not None:
                 state.close()
+
+
+def _on_gpu(rows: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    """Return rows on a GPU as one tensor ``(n, D)``; None where there are none."""
+    found = [row for row in rows if row is not None]
+    return torch.stack(found) if found and len(found) == len(rows) else None

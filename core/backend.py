@@ -9,15 +9,28 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DeviceError
 
-__all__ = ["array_namespace", "is_numpy", "namespace", "to_numpy"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "array_namespace",
+    "from_torch",
+    "is_numpy",
+    "namespace",
+    "on_stream_of_torch",
+    "same_gpu",
+    "to_numpy",
+]
 
 
 def namespace(device: str) -> ModuleType:
@@ -96,3 +109,71 @@ def is_numpy(module: ModuleType) -> bool:
 def to_numpy(array: Any) -> NDArray[Any]:
     """Return the array as NumPy's, copied from the GPU if it lives there."""
     return sys.modules["cupy"].asnumpy(array) if _is_cupy(array) else np.asarray(array)
+
+
+def same_gpu(arrays: str, network: torch.device) -> str:
+    """Choose the array device that works beside a network.
+
+    Args:
+        arrays: ``cpu``, ``cuda`` (the network's, if it is on a GPU) or ``cuda:N``.
+        network: device of the network.
+
+    Returns:
+        ``arrays``, with the number of the network's GPU where it had none.
+
+    Raises:
+        DeviceError: both are on a GPU, but not on the same: every map would have to cross over.
+    """
+    if not arrays.startswith("cuda") or network.type != "cuda":
+        return arrays
+    beside = f"cuda:{network.index or 0}"
+    if arrays not in ("cuda", beside):
+        raise DeviceError(
+            f"the windows are to be on {arrays}, but the network runs on {beside}; use "
+            f"--window-device {beside}, or --window-device cpu"
+        )
+    return beside
+
+
+def from_torch(tensor: torch.Tensor, module: ModuleType) -> Any:
+    """Hand a tensor over to an array module; on a GPU by DLPack, without a copy.
+
+    Args:
+        tensor: needs no gradient; on a GPU the one that is current for CuPy.
+        module: NumPy or CuPy.
+
+    Returns:
+        The same values as an array of the module. On a GPU it shares the tensor's memory, and what
+        reads it next waits for what makes it, not for the host.
+    """
+    if is_numpy(module):
+        return tensor.cpu().numpy()
+    if tensor.device.type == "cpu":
+        return module.asarray(tensor.numpy())
+    return module.from_dlpack(tensor)
+
+
+@contextmanager
+def on_stream_of_torch(module: ModuleType, device: str, cuda: Any = None) -> Iterator[None]:
+    """Let an array module work on the stream that torch uses now; nothing for NumPy.
+
+    On one stream all is done in the order in which it was asked for, so that neither side has to
+    wait for the other.
+
+    Args:
+        module: NumPy or CuPy.
+        device: ``cuda`` or ``cuda:N``; that of the arrays, whatever this thread used before.
+        cuda: what has ``current_stream``; ``torch.cuda`` when not given.
+    """
+    if is_numpy(module):
+        yield
+        return
+    number = int(device.partition(":")[2] or 0)
+    stream = (cuda or importlib.import_module("torch").cuda).current_stream(number)
+    with module.cuda.Device(number):
+        if hasattr(module.cuda.Stream, "from_external"):
+            there = module.cuda.Stream.from_external(stream)
+        else:  # before CuPy 14
+            there = module.cuda.ExternalStream(stream.cuda_stream)
+        with there:
+            yield

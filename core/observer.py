@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ class Observation:
         maps: relevance ``(S, S)`` float32 of every active AU.
         descriptors: its unit-length summary ``(D,)`` float32, or None where a map holds no positive
             relevance to compare.
+        on_gpu: the descriptors once more where the network is on a GPU: on it, zeros where there is
+            none.
         baseline, adjusted_presence, adjusted_intensity: as in
             :class:`~facestage.core.types.FrameResult`.
         new_face: the frame does not continue the last one with a usable face: another connection,
@@ -54,6 +56,7 @@ class Observation:
     adjusted_presence: NDArray[np.float32] | None = None
     adjusted_intensity: NDArray[np.float32] | None = None
     new_face: bool = False
+    on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
 class _SourceState:
@@ -224,7 +227,7 @@ class Observer:
                     state.gate.reset()
             baselines.append(state.baseline_state)
             adjusted.append(values if baselines[i] == BaselineState.ACTIVE else None)
-        maps, descriptors, valid = self._explain(inputs, pairs)
+        maps, descriptors, valid, there = self._explain(inputs, pairs)
         self._on_step("explain")
 
         observations: list[Observation] = []
@@ -232,10 +235,13 @@ class Observer:
         for i, frame in enumerate(frames):
             of_maps: dict[int, NDArray[np.float32]] = {}
             of_descriptors: dict[int, NDArray[np.float32] | None] = {}
+            on_gpu: dict[int, torch.Tensor] = {}
             for a in active[i]:
                 au = self.network.card.aus[a]
                 of_maps[au] = maps[p]
                 of_descriptors[au] = descriptors[p] if valid[p] else None
+                if there is not None:
+                    on_gpu[au] = there[p]
                 p += 1
             n = row.get(i)
             raw = None if n is None else presence[n]
@@ -255,6 +261,7 @@ class Observer:
                     if strength is None or raw is None or lowered is None
                     else adjust_intensity(strength, raw, lowered),
                     fresh[i],
+                    on_gpu,
                 )
             )
         return observations
@@ -284,12 +291,13 @@ class Observer:
         self,
         inputs: torch.Tensor,
         pairs: list[tuple[int, int]],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], torch.Tensor | None]:
+        """Return maps, descriptors, which are valid, and the descriptors on a GPU if any."""
         explain = self.config.explain
         if not pairs:
             side = explain.descriptor_side
             empty = np.zeros((0, *inputs.shape[2:]), np.float32)
-            return empty, np.zeros((0, side * side), np.float32), np.zeros(0, bool)
+            return empty, np.zeros((0, side * side), np.float32), np.zeros(0, bool), None
         # Crops of bytes are finite; looking at them here would wait for the device.
         maps = lrp.explain(
             self.network.logits_module,
@@ -310,4 +318,5 @@ class Observer:
                 f"{self.network.name} gave relevance that is not finite among AUs {aus}; check its "
                 "weights and the normalisation in its card"
             )
-        return maps.cpu().numpy(), descriptors.cpu().numpy(), valid.cpu().numpy()
+        there = None if descriptors.device.type == "cpu" else descriptors
+        return maps.cpu().numpy(), descriptors.cpu().numpy(), valid.cpu().numpy(), there

@@ -15,12 +15,13 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import is_numpy, namespace, to_numpy
+from .backend import from_torch, is_numpy, namespace, to_numpy
 from .clusters import cluster_rows
 from .config import WindowConfig
 from .errors import ConfigError
@@ -29,6 +30,9 @@ from .similarity import normalise_valid, profile_noise, ring_profile
 from .spectral import linkage, merge_blocks
 from .subspace import Filter, exact_subspace, track_subspace
 from .track import UNDECIDED, LetterTrack, WindowUpdate
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["WindowBank", "WindowUpdate", "check_window"]
 
@@ -122,6 +126,11 @@ class WindowBank:
             setattr(self, name, xp.asarray(getattr(self, name)))
         self._x_there = self._x if is_numpy(xp) else xp.asarray(self._x)
 
+    @property
+    def module(self) -> ModuleType:
+        """NumPy or CuPy, which the arrays belong to."""
+        return self._xp
+
     # ---- windows
 
     def __len__(self) -> int:
@@ -194,6 +203,7 @@ class WindowBank:
         *,
         masses: Sequence[float] | None = None,
         sure: Sequence[bool] | None = None,
+        there: torch.Tensor | None = None,
     ) -> list[WindowUpdate]:
         """Take in one map for each of several windows.
 
@@ -208,6 +218,8 @@ class WindowBank:
                 usual begin no new pattern, and less likeness is asked of weak ones.
             sure: whether each AU is clearly present rather than just not gone yet; where not, no
                 new pattern begins.
+            there: the descriptors ``(n, D)`` as they are on the GPU, for windows that are there,
+                too: unit length, zeros for a map without one. They are not sent again then.
 
         Returns:
             One update each, in the same order.
@@ -242,7 +254,7 @@ class WindowBank:
                 tracks[i].refused += 1
         at = list(range(n)) if usable.all() else np.flatnonzero(usable).tolist()
         if at:
-            self._insert(slots, tracks, x, at)
+            self._insert(slots, tracks, x, at, there)
             due = [i for i in at if tracks[i].due()]
             if due:
                 self._cluster([slots[i] for i in due], [tracks[i] for i in due])
@@ -278,12 +290,17 @@ class WindowBank:
         tracks: Sequence[LetterTrack],
         x: NDArray[np.float32],
         at: list[int],
+        given: torch.Tensor | None,
     ) -> None:
         """Put the maps into the arrays, with their cosines."""
         places = [tracks[i].place for i in at]
         used = [slots[i] for i in at]
         there = self._x if self._x_there is self._x else self._x_there
-        new = self._xp.asarray(x if len(at) == len(x) else x[at])
+        if given is None or is_numpy(self._xp):
+            new = self._xp.asarray(x if len(at) == len(x) else x[at])
+        else:
+            new = from_torch(given, self._xp)
+            new = new if len(at) == len(x) else new[self._xp.asarray(at)]
         there[used, places] = new
         if len(at) == 1:
             row = (there[used[0]] @ new[0])[None]

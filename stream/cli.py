@@ -417,7 +417,7 @@ def _run_live(options: LiveOptions) -> None:
         lrp_engine=analyzer.engine.name,
         lrp_engine_reason=analyzer.engine.reason,
         lrp_precision=config.explain.precision,
-        window_device=config.window.device,
+        window_device=analyzer.window_device,
         top_x=analyzer.config.explain.top_x,
         aus=action_units(network, analyzer.shown),
         baseline=options.baseline,
