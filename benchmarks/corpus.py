@@ -4,13 +4,18 @@
 
 Makes a corpus in the layout of CK+ from the demo clip (a few different sequences, repeated by
 links, so that the disk is not what is measured), then runs ``facestage corpus`` in this process
-with one worker. *Analysis* is decoding, face, network, LRP, clustering and stages; *pictures* are
-reports and pictures of each sequence; *bookkeeping* is all the rest from the first sequence to the
-last: listing, resuming, noting what is done, progress. Of the analysis, *network* (forward passes
-for AUs and landmarks), *lrp* and *detector* are given by themselves; the rest is reading pictures,
-following the face between detections, clustering. The evaluation at the end (tables,
-relations, patterns, page) is timed apart. Times are CPU seconds of this process, so that other load
-on the machine does not count; memory is the resident set.
+with one worker. Every CPU second from the listing of the corpus to its last sequence belongs to one
+of these steps:
+
+    network      forward passes for AUs            detector     the search for faces
+    landmarks    forward passes for the points     following    the face from frame to frame
+    lrp          relevance maps                    decoding     reading frames
+    clustering   SpRAy, letters, stages            pictures     cut-outs, pictures, reports, tables
+    rest         of the analysis                   bookkeeping  listing, resuming, noting
+
+The analysis is all but pictures and bookkeeping. The evaluation at the end (tables, relations,
+patterns, page) is timed apart. Times are CPU seconds of this process, so that other load on the
+machine does not count; memory is the resident set.
 """
 
 from __future__ import annotations
@@ -27,7 +32,10 @@ from typing import Any
 
 import cv2
 import torch
+from facestage.core import lrp
+from facestage.core.face import FaceTracker
 from facestage.core.network import AUNetwork
+from facestage.core.sequence_store import Pictures
 from facestage.stream.corpus.evaluate import evaluate_corpus
 from facestage.stream.corpus.job import SequenceWorker, Settings
 from facestage.stream.corpus.layouts import read_corpus
@@ -35,6 +43,14 @@ from facestage.stream.corpus.page import write_outputs
 from facestage.stream.corpus.store import CorpusFolder, pending
 from facestage.stream.options import analyzer_config
 from facestage.stream.sources import open_source
+from facestage.stream.sources.images import ImageFolder
+
+STEPS = (
+    *("network", "landmarks", "lrp", "detector", "following"),
+    *("decoding", "clustering", "pictures", "rest", "bookkeeping"),
+)
+NETWORK = ("network", "landmarks", "lrp")
+"""Steps that are work of the network: forward, and back."""
 
 DIFFERENT = 12
 """Sequences with frames of their own; the others are links to these."""
@@ -71,27 +87,58 @@ def resident_mb() -> float:
 
 
 class Clock:
-    """CPU seconds by step, told apart by wrapping what the worker calls."""
+    """CPU seconds by step. A step inside another one counts for itself alone.
+
+    Args:
+        worker: what runs the sequences; the functions it calls are wrapped, each under the step it
+            belongs to.
+        network: its network.
+    """
 
     def __init__(self, worker: SequenceWorker, network: AUNetwork) -> None:
-        steps = ("analysis", "network", "lrp", "detector", "pictures")
-        self.seconds: dict[str, float] = dict.fromkeys(steps, 0.0)
-        observer = worker._analyzer._observer
-        self._wrap(worker, "_analyse", "analysis")
-        self._wrap(network, "_outputs", "network")
-        self._wrap(observer, "_explain", "lrp")
+        self.seconds: dict[str, float] = dict.fromkeys(STEPS, 0.0)
+        self._running = ["bookkeeping"]
+        self._since = time.process_time()
+        analyzer = worker._analyzer
+        observer = analyzer._observer
+        # From the outermost to the innermost.
+        self._wrap(worker, "_analyse", "rest")
+        self._wrap(ImageFolder, "_scan", "decoding")
+        self._wrap(FaceTracker, "update", "following")
         self._wrap(observer.detector, "detect", "detector")
+        self._wrap(network, "predict_prepared", "network")
+        self._wrap(network, "five_points", "landmarks")
+        self._wrap(lrp, "explain", "lrp")
+        self._wrap(analyzer, "_keep", "pictures")
+        self._wrap(Pictures, "nearest", "pictures")
+        self._wrap(analyzer, "finish", "clustering")
         self._wrap(worker._folder, "put", "pictures")
+
+    def stop(self) -> float:
+        """End the measurement; return all seconds of it."""
+        self._switch()
+        return sum(self.seconds.values())
+
+    def of(self, *steps: str) -> float:
+        """Return the seconds of some steps."""
+        return sum(self.seconds[step] for step in steps)
+
+    def _switch(self) -> None:
+        now = time.process_time()
+        self.seconds[self._running[-1]] += now - self._since
+        self._since = now
 
     def _wrap(self, owner: Any, name: str, step: str) -> None:
         inner = getattr(owner, name)
 
         def timed(*args: Any, **options: Any) -> Any:
-            began = time.process_time()
+            self._switch()
+            self._running.append(step)
             try:
                 return inner(*args, **options)
             finally:
-                self.seconds[step] += time.process_time() - began
+                self._switch()
+                self._running.pop()
 
         setattr(owner, name, timed)
 
@@ -118,9 +165,9 @@ def main() -> None:
             reports=not options.no_reports,
         )
         worker = SequenceWorker(settings, network)
-        clock = Clock(worker, network)
         marks: dict[int, float] = {}
-        wall, began = time.perf_counter(), time.process_time()
+        wall = time.perf_counter()
+        clock = Clock(worker, network)
         items = read_corpus(root, "ckplus")
         folder = CorpusFolder(out, {})
         for done, item in enumerate(pending(folder, items, retry=False), 1):
@@ -129,7 +176,7 @@ def main() -> None:
             if done in (10, 50, 100, 200, 300, 500, 700, options.sequences):
                 marks[done] = round(resident_mb(), 1)
                 print(f"{done}: {marks[done]} MB", file=sys.stderr, flush=True)
-        total = time.process_time() - began
+        total = clock.stop()
         seconds = time.perf_counter() - wall
         began = time.process_time()
         evaluation = evaluate_corpus(folder, items, layout="ckplus", source=str(root), across=True)
@@ -141,10 +188,13 @@ def main() -> None:
             "reports": not options.no_reports,
             "cpu_s": round(total, 1),
             "cpu_s_per_sequence": round(total / options.sequences, 3),
-            **{f"{step}_share": round(s / total, 4) for step, s in clock.seconds.items()},
-            "bookkeeping_share": round(
-                1 - (clock.seconds["analysis"] + clock.seconds["pictures"]) / total, 4
-            ),
+            "share": {step: round(s / total, 4) for step, s in clock.seconds.items()},
+            "network_landmarks_lrp": {
+                "of_all": round(clock.of(*NETWORK) / total, 4),
+                "of_the_analysis": round(
+                    clock.of(*NETWORK) / (total - clock.of("pictures", "bookkeeping")), 4
+                ),
+            },
             "evaluation_cpu_s": round(end, 1),
             "wall_s": round(seconds, 1),
             "load_average": round(os.getloadavg()[0], 1),

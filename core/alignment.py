@@ -6,6 +6,9 @@ affine part of a similarity ``[[a, -b, tx], [b, a, ty]]``: rotation, one scale, 
 
 from __future__ import annotations
 
+import functools
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,36 +55,40 @@ def similarity(src: ArrayLike, dst: ArrayLike, weights: ArrayLike) -> NDArray[np
         Umeyama, *Least-squares estimation of transformation parameters between two point
         patterns*, IEEE TPAMI 13(4), 1991, eqs. 40–42 (here weighted, in 2-D).
     """
-    source = np.asarray(src, np.float64)
-    target = np.asarray(dst, np.float64)
+    # A similarity is one complex factor and one complex shift: d = (a + ib)·s + (tx + i·ty).
+    source = np.ascontiguousarray(src, np.float64).view(np.complex128)[:, 0]
+    target = np.ascontiguousarray(dst, np.float64).view(np.complex128)[:, 0]
     w = np.asarray(weights, np.float64)
     w = w / w.sum()
     source_mean, target_mean = w @ source, w @ target
-    s, d = source - source_mean, target - target_mean
-    spread = w @ (s * s).sum(1)
-    if not spread > 0 or not np.isfinite(spread):
+    s = source - source_mean
+    weighted = w * s
+    spread = float(np.vdot(weighted, s).real)
+    if not 0 < spread < math.inf:
         raise ConfigError(
-            f"cannot fit a similarity to the points {source.tolist()}: they have no extent; "
-            "pass at least two distinct, finite points with positive weight"
+            f"cannot fit a similarity to the points {np.asarray(src).tolist()}: they have no "
+            "extent; pass at least two distinct, finite points with positive weight"
         )
-    a = w @ (s * d).sum(1) / spread
-    b = w @ (s[:, 0] * d[:, 1] - s[:, 1] * d[:, 0]) / spread
-    tx, ty = target_mean - np.array([[a, -b], [b, a]]) @ source_mean
-    return np.array([[a, -b, tx], [b, a, ty]], np.float32)
+    factor = complex(np.vdot(weighted, target - target_mean)) / spread
+    shift = complex(target_mean) - factor * complex(source_mean)
+    a, b = factor.real, factor.imag
+    return np.array([[a, -b, shift.real], [b, a, shift.imag]], np.float32)
 
 
 def invert(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     """Invert a similarity: ``(2, 3)`` frame → crop becomes ``(2, 3)`` crop → frame, float32."""
-    m = np.asarray(matrix, np.float64)
-    inverse = np.linalg.inv(m[:, :2])
-    return np.concatenate([inverse, -inverse @ m[:, 2:]], axis=1).astype(np.float32)
+    # Six numbers: plain Python is several times faster here than arrays.
+    (a, b, x), (c, d, y) = matrix.tolist()
+    scale = 1 / (a * d - b * c)
+    a, b, c, d = d * scale, -b * scale, -c * scale, a * scale
+    return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]], np.float32)
 
 
 def compose(second: NDArray[np.float32], first: NDArray[np.float32]) -> NDArray[np.float32]:
     """Chain two ``(2, 3)`` matrices: apply ``first``, then ``second``."""
-    a, b = np.asarray(second, np.float64), np.asarray(first, np.float64)
-    linear = a[:, :2] @ b[:, :2]
-    return np.concatenate([linear, a[:, :2] @ b[:, 2:] + a[:, 2:]], axis=1).astype(np.float32)
+    second_rows, ((a, b, x), (c, d, y)) = second.tolist(), first.tolist()
+    rows = [[p * a + q * c, p * b + q * d, p * x + q * y + r] for p, q, r in second_rows]
+    return np.array(rows, np.float32)
 
 
 def transform(matrix: NDArray[np.float32], points: ArrayLike) -> NDArray[np.float32]:
@@ -143,14 +150,15 @@ def warp(
     # Areas, not centres, are scaled: pixel centre x becomes (x + ½)·scale − ½.
     enlarge = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]], np.float32)
     m = compose(enlarge, matrix).astype(np.float64)
-    s = float(np.hypot(m[0, 0], m[1, 0]))
+    s = math.hypot(m[0, 0], m[1, 0])
     factor = max(1, int(1 / (_DECIMATE_ABOVE * s)))
-    sigma = _ANTIALIAS_SIGMA * np.sqrt(max(0.0, 1 / (s * s) - 1))
+    sigma = _ANTIALIAS_SIGMA * math.sqrt(max(0.0, 1 / (s * s) - 1))
 
     corners = transform(invert(m.astype(np.float32)), [[0, 0], [side, 0], [0, side], [side, side]])
     margin = 3 * sigma + factor + 2
-    x0, x1 = _span(corners[:, 0], margin, image.shape[1], factor)
-    y0, y1 = _span(corners[:, 1], margin, image.shape[0], factor)
+    across, down = corners.T.tolist()
+    x0, x1 = _span(across, margin, image.shape[1], factor)
+    y0, y1 = _span(down, margin, image.shape[0], factor)
     region = image[y0:y1, x0:x1]
     m[:, 2] += m[:, :2] @ (x0, y0)
     if factor > 1:
@@ -164,7 +172,7 @@ def warp(
         m[:, 2] += m[:, :2] @ np.full(2, (factor - 1) / 2)
         m[:, :2] *= factor
         # What boxes (1/12) and the coarser bilinear sampling (1/6 on average) blurred already.
-        sigma = np.sqrt(max(0.0, sigma**2 - (factor**2 - 1) / 4)) / factor
+        sigma = math.sqrt(max(0.0, sigma**2 - (factor**2 - 1) / 4)) / factor
     if sigma > 0.2:  # below, the kernel's neighbours weigh under 1e-5
         region = cv2.GaussianBlur(region, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     crop = cv2.warpAffine(
@@ -173,12 +181,12 @@ def warp(
     return crop.astype(np.uint8, copy=False)
 
 
-def _span(values: NDArray[np.float32], margin: float, extent: int, step: int) -> tuple[int, int]:
+def _span(values: list[float], margin: float, extent: int, step: int) -> tuple[int, int]:
     """Range of rows or columns under the crop; never empty, even where it misses the picture."""
-    low = int(np.clip(np.floor(values.min() - margin), 0, extent - 1))
+    low = min(max(math.floor(min(values) - margin), 0), extent - 1)
     # A start that moves in whole boxes keeps the decimation grid still while the face moves.
     low -= low % step
-    high = int(np.clip(np.ceil(values.max() + margin) + 1, low + 1, extent))
+    high = min(max(math.ceil(max(values) + margin) + 1, low + 1), extent)
     return low, high
 
 
@@ -228,8 +236,7 @@ def crop_motion(
     """
     still = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
     size = previous.shape[0]
-    axis = np.linspace(0.17, 0.83, 7) * size
-    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 1, 2).astype(np.float32)
+    grid = _grid(size)
     window = max(5, round(size * 0.16)) | 1
     moved, found, _ = cv2.calcOpticalFlowPyrLK(
         previous, current, grid, grid.copy(), winSize=(window, window), maxLevel=2
@@ -240,15 +247,27 @@ def crop_motion(
     start, end = grid[good, 0], moved[good, 0]
     noise = 0.01 * size  # disagreement at which a point counts a quarter
     motion, w = still, np.ones(len(start))
-    shift = np.median(end - start, axis=0)
-    residual = np.linalg.norm(end - start - shift, axis=1)
+    apart = end - start
+    residual = _lengths(apart - np.median(apart, axis=0))
     for _ in range(4):
         w = 1 / (1 + (residual / noise) ** 2) ** 2
         if w.sum() < 2:
             return still, 0.0
         motion = similarity(start, end, w)
-        residual = np.linalg.norm(transform(motion, start) - end, axis=1)
+        residual = _lengths(transform(motion, start) - end)
     scale = float(np.hypot(motion[0, 0], motion[1, 0]))
     if not 0.5 < scale < 2:  # no face grows like that within a frame: a fit to noise
         return still, 0.0
     return motion, float(w.sum() / len(grid))
+
+
+@functools.cache
+def _grid(size: int) -> NDArray[np.float32]:
+    """Return the ``(49, 1, 2)`` places of a crop at which motion is measured."""
+    axis = np.linspace(0.17, 0.83, 7) * size
+    return np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 1, 2).astype(np.float32)
+
+
+def _lengths(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the length of each row of ``(N, 2)``."""
+    return np.sqrt((vectors * vectors).sum(axis=1))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .action_units import au_code, letter, parse_label, prototype_label
-from .backend import array_namespace
+from .backend import array_namespace, is_numpy, namespace
 from .errors import ConfigError
 from .relations import TemporalPrototype, includes
 from .spectral import spray
@@ -36,6 +36,7 @@ __all__ = [
     "Typical",
     "corpus_letters",
     "distinct",
+    "label_order",
     "relabel",
     "table1",
     "transitions",
@@ -199,6 +200,11 @@ def distinct(prototypes: Iterable[TemporalPrototype]) -> list[tuple[TemporalProt
     return sorted(counts.items(), key=lambda pair: (-pair[1], len(pair[0]), pair[0]))
 
 
+def label_order(label: str) -> tuple[bool, str]:
+    """Return the sort key of the labels of Table 1: ascending, no label last."""
+    return not label, label
+
+
 def table1(
     sequences: Sequence[CorpusSequence], renamed: Sequence[CorpusSequence] | None = None
 ) -> Table:
@@ -215,7 +221,7 @@ def table1(
         raise ConfigError("no sequence was analysed, so there is nothing to put into a table")
     if renamed is not None and [s.name for s in renamed] != [s.name for s in sequences]:
         raise ConfigError("the sequences with corpus-wide letters are not those of the corpus")
-    labels = sorted({s.label for s in sequences}, key=lambda label: (not label, label))
+    labels = sorted({s.label for s in sequences}, key=label_order)
 
     def column(label: str | None) -> Column:
         chosen = [n for n, s in enumerate(sequences) if label in (None, s.label)]
@@ -245,7 +251,7 @@ def _figures(found: Sequence[tuple[TemporalPrototype, int]]) -> LetterFigures:
 
 
 def corpus_letters(
-    found: Sequence[Mapping[str, Any]], preset: str = "sequence"
+    found: Sequence[Mapping[str, Any]], preset: str = "sequence", device: str = "cpu"
 ) -> list[dict[str, str]]:
     """Give the prototypes of all sequences letters that mean the same in the whole corpus.
 
@@ -258,10 +264,15 @@ def corpus_letters(
             all alike), or None where the mean map holds nothing to compare. Such prototypes of an
             AU share the letter after all others.
         preset: SpRAy preset.
+        device: where descriptors of NumPy are compared: ``cpu``, or ``cuda[:N]`` (CuPy).
 
     Returns:
         Of each sequence, label → label with the corpus's letter.
+
+    Raises:
+        DeviceError: the device cannot be used.
     """
+    xp = namespace(device)
     by_au: dict[int, list[tuple[int, str]]] = {}
     for n, of_sequence in enumerate(found):
         for label in sorted(of_sequence):
@@ -274,8 +285,10 @@ def corpus_letters(
             rows = [found[n][label] for n, label in usable]
             # No two of them follow each other in time.
             alone = np.arange(len(rows), dtype=np.int64)
-            stacked = array_namespace(*rows).stack(rows)
-            clusters = spray(stacked, preset, runs=alone).labels.tolist()
+            own = array_namespace(*rows)
+            stacked = own.stack(rows)
+            there = xp.asarray(stacked) if is_numpy(own) else stacked
+            clusters = spray(there, preset, runs=alone).labels.tolist()
         members = Counter(
             cluster for cluster, _ in {(c, n) for c, (n, _) in zip(clusters, usable, strict=True)}
         )

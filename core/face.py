@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,8 +84,14 @@ class Detector(Protocol):
         """Short name shown to the user, such as ``haar``."""
         ...
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
-        """Return the faces of an ``(H, W, 3)`` uint8 BGR picture, in any order."""
+    def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
+        """Return the faces of a picture, in any order.
+
+        Args:
+            image: ``(H, W, 3)`` uint8, BGR.
+            smallest: width below which faces do not matter, pixels: they may be left out where
+                that saves time.
+        """
         ...
 
 
@@ -201,10 +208,6 @@ class FaceTracker:
                 "the face tracker was restored from its state and has no detector: call attach()"
             )
         grey = to_grey(image)
-        if image.ndim == 2 or image.shape[2] == 1:
-            image = np.repeat(grey[:, :, None], 3, axis=2)
-        elif image.shape[2] == 4:
-            image = np.ascontiguousarray(image[:, :, :3])
         found: list[Detection] | None = None
         if self._track is not None:
             found = self._follow(self._track, image, grey)
@@ -221,7 +224,11 @@ class FaceTracker:
     def _follow(
         self, track: _Track, image: NDArray[np.uint8], grey: NDArray[np.uint8]
     ) -> list[Detection] | None:
-        """Advance the track by a frame, replace it or drop it; return detections, if any ran."""
+        """Advance the track by a frame, replace it or drop it.
+
+        Returns:
+            All faces of the frame, where they had to be searched for.
+        """
         config = self.config
         motion, agreement = crop_motion(track.crop, warp(grey, track.matrix, self.size))
         back = invert(track.matrix)
@@ -234,12 +241,13 @@ class FaceTracker:
             return self._recover(track, image, grey)
 
         measured = None if track.from_detector else self._measure(crop, matrix)
-        found: list[Detection] | None = None
         track.until_check -= 1
         track.undetected += 1
         if track.from_detector or track.until_check <= 0:
-            found = self._detect(image)
-            own = _best_overlap(found, self._box(predicted), config.same_face_overlap)
+            place = self._box(predicted)
+            # Others that are much smaller than the face followed are not counted.
+            found = self._detect(image, config.other_face_size * place[2])
+            own = _best_overlap(found, place, config.same_face_overlap)
             if track.from_detector and own is not None:
                 measured = own.points
             alone = track.undetected > config.max_undetected
@@ -253,12 +261,12 @@ class FaceTracker:
             self._count_faces(track, found, own, grey)
             if track.misses > config.misses:
                 self._track = None
-                return found
+                return None  # a face of any size may be the next
 
         self._correct(track, predicted, measured)
         track.matrix = self._fit(track.points)
         track.crop = warp(grey, track.matrix, self.size)
-        return found
+        return None
 
     def _recover(
         self, track: _Track, image: NDArray[np.uint8], grey: NDArray[np.uint8]
@@ -341,10 +349,14 @@ class FaceTracker:
 
     # -- finding -----------------------------------------------------------------------------------
 
-    def _detect(self, image: NDArray[np.uint8]) -> list[Detection]:
+    def _detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         assert self._detector is not None
         self.detections += 1
-        return self._detector.detect(image)
+        if image.ndim == 2 or image.shape[2] == 1:
+            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
+        elif image.shape[2] == 4:
+            image = np.ascontiguousarray(image[:, :, :3])
+        return self._detector.detect(image, smallest)
 
     def _acquire(
         self, found: Sequence[Detection], grey: NDArray[np.uint8], near: Box | None = None

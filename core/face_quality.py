@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import cmath
+import functools
+import math
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,29 +32,26 @@ def implausible(
         One short phrase (:data:`NOT_A_FACE` where no pose explains the points), or ``""`` for a
         possible face.
     """
-    p = points.astype(np.float64)
-    if not np.isfinite(p).all():
+    # Five points: complex numbers are ten times faster here than arrays.
+    p = [complex(x, y) for x, y in points.tolist()]
+    if not all(map(cmath.isfinite, p)):
         return NOT_A_FACE
     across = p[1] - p[0]
-    eyes = float(np.hypot(*across))
-    if eyes < 1e-6:
+    if abs(across) < 1e-6:
         return NOT_A_FACE
     # Coordinates of the face: x along the eyes, y down the face, in eye distances.
-    x_axis = across / eyes
-    axes = np.stack([x_axis, [-x_axis[1], x_axis[0]]])
-    q = (p - (p[0] + p[1]) / 2) @ axes.T / eyes
-    nose, left, right = q[2], q[3], q[4]
+    nose, left, right = ((spot - (p[0] + p[1]) / 2) / across for spot in p[2:])
     mouth = (left + right) / 2
-    if not 0 < nose[1] < mouth[1] or right[0] <= left[0] or abs(mouth[0]) > mouth[1]:
+    if not 0 < nose.imag < mouth.imag or right.real <= left.real or abs(mouth.real) > mouth.imag:
         return NOT_A_FACE
-    if abs(np.degrees(np.arctan2(across[1], across[0]))) > config.max_roll_deg:
+    if abs(math.degrees(cmath.phase(across))) > config.max_roll_deg:
         return "head tilted too far"
-    t = template.astype(np.float64)
-    usual = (t[3:].mean(0) - t[:2].mean(0))[1] / float(np.hypot(*(t[1] - t[0])))
-    middle_line = mouth[0] * nose[1] / mouth[1]
+    t = [complex(x, y) for x, y in template.tolist()]
+    usual = ((t[3] + t[4]) / 2 - (t[0] + t[1]) / 2).imag / abs(t[1] - t[0])
+    middle_line = mouth.real * nose.imag / mouth.imag
     if (
-        not usual / config.max_stretch < mouth[1] < usual * config.max_stretch
-        or abs(nose[0] - middle_line) > config.max_nose_offset
+        not usual / config.max_stretch < mouth.imag < usual * config.max_stretch
+        or abs(nose.real - middle_line) > config.max_nose_offset
     ):
         return "head turned away"
     return ""
@@ -87,15 +89,14 @@ def judge(
     if reason := implausible(points, template, config):
         return reason, 0.0
     size = crop.shape[0]
-    axis = np.linspace(0.1, 0.9, 9) * size
-    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    spots = transform(invert(matrix), grid)
-    inside = ((spots >= 0) & (spots < (frame_shape[1], frame_shape[0]))).all(axis=1).mean()
+    spots = transform(invert(matrix), _grid(size))
+    within = (spots >= 0) & (spots < (frame_shape[1], frame_shape[0]))
+    inside = float(np.count_nonzero(within[:, 0] & within[:, 1])) / len(spots)
     if inside < min(1.0, config.min_inside * strict):
         return "face partly outside the picture", 0.0
     edge = size // 6
     middle = crop[edge : size - edge, edge : size - edge]
-    mean, deviation = float(middle.mean()), float(middle.std())
+    (mean,), (deviation,) = (values.ravel().tolist() for values in cv2.meanStdDev(middle))
     if mean < config.min_mean * strict:
         return "face too dark", 0.0
     if deviation < config.min_deviation * strict:
@@ -103,3 +104,10 @@ def judge(
     size_share = eyes / config.good_eye_distance_px
     contrast_share = deviation / config.good_deviation
     return "", float(min(1.0, size_share, contrast_share, inside))
+
+
+@functools.cache
+def _grid(size: int) -> NDArray[np.float64]:
+    """Return the ``(81, 2)`` places of a crop that must lie inside the picture."""
+    axis = np.linspace(0.1, 0.9, 9) * size
+    return np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)

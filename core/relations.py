@@ -77,14 +77,18 @@ class InclusionOrder:
         including: ``(N,)`` int64, number of other prototypes that include each.
         covers: ``(E, 2)`` int64 pairs (i, j), ascending: i is included in j and nothing lies
             between. All inclusions follow from these (the transitive reduction).
+        support: ``(N, G)`` int64, sequences of each group that show a prototype or include it.
     """
 
     included: NDArray[np.int64]
     including: NDArray[np.int64]
     covers: NDArray[np.int64]
+    support: NDArray[np.int64]
 
 
-def inclusion_order(prototypes: Sequence[Sequence[StageLabels]]) -> InclusionOrder:
+def inclusion_order(
+    prototypes: Sequence[Sequence[StageLabels]], counts: NDArray[np.int64] | None = None
+) -> InclusionOrder:
     """Find all inclusions between distinct prototypes, and those that generate the others.
 
     Pairs are compared N at a time with stages as bit sets: O(N²·L·A/64) word operations for N
@@ -93,15 +97,21 @@ def inclusion_order(prototypes: Sequence[Sequence[StageLabels]]) -> InclusionOrd
 
     Args:
         prototypes: N temporal prototypes, no two of them the same.
+        counts: ``(N, G)`` how many sequences of each group (such as a label) show exactly each;
+            one sequence of one group if None.
 
     Raises:
-        ConfigError: two of them are the same; count them first.
+        ConfigError: two of them are the same; count them first. Or ``counts`` are not theirs.
     """
     count = len(prototypes)
+    counts = np.ones((count, 1), np.int64) if counts is None else counts
+    if len(counts) != count:
+        raise ConfigError(f"{count} prototypes came with {len(counts)} counts; give a row of each")
     if len({tuple(p) for p in prototypes}) != count:
         raise ConfigError("the prototypes to relate must be distinct; count equal ones first")
     below = [0] * count
     including = np.zeros(count, np.int64)
+    support = counts.astype(np.int64)
     bits, lengths = _bits(prototypes)
     unions = np.bitwise_or.reduce(bits, axis=1)
     for inner in range(count):
@@ -111,6 +121,7 @@ def inclusion_order(prototypes: Sequence[Sequence[StageLabels]]) -> InclusionOrd
         needs = bits[inner, : lengths[inner]]
         outer = candidates[_match(needs, bits[candidates], lengths[candidates])]
         including[inner] = outer.size
+        support[inner] += counts[outer].sum(axis=0)
         for index in outer.tolist():
             below[index] |= 1 << inner
     covers: list[tuple[int, int]] = []
@@ -123,6 +134,7 @@ def inclusion_order(prototypes: Sequence[Sequence[StageLabels]]) -> InclusionOrd
         np.array([row.bit_count() for row in below], np.int64),
         including,
         np.array(sorted(covers), np.int64).reshape(-1, 2),
+        support,
     )
 
 

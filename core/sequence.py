@@ -99,7 +99,7 @@ class SequenceAnalyzer:
         self._quality: list[float] = []
         self._new_face: list[bool] = []
         self._aus: dict[int, AUMaps] = {}
-        self._pictures = Pictures(self._picture_bytes)
+        self._pictures = Pictures(self._picture, self._picture_bytes)
         self._stride = 1
 
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
@@ -223,26 +223,29 @@ class SequenceAnalyzer:
         )
         self._quality.append(seen.face.quality)
         self._new_face.append(seen.new_face)
-        card = self.network.card
         if seen.face.crop is not None and seen.face.points is not None:
-            picture = align(
-                frame.image,
-                seen.face.points,
-                card.template,
-                card.template_weights,
-                card.input_size,
-                scale=PICTURE_SCALE,
-            )
-            self._pictures.add(frame.index, picture)
+            self._pictures.add(frame.index, frame.image, seen.face.points)
         for au, relevance in seen.maps.items():
             self._aus.setdefault(au, AUMaps()).add(
                 frame.index, seen.descriptors[au], relevance, self._stride
             )
         kept = sum(len(maps.maps) for maps in self._aus.values())
-        if kept * card.input_size**2 * 4 > self._map_bytes:
+        if kept * self.network.card.input_size**2 * 4 > self._map_bytes:
             self._stride *= 2
             for maps in self._aus.values():
                 maps.thin(self._stride)
+
+    def _picture(self, image: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Cut the face out of a frame, for people to look at."""
+        card = self.network.card
+        return align(
+            image,
+            points,
+            card.template,
+            card.template_weights,
+            card.input_size,
+            scale=PICTURE_SCALE,
+        )
 
     def _cluster(self, maps: AUMaps) -> NDArray[np.intp]:
         """Return the cluster of each map; one without positive relevance joins the map before."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["AUMaps", "Pictures"]
+
+WAITING_BYTES = 64 << 20
+"""Bound on the memory for frames whose face picture was not asked for yet, bytes."""
 
 
 @dataclass(slots=True)
@@ -57,34 +60,54 @@ class AUMaps:
 
 
 class Pictures:
-    """Face pictures by frame, compressed, within a bound: beyond it every second one, …"""
+    """Face pictures by frame, compressed, within a bound: beyond it every second one, …
 
-    def __init__(self, limit: int) -> None:
+    Most pictures of a short sequence are never looked at. They are cut out and compressed only when
+    one is asked for, or when the frames that wait for it take too much room.
+
+    Args:
+        cut: makes the picture of a frame: its image, and the points of its face.
+        limit: memory for compressed pictures, bytes.
+        waiting: memory for frames that wait, bytes; :data:`WAITING_BYTES` if None.
+    """
+
+    def __init__(
+        self,
+        cut: Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]],
+        limit: int,
+        waiting: int | None = None,
+    ) -> None:
+        self._cut = cut
         self._limit = limit
+        self._most_waiting = WAITING_BYTES if waiting is None else waiting
         self._frames: list[int] = []
-        self._jpegs: list[NDArray[np.uint8]] = []
-        self._bytes = 0
+        self._jpegs: dict[int, NDArray[np.uint8]] = {}
+        self._waiting: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32]]] = {}
+        self._jpeg_bytes = self._waiting_bytes = 0
         self._stride = 1
         self._seen = 0
 
     def __contains__(self, frame: int) -> bool:
-        at = bisect.bisect_left(self._frames, frame)
-        return at < len(self._frames) and self._frames[at] == frame
+        return frame in self._jpegs or frame in self._waiting
 
-    def add(self, frame: int, picture: NDArray[np.uint8]) -> None:
-        """Keep the picture of the next frame, if its turn comes."""
+    def add(self, frame: int, image: NDArray[np.uint8], points: NDArray[np.float32]) -> None:
+        """Keep the picture of the next frame, if its turn comes.
+
+        Args:
+            frame: its index.
+            image: the whole frame. It is held as it is, so it must not be written to.
+            points: ``(5, 2)`` points of the face.
+        """
         self._seen += 1
         if (self._seen - 1) % self._stride:
             return
-        quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
-        jpeg = cv2.imencode(".jpg", picture, quality)[1].astype(np.uint8, copy=False)
         self._frames.append(frame)
-        self._jpegs.append(jpeg)
-        self._bytes += jpeg.nbytes
-        if self._bytes > self._limit:
-            self._stride *= 2
-            self._frames, self._jpegs = self._frames[::2], self._jpegs[::2]
-            self._bytes = sum(jpeg.nbytes for jpeg in self._jpegs)
+        self._waiting[frame] = image, points
+        self._waiting_bytes += image.nbytes
+        while self._waiting_bytes > self._most_waiting:
+            self._make(next(iter(self._waiting)))
+            if self._jpeg_bytes > self._limit:
+                self._thin()
 
     def nearest(self, frame: float, first: int, last: int) -> NDArray[np.uint8] | None:
         """Return the picture nearest to a frame among the frames ``first`` … ``last``."""
@@ -92,7 +115,30 @@ class Pictures:
         end = bisect.bisect_right(self._frames, last)
         if start == end:
             return None
-        at = min(range(start, end), key=lambda n: abs(self._frames[n] - frame))
-        picture = cv2.imdecode(self._jpegs[at], cv2.IMREAD_UNCHANGED)
+        found = min(self._frames[start:end], key=lambda one: abs(one - frame))
+        if found in self._waiting:
+            self._make(found)
+        picture = cv2.imdecode(self._jpegs[found], cv2.IMREAD_COLOR)
         assert picture is not None  # our own JPEG
         return picture.astype(np.uint8, copy=False)
+
+    def _make(self, frame: int) -> None:
+        picture = self._cut(*self._waiting[frame])
+        self._drop(frame)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
+        jpeg = cv2.imencode(".jpg", picture, quality)[1].astype(np.uint8, copy=False)
+        self._jpegs[frame] = jpeg
+        self._jpeg_bytes += jpeg.nbytes
+
+    def _thin(self) -> None:
+        """Forget every second picture, the first excepted."""
+        self._stride *= 2
+        for frame in self._frames[1::2]:
+            self._drop(frame)
+        self._frames = self._frames[::2]
+
+    def _drop(self, frame: int) -> None:
+        if frame in self._waiting:
+            self._waiting_bytes -= self._waiting.pop(frame)[0].nbytes
+        if frame in self._jpegs:
+            self._jpeg_bytes -= self._jpegs.pop(frame).nbytes

@@ -180,12 +180,12 @@ DEFAULT_NOISE = NoiseModel(0.9, tuple(0.5**lag for lag in range(1, MAX_LAG + 1))
 
 
 def lag_profile(
-    cosines: NDArray[np.float64], runs: NDArray[np.int64] | None = None, max_lag: int = MAX_LAG
+    cosines: Any, runs: NDArray[np.int64] | None = None, max_lag: int = MAX_LAG
 ) -> NDArray[np.float64]:
     """Measure the similarity of maps as a function of their distance in time.
 
     Args:
-        cosines: ``(n, n)`` Gram matrix of maps in the order of time.
+        cosines: ``(n, n)`` Gram matrix of maps in the order of time, NumPy or CuPy.
         runs: ``(n,)`` number of the unbroken run each map belongs to; pairs from different runs
             are left out. One run if None.
         max_lag: longest lag wanted, maps.
@@ -196,7 +196,7 @@ def lag_profile(
     """
     profile: list[float] = []
     for lag in range(1, min(max_lag, len(cosines) - 1) + 1):
-        pairs = np.diagonal(cosines, lag)
+        pairs = to_numpy(array_namespace(cosines).diagonal(cosines, lag))
         if runs is not None:
             pairs = pairs[runs[lag:] == runs[:-lag]]
         if not pairs.size:
@@ -242,14 +242,14 @@ def ring_profile(
     return (low + (place - below) * (high - low)).astype(np.float64)
 
 
-def noise_model(cosines: NDArray[np.float64], runs: NDArray[np.int64] | None = None) -> NoiseModel:
+def noise_model(cosines: Any, runs: NDArray[np.int64] | None = None) -> NoiseModel:
     """Estimate the noise of the maps from their Gram matrix.
 
     c is the mean of m_8 … m_14 (of the longest lags there are, in a short sequence) and
     ρ_l = (m_l − c)/(1 − c), made non-increasing.
 
     Args:
-        cosines: ``(n, n)`` Gram matrix of maps in the order of time.
+        cosines: ``(n, n)`` Gram matrix of maps in the order of time, NumPy or CuPy.
         runs: as in :func:`lag_profile`.
 
     Returns:

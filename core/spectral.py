@@ -8,6 +8,10 @@ is a path, whose Laplacian has many eigenvalues near zero, so counting them (or 
 gap between them) splits one pattern into several. The ``sequence`` preset therefore splits
 generously and then merges clusters whose clean mean maps agree.
 
+What grows with the square of the number of maps and beyond (similarity, graph, eigenvectors) is
+computed where the maps lie, on the CPU (NumPy) or a GPU (CuPy). Only the embedding, a few numbers
+per map, comes to the CPU, and k-means and merging decide there.
+
 References:
     Lapuschkin et al., "Unmasking Clever Hans predictors and assessing what machines really
     learn", Nature Communications 10, 2019 (SpRAy).
@@ -28,7 +32,7 @@ import scipy.sparse as sparse
 import scipy.sparse.linalg as sparse_linalg
 from numpy.typing import NDArray
 
-from .backend import to_numpy
+from .backend import array_namespace, is_numpy, to_numpy
 from .errors import ConfigError
 from .similarity import (
     MIN_ENERGY,
@@ -170,36 +174,39 @@ def neighbours(n: int) -> int:
     return max(min(max(log + 1, 2), 7), log)
 
 
-def knn_graph(cosines: FloatArray, k: int) -> FloatArray:
+def knn_graph(cosines: Any, k: int) -> Any:
     """Connect each map with its ``k`` most similar ones.
 
     A map is excluded from its own neighbours by its index, not by its distance, so duplicates
     keep each other; of equally similar maps the earlier ones are taken.
 
     Args:
-        cosines: ``(n, n)`` Gram matrix; its order is that of D² = 2 − 2·cos.
+        cosines: ``(n, n)`` Gram matrix, NumPy or CuPy; its order is that of D² = 2 − 2·cos.
         k: neighbours, 0 ≤ k < n.
 
     Returns:
-        ``(n, n)`` weights W = (B + Bᵀ)/2 with B the 0/1 matrix of the neighbours.
+        ``(n, n)`` weights W = (B + Bᵀ)/2 with B the 0/1 matrix of the neighbours, likewise.
     """
+    xp = array_namespace(cosines)
     distance = -cosines
-    np.fill_diagonal(distance, np.inf)
-    nearest = np.argsort(distance, axis=1, kind="stable")[:, :k]
-    graph = np.zeros_like(cosines)
-    np.put_along_axis(graph, nearest, 1.0, axis=1)
+    xp.fill_diagonal(distance, xp.inf)
+    nearest = xp.argsort(distance, axis=1, kind="stable")[:, :k]
+    graph = xp.zeros_like(cosines)
+    graph[xp.arange(len(graph))[:, None], nearest] = 1.0
     return (graph + graph.T) / 2
 
 
-def laplacian(weights: FloatArray) -> FloatArray:
-    """Return the symmetric normalised Laplacian I − D^−½ W D^−½.
+def laplacian(weights: Any) -> Any:
+    """Return the symmetric normalised Laplacian I − D^−½ W D^−½, NumPy or CuPy as the weights.
 
     A map without neighbour gets degree 1, so its row is that of the identity.
     """
+    xp = array_namespace(weights)
     degree = weights.sum(axis=1)
-    scale = 1.0 / np.sqrt(np.where(degree > 0, degree, 1.0))
+    scale = 1.0 / xp.sqrt(xp.where(degree > 0, degree, 1.0))
     matrix = -weights * scale[:, None] * scale
-    np.fill_diagonal(matrix, matrix.diagonal() + 1.0)
+    place = xp.arange(len(matrix))
+    matrix[place, place] += 1.0
     return matrix
 
 
@@ -227,12 +234,18 @@ def _dense_eigenpairs(matrix: FloatArray, count: int) -> tuple[FloatArray, Float
         return values[:count], vectors[:, :count]
 
 
-def _smallest_eigenpairs(matrix: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:
+def _smallest_eigenpairs(matrix: Any, count: int) -> tuple[FloatArray, FloatArray]:
     """Return the ``count`` smallest eigenvalues, ascending, and their vectors in columns."""
     n = len(matrix)
     count = min(count, n)
-    pairs = _sparse_eigenpairs(matrix, count) if n > SPARSE_FROM and count < n // 4 else None
-    values, vectors = pairs if pairs is not None else _dense_eigenpairs(matrix, count)
+    xp = array_namespace(matrix)
+    if is_numpy(xp):
+        pairs = _sparse_eigenpairs(matrix, count) if n > SPARSE_FROM and count < n // 4 else None
+        values, vectors = pairs if pairs is not None else _dense_eigenpairs(matrix, count)
+    else:
+        # A GPU decomposes the whole matrix in less time than it takes to hand it over.
+        values, vectors = xp.linalg.eigh(matrix)
+        values, vectors = to_numpy(values[:count]), to_numpy(vectors[:, :count])
     order = np.argsort(values, kind="stable")
     values, vectors = np.clip(values[order], 0.0, None), vectors[:, order]
     # The sign of an eigenvector is arbitrary: its largest entry is made positive.
@@ -274,11 +287,11 @@ def _k_means(points: FloatArray, k: int, restarts: int) -> IntArray:
     return best
 
 
-def block_means(cosines: FloatArray, labels: IntArray) -> tuple[FloatArray, FloatArray, IntArray]:
+def block_means(cosines: Any, labels: IntArray) -> tuple[FloatArray, FloatArray, IntArray]:
     """Average the Gram matrix over pairs of clusters.
 
     Args:
-        cosines: ``(n, n)``.
+        cosines: ``(n, n)``, NumPy or CuPy.
         labels: ``(n,)``; negative labels are left out.
 
     Returns:
@@ -288,16 +301,15 @@ def block_means(cosines: FloatArray, labels: IntArray) -> tuple[FloatArray, Floa
     ids = np.unique(labels[labels >= 0])
     member = (labels[:, None] == ids).astype(np.float64)
     counts = member.sum(axis=0)
-    return member.T @ cosines @ member / np.outer(counts, counts), counts, ids
+    there = array_namespace(cosines).asarray(member)
+    return to_numpy(there.T @ cosines @ there) / np.outer(counts, counts), counts, ids
 
 
-def merge_clusters(
-    cosines: FloatArray, labels: IntArray, noise: NoiseModel, above: float
-) -> IntArray:
+def merge_clusters(cosines: Any, labels: IntArray, noise: NoiseModel, above: float) -> IntArray:
     """Merge clusters, most similar first, while their clean mean maps agree.
 
     Args:
-        cosines: ``(n, n)`` Gram matrix.
+        cosines: ``(n, n)`` Gram matrix, NumPy or CuPy.
         labels: ``(n,)`` non-negative labels.
         noise: noise of the maps.
         above: pairs merge while their noise-corrected cosine exceeds this.
@@ -386,7 +398,7 @@ def linkage(cosines: FloatArray, noise: NoiseModel, cut: float) -> IntArray:
 
 
 def partition(
-    cosines: FloatArray,
+    cosines: Any,
     preset: SprayPreset,
     noise: NoiseModel,
     *,
@@ -395,7 +407,7 @@ def partition(
     """Cluster maps given by their Gram matrix, small clusters included.
 
     Args:
-        cosines: ``(n, n)`` Gram matrix of maps in the order of time.
+        cosines: ``(n, n)`` Gram matrix of maps in the order of time, NumPy or CuPy.
         preset: how.
         noise: noise of the maps.
         clusters: fixed number of clusters, instead of the preset's rule and without merging.
@@ -410,7 +422,7 @@ def partition(
     if n < 4 or fixed == 1:
         return np.zeros(n, dtype=np.int64), np.empty(0)
     if fixed is None and n < preset.linkage_below:
-        return linkage(cosines, noise, preset.linkage_cosine), np.empty(0)
+        return linkage(to_numpy(cosines), noise, preset.linkage_cosine), np.empty(0)
     knn = min(preset.knn if preset.knn is not None else neighbours(n), n - 1)
     matrix = laplacian(knn_graph(cosines, knn))
     bound = max(preset.max_clusters, fixed or 1)
@@ -427,9 +439,7 @@ def partition(
     return labels, values
 
 
-def _dissolve(
-    cosines: FloatArray, labels: IntArray, smallest: int, coherence: float = -1.0
-) -> IntArray:
+def _dissolve(cosines: Any, labels: IntArray, smallest: int, coherence: float = -1.0) -> IntArray:
     """Give the maps of clusters that show no pattern, map by map, to the most similar other one.
 
     Too few maps show none, nor do maps that have nothing in common but being unlike the others.
@@ -439,7 +449,8 @@ def _dissolve(
     if not kept.size or kept.size == ids.size:
         return labels if kept.size else np.zeros_like(labels)
     member = (labels[:, None] == kept).astype(np.float64)
-    mean_cosine = cosines @ member / member.sum(axis=0)
+    there = array_namespace(cosines).asarray(member)
+    mean_cosine = to_numpy(cosines @ there) / member.sum(axis=0)
     return np.where(np.isin(labels, kept), labels, kept[mean_cosine.argmax(axis=1)])
 
 
@@ -453,8 +464,8 @@ def spray(
     """Cluster the relevance maps of one Action Unit in a whole sequence.
 
     Args:
-        descriptors: ``(n, D)`` real, one row per map, in the order of time; rows are L2-normalised
-            here (a row that is normalised already stays as it is).
+        descriptors: ``(n, D)`` real, of NumPy or CuPy, one row per map, in the order of time; rows
+            are L2-normalised here (a row that is normalised already stays as it is).
         preset: name in :data:`PRESETS`, or a preset.
         clusters: fixed number of clusters (at most n), instead of the preset's rule.
         runs: ``(n,)`` number of the unbroken run of frames each map belongs to: neighbours from
@@ -472,20 +483,20 @@ def spray(
         preset = preset_by_name(preset)
     if clusters is not None and clusters < 1:
         raise ValueError(f"the number of clusters must be at least 1, got {clusters}")
-    x = to_numpy(descriptors)
+    x = array_namespace(descriptors).asarray(descriptors)
     if x.ndim != 2:
         raise ValueError(
             f"descriptors must be one row per map, (n, D), got shape {x.shape}; flatten each map"
         )
-    x = np.asarray(normalise(x))
+    x = normalise(x)
     n = len(x)
     chosen = np.arange(n)
     if n > preset.max_maps:
         chosen = np.linspace(0, n - 1, preset.max_maps).round().astype(np.int64)
         if runs is None:
             runs = np.zeros(n, dtype=np.int64)
-    subset = x[chosen]
-    cosines = np.asarray(gram(subset))
+    subset = x if len(chosen) == n else x[array_namespace(x).asarray(chosen)]
+    cosines = gram(subset)
     noise = noise_model(cosines, None if runs is None else np.asarray(runs)[chosen])
     labels, values = partition(cosines, preset, noise, clusters=clusters)
     if clusters is None and preset.min_cluster > 1:
@@ -496,23 +507,24 @@ def spray(
     return Clustering(labels, values, int(labels.max(initial=-1)) + 1, preset.name)
 
 
-def _nearest_mean(x: FloatArray, subset: FloatArray, labels: IntArray, at: IntArray) -> IntArray:
+def _nearest_mean(x: Any, subset: Any, labels: IntArray, at: IntArray) -> IntArray:
     """Extend the labels of a subset to all maps by the most similar mean map."""
-    means = np.asarray(normalise(mean_maps(subset, labels)))
-    everywhere = np.unique(labels)[(x @ means.T).argmax(axis=1)]
+    means = normalise(mean_maps(subset, labels))
+    everywhere = np.unique(labels)[to_numpy((x @ means.T).argmax(axis=1))]
     everywhere[at] = labels
     return everywhere
 
 
-def mean_maps(maps: NDArray[Any], labels: IntArray) -> NDArray[np.float64]:
+def mean_maps(maps: Any, labels: IntArray) -> Any:
     """Average the maps of each cluster: the prototypes (paper §3.4).
 
     Args:
-        maps: ``(n, …)`` relevance maps or descriptors.
+        maps: ``(n, …)`` relevance maps or descriptors, NumPy or CuPy.
         labels: ``(n,)`` non-negative labels.
 
     Returns:
-        ``(K, …)`` float64 means, in ascending order of the labels.
+        ``(K, …)`` float64 means, in ascending order of the labels, likewise.
     """
-    ids = np.unique(labels)
-    return np.stack([maps[labels == i].mean(axis=0, dtype=np.float64) for i in ids])
+    xp = array_namespace(maps)
+    members = [xp.asarray(np.flatnonzero(labels == i)) for i in np.unique(labels)]
+    return xp.stack([maps[member].mean(axis=0, dtype=xp.float64) for member in members])

@@ -50,7 +50,7 @@ class Frame:
     Attributes:
         source: name of the source, the same for all its frames.
         index: 0-based number of the frame within the source; never falls, gaps are drops.
-        image: ``(H, W, 3)`` uint8, BGR.
+        image: ``(H, W, 3)`` uint8, BGR, or ``(H, W)`` grey.
         t_mono_ns: monotonic clock right after the grab, nanoseconds.
         t_wall: wall clock at the same moment, seconds since 1970.
         pts: position in the medium, seconds; None where the source has none.

@@ -53,6 +53,7 @@ from .options import (
     Paper,
     SprayPreset,
     Weights,
+    WindowDevice,
     analyzer_config,
     dwell,
 )
@@ -188,13 +189,7 @@ def live(
     ] = None,
     realtime: Annotated[bool, typer.Option(help="Play files at their own pace.")] = False,
     window: Annotated[int | None, typer.Option(help="Maps per AU in the sliding window.")] = None,
-    window_device: Annotated[
-        str,
-        typer.Option(
-            envvar="FACESTAGE_WINDOW_DEVICE",
-            help="Where the windows are clustered: cpu (NumPy), or cuda or cuda:N (CuPy).",
-        ),
-    ] = WindowConfig().device,
+    window_device: WindowDevice = WindowConfig().device,
     min_stage: MinStage = None,
     paper: LivePaper = False,
     video: Video = True,

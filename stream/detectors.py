@@ -70,14 +70,20 @@ class HaarDetector:
                 "'opencv-python-headless>=4.10,<5', or run `facestage models pull yunet`"
             )
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
-        """Return frontal faces; the score is the number of windows that agree."""
+    def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
+        """Return frontal faces; the score is the number of windows that agree.
+
+        See :meth:`facestage.core.face.Detector.detect`. The small windows, of which there are most,
+        take most of the time: from 36 instead of 24 pixels on it is half.
+        """
         small, scale_x, scale_y = _reduce(image, self.long_side)
         grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
         if min(grey.shape) < 24:  # the cascade's window
             return []
+        # The windows that agree on a face differ in size, by a fifth as a rule.
+        least = max(24, int(smallest * scale_x / 1.25))
         boxes, counts = self._cascade.detectMultiScale2(
-            grey, scaleFactor=self.step, minNeighbors=self.neighbours, minSize=(24, 24)
+            grey, scaleFactor=self.step, minNeighbors=self.neighbours, minSize=(least, least)
         )
         return [
             Detection(
@@ -143,8 +149,12 @@ class YuNetDetector:
                 f"{str(error).strip()}; run `facestage models pull yunet`"
             ) from error
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
-        """Return faces with points; the score is the network's, 0–1."""
+    def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
+        """Return faces with points; the score is the network's, 0–1.
+
+        See :meth:`facestage.core.face.Detector.detect`; the network sees all sizes at once.
+        """
+        del smallest
         small, scale_x, scale_y = _reduce(image, self.long_side)
         height, width = small.shape[:2]
         bottom, right = max(0, _SMALLEST_SIDE - height), max(0, _SMALLEST_SIDE - width)

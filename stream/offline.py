@@ -43,7 +43,7 @@ def analyze_source(
         SourceError: the source cannot be read, or gives no frame.
     """
     take = on_seen or (lambda seen: None)
-    with open_source(spec) as source:
+    with open_source(spec, keep_grey=True) as source:
         if source.endless:
             raise ConfigError(
                 f"{source.name} has no end to wait for; record it to a file first, or use "

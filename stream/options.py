@@ -28,6 +28,7 @@ __all__ = [
     "SprayPreset",
     "TorchThreads",
     "Weights",
+    "WindowDevice",
     "analyzer_config",
     "dwell",
 ]
@@ -85,6 +86,15 @@ LrpPrecision = Annotated[
     typer.Option(
         "--lrp-precision",
         help="Of the LRP engine's inner convolutions: float32, bfloat16, or auto for the faster.",
+    ),
+]
+WindowDevice = Annotated[
+    str,
+    typer.Option(
+        "--window-device",
+        envvar="FACESTAGE_WINDOW_DEVICE",
+        help="Where maps are clustered, live and with --global: cpu (NumPy), cuda or cuda:N "
+        "(CuPy).",
     ),
 ]
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from facestage.core import lrp, relevance
+from facestage.core import lrp, relevance, sequence_store
 from facestage.core.analyzer import Analyzer
 from facestage.core.config import (
     AnalyzerConfig,
@@ -182,7 +182,7 @@ class Points:
     def __init__(self, results: Sequence[FrameResult]) -> None:
         self.found = {id(r.frame.image): r.face for r in results}
 
-    def detect(self, image: np.ndarray) -> list[Detection]:
+    def detect(self, image: np.ndarray, smallest: float = 0.0) -> list[Detection]:
         face = self.found.get(id(image))
         if face is None or face.box is None:
             return []
@@ -379,10 +379,14 @@ def test_a_configuration_that_cannot_work_is_refused_at_once(
         Analyzer(HaarDetector(), network, config)
 
 
-def test_pictures_are_kept_within_their_bound(network: AUNetwork, frames: list[Frame]) -> None:
+def test_pictures_are_kept_within_their_bound(
+    network: AUNetwork, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence_store, "WAITING_BYTES", 0)
     analyzer = SequenceAnalyzer(HaarDetector(), network, picture_bytes=200_000)
     analyzer.update(frames)
-    assert analyzer._pictures._bytes <= 200_000
+    assert analyzer._pictures._jpeg_bytes <= 200_000
+    assert sum(frame.index in analyzer._pictures for frame in frames) < len(frames) / 2
     result = analyzer.finish(source="x", fps=FPS)
     assert all(crop is not None and crop.shape[:2] == (288, 288) for crop in result.stage_crops)
     for prototype in result.prototypes.values():

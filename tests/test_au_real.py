@@ -138,7 +138,7 @@ class Corner:
         self.path = path
         self.calls = 0
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
+    def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         self.calls += 1
         points = np.array([[60, 60], [100, 60], [80, 84], [64, 106], [96, 106]], np.float32)
         return [Detection((40, 30, 80, 90), 1.0, points)]

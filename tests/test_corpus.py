@@ -656,6 +656,130 @@ def test_options_that_cannot_work(small: tuple[Path, Path], tmp_path: Path, fail
     assert not (tmp_path / "out").exists()
 
 
+def worker_settings(device: str, threads: int = 1) -> Settings:
+    config = analyzer_config(0.0, "shown", baseline=False)
+    return Settings(Path("out"), {}, config, "paper", device=device, threads=threads)
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "inside", "slot"),
+    [
+        ("cpu", 3, "cpu", {"num_cpus": 3, "num_gpus": 0}),
+        ("cuda", 1, "cuda", {"num_cpus": 1, "num_gpus": 1}),
+        # Ray hides all other GPUs from an actor, so that its own is the first it sees.
+        ("cuda:3", 2, "cuda", {"num_cpus": 2, "num_gpus": 1}),
+    ],
+)
+def test_an_actor_of_ray_takes_one_slot(
+    device: str, threads: int, inside: str, slot: dict[str, int]
+) -> None:
+    asked = worker_settings(device, threads)
+    settings, found = engines.ray_slot(asked)
+    assert found == slot
+    assert settings.device == inside
+    assert (settings.threads, settings.out) == (asked.threads, asked.out)
+
+
+@pytest.mark.parametrize(
+    ("resources", "device", "threads", "actors", "advice"),
+    [
+        ({"CPU": 8.0, "GPU": 2.0}, "cuda", 1, 2, None),
+        ({"CPU": 8.0}, "cpu", 4, 2, None),
+        ({"CPU": 8.0, "GPU": 2.0}, "cuda", 1, 3, "3 Ray .* the cluster has 2; use --workers 2"),
+        ({"CPU": 8.0}, "cuda", 1, 1, "1 GPU each.*has 0; use --device cpu"),
+        ({"CPU": 7.0}, "cpu", 4, 2, "need 8, the cluster has 7; use --workers 1"),
+        ({"CPU": 3.0}, "cpu", 4, 1, "use --threads 3"),
+    ],
+)
+def test_a_cluster_without_the_slots_is_refused_instead_of_waited_for(
+    resources: dict[str, float], device: str, threads: int, actors: int, advice: str | None
+) -> None:
+    _, slot = engines.ray_slot(worker_settings(device, threads))
+    if advice is None:
+        engines.check_slots(resources, slot, actors)
+        return
+    with pytest.raises(ConfigError, match=advice):
+        engines.check_slots(resources, slot, actors)
+
+
+@pytest.mark.gpu
+def test_ray_on_gpu_slots_gives_what_a_pool_gives(
+    small: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One actor on a GPU of its own, against one process on the same GPU."""
+    pytest.importorskip("ray.data", reason="Ray (extra 'ray') is not installed")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    root, _ = small
+    options = (*("--layout", "ckplus", "--detector", "haar", "--device", "cuda"), "--paper")
+    assert call(root, "--out", tmp_path / "one", *options, "--workers", 1) == 0
+    assert call(root, "--out", tmp_path / "ray", *options, "--workers", 1, "--engine", "ray") == 0
+    assert sequences(tmp_path / "ray") == sequences(tmp_path / "one")
+    assert rows(tmp_path / "ray" / "table1.csv") == rows(tmp_path / "one" / "table1.csv")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine")
+def test_the_lattice_lights_up_by_keyboard(evaluated: Path) -> None:
+    """Focus lights what is above and below; arrows follow the lines; Escape ends it."""
+
+    async def visit() -> None:
+        executable = find_chromium()
+        assert executable is not None
+        async with open_page(executable) as page:
+            await page.call("Emulation.setFocusEmulationEnabled", enabled=True)
+            await page.goto((evaluated / "index.html").as_uri())
+            links = await page.evaluate(
+                "[...document.querySelectorAll('.link')]"
+                ".map(x => [+x.dataset.low, +x.dataset.high])"
+            )
+            low = links[0][0]
+            node = f"document.querySelector('.node[data-n=\"{low}\"]')"
+            await page.evaluate(f"{node}.focus()")
+            up, down = {low}, {low}
+            for _ in links:
+                up |= {b for a, b in links if a in up}
+                down |= {a for a, b in links if b in down}
+            lit = await page.evaluate(
+                "[...document.querySelectorAll('.node.lit')].map(x => +x.dataset.n)"
+            )
+            assert set(lit) == up | down
+            note = "document.getElementById('lattice-note').textContent"
+            assert f"is in {len(up) - 1} of those drawn" in await page.evaluate(note)
+            await page.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowUp")
+            reached = int(await page.evaluate("document.activeElement.dataset.n"))
+            assert reached in {b for a, b in links if a == low}
+            assert await page.evaluate("document.querySelectorAll('[tabindex=\"0\"]').length") == 1
+            await page.call("Input.dispatchKeyEvent", type="keyDown", key="Escape")
+            assert await page.evaluate("document.querySelectorAll('.node.lit').length") == 0
+            assert page.errors == []
+
+    asyncio.run(visit())
+
+
+def test_the_lattice_drawn_is_that_of_the_table(evaluated: Path) -> None:
+    """Lines of the drawing are inclusions of lattice.csv, all of them where nothing is left out."""
+    picture = (evaluated / "figures" / "lattice.svg").read_text(encoding="utf-8")
+    assert "<script" not in picture
+    lines = re.findall(r'class="link" data-low="(\d+)" data-high="(\d+)"', picture)
+    titles = re.findall(r"<title>(.*?) · shown by (\d+), shown or included by (\d+)", picture)
+    prototypes = {
+        r["id"]: r for r in rows(evaluated / "prototypes.csv") if r["letters"] == "corpus"
+    }
+    covers = {
+        (prototypes[r["inner"]]["prototype"], prototypes[r["outer"]]["prototype"])
+        for r in rows(evaluated / "lattice.csv")
+        if r["letters"] == "corpus"
+    }
+    drawn = {(titles[int(a)][0], titles[int(b)][0]) for a, b in lines}
+    assert drawn == covers
+    own = {r["prototype"]: int(r["sequences"]) for r in prototypes.values()}
+    shown = by_letters(evaluated, "corpus")
+    stages = {written(s): s for s in shown.values()}
+    for text, alone, support in titles:
+        assert int(alone) == own[text]
+        assert int(support) == sum(holds(s, stages[text]) for s in shown.values())
+
+
 @pytest.mark.parametrize("text", ["0/2", "2", "a/b", "1/0", "-1/2", "1/2/3", ""])
 def test_shards_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError, match="is not a part"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from facestage.core.corpus import (
     typical,
     without_letters,
 )
-from facestage.core.errors import ConfigError
+from facestage.core.errors import ConfigError, DeviceError
 from facestage.core.relations import TemporalPrototype
 from facestage.core.types import LOST, NONE
+
+from .device_twin import Device
 
 SMILE: TemporalPrototype = (NONE, ("AU12_A",), ("AU12_B",), ("AU12_B", "AU25_A"))
 BROWS: TemporalPrototype = (NONE, ("AU01_A", "AU02_A"))
@@ -124,6 +127,30 @@ def test_corpus_letters_mean_the_same_everywhere() -> None:
             given.setdefault(kind, set()).add(of_sequence[label])
     # Pattern 0 is in all 40 sequences, 1 in 20, 2 in 10.
     assert given == {0: {"AU12_A"}, 1: {"AU12_B"}, 2: {"AU12_C"}}
+
+
+def test_corpus_letters_of_a_device_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    patterns, noise = maps(3)
+    found = [
+        {"AU12_A": patterns[n % 3] + noise[n, 0], "AU04_A": patterns[n % 2] + noise[n, 1]}
+        for n in range(40)
+    ]
+    expected = corpus_letters(found)
+    device = Device.install(monkeypatch)
+    # Descriptors of the device itself, as well as those that are brought there.
+    there = [{label: device.asarray(row) for label, row in of.items()} for of in found]
+    assert corpus_letters(there) == expected
+    assert device.handed_over
+    assert max(np.prod(shape) for shape in device.handed_over) <= 40 * 7
+    cuda = SimpleNamespace(
+        runtime=SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=RuntimeError)
+    )
+    monkeypatch.setattr(device, "cuda", cuda, raising=False)
+    device.handed_over.clear()
+    assert corpus_letters(found, device="cuda") == expected
+    assert device.handed_over
+    with pytest.raises(DeviceError, match=r"cuda:3 does not exist.*--window-device cpu"):
+        corpus_letters(found, device="cuda:3")
 
 
 def test_a_prototype_without_relevance_gets_a_letter_of_its_own() -> None:

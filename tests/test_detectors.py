@@ -139,3 +139,14 @@ def test_auto_uses_yunet_once_it_is_there(empty_cache: Path, shared: Path) -> No
 def test_a_path_that_is_not_there_is_reported() -> None:
     with pytest.raises(ModelError, match=r"nowhere\.onnx"):
         make_detector("nowhere.onnx")
+
+
+@pytest.mark.shared
+def test_a_face_of_the_wanted_size_is_found_alike_and_smaller_ones_may_be_left_out(
+    shared: Path,
+) -> None:
+    haar = HaarDetector()
+    image = read(shared / "clips" / "single_face.mp4")[0]
+    face = only(haar.detect(image))
+    assert only(haar.detect(image, 0.35 * face.box[2])) == face
+    assert haar.detect(image, 2 * face.box[2]) == []

@@ -329,12 +329,14 @@ class World:
     ghosts: list[Detection] = field(default_factory=list)
     miss: bool = False
     calls: int = 0
+    smallest: list[float] = field(default_factory=list)
     name: str = "world"
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
+    def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         assert image.ndim == 3
         assert image.shape[2] == 3
         self.calls += 1
+        self.smallest.append(smallest)
         if self.miss:
             return list(self.ghosts)
         seen = [Detection(box_of(p), 1.0, p if self.points else None) for p in self.faces]
@@ -784,3 +786,17 @@ def test_a_hand_or_a_tilt_does_not_lose_a_real_face(
     states = follow_clip("WolfgangLanger_Pexels.mp4", kind)
     assert len(states) == 472
     assert sum(state == FaceState.TRACKED for state in states) >= 467
+
+
+def test_a_check_looks_for_no_smaller_face_than_counts_and_a_search_for_all() -> None:
+    world = World()
+    config = FaceConfig(verify_every=3, misses=0)
+    tracker = make(world, config)
+    seen = [world.show(tracker, HOME) for _ in range(4)]
+    assert seen[-1].box is not None
+    assert world.smallest[0] == 0.0  # the search for the face
+    assert len(world.smallest) == 2
+    assert world.smallest[1] == pytest.approx(config.other_face_size * seen[-1].box[2], rel=0.01)
+    # When the check finds no proof, a face of any size may be the next.
+    world.show(tracker)
+    assert world.smallest[2:][-1] == 0.0

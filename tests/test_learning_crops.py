@@ -36,7 +36,7 @@ class Fixed:
     def __init__(self) -> None:
         self.calls = 0
 
-    def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
+    def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         self.calls += 1
         return [] if not image.any() else [Detection((40, 30, 80, 90), 1.0, POINTS)]
 

@@ -24,7 +24,7 @@ from facestage.stream.sources import camera as camera_module
 from facestage.stream.sources import network as network_module
 from facestage.stream.sources import video as video_module
 from facestage.stream.sources.base import to_bgr8, valid_count, valid_fps
-from facestage.stream.sources.images import list_images, natural_key
+from facestage.stream.sources.images import list_images, load_image, natural_key
 from facestage.stream.sources.opencv import Timeline, prefer_tcp
 from hypothesis import given
 from hypothesis import strategies as st
@@ -827,3 +827,31 @@ def test_tcp_is_preferred_but_the_user_decides(
     prefer_tcp()
     prefer_tcp()
     assert os.environ[variable] == after
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".pgm"])
+def test_grey_images_stay_grey_where_asked_and_are_the_same_pictures(
+    tmp_path: Path, suffix: str
+) -> None:
+    rng = np.random.default_rng(5)
+    grey = cv2.GaussianBlur(rng.integers(0, 256, (40, 52)).astype(np.uint8), (0, 0), 2)
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), grey)
+    kept = load_image(tmp_path / f"a{suffix}", keep_grey=True)
+    usual = load_image(tmp_path / f"a{suffix}")
+    assert kept.shape == (40, 52)
+    assert kept.dtype == np.uint8
+    assert usual.shape == (40, 52, 3)
+    np.testing.assert_array_equal(usual, np.repeat(kept[:, :, None], 3, axis=2))
+
+
+def test_a_folder_of_mixed_images_keeps_grey_only_where_it_is_grey(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    colour = rng.integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "1.png"), colour)
+    cv2.imwrite(str(tmp_path / "2.png"), colour[:, :, 0])
+    cv2.imwrite(str(tmp_path / "3.png"), colour[:, :, 1].astype(np.uint16) * 257)
+    with open_source(str(tmp_path), keep_grey=True) as source:
+        images = [grab.image for _ in range(3) if (grab := source.read()) is not None]
+    np.testing.assert_array_equal(images[0], colour)
+    np.testing.assert_array_equal(images[1], colour[:, :, 0])
+    np.testing.assert_array_equal(images[2], colour[:, :, 1])

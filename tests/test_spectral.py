@@ -14,6 +14,7 @@ from facestage.core.spectral import PRESETS, spray
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 
+from .device_twin import Device
 from .streams import make_stream, unit
 
 
@@ -324,3 +325,69 @@ def test_noise_of_different_runs_does_not_mix() -> None:
     runs = np.repeat([0, 1], 12)
     assert noise_model(gram(x), runs).level > noise_model(gram(x[::2])).level - 1e-9
     assert spray(x, runs=runs).n_clusters == 2
+
+
+# ---- on a device
+
+
+@pytest.mark.parametrize(
+    ("preset", "n"),
+    # Ten maps with ten neighbours each are a complete graph: its eigenvectors are anybody's.
+    [
+        (preset, n)
+        for preset in ("sequence", "paper", "corelay")
+        for n in (3, 10, 15, 60, 120)
+        if (preset, n) != ("corelay", 10)
+    ],
+)
+def test_a_device_gives_the_same_clusters_and_keeps_what_is_large(
+    monkeypatch: pytest.MonkeyPatch, preset: str, n: int
+) -> None:
+    stream = make_stream(21, [(0, 50), (1, 40), (2, 30)], noise=0.2)
+    x = stream.descriptors[:: 120 // n][:n]
+    expected = spray(x, preset)
+    device = Device.install(monkeypatch)
+    found = spray(device.asarray(x), preset)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, atol=1e-9)
+    assert isinstance(found.labels, np.ndarray)
+    bound = PRESETS[preset].max_clusters + 1
+    if n > max(bound, PRESETS[preset].linkage_below):
+        # Neither the maps nor anything of the size of their Gram matrix.
+        assert max(np.prod(shape) for shape in device.handed_over) == n * bound
+        assert (n, bound) in device.handed_over
+
+
+def test_a_long_series_on_a_device_hands_over_its_embedding_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = make_stream(9, [(0, 300), (1, 300), (0, 200)])
+    preset = dataclasses.replace(PRESETS["sequence"], max_maps=200)
+    expected = spray(stream.descriptors, preset)
+    device = Device.install(monkeypatch)
+    found = spray(device.asarray(stream.descriptors), preset)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert (200, 7) in device.handed_over
+    assert (800,) in device.handed_over  # which mean map is nearest
+    assert max(np.prod(shape) for shape in device.handed_over) == 200 * 7
+
+
+def test_the_twin_of_a_device_refuses_what_cupy_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device.install(monkeypatch)
+    x = device.asarray(np.ones((3, 2)))
+    with pytest.raises(TypeError, match="implicit"):
+        np.asarray(x)
+    with pytest.raises(TypeError, match="met"):
+        _ = x @ np.ones((2, 2))
+    with pytest.raises(TypeError, match="met"):
+        device.stack([x, np.ones((3, 2))])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("n", [10, 60, 1500])
+def test_cupy_gives_the_clusters_of_numpy(n: int) -> None:
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    x = make_stream(22, [(0, n // 2), (1, n - n // 2)], noise=0.2).descriptors
+    on_gpu, on_cpu = spray(cupy.asarray(x)), spray(x)
+    np.testing.assert_array_equal(on_gpu.labels, on_cpu.labels)
+    np.testing.assert_allclose(on_gpu.eigenvalues, on_cpu.eigenvalues, atol=1e-6)

@@ -62,10 +62,14 @@ class Layers:
 
     def take(self, numbers: Sequence[int]) -> Layers:
         """Return some of the layers, in this order."""
+        first = numbers[0] if numbers else 0
+        # Neighbours, as a rule: they need not be copied.
+        inside = list(numbers) == list(range(first, first + len(numbers)))
+        chosen = slice(first, first + len(numbers)) if inside else list(numbers)
         return Layers(
             tuple(self.colours[n] for n in numbers),
-            self.alpha[list(numbers)],
-            self.outline[list(numbers)],
+            self.alpha[chosen],
+            self.outline[chosen],
             tuple(self.names[n] for n in numbers),
             tuple(self.boxes[n] for n in numbers),
         )
@@ -158,12 +162,12 @@ def compose(crop: NDArray[np.uint8], shown: Layers | None, side: int) -> NDArray
         return np.repeat(face[..., None], 3, axis=2).astype(np.uint8, copy=False)
     device = shown.alpha.device
     tints = torch.tensor(shown.colours, dtype=torch.float32).to(device)
-    flat = torch.from_numpy(face).to(device).float() * _DIM + _LIFT
-    painted = torch.from_numpy(np.empty((side, side, 3), np.uint8)).to(device)
-    painted[:] = flat.round().to(torch.uint8)[..., None]
+    flat = torch.arange(256).float() * _DIM + _LIFT
+    painted = cv2.cvtColor(cv2.LUT(face, flat.round().numpy().astype(np.uint8)), cv2.COLOR_GRAY2BGR)
+    painted = torch.from_numpy(painted).to(device)
     rows, columns = _around(shown.boxes)
     numbers = [n for n, box in enumerate(shown.boxes) if box != _NOTHING]
-    picture = flat[rows, columns]
+    picture = torch.from_numpy(face[rows, columns]).to(device).float() * _DIM + _LIFT
     picture = torch.lerp(picture, *_striped(shown.alpha, tints, (rows, columns)))
     # The contours of small areas are painted last: those of large ones would hide them.
     areas = {n: int(shown.alpha[n][shown.boxes[n]].count_nonzero()) for n in numbers}

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ...core.config import AnalyzerConfig, ExplainConfig
+from ...core.backend import namespace
+from ...core.config import AnalyzerConfig, ExplainConfig, WindowConfig
 from ...core.errors import ConfigError, SourceError
 from ...core.network import AUNetwork
 from ...core.selection import select_aus
@@ -31,6 +32,7 @@ from ..options import (
     Paper,
     SprayPreset,
     Weights,
+    WindowDevice,
     analyzer_config,
     dwell,
 )
@@ -46,6 +48,7 @@ __all__ = ["corpus", "parse_shard"]
 
 ENGINES = ("process", "ray")
 _LRP_PRESET = ExplainConfig().preset
+_WINDOW_DEVICE = WindowConfig().device
 
 
 def corpus(
@@ -92,6 +95,7 @@ def corpus(
     ] = True,
     min_stage: MinStage = None,
     device: Device = "auto",
+    window_device: WindowDevice = _WINDOW_DEVICE,
     detector: Detector = "auto",
     threads: Annotated[
         int | None,
@@ -110,6 +114,8 @@ def corpus(
         raise ConfigError("--ray-address needs --engine ray")
     chosen = preset or ("paper" if paper else "sequence")
     preset_by_name(chosen)
+    if across:
+        namespace(window_device)  # refused now, not after hours of work
     config = analyzer_config(
         dwell(min_stage, paper=paper), aus, baseline=baseline, lrp_preset=lrp_preset
     )
@@ -143,7 +149,7 @@ def corpus(
         f"{len(todo)} to analyse" + (f" in part {shard}" if shard else ""),
         markup=False,
     )
-    if layout == "ckplus" and not labelled:
+    if layout == "ckplus" and not labelled and not any(item.problem for item in items):
         err.print(
             f"no sequence has a label: nothing is in {source / 'Emotion'} (Emotion_labels.zip of "
             "the owners, unpacked beside cohn-kanade-images)",
@@ -159,6 +165,9 @@ def corpus(
         ("Shortest stage", f"{config.stage.min_stage_s:g} s"),
         ("Personal baseline", "asked for" if baseline else "off"),
     ]
+    if across:
+        facts.append(("Corpus-wide letters", f"clustered on {window_device}"))
+        out.print(f"corpus-wide letters: clustered on {window_device}", markup=False)
     with interruptible() as stop:
         if todo:
             run = {
@@ -202,6 +211,7 @@ def corpus(
         preset=chosen,
         across=across,
         min_share=min_support,
+        device=window_device,
     )
     write_outputs(evaluation, folder)
     _print_table(evaluation)

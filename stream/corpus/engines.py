@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -24,7 +24,7 @@ from .job import Outcome, SequenceWorker, Settings
 from .layouts import SequenceItem
 from .store import CorpusFolder
 
-__all__ = ["check_ray", "in_pool", "in_process", "on_ray"]
+__all__ = ["check_ray", "check_slots", "in_pool", "in_process", "on_ray", "ray_slot"]
 
 Stop = Callable[[], bool]
 """Asked between sequences: true ends the run once those in flight are through."""
@@ -183,6 +183,47 @@ class _RayWorker:
         return {"outcome": np.array(outcomes, object)}
 
 
+def ray_slot(settings: Settings) -> tuple[Settings, dict[str, int]]:
+    """Return the settings of an actor, and what it takes of the cluster: CPUs, and a GPU or none.
+
+    >>> from pathlib import Path
+    >>> from facestage.core.config import AnalyzerConfig
+    >>> asked = Settings(Path("out"), {}, AnalyzerConfig(), "paper", device="cuda:1", threads=2)
+    >>> settings, slot = ray_slot(asked)
+    >>> settings.device, slot
+    ('cuda', {'num_cpus': 2, 'num_gpus': 1})
+    """
+    gpu = settings.device.startswith("cuda")
+    if gpu:
+        settings = replace(settings, device="cuda")  # an actor sees only the one it was given
+    return settings, {"num_cpus": settings.threads, "num_gpus": int(gpu)}
+
+
+def check_slots(resources: Mapping[str, float], slot: Mapping[str, int], actors: int) -> None:
+    """Check that a cluster can hold as many actors; Ray would wait for ever for what it lacks.
+
+    Args:
+        resources: what the cluster has, by Ray's names.
+        slot: what an actor takes, as from :func:`ray_slot`.
+        actors: how many of them.
+
+    Raises:
+        ConfigError: there is not enough of something.
+    """
+    for name, key in (("CPU", "num_cpus"), ("GPU", "num_gpus")):
+        has, each = int(resources.get(name, 0)), slot[key]
+        if has >= each * actors:
+            continue
+        room = has // each
+        advice = f"use --workers {room}" if room else "use --device cpu"
+        if name == "CPU":
+            advice = f"use --workers {room}" if room else f"use --threads {max(has, 1)}"
+        raise ConfigError(
+            f"{actors} Ray workers with {each} {name} each need {each * actors}, the cluster has "
+            f"{has}; {advice}"
+        )
+
+
 def on_ray(
     items: Sequence[SequenceItem],
     settings: Settings,
@@ -224,17 +265,17 @@ def on_ray(
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        gpus = 1 if settings.device.startswith("cuda") else 0
-        if gpus:
-            settings = replace(settings, device="cuda")  # each actor sees only the one it was given
+        actors = min(workers, len(items))
+        settings, slot = ray_slot(settings)
+        check_slots(ray.cluster_resources(), slot, actors)
         rows = [{"job": pickle.dumps((settings, item))} for item in items]
         # One block per sequence: what is done is reported at once, and a free actor takes the next.
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _RayWorker,
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows))),
-            num_cpus=settings.threads,
-            num_gpus=gpus,
+            compute=ray.data.ActorPoolStrategy(size=actors),
+            num_cpus=slot["num_cpus"],
+            num_gpus=slot["num_gpus"],
         )
         for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
             for raw in batch["outcome"]:

@@ -6,11 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ...core.corpus import (
     CorpusSequence,
     Table,
     corpus_letters,
     distinct,
+    label_order,
     relabel,
     table1,
     without_letters,
@@ -39,13 +42,15 @@ class Related:
         letters: ``none`` (AU co-occurrence only), ``sequence`` or ``corpus``.
         sequences: the sequences with their prototypes under that use.
         counted: different prototypes with the number of sequences that show each.
-        order: inclusions between them.
+        groups: the labels, in the order of Table 1.
+        order: inclusions between them, with their support in each of the groups.
         mined: frequent closed sub-sequences.
     """
 
     letters: str
     sequences: tuple[CorpusSequence, ...]
     counted: tuple[tuple[TemporalPrototype, int], ...]
+    groups: tuple[str, ...]
     order: InclusionOrder
     mined: Mined
 
@@ -88,6 +93,7 @@ def evaluate_corpus(
     preset: str = "sequence",
     across: bool = False,
     min_share: float = MIN_SHARE,
+    device: str = "cpu",
 ) -> Evaluation:
     """Evaluate what a folder holds of a corpus.
 
@@ -98,9 +104,11 @@ def evaluate_corpus(
         preset: SpRAy preset for corpus-wide letters.
         across: whether to give letters that mean the same in the whole corpus.
         min_share: least support of a pattern, as a share of the sequences; at least two count.
+        device: where corpus-wide letters are computed: ``cpu`` (NumPy) or ``cuda[:N]`` (CuPy).
 
     Raises:
         ConfigError: no sequence was analysed, or a file of the folder was changed.
+        DeviceError: the device cannot be used.
     """
     stored: list[Stored] = []
     failed: list[tuple[SequenceItem, str]] = []
@@ -113,7 +121,7 @@ def evaluate_corpus(
     own = [s.sequence for s in stored]
     renamed = None
     if across:
-        names = corpus_letters([folder.descriptors(s.item) for s in stored], preset)
+        names = corpus_letters([folder.descriptors(s.item) for s in stored], preset, device)
         renamed = [relabel(s, n) for s, n in zip(own, names, strict=True)]
     table = table1(own, renamed)
     bare = [replace(s, stages=without_letters(s.stages), seconds=()) for s in own]
@@ -134,11 +142,17 @@ def evaluate_corpus(
 def _related(letters: str, sequences: Sequence[CorpusSequence], least: int) -> Related:
     prototypes = [s.stages for s in sequences]
     counted = distinct(prototypes)
+    groups = sorted({s.label for s in sequences}, key=label_order)
+    number = {p: n for n, (p, _) in enumerate(counted)}
+    counts = np.zeros((len(counted), len(groups)), np.int64)
+    for s in sequences:
+        counts[number[s.stages], groups.index(s.label)] += 1
     return Related(
         letters,
         tuple(sequences),
         tuple(counted),
-        inclusion_order([p for p, _ in counted]),
+        tuple(groups),
+        inclusion_order([p for p, _ in counted], counts),
         mine_closed(
             prototypes,
             min_support=least,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 from ...core.config import AnalyzerConfig
@@ -76,7 +77,9 @@ class SequenceWorker:
     """
 
     def __init__(self, settings: Settings, network: AUNetwork | None = None) -> None:
+        # Both would otherwise take every core in every worker.
         torch.set_num_threads(settings.threads)
+        cv2.setNumThreads(settings.threads)
         self._settings = settings
         self._folder = CorpusFolder(settings.out, settings.identity)
         network = network or AUNetwork.load(settings.model, device=settings.device)

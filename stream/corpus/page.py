@@ -23,6 +23,7 @@ from ..report import template
 from . import tables
 from .evaluate import Evaluation, Related
 from .graphs import histograms, transition_graph
+from .lattice import lattice_picture
 from .store import MOST_TILES, CorpusFolder
 from .tables import LETTERS, label_text, table1_rows
 
@@ -93,6 +94,9 @@ def write_outputs(evaluation: Evaluation, folder: CorpusFolder) -> list[str]:
     stages, durations = _distributions(evaluation)
     folder.write_text("figures/stages.svg", stages)
     folder.write_text("figures/durations.svg", durations)
+    lattice = lattice_picture(evaluation.shown)
+    if lattice.svg:
+        folder.write_text("figures/lattice.svg", lattice.svg)
     values = {
         "evaluation": evaluation,
         "heads": [label_text(c.label) for c in evaluation.table.all],
@@ -102,6 +106,7 @@ def write_outputs(evaluation: Evaluation, folder: CorpusFolder) -> list[str]:
         "common": _common(evaluation),
         "stages": stages,
         "durations": durations,
+        "lattice": lattice,
         "figures": _headline(evaluation),
         "prototypes": _prototype_rows(evaluation.shown),
         "patterns": _pattern_rows(evaluation),

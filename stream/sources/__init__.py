@@ -31,6 +31,7 @@ def open_source(
     open_timeout_s: float = 10.0,
     read_timeout_s: float = 5.0,
     image_fps: float = 30.0,
+    keep_grey: bool = False,
 ) -> Source:
     """Open a source and make sure that it gives a picture.
 
@@ -43,6 +44,7 @@ def open_source(
         open_timeout_s: longest wait for a network stream to open, seconds.
         read_timeout_s: longest wait for the next frame of a network stream, seconds.
         image_fps: frames per second a folder of images is taken to have.
+        keep_grey: take grey images of a folder as ``(H, W)`` instead of expanding them to colour.
 
     Returns:
         The open source; close it, or use it in a ``with`` block.
@@ -96,7 +98,7 @@ def open_source(
         folder = path.is_dir()
         images = folder or (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
         if images:
-            return ImageFolder(path, fps=image_fps, realtime=realtime)
+            return ImageFolder(path, fps=image_fps, realtime=realtime, keep_grey=keep_grey)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}; check its permissions") from None
     return VideoFile(path, realtime=realtime)

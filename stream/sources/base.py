@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...core.errors import SourceError
 
-__all__ = ["Grab", "Source", "SourceInfo", "redact", "to_bgr8"]
+__all__ = ["Grab", "Source", "SourceInfo", "redact", "to_bgr8", "to_uint8"]
 
 _MAX_FPS = 1000.0
 """Containers without a frame rate state their clock instead (90,000 per second): not a rate."""
@@ -26,7 +26,8 @@ class Grab:
     """One picture as a source gives it.
 
     Attributes:
-        image: ``(H, W, 3)`` uint8, BGR.
+        image: ``(H, W, 3)`` uint8, BGR; from a source opened to keep grey, ``(H, W)`` where the
+            picture is.
         index: 0-based position in the source; a jump of more than one counts pictures skipped.
         pts: position in the medium, seconds, growing; None where the source has no clock.
     """
@@ -143,6 +144,25 @@ def to_bgr8(image: NDArray[Any]) -> NDArray[np.uint8]:
     Raises:
         SourceError: the shape or the type is none of these.
     """
+    narrow = to_uint8(image)
+    if narrow.ndim == 2:
+        return np.asarray(cv2.cvtColor(narrow, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+    return narrow
+
+
+def to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Convert any decoded picture to 8 bits; grey stays grey.
+
+    Args:
+        image: as for :func:`to_bgr8`.
+
+    Returns:
+        ``(H, W)`` uint8 for one channel or two, else ``(H, W, 3)`` uint8, BGR; the input itself if
+        it is that already.
+
+    Raises:
+        SourceError: the shape or the type is none of these.
+    """
     if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
         return np.ascontiguousarray(image)
     if image.ndim == 2:
@@ -164,9 +184,7 @@ def to_bgr8(image: NDArray[Any]) -> NDArray[np.uint8]:
         raise SourceError(
             f"a picture of type {colour.dtype} cannot be read; convert it to 8-bit PNG first"
         )
-    if narrow.shape[2] == 1:
-        return np.asarray(cv2.cvtColor(narrow, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
-    return np.ascontiguousarray(narrow)
+    return np.ascontiguousarray(narrow[:, :, 0] if narrow.shape[2] == 1 else narrow)
 
 
 def redact(spec: str) -> str:

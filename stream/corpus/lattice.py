@@ -1,0 +1,224 @@
+"""The inclusion lattice as SVG: boxes of stages, lines that lead upward, who shows it as a disc."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+
+import numpy as np
+
+from ...core.action_units import parse_label
+from ...core.lattice import Column, lattice_layout, lattice_part
+from ...core.render import au_colour
+from ...core.stages import format_prototype
+from ...core.types import LOST, NONE, StageLabels
+from .evaluate import Related
+from .tables import label_text
+
+__all__ = ["MOST_DRAWN", "LatticePicture", "lattice_picture"]
+
+MOST_DRAWN = 36
+"""Prototypes drawn: more would not be read."""
+WIDTH = 1180.0
+"""Bound on the boxes of a row, pixels."""
+
+_MOST_STAGES, _PER_LINE = 5, 4
+_LINE, _STEP, _PAD, _DISC, _NUMBER, _CHIP_GAP = 21.0, 5.0, 9.0, 46.0, 15.0, 4.0
+_SMALLEST, _LARGEST = 5.0, 15.0
+"""Radius of the disc of one sequence at least, and of the most supported prototype, pixels."""
+_OTHER = "#8b949e"
+_COLOURS = (
+    *("#0072b2", "#d55e00", "#009e73", "#b3589a"),
+    *("#8a6d00", "#4aa3d8", "#6a3d9a", "#3f4750"),
+)
+"""Colours of labels, told apart by colour-blind readers as well (after Okabe & Ito)."""
+
+_INK, _SOFT = "var(--ink,#1a1e24)", "var(--soft,#5e6670)"
+_CARD = "var(--card,#fff)"
+
+
+@dataclass(frozen=True, slots=True)
+class LatticePicture:
+    """The drawing and what it leaves out.
+
+    Attributes:
+        svg: an ``<svg>`` element; empty where nothing is included in anything.
+        shown, alone, left_out: prototypes drawn; not drawn because they have no relation; not
+            drawn because they are too many.
+        legend: colour and name of each label.
+    """
+
+    svg: str
+    shown: int
+    alone: int
+    left_out: int
+    legend: tuple[tuple[str, str], ...]
+
+
+def lattice_picture(related: Related, most: int = MOST_DRAWN) -> LatticePicture:
+    """Draw the covering relation of the most supported prototypes.
+
+    Args:
+        related: the prototypes of a corpus and their inclusions.
+        most: bound on the prototypes drawn.
+    """
+    prototypes = [stages for stages, _ in related.counted]
+    part = lattice_part(prototypes, related.order, most)
+    support = related.order.support
+    totals = np.array([sum(s.label == g for s in related.sequences) for g in related.groups])
+    named = [g for g in related.groups if g]
+    ranked = sorted(named, key=lambda g: -totals[related.groups.index(g)])[: len(_COLOURS)]
+    colours = {g: _COLOURS[ranked.index(g)] if g in ranked else _OTHER for g in related.groups}
+    legend = [(colours[g], label_text(g)) for g in related.groups if g in ranked]
+    if others := [label_text(g) for g in related.groups if g not in ranked]:
+        legend.append((_OTHER, ", ".join(others[:3]) + (" …" if len(others) > 3 else "")))
+    if not len(part.shown):
+        return LatticePicture("", 0, part.alone, part.left_out, ())
+    sizes = np.array([_size(prototypes[n]) for n in part.shown])
+    made = lattice_layout(sizes, part.covers, WIDTH)
+    largest = float(support[part.shown].sum(axis=1).max())
+    parts = [
+        f'<path class="link" data-low="{low}" data-high="{high}" d="{_path(line)}" fill="none" '
+        f'stroke="{_SOFT}" stroke-opacity=".55" stroke-width="1.5"/>'
+        for (low, high), line in zip(part.covers.tolist(), made.lines, strict=True)
+    ]
+    for place, n in enumerate(part.shown.tolist()):
+        own = support[n]
+        by_label = [
+            f"{label_text(g)} {count}"
+            for g, count in zip(related.groups, own.tolist(), strict=True)
+            if count
+        ]
+        most_of = np.flatnonzero(own == own.max())
+        clear = len(most_of) == 1
+        colour = colours[related.groups[most_of[0]]] if clear else _SOFT
+        note = (
+            f"{format_prototype(prototypes[n])} · shown by {related.counted[n][1]}, shown or "
+            f"included by {own.sum()} ({', '.join(by_label)})"
+        )
+        radius = max(_SMALLEST, _LARGEST * math.sqrt(own.sum() / largest))
+        left, top, width, height = made.boxes[place]
+        parts.append(
+            f'<g class="node" data-n="{place}" data-row="{made.rows[place]}" '
+            f'tabindex="{-1 if place else 0}" role="img" aria-label="{escape(note)}" '
+            f'transform="translate({left:.1f} {top:.1f})"><title>{escape(note)}</title>'
+            f'<rect width="{width:.1f}" height="{height:.1f}" rx="8" fill="{_CARD}" '
+            f'stroke="{colour}" stroke-width="1.5"/>'
+            f'<circle cx="{_DISC / 2:g}" cy="{height / 2 - 7:.1f}" r="{radius:.1f}" '
+            f'fill="{colour if clear else _CARD}" stroke="{colour}" stroke-width="1.5"/>'
+            + _words(_DISC / 2, height / 2 + 21, str(own.sum()), 12, bold=True)
+            + _stages(prototypes[n])
+            + "</g>"
+        )
+    width, height = math.ceil(made.width) + 4, math.ceil(made.height) + 4
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-2 -2 {width} {height}" '
+        f'width="{width}" height="{height}" role="group" aria-label="inclusion lattice, '
+        f'{len(part.shown)} prototypes" font-family="system-ui, sans-serif">'
+        + "".join(parts)
+        + "</svg>"
+    )
+    return LatticePicture(svg, len(part.shown), part.alone, part.left_out, tuple(legend))
+
+
+def _lines(stages: Sequence[StageLabels]) -> list[tuple[int, tuple[str, ...]]]:
+    """Return the lines of a box: number of the stage (0 where it goes on), and its labels."""
+    shown = stages if len(stages) <= _MOST_STAGES else stages[: _MOST_STAGES - 1]
+    lines = []
+    for number, stage in enumerate(shown, 1):
+        for first in range(0, len(stage), _PER_LINE):
+            lines.append((0 if first else number, tuple(stage[first : first + _PER_LINE])))
+    return lines
+
+
+def _more(stages: Sequence[StageLabels]) -> str:
+    left = len(stages) - (_MOST_STAGES - 1)
+    return f"… {left} more stages" if len(stages) > _MOST_STAGES else ""
+
+
+def _short(label: str) -> str:
+    if label in (NONE[0], LOST[0]):
+        return label
+    au, letter = parse_label(label)
+    return f"{au}{letter or ''}"
+
+
+def _chip(label: str) -> float:
+    return 10 + 7.6 * len(_short(label))
+
+
+def _size(stages: Sequence[StageLabels]) -> tuple[float, float]:
+    lines = _lines(stages)
+    wide = max(sum(_chip(x) + _CHIP_GAP for x in labels) - _CHIP_GAP for _, labels in lines)
+    if _more(stages):
+        wide = max(wide, 96.0)
+    high = 2 * _PAD + _LINE * (len(lines) + bool(_more(stages))) - 3
+    high += _STEP * (sum(number > 0 for number, _ in lines) - 1)
+    return _DISC + _NUMBER + wide + _PAD, max(high, 52.0)
+
+
+def _stages(stages: Sequence[StageLabels]) -> str:
+    lines = _lines(stages)
+    _, height = _size(stages)
+    used = _LINE * (len(lines) + bool(_more(stages))) - 3
+    used += _STEP * (sum(number > 0 for number, _ in lines) - 1)
+    y = (height - used) / 2
+    parts = []
+    for place, (number, labels) in enumerate(lines):
+        if number and place:
+            y += _STEP
+        if number:
+            parts.append(_words(_DISC + 5, y + 13.5, str(number), 11, colour=_SOFT))
+        x = _DISC + _NUMBER
+        for label in labels:
+            plain = label in (NONE[0], LOST[0])
+            wide = _chip(label)
+            look = (
+                f'fill="{_CARD}" stroke="{_SOFT}"'
+                + (' stroke-dasharray="3 2"' if label == LOST[0] else "")
+                if plain
+                else f'fill="{au_colour(parse_label(label)[0])}"'
+            )
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{_LINE - 3:g}" rx="4.5" '
+                f"{look}/>"
+                + _words(
+                    x + wide / 2,
+                    y + 13.5,
+                    _short(label),
+                    12,
+                    bold=True,
+                    colour=_INK if plain else "#10141a",
+                )
+            )
+            x += wide + _CHIP_GAP
+        y += _LINE
+    if more := _more(stages):
+        parts.append(
+            f'<text x="{_DISC + _NUMBER:g}" y="{y + 13:.1f}" font-size="11.5" '
+            f'fill="{_SOFT}">{more}</text>'
+        )
+    return "".join(parts)
+
+
+def _path(line: Sequence[Column]) -> str:
+    """Return a line: straight beside boxes, bent where it crosses from row to row."""
+    path = f"M{line[0].x:.1f},{line[0].low:.1f}"
+    for one, other in pairwise(line):
+        bend = (one.high - other.low) / 2
+        path += f"V{one.high:.1f}C{one.x:.1f},{one.high - bend:.1f} "
+        path += f"{other.x:.1f},{other.low + bend:.1f} {other.x:.1f},{other.low:.1f}"
+    return path + f"V{line[-1].high:.1f}"
+
+
+def _words(
+    x: float, y: float, text: str, size: float, *, bold: bool = False, colour: str = _INK
+) -> str:
+    weight = ' font-weight="650"' if bold else ""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="middle" '
+        f'fill="{colour}"{weight}>{escape(text)}</text>'
+    )
