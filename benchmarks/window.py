@@ -153,7 +153,8 @@ def main() -> None:
         bank.update([slot], [i], x[i % len(x)][None])
         if i % len(x) == len(x) - 1:
             state = bank.__getstate__()
-            arrays = sum(a[0].nbytes for a in state.values() if isinstance(a, np.ndarray))
+            held = [*state.values(), *state["_graphs"].__getstate__().values()]
+            arrays = sum(a[0].nbytes for a in held if isinstance(a, np.ndarray))
             sizes.append(arrays + len(pickle.dumps(bank.track(slot))))
     result["bytes_per_window"] = sizes
     print(f"memory per window without pictures after 1, 2, 3 rounds: {sizes} bytes")

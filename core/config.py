@@ -139,7 +139,7 @@ class WindowConfig:
     """They are computed anew where the residual stays above this …"""
     restart: int = 512
     """… and, in any case, after so many clusterings."""
-    every: int = 4
+    every: int = 6
     """While each map clearly shows the known letter, the window is clustered only every so often,
     maps."""
     split: float = 0.90
@@ -149,7 +149,7 @@ class WindowConfig:
     """A cluster may continue a prototype from this cosine on."""
     keep_overlap: float = 0.5
     """A cluster may also continue a prototype that this share of its maps carry already …"""
-    keep_cosine: float = 0.6
+    keep_cosine: float = 0.72
     """… from this cosine on (a pattern that drifts)."""
     overlap_bonus: float = 0.2
     """Weight of that share in the score of a match."""

@@ -8,7 +8,7 @@ gets its letter when it is first shown, and a letter shown once is never given t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 
 from .action_units import letter as letter_of
 from .config import WindowConfig
-from .similarity import MIN_ENERGY, MIN_EXPLAINED, NoiseModel
+from .similarity import MIN_ENERGY, MIN_EXPLAINED
 
 __all__ = ["PrototypeMemory", "clean_length"]
 
@@ -230,7 +230,7 @@ class PrototypeMemory:
 
     # ---- how well a pattern's own maps fit it
 
-    def learn_fit(self, row: int, similarity: float, run: int) -> None:
+    def learn_fit(self, row: int, similarity: float, run: int, scale: float) -> None:
         """Note how similar a map of a pattern was to its prototype before it joined it.
 
         Two things are followed: the usual similarity, which is the scale of
@@ -242,9 +242,11 @@ class PrototypeMemory:
             row: the pattern.
             similarity: of the map, see :meth:`similarity`.
             run: number of the unbroken run the map belongs to.
+            scale: of that similarity.
         """
         fits = self._fits[row] = min(self._fits[row] + 1, FIT_MEMORY)
         weight = 1.0 / (fits + 4)
+        similarity *= scale / self.fit[row]
         self.fit[row] *= 1.0 + weight * _bounded(similarity - 1.0)
         if self._spell_of != (row, run):
             self._spell_of = (row, run)
@@ -288,14 +290,21 @@ class PrototypeMemory:
                 energy = energies[min(round(count), len(energies) - 1)]
                 self.lengths[row] = _clean(float(self._squares[row]), energy)
 
-    def similarity(self, x: NDArray[np.float32]) -> FloatArray:
+    def similarity(self, x: NDArray[np.float32]) -> tuple[FloatArray, float]:
         """Compare a map with all prototypes; call :meth:`refresh` before.
 
+        All share one scale, the ``fit`` of the nearest: noise shortens what a map has in common
+        with every prototype alike, and a scale for each would favour the vaguest one.
+
         Returns:
-            ``(used,)``: 1 for what a pattern's own maps usually have, 0 in rows without maps.
+            ``(used,)``: 1 for what the own maps of the nearest pattern usually have, 0 in rows
+            without maps; and that scale.
         """
         used = self._used
-        return (self.means[:used] @ x) / (self.lengths[:used] * self.fit[:used])
+        cosine = (self.means[:used] @ x) / self.lengths[:used]
+        scale = float(self.fit[cosine.argmax()]) if used else 1.0
+        cosine /= scale
+        return cosine, scale
 
     def rows(self) -> IntArray:
         """Return the rows of patterns with maps; call :meth:`refresh` before."""
@@ -480,15 +489,13 @@ def _clean(square: float, energy: float) -> float:
     return max(square - energy, MIN_EXPLAINED * square, MIN_ENERGY) ** 0.5
 
 
-def clean_length(
-    squares: FloatArray, counts: Sequence[float] | FloatArray, noise: NoiseModel
-) -> FloatArray:
+def clean_length(squares: FloatArray, counts: IntArray, energies: FloatArray) -> FloatArray:
     """Return the lengths of mean descriptors without the noise left in them.
 
     Args:
         squares: ``(k,)`` squared lengths of the means.
         counts: ``(k,)`` maps behind each mean.
-        noise: noise of the maps.
+        energies: noise left in a mean of 0, 1, 2, … maps.
     """
-    clean = np.maximum(squares - noise.energy(counts), MIN_EXPLAINED * squares)
+    clean = np.maximum(squares - energies[counts], MIN_EXPLAINED * squares)
     return np.sqrt(np.maximum(clean, MIN_ENERGY))

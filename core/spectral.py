@@ -347,16 +347,16 @@ def merge_blocks(
     """
     # A handful of numbers: plain Python is several times faster here than arrays.
     k = len(counts)
-    size = [float(n) for n in counts]
-    total = [[float(means[a][b]) * size[a] * size[b] for b in range(k)] for a in range(k)]
+    size, rows = counts.tolist(), means.tolist()
+    total = [[rows[a][b] * size[a] * size[b] for b in range(k)] for a in range(k)]
     carries = [-1] * k if patterns is None else list(patterns)
     into, alive = list(range(k)), [a for a in range(k) if size[a]]
     while len(alive) > 1:
         length = {}
         for a in alive:
             own = total[a][a] / size[a] ** 2
-            clean = max(own - energies[round(size[a])], MIN_EXPLAINED * own, MIN_ENERGY)
-            length[a] = clean**0.5
+            left = float(energies[round(size[a])])
+            length[a] = max(own - left, MIN_EXPLAINED * own, MIN_ENERGY) ** 0.5
         best, first, second = 0.0, -1, -1
         for place, a in enumerate(alive):
             for b in alive[place + 1 :]:
@@ -365,7 +365,7 @@ def merge_blocks(
                 cosine = total[a][b] / (size[a] * size[b] * length[a] * length[b])
                 excess = cosine - above
                 if spread is not None:
-                    excess += (spread[round(size[a])] + spread[round(size[b])]) ** 0.5
+                    excess += float(spread[round(size[a])] + spread[round(size[b])]) ** 0.5
                 if excess > best:
                     best, first, second = excess, a, b
         if first < 0:

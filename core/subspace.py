@@ -88,14 +88,16 @@ def track_subspace(
         ``(s,)`` (NumPy; not finite where the iteration broke down).
     """
     xp = array_namespace(graph)
-    high = xp.clip(values[:, -1], 0.0, 0.9)
+    high = xp.minimum(xp.maximum(values[:, -1], 0.0), 0.9)
     half, centre = (high - how.low) * 0.5, (high + how.low) * 0.5
     # 2/half · (M − centre·I): what the recurrence multiplies by, and the same for all rounds.
     scaled = graph * (scale * (2.0 / half)[:, None])[:, :, None]
     scaled *= scale[:, None, :]
     window = xp.arange(len(graph))[:, None]
     vectors[window, places] = 0.0
-    vectors[window, places] = (scaled[window, places] @ vectors) * (half * 0.5)[:, None, None]
+    filled = scaled[window, places] @ vectors
+    filled *= (half * 0.5)[:, None, None]
+    vectors[window, places] = filled
     diagonal = scaled.reshape(len(scaled), -1)[:, :: scaled.shape[1] + 1]
     diagonal -= (2.0 * centre / half)[:, None]
     worst = np.full(len(wanted), np.inf, dtype=np.float32)

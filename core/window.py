@@ -25,10 +25,10 @@ from .backend import from_torch, is_numpy, namespace, to_numpy
 from .clusters import cluster_rows
 from .config import WindowConfig
 from .errors import ConfigError
-from .graph import NO_MAP, degree_scale, normalised_graph, update_graph
+from .graph import NO_MAP
+from .graph_bank import GraphBank, take_rows
 from .similarity import normalise_valid, profile_noise, ring_profile
 from .spectral import linkage, merge_blocks
-from .subspace import Filter, exact_subspace, track_subspace
 from .track import UNDECIDED, LetterTrack, WindowUpdate
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ EARLY_REFRESH = (8, 12, 20, 24)
 """Numbers of maps at which the noise model is refreshed besides every ``refresh`` maps."""
 START_SLOTS = 4
 """Windows there is room for at first; the arrays double when more are opened."""
-ON_DEVICE = ("_gram", "_near", "_graph", "_weakest", "_vectors", "_values")
-"""Arrays of a bank that live on its device."""
 
 
 def check_window(config: WindowConfig) -> None:
@@ -89,7 +87,6 @@ class WindowBank:
         self.dimension = dimension
         self.device = device
         self._xp = namespace(device)
-        self._filter = Filter(config.degree, config.filter_low, config.residual)
         self.reset()
 
     def reset(self) -> None:
@@ -98,17 +95,12 @@ class WindowBank:
         self._allocate(START_SLOTS)
 
     def _allocate(self, slots: int) -> None:
-        xp, size, block = self._xp, self.config.size, self.config.block
+        xp, size = self._xp, self.config.size
         self._x: NDArray[np.float32] = np.zeros((slots, size, self.dimension), np.float32)
         # On a GPU the descriptors are there, too; letters are decided here, from the same rows.
         self._x_there = self._x if is_numpy(xp) else xp.zeros(self._x.shape, xp.float32)
         self._gram = xp.full((slots, size, size), NO_MAP, xp.float32)
-        self._near = xp.zeros((slots, size, size), bool)
-        self._graph = xp.zeros((slots, size, size), xp.float32)
-        self._weakest = xp.full((slots, size), NO_MAP, xp.float32)
-        self._vectors = xp.zeros((slots, size, block), xp.float32)
-        self._values = xp.zeros((slots, block), xp.float32)
-        self._since_exact: IntArray = np.full(slots, -1)
+        self._graphs = GraphBank(self.config, slots, xp)
         self._parts: IntArray = np.zeros((slots, size), np.int64)
         self._n_parts: IntArray = np.ones(slots, np.int64)
         # Places whose maps the graph has not seen yet.
@@ -122,8 +114,8 @@ class WindowBank:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._xp = xp = namespace(self.device)
-        for name in ON_DEVICE:
-            setattr(self, name, xp.asarray(getattr(self, name)))
+        self._gram = xp.asarray(self._gram)
+        self._graphs.place(xp)
         self._x_there = self._x if is_numpy(xp) else xp.asarray(self._x)
 
     @property
@@ -175,20 +167,21 @@ class WindowBank:
         self.track(slot).gap()
 
     def _clear(self, slot: int) -> None:
-        for name in ("_x", *ON_DEVICE):
-            getattr(self, name)[slot] = 0
+        self._x[slot] = 0
         if self._x_there is not self._x:
             self._x_there[slot] = 0
-        self._gram[slot] = self._weakest[slot] = NO_MAP
-        self._since_exact[slot], self._n_parts[slot], self._parts[slot] = -1, 1, 0
+        self._gram[slot] = NO_MAP
+        self._graphs.clear(slot)
+        self._n_parts[slot], self._parts[slot] = 1, 0
         self._pending[slot] = []
 
     def _grow(self, slots: int) -> None:
-        names = ["_x", *ON_DEVICE, "_since_exact", "_parts", "_n_parts", "_pending"]
+        names = ["_x", "_gram", "_parts", "_n_parts", "_pending"]
         if self._x_there is not self._x:
             names.append("_x_there")
-        old = {name: getattr(self, name) for name in names}
+        old, graphs = {name: getattr(self, name) for name in names}, self._graphs
         self._allocate(slots)
+        self._graphs.copy(graphs)
         for name in names:
             getattr(self, name)[: len(old[name])] = old[name]
 
@@ -293,7 +286,7 @@ class WindowBank:
         given: torch.Tensor | None,
     ) -> None:
         """Put the maps into the arrays, with their cosines."""
-        places = [tracks[i].place for i in at]
+        places = [tracks[i].ring.place for i in at]
         used = [slots[i] for i in at]
         there = self._x if self._x_there is self._x else self._x_there
         if given is None or is_numpy(self._xp):
@@ -305,22 +298,25 @@ class WindowBank:
         if len(at) == 1:
             row = (there[used[0]] @ new[0])[None]
         else:
-            row = (_take(there, used) @ new[:, :, None])[:, :, 0]
-        for a, i in enumerate(at):
-            if len(tracks[i]) < self.config.size:
-                row[a, len(tracks[i]) :] = NO_MAP
-            row[a, places[a]] = NO_MAP
-            self._pending[used[a]].append(places[a])
+            row = (take_rows(there, used) @ new[:, :, None])[:, :, 0]
+        # All rows at once: on a GPU every assignment is a launch.
+        held = [len(tracks[i]) for i in at]
+        if min(held) < self.config.size:
+            empty = self._xp.arange(self.config.size) >= self._xp.asarray(held)[:, None]
+            row[empty] = NO_MAP
+        row[self._xp.arange(len(at)), self._xp.asarray(places)] = NO_MAP
+        for slot, place in zip(used, places, strict=True):
+            self._pending[slot].append(place)
         self._gram[used, places] = row
         self._gram[used, :, places] = row
 
     def _settle(self, slot: int, track: LetterTrack) -> None:
         """Finish a map: noise model and agreement of patterns when due, then the letter."""
-        due = track.seen % self.config.refresh == 0
-        if due or track.seen in EARLY_REFRESH:
-            order = track.order()
+        due = track.ring.seen % self.config.refresh == 0
+        if due or track.ring.seen in EARLY_REFRESH:
+            order = track.ring.order()
             profile = ring_profile(
-                self._gram[slot], order, track.groups(order), self.config.longest_lag
+                self._gram[slot], order, track.ring.groups(order), self.config.longest_lag
             )
             track.learn_noise(profile_noise(profile, min(self.config.far_lag, len(order) // 3)))
         track.settle(self._x[slot], tidy=due)
@@ -335,7 +331,7 @@ class WindowBank:
                 m = len(track)
                 cosines = to_numpy(self._gram[slots[a], :m, :m]).astype(np.float64)
                 np.fill_diagonal(cosines, 1.0)
-                found = linkage(cosines, track.noise, self.config.linkage_cosine)
+                found = linkage(cosines, track.noise.model, self.config.linkage_cosine)
                 track.name_clusters(found, self._x[slots[a]])
         if large:
             if len(large) < len(slots):
@@ -348,20 +344,10 @@ class WindowBank:
         counts = np.array([len(track) for track in tracks])
         places = self._take_pending(slots)
         where = self._xp.asarray(places)
-        gram, near, graph, weakest = (
-            _take(array, slots) for array in (self._gram, self._near, self._graph, self._weakest)
+        gram = take_rows(self._gram, slots)
+        graph, vectors, values = self._graphs.advance(
+            slots, gram, where, counts, self._n_parts[slots]
         )
-        update_graph(gram, near, graph, weakest, where, config.knn)
-        vectors, values = self._eigenpairs(slots, counts, graph, where)
-        for array, part in (
-            (self._near, near),
-            (self._graph, graph),
-            (self._weakest, weakest),
-            (self._vectors, vectors),
-            (self._values, values),
-        ):
-            _put(array, slots, part)
-
         k = (to_numpy(values)[:, : config.max_clusters] > 1.0 - config.tau).sum(axis=1)
         k = np.maximum(k, 1)
         anew = [
@@ -463,7 +449,9 @@ class WindowBank:
         groups = np.full((len(anew), self.config.size), UNDECIDED)
         for i, a in enumerate(anew):
             m, track = int(counts[a]), tracks[a]
-            groups[i, :m] = _compact(parts[i, :m] * (track.memory.used + 1) + track.labels[:m] + 1)
+            groups[i, :m] = _compact(
+                parts[i, :m] * (track.memory.used + 1) + track.ring.labels[:m] + 1
+            )
         means, sizes = self._blocks(gram if len(anew) == len(gram) else gram[anew], groups)
         for i, a in enumerate(anew):
             m, track = int(counts[a]), tracks[a]
@@ -473,50 +461,13 @@ class WindowBank:
                 into = merge_blocks(
                     means[i, :known, :known],
                     sizes[i, :known],
-                    track.energies,
+                    track.noise.energies,
                     self.config.split,
-                    track.spread,
-                    _carried(pieces, track.labels),
+                    track.noise.spread,
+                    _carried(pieces, track.ring.labels),
                 )
                 pieces = np.array(into)[pieces]
             track.name_clusters(pieces, self._x[slots[a]], parts[i, :m])
-
-    def _eigenpairs(
-        self, slots: list[int], counts: IntArray, graph: Any, places: Any
-    ) -> tuple[Any, Any]:
-        """Carry the eigenpairs along; where that is new, due or fails, compute them exactly."""
-        config = self.config
-        scale = degree_scale(graph)
-        vectors, values = _take(self._vectors, slots), _take(self._values, slots)
-        age = self._since_exact[slots]
-        carried = np.flatnonzero((age >= 0) & (age < config.restart))
-        worst = np.full(len(slots), np.inf, np.float32)
-        if len(carried):
-            every = len(carried) == len(slots)
-            found = track_subspace(
-                graph if every else graph[carried],
-                scale if every else scale[carried],
-                vectors if every else vectors[carried],
-                values if every else values[carried],
-                places if every else places[carried],
-                np.minimum(self._n_parts[slots][carried] + 1, config.block),
-                self._filter,
-            )
-            if every:
-                vectors, values, worst = found
-            else:
-                vectors, values = vectors.copy(), values.copy()
-                vectors[carried], values[carried], worst[carried] = found
-        self._since_exact[slots] = age + 1
-        for a in np.flatnonzero(~(worst <= config.restart_residual)):
-            m = int(counts[a])
-            matrix = normalised_graph(graph[a : a + 1, :m, :m], scale[a : a + 1, :m])
-            exact, level = exact_subspace(to_numpy(matrix[0]), config.block)
-            vectors[a] = 0.0
-            vectors[a, :m] = self._xp.asarray(exact)
-            values[a] = self._xp.asarray(level)
-            self._since_exact[slots[a]] = 0
-        return vectors, values
 
     def _blocks(
         self, gram: Any, groups: IntArray
@@ -542,12 +493,6 @@ def _carried(pieces: IntArray, labels: IntArray) -> list[int]:
     return carried.tolist()
 
 
-def _put(array: Any, slots: Sequence[int], part: Any) -> None:
-    """Write rows back, unless they were views of the array."""
-    if part.base is not array:
-        array[slots] = part
-
-
 def _compact(codes: IntArray) -> IntArray:
     """Renumber small non-negative codes to 0, 1, … without gaps."""
     present = np.zeros(int(codes.max()) + 1, np.int64)
@@ -557,11 +502,3 @@ def _compact(codes: IntArray) -> IntArray:
 
 def _is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
-
-
-def _take(array: Any, slots: Sequence[int]) -> Any:
-    """Return rows of an array, without a copy where they follow each other."""
-    first, n = slots[0], len(slots)
-    if n == 1 or all(slot == first + i for i, slot in enumerate(slots)):
-        return array[first : first + n]
-    return array[list(slots)]

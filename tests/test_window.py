@@ -622,10 +622,10 @@ def test_the_eigenvectors_carried_along_are_those_of_the_graph() -> None:
         cosines = np.clip(bank._x[slot, :m] @ bank._x[slot, :m].T, -1, 1).astype(np.float64)
         matrix = np.eye(m) - laplacian(knn_graph(cosines.copy(), 7))
         k = int(bank._n_parts[slot])
-        vectors = bank._vectors[slot, :m, :k].astype(np.float64)
-        left = matrix @ vectors - vectors * bank._values[slot, :k]
+        vectors = bank._graphs.vectors[slot, :m, :k].astype(np.float64)
+        left = matrix @ vectors - vectors * bank._graphs.values[slot, :k]
         residuals.append(np.sqrt((left**2).sum(axis=0)).max())
-        noise = bank.track(slot).noise
+        noise = bank.track(slot).noise.model
         exact, values = partition(cosines, SprayPreset("w", knn=7, merge_above=0.9), noise)
         same.append(k == min(max(int((values < 0.15).sum()), 1), 6))
         mine = merge_clusters(cosines, bank._parts[slot, :m], noise, 0.9)
@@ -660,7 +660,7 @@ def test_clear_patterns_are_clustered_as_scikit_learn_does() -> None:
         # Three patterns are three components; scikit-learn says so and goes on.
         warnings.simplefilter("ignore", UserWarning)
         theirs = SpectralClustering(3, affinity="precomputed", random_state=0).fit_predict(graph)
-    mine = bank.track(slot).labels[:128]
+    mine = bank.track(slot).ring.labels[:128]
     assert adjusted_rand_score(theirs, mine) >= 0.95
     assert adjusted_rand_score(stream.labels, mine) >= 0.95
 
@@ -671,10 +671,10 @@ def test_eigenvectors_that_broke_down_are_computed_anew() -> None:
     feed(sound, stream.descriptors[:140])
     feed(broken, stream.descriptors[:140])
     # Columns that say the same span no space to look for eigenvectors in.
-    broken.bank._vectors[:] = 1.0
+    broken.bank._graphs.vectors[:] = 1.0
     expected = [u.letter for u in feed(sound, stream.descriptors[140:], 140)]
     assert [u.letter for u in feed(broken, stream.descriptors[140:], 140)] == expected
-    assert np.isfinite(broken.bank._vectors).all()
+    assert np.isfinite(broken.bank._graphs.vectors).all()
 
 
 def test_a_dependent_basis_is_reported_not_raised() -> None:
@@ -737,7 +737,7 @@ def test_parts_that_go_on_need_no_new_names(monkeypatch: pytest.MonkeyPatch) -> 
     name = LetterTrack._name_clusters
 
     def counting(self: LetterTrack, *args: np.ndarray) -> None:
-        asked.append(self.seen)
+        asked.append(self.ring.seen)
         name(self, *args)
 
     monkeypatch.setattr(LetterTrack, "_name_clusters", counting)

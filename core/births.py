@@ -1,0 +1,159 @@
+"""Whether a cluster that matches no pattern is a new one.
+
+What differs from all prototypes may be noise, a pattern that drifts, or the way from one pattern to
+another. A new pattern must differ by more than the noise of its own maps lets means differ, by more
+than its neighbour strays by itself, and must have begun where something changed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import WindowConfig
+from .noise import WindowNoise
+from .prototypes import PrototypeMemory, clean_length
+from .ring import UNDECIDED, MapRing
+from .similarity import MIN_ENERGY
+
+__all__ = ["NEW", "judge_cluster"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Rows = NDArray[np.float32]
+
+NEW = -2
+"""The cluster is a new pattern."""
+INDEPENDENT = 4
+"""Maps so far apart share little noise: their cosines show how noisy a few maps are."""
+LEAST = 0.25
+"""A mean keeps at least this share of its energy when a cluster's own noise is taken off it."""
+ROUGHEST = 0.45
+"""No birth while the noise left in the mean of its maps exceeds this share of their coherence …"""
+UNSURE = 0.2
+"""… and each such share of noise lowers the cosine from which on it may be a known pattern by
+this much."""
+ROUGH_KNOWN = 12
+"""So many noisy maps that may be a known pattern are taken for it; fewer wait."""
+SETTLED = 48
+"""Before so many maps, lasting noise cannot be told from a pattern in a hurry."""
+GOES_ON = 0.28
+"""A cluster goes on from the maps before it if the two means are apart (1 − cosine) by at most this
+share of what two maps are."""
+BEFORE = 12
+"""Maps before a cluster that it is compared with."""
+SPAN = 8
+"""A cluster has begun where it holds half of so many maps in a row."""
+
+
+def judge_cluster(
+    ring: MapRing,
+    noise: WindowNoise,
+    memory: PrototypeMemory,
+    places: IntArray,
+    age: IntArray,
+    x: Rows,
+    known: IntArray,
+    own: FloatArray,
+    held: FloatArray,
+) -> int | None:
+    """Decide what an unmatched cluster is: a new pattern, a known one, or not clear yet.
+
+    Args:
+        ring: maps of the window.
+        noise: their noise.
+        memory: prototypes.
+        places: ``(n,)`` maps of the cluster.
+        age: ``(m,)`` order in time of all maps by place, rising from the oldest.
+        x: ``(W, D)`` descriptors by place.
+        known: ``(l,)`` patterns to compare with.
+        own: ``(l, D)`` sum of the cluster's maps that carry each of them …
+        held: ``(l,)`` … and their number.
+
+    Returns:
+        :data:`NEW`, a known pattern, or None.
+    """
+    config, level = memory.config, noise.model.level
+    # The first maps tell noise that lasts from a pattern no better than their short time lets.
+    enough = min(noise.enough, config.plenty) if ring.seen >= SETTLED else noise.enough
+    if len(places) < enough:
+        return None
+    newest = places[np.argsort(age[places])][-max(config.live, noise.enough) :]
+    ages = (ring.seen - 1 - newest[[-1, -enough]]) % config.size
+    if (
+        ages[0] >= config.recent
+        or ages[1] >= config.span * enough
+        or ring.firm[newest].mean() <= 0.5
+    ):
+        return None
+    maps = x[newest]
+    mean = maps.mean(axis=0, dtype=np.float64)
+    square, energy = float(mean @ mean), float(noise.energies[len(newest)])
+    coherence = _coherence(maps, age[newest], level)
+    rough = energy * max((1.0 - coherence) / (1.0 - level), 1.0)
+    length, eased_length = (
+        max(square - e, LEAST * square, MIN_ENERGY) ** 0.5 for e in (energy, rough)
+    )
+    if len(known):
+        near = memory.compare(mean[None], np.ones(1), known, own[None], held[None], noise.energies)[
+            0
+        ]
+        limit = np.minimum(config.match, 1.0 - config.certainty * memory.wander(known, len(newest)))
+        excess = near / length - limit
+        if excess.max() >= 0:
+            return int(known[excess.argmax()])
+        if near.max() >= (config.match - UNSURE * rough / coherence) * eased_length:
+            return int(known[near.argmax()]) if len(newest) >= ROUGH_KNOWN else None
+        if len(newest) < noise.enough and excess.max() >= -(noise.spread[len(newest)] ** 0.5):
+            return None
+        if rough > ROUGHEST * coherence:
+            return None
+        shown = _drifted_from(ring, noise, config, places, x)
+        if shown is not None:
+            return shown if shown != UNDECIDED else None
+    if len(places) < config.mixture_hold and memory.is_mixture(mean, length):
+        return None
+    return NEW
+
+
+def _coherence(maps: Rows, age: IntArray, level: float) -> float:
+    """Return the cosine of two of these maps whose noise is independent, at most 1.
+
+    Weak maps and patterns of little contrast are noisier than the rest of the window, and the
+    mean of a few of them resembles its prototype less than the noise of all would explain.
+
+    Args:
+        maps: ``(n, D)``.
+        age: ``(n,)`` their order in time.
+        level: that cosine in the whole window, which stands in where pairs are few.
+    """
+    apart = np.subtract.outer(age, age) >= INDEPENDENT
+    own = float((maps @ maps.T)[apart].sum())
+    return max((own + level) / (int(apart.sum()) + 1), 0.01)
+
+
+def _drifted_from(
+    ring: MapRing, noise: WindowNoise, config: WindowConfig, places: IntArray, x: Rows
+) -> int | None:
+    """Return the pattern whose maps go on in this cluster without a break; None if none does.
+
+    A new pattern comes within a few maps; where a cluster begins as the maps before it end, the
+    window was cut somewhere along a drift.
+    """
+    order = ring.order()
+    order = order[ring.runs[order] == ring.run]
+    inside = np.isin(order, places)
+    at = int(inside.argmax())
+    while at < len(order) and inside[at : at + SPAN].mean() < 0.5:
+        at += 1
+    first = order[at:][inside[at:]][: config.live]
+    before = order[:at][~inside[:at]][-BEFORE:]
+    if len(before) < config.min_new or len(first) < config.min_cluster:
+        return None
+    ends = [x[part].mean(axis=0, dtype=np.float64) for part in (before, first)]
+    squares = np.array([end @ end for end in ends])
+    lengths = clean_length(squares, np.array([len(before), len(first)]), noise.energies)
+    goes_on = 1.0 - GOES_ON * (1.0 - noise.model.level)
+    if ends[0] @ ends[1] < goes_on * lengths[0] * lengths[1]:
+        return None
+    return int(np.bincount(ring.labels[before] + 1).argmax()) - 1

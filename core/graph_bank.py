@@ -1,0 +1,155 @@
+"""Graphs and leading eigenvectors of all windows of a bank, on the CPU or a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backend import to_numpy
+from .config import WindowConfig
+from .graph import NO_MAP, degree_scale, normalised_graph, update_graph
+from .subspace import Filter, exact_subspace, track_subspace
+
+__all__ = ["GraphBank", "take_rows"]
+
+IntArray = NDArray[np.int64]
+
+ON_DEVICE = ("near", "graph", "weakest", "vectors", "values")
+"""Arrays that live on the device."""
+
+
+class GraphBank:
+    """What is carried along of each window's graph.
+
+    Args:
+        config: thresholds and bounds.
+        slots: windows there is room for.
+        xp: array module, see :mod:`facestage.core.backend`.
+
+    Attributes:
+        near, graph, weakest: see :func:`facestage.core.graph.update_graph`.
+        vectors: ``(slots, W, b)`` float32 leading eigenvectors of the normalised graphs.
+        values: ``(slots, b)`` float32 their eigenvalues, descending.
+        since_exact: ``(slots,)`` updates since they were computed from scratch; −1 if never.
+    """
+
+    def __init__(self, config: WindowConfig, slots: int, xp: ModuleType) -> None:
+        size, block = config.size, config.block
+        self.config = config
+        self._filter = Filter(config.degree, config.filter_low, config.residual)
+        self._xp = xp
+        self.near = xp.zeros((slots, size, size), bool)
+        self.graph = xp.zeros((slots, size, size), xp.float32)
+        self.weakest = xp.full((slots, size), NO_MAP, xp.float32)
+        self.vectors = xp.zeros((slots, size, block), xp.float32)
+        self.values = xp.zeros((slots, block), xp.float32)
+        self.since_exact: IntArray = np.full(slots, -1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__ | {name: to_numpy(getattr(self, name)) for name in ON_DEVICE}
+        del state["_xp"]
+        return state
+
+    def place(self, xp: ModuleType) -> None:
+        """Take the arrays to the device of a module, after they were unpickled."""
+        self._xp = xp
+        for name in ON_DEVICE:
+            setattr(self, name, xp.asarray(getattr(self, name)))
+
+    def clear(self, slot: int) -> None:
+        """Forget a window."""
+        for name in ON_DEVICE:
+            getattr(self, name)[slot] = 0
+        self.weakest[slot] = NO_MAP
+        self.since_exact[slot] = -1
+
+    def copy(self, smaller: GraphBank) -> None:
+        """Take over the windows of a bank with fewer slots."""
+        for name in (*ON_DEVICE, "since_exact"):
+            old = getattr(smaller, name)
+            getattr(self, name)[: len(old)] = old
+
+    def advance(
+        self, slots: list[int], gram: Any, places: Any, counts: IntArray, parts: IntArray
+    ) -> tuple[Any, Any, Any]:
+        """Bring windows up to date with new maps.
+
+        Args:
+            slots: the windows.
+            gram: ``(s, W, W)`` their cosines, see :func:`facestage.core.graph.update_graph`.
+            places: ``(s, c)`` places of the new maps, some of them repeated.
+            counts: ``(s,)`` maps in each window.
+            parts: ``(s,)`` parts that each graph had.
+
+        Returns:
+            Graphs ``(s, W, W)``, eigenvectors ``(s, W, b)`` and eigenvalues ``(s, b)``.
+        """
+        near, graph, weakest = (
+            take_rows(array, slots) for array in (self.near, self.graph, self.weakest)
+        )
+        update_graph(gram, near, graph, weakest, places, self.config.knn)
+        vectors, values = self._eigenpairs(slots, graph, places, counts, parts)
+        for array, part in (
+            (self.near, near),
+            (self.graph, graph),
+            (self.weakest, weakest),
+            (self.vectors, vectors),
+            (self.values, values),
+        ):
+            _put(array, slots, part)
+        return graph, vectors, values
+
+    def _eigenpairs(
+        self, slots: list[int], graph: Any, places: Any, counts: IntArray, parts: IntArray
+    ) -> tuple[Any, Any]:
+        """Carry the eigenpairs along; where that is new, due or fails, compute them exactly."""
+        config = self.config
+        scale = degree_scale(graph)
+        vectors, values = take_rows(self.vectors, slots), take_rows(self.values, slots)
+        age = self.since_exact[slots]
+        carried = np.flatnonzero((age >= 0) & (age < config.restart))
+        worst = np.full(len(slots), np.inf, np.float32)
+        if len(carried):
+            every = len(carried) == len(slots)
+            found = track_subspace(
+                graph if every else graph[carried],
+                scale if every else scale[carried],
+                vectors if every else vectors[carried],
+                values if every else values[carried],
+                places if every else places[carried],
+                np.minimum(parts[carried] + 1, config.block),
+                self._filter,
+            )
+            if every:
+                vectors, values, worst = found
+            else:
+                vectors, values = vectors.copy(), values.copy()
+                vectors[carried], values[carried], worst[carried] = found
+        self.since_exact[slots] = age + 1
+        for a in np.flatnonzero(~(worst <= config.restart_residual)):
+            m = int(counts[a])
+            matrix = normalised_graph(graph[a : a + 1, :m, :m], scale[a : a + 1, :m])
+            exact, level = exact_subspace(to_numpy(matrix[0]), config.block)
+            vectors[a] = 0.0
+            vectors[a, :m] = self._xp.asarray(exact)
+            values[a] = self._xp.asarray(level)
+            self.since_exact[slots[a]] = 0
+        return vectors, values
+
+
+def _put(array: Any, slots: Sequence[int], part: Any) -> None:
+    """Write rows back, unless they were views of the array."""
+    if part.base is not array:
+        array[slots] = part
+
+
+def take_rows(array: Any, slots: Sequence[int]) -> Any:
+    """Return rows of an array, without a copy where they follow each other."""
+    first, n = slots[0], len(slots)
+    if n == 1 or all(slot == first + i for i, slot in enumerate(slots)):
+        return array[first : first + n]
+    return array[list(slots)]

@@ -1,0 +1,65 @@
+"""The noise of one window's maps, followed as they come, and what it asks of new patterns."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import WindowConfig
+from .similarity import DEFAULT_NOISE, NoiseModel
+
+__all__ = ["WindowNoise"]
+
+FloatArray = NDArray[np.float64]
+
+MAX_SPREAD = 0.04
+"""Bound on the variance that noise may explain, so that no noise makes everything one pattern."""
+
+
+class WindowNoise:
+    """Noise of the maps of one window.
+
+    Args:
+        config: thresholds and bounds.
+
+    Attributes:
+        model: the noise model.
+        energies: ``(W + 1,)`` noise left in a mean of so many maps, see
+            :meth:`facestage.core.similarity.NoiseModel.energies`.
+        enough: so many maps tell a pattern from the noise around it.
+        spread: ``(W + 1,)`` variance of a cosine that noise explains, for means of so many maps.
+    """
+
+    def __init__(self, config: WindowConfig) -> None:
+        self.config = config
+        self._deviation = 0.0
+        self._estimates = 0
+        self._take(DEFAULT_NOISE, np.empty(0))
+
+    def _take(self, model: NoiseModel, steps: FloatArray) -> None:
+        config = self.config
+        self.model = model
+        self.energies = energies = model.energies(config.size)
+        known = steps[np.isfinite(steps)]
+        if len(known) >= config.min_new:
+            # From one map to the next noise changes and drift hardly does. The median of a normal
+            # variable's size is .67 of its deviation, and a difference has twice the variance.
+            self._deviation = float(np.median(np.abs(known))) / (0.6745 * 2**0.5)
+        clear = energies <= config.birth_noise * model.level
+        clear[: config.min_new] = False
+        self.enough = int(clear.argmax()) if clear.any() else config.size
+        limit = config.certainty * self._deviation
+        self.spread: FloatArray = np.minimum(limit**2 * energies / energies[1], MAX_SPREAD)
+
+    def learn(self, newer: NoiseModel, steps: FloatArray, seen: int) -> None:
+        """Follow a newer noise model: a plain mean of the first estimates, then slowly.
+
+        Args:
+            newer: the estimate.
+            steps: changes of likeness from one map to the next, NaN where unknown.
+            seen: maps taken in so far.
+        """
+        if seen > 2 * self.config.refresh:
+            self._estimates += 1
+        weight = max(self.config.noise_follow, 1.0 / max(self._estimates, 1))
+        self._take(self.model.blend(newer, weight), steps)

@@ -1,0 +1,170 @@
+"""Tests of the parts of a window's track: births, bookkeeping of names, noise, the shared scale."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from facestage.core.births import NEW, judge_cluster
+from facestage.core.config import WindowConfig
+from facestage.core.naming import add_up, patterns_of_parts
+from facestage.core.noise import WindowNoise
+from facestage.core.prototypes import PrototypeMemory
+from facestage.core.ring import UNDECIDED, MapRing
+from facestage.core.similarity import NoiseModel
+
+from .streams import unit
+
+D = 200
+
+
+class Scene:
+    """A window with one known pattern and, at its end, maps that match none.
+
+    Args:
+        cosine: of the clean pattern behind the last maps with the known one.
+        noise: deviation of their noise; that of the known maps is .3 of a map's length.
+        last: how many there are.
+        drift: the known maps turn into the last ones step by step over so many maps.
+    """
+
+    def __init__(self, cosine: float, noise: float, last: int = 12, drift: int = 0) -> None:
+        rng = np.random.default_rng(5)
+        config = WindowConfig()
+        a, b = unit(rng.standard_normal((2, D)))
+        b = unit(b - (b @ a) * a)
+        n = 80
+        angle = np.zeros(n)
+        angle[n - last :] = np.arccos(cosine)
+        if drift:
+            ramp = np.arccos(cosine) * (np.arange(drift) + 1) / drift
+            angle[n - last - drift : n - last] = ramp
+        clean = np.cos(angle)[:, None] * a + np.sin(angle)[:, None] * b
+        scale = np.where(np.arange(n) < n - last, 0.3, noise) / D**0.5
+        x = unit(clean + scale[:, None] * rng.standard_normal((n, D))).astype(np.float32)
+        self.ring = MapRing(config.size)
+        for frame in range(n):
+            self.ring.enter(frame, firm=True)
+        self.ring.labels[: n - last] = 0
+        self.memory = PrototypeMemory(config, D)
+        self.memory.create(0)
+        self.memory.add(0, x[: n - last - drift].sum(axis=0), n - last - drift)
+        self.memory.add(0, x[n - last - drift : n - last].sum(axis=0), drift)
+        self.noise = WindowNoise(config)
+        self.noise.learn(NoiseModel(1 / 1.09, (0.0,)), np.empty(0), 0)
+        self.memory.refresh(self.noise.energies)
+        self.rows = np.zeros((config.size, D), np.float32)
+        self.rows[:n] = x
+        self.places = np.arange(n - last, n)
+        self.age = np.arange(n) + config.size - n
+
+    def verdict(self) -> int | None:
+        known = self.memory.rows()
+        return judge_cluster(
+            self.ring, self.noise, self.memory, self.places, self.age, self.rows, known,
+            np.zeros((1, D)), np.zeros(1),
+        )  # fmt: skip
+
+
+def test_what_differs_clearly_is_a_new_pattern() -> None:
+    assert Scene(cosine=0.5, noise=0.3).verdict() == NEW
+
+
+def test_what_hardly_differs_is_the_known_pattern() -> None:
+    assert Scene(cosine=0.97, noise=0.3).verdict() == 0
+
+
+def test_too_few_maps_wait() -> None:
+    assert Scene(cosine=0.5, noise=0.3, last=5).verdict() is None
+
+
+@pytest.mark.parametrize("last", [7, 12])
+def test_noise_of_a_cluster_does_not_make_it_new(last: int) -> None:
+    # The same pattern with seven times the noise: its plain mean has a cosine far below `match`.
+    scene = Scene(cosine=1.0, noise=2.2, last=last)
+    maps = scene.rows[scene.places]
+    mean = maps.mean(axis=0)
+    prototype = scene.memory.means[0]
+    plain = mean @ prototype / np.linalg.norm(mean) / np.linalg.norm(prototype)
+    assert plain < WindowConfig().match
+    assert scene.verdict() in (None, 0)
+    if last == 12:
+        assert scene.verdict() == 0
+
+
+def test_a_noisy_pattern_that_is_another_one_is_new_all_the_same() -> None:
+    assert Scene(cosine=0.2, noise=0.8, last=16).verdict() == NEW
+
+
+def test_where_a_drift_was_cut_nothing_begins() -> None:
+    assert Scene(cosine=0.55, noise=0.3, last=14).verdict() == NEW
+    assert Scene(cosine=0.55, noise=0.3, last=14, drift=40).verdict() == 0
+
+
+def test_all_prototypes_share_the_scale_of_the_nearest() -> None:
+    rng = np.random.default_rng(3)
+    vague, sharp = unit(rng.standard_normal((2, D)))
+    memory = PrototypeMemory(WindowConfig(), D)
+    for row, pattern in enumerate((vague, sharp)):
+        memory.create(0)
+        memory.add(row, 40 * pattern, 40)
+    memory.fit[:2] = 0.5, 0.9
+    memory.refresh(np.zeros(129))
+    x = unit(0.62 * vague + 0.78 * sharp).astype(np.float32)
+    similarity, scale = memory.similarity(x)
+    assert scale == 0.9
+    # With a scale for each the vague one would win: .62/.5 against .78/.9.
+    assert similarity.argmax() == 1
+    assert similarity[1] == pytest.approx(float(x @ sharp) / 0.9, rel=1e-5)
+
+
+def test_sums_of_clusters_and_patterns() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((60, 7)).astype(np.float32)
+    clusters, labels = rng.integers(0, 4, 50), rng.integers(-1, 5, 50)
+    wanted, known = np.array([0, 2, 3]), np.array([1, 3, 4])
+    sums, own = add_up(clusters, wanted, labels, known, x)
+    for a, cluster in enumerate(wanted):
+        np.testing.assert_allclose(sums[a], x[:50][clusters == cluster].sum(axis=0), atol=1e-4)
+        for b, pattern in enumerate(known):
+            both = (clusters == cluster) & (labels == pattern)
+            np.testing.assert_allclose(own[a, b], x[:50][both].sum(axis=0), atol=1e-4)
+    sums, own = add_up(clusters, wanted, np.full(50, UNDECIDED), np.empty(0, np.int64), x)
+    assert sums.shape == (3, 7)
+    assert own.shape == (3, 0, 7)
+
+
+def test_parts_pass_on_what_nearly_all_their_maps_carry() -> None:
+    parts = np.repeat([0, 1, 2], [20, 10, 10])
+    labels = np.repeat([3, 0, 3], [20, 10, 10])
+    joined = np.repeat([0, 1, 0], [20, 10, 10])
+    assert patterns_of_parts(parts, joined, labels, 4) == [3, 0, 3]
+    # One pattern in two clusters, a part in two minds, a part without a name.
+    assert patterns_of_parts(parts, parts, labels, 4) is None
+    mixed = labels.copy()
+    mixed[:3] = 0
+    assert patterns_of_parts(parts, joined, mixed, 4) is None
+    mixed[:20] = UNDECIDED
+    assert patterns_of_parts(parts, joined, mixed, 4) is None
+
+
+def test_more_maps_are_asked_for_where_noise_is_high() -> None:
+    config = WindowConfig()
+    asked = []
+    for level in (0.98, 0.7, 0.5):
+        noise = WindowNoise(config)
+        for _ in range(40):
+            noise.learn(NoiseModel(level, (0.5, 0.2)), np.empty(0), 500)
+        assert noise.model.level == pytest.approx(level, abs=0.01)
+        asked.append(noise.enough)
+    assert asked[0] == config.min_new < asked[1] < asked[2]
+
+
+def test_places_of_a_ring_are_reused_and_in_order() -> None:
+    ring = MapRing(4)
+    for frame in range(6):
+        ring.enter(frame, firm=frame != 5)
+        ring.labels[ring.place] = frame
+    assert len(ring) == 4
+    assert ring.frames[ring.order()].tolist() == [2, 3, 4, 5]
+    assert ring.labels[ring.order()].tolist() == [2, 3, 4, 5]
+    assert ring.firm[ring.order()].tolist() == [True, True, True, False]
