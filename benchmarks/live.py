@@ -115,6 +115,7 @@ def main() -> None:
             f"{row['memory_growth_mb']:+} MB"
         )
     result = {
+        "model": f"{network.card.name} {network.card.version}",
         "machine": {
             "processor": platform.machine(),
             "cores": os.cpu_count(),

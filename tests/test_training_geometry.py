@@ -352,6 +352,37 @@ def test_expressions_are_balanced(shapes: FaceShapes) -> None:
         assert present[alone, i].sum() >= 5, au
 
 
+def test_a_smile_alone_leaves_the_skin_below_the_eyes(kit: FaceKit, shapes: FaceShapes) -> None:
+    """AU 6 bags the lower lid and lifts the cheek; AU 12 bulges the cheek below the orbit."""
+    nobody = Anatomy(np.zeros(100), np.ones(len(AUS)), np.ones(len(AUS)), {})
+
+    def moved(au: int, anatomy: Anatomy, at: tuple[float, float]) -> np.ndarray:
+        x, y, z = kit.generic.T
+        near = (np.hypot(np.abs(x) - at[0], y - at[1]) < 0.35) & (kit.vertex_region == SKIN)
+        weights = [shapes.shape(only(au, level), anatomy).weights for level in (4, 0)]
+        return np.tensordot(weights[0] - weights[1], shapes.basis[:, near & (z > 2)], 1).mean(0)
+
+    pouch, apple = (3.4, 2.4), (3.9, -0.2)
+    assert moved(6, nobody, pouch)[1] > 3 * moved(12, nobody, pouch)[1]
+    assert moved(6, nobody, pouch)[2] > 3 * abs(moved(12, nobody, pouch)[2])
+    assert moved(12, nobody, apple)[2] > 0.2  # cm forward
+    round_cheeks = replace(nobody, parts={"cheekApple": 2.0})
+    more = moved(12, round_cheeks, apple) - moved(12, nobody, apple)
+    assert more[2] > 0.1
+    assert np.abs(moved(6, round_cheeks, apple) - moved(6, nobody, apple)).max() < 1e-6
+
+
+def test_smiles_come_with_and_without_raised_cheeks() -> None:
+    """Neither may tell the other: a network would read AU 6 from the mouth."""
+    rng = np.random.default_rng(5)
+    drawn = [sample_expression(rng) for _ in range(4000)]
+    both = np.stack([(e.left + e.right) / 2 for e in drawn])
+    smile, cheeks, lids = both[:, AU_INDEX[12]], both[:, AU_INDEX[6]], both[:, AU_INDEX[7]]
+    assert 0.3 < (cheeks[smile >= 2] >= 1).mean() < 0.5
+    assert 0.04 < ((cheeks >= 2) & (smile < 0.5)).mean() < 0.1
+    assert ((cheeks >= 2) & (smile < 0.5) & (lids >= 1)).mean() > 0.01
+
+
 @pytest.mark.parametrize(
     ("au", "feature"),
     [(4, "brow distance"), (7, "lower lid height"), (12, "mouth width"), (18, "mouth width")],

@@ -116,6 +116,32 @@ def test_a_label_that_follows_a_feature_is_learned(net: AUNet96) -> None:
     assert roc_auc(other.intensity[20:, row] > 0, logits.detach().numpy()) > 0.9
 
 
+def test_strong_decay_does_not_leave_all_logits_together(
+    net: AUNet96, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = heads.HeadsConfig((6,), epochs=30, batch=64)
+    seen, row = drawn(512, 0), AUS.index(6)
+    values = torch.from_numpy(seen.features[60:]).float()
+    present = torch.from_numpy(seen.intensity[60:, row] > 0)
+
+    def logits() -> torch.Tensor:
+        tensors = heads.fit(net, seen, config, 8.0)
+        hidden = torch.relu(values @ tensors["hidden.weight"].T + tensors["hidden.bias"])
+        given = hidden @ tensors["presence.weight"][row] + tensors["presence.bias"][row]
+        return given.detach()
+
+    scaled = logits()
+    monkeypatch.setattr(heads, "_scale", lambda *_: None)
+    plain = logits()
+    area = roc_auc(present.numpy(), plain.numpy())
+    assert roc_auc(present.numpy(), scaled.numpy()) == pytest.approx(area, abs=1e-3)
+
+    def gap(given: torch.Tensor) -> float:
+        return float(given[present].mean() - given[~present].mean())
+
+    assert 3 * gap(plain) < gap(scaled) < 30  # separable views would stretch without end
+
+
 def test_views_of_a_neighbour_alone_count_more(net: AUNet96) -> None:
     """A feature that only tells smiles apart is believed less where smiles come without AU 6."""
     rng = np.random.default_rng(0)
@@ -200,10 +226,11 @@ def test_the_card_takes_read_outs_of_its_own_network_only(net: AUNet96, tmp_path
     train.run(train.RunConfig(shards, run, 16, 8, every=16, validation=4), lambda _: None)
     trained = train.averaged_network(run)
     made = heads.retrain(trained, drawn(24, 0), drawn(40, 1), CONFIG)
-    heads.save(out, made)
+    heads.save(out, (made[0], made[1] | {"commit": "def"}))
     kept = heads.load(out)
     facts = card.assemble(run, shards, "abc", "a clock", None, None, heads=kept.facts)
     assert "AU 6: hidden units of its own" in facts["recipe"]["read_outs"]
+    assert "24 views of faces rendered at commit def" in facts["recipe"]["read_outs"]
     train.export_newest(run, facts, tmp_path / "net.safetensors", heads=kept)
     loaded = AUNetwork.load(tmp_path / "net.safetensors", device="cpu")
     renewed = train.averaged_network(run)

@@ -239,6 +239,9 @@ def train_heads(
     ] = 3,
     validation: Annotated[int, typer.Option(help="Held-out faces to choose by.", min=1)] = 5_120,
     workers: Annotated[int, typer.Option(help="Threads that make views.", min=0)] = 1,
+    commit: Annotated[
+        str | None, typer.Option(help="Commit of the generator of these faces, if another.")
+    ] = None,
     seed: Seed = 11,
 ) -> None:
     """Retrain the read-outs of single Action Units; all others stay as they are, bit by bit."""
@@ -256,7 +259,8 @@ def train_heads(
     with ViewLoader([shards_folder], seed, batch=features.BATCH, workers=workers) as loader:
         seen = features.gather(kept, net, loader, views, report=report)
         judged = features.gather(kept, net, loader, validation, held_out=True, report=report)
-    typer.echo(heads.save(out, heads.retrain(net, seen, judged, config, typer.echo)))
+    tensors, facts = heads.retrain(net, seen, judged, config, typer.echo)
+    typer.echo(heads.save(out, (tensors, facts | ({"commit": commit} if commit else {}))))
 
 
 @app.command(name="card")

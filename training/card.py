@@ -133,12 +133,14 @@ def assemble(
         if heads["confusing"] > 1 and heads["neighbours"]:
             others = ", ".join(map(str, heads["neighbours"]))
             beside = f", views of AU {others} without it {heads['confusing']} times"
+        faces = f" of faces rendered at commit {heads['commit']}" if "commit" in heads else ""
         card["recipe"]["read_outs"] = (
             f"AU {', '.join(map(str, heads['aus']))}: hidden units of its own and outputs trained "
-            f"anew on the features of {heads['views']:,} views, {heads['epochs']} epochs, batch "
-            f"{heads['batch']}, lr {heads['lr']:g}, seed {heads['seed']}{beside}; weight decay "
-            f"{heads['decay']:g}, the strongest of {len(heads['decays'])} within one standard "
-            f"error of the best on {heads['validation']:,} held-out views (AUC: {areas})"
+            f"anew on the features of {heads['views']:,} views{faces}, "
+            f"{heads['epochs']} epochs, batch {heads['batch']}, lr {heads['lr']:g}, "
+            f"seed {heads['seed']}{beside}; weight decay {heads['decay']:g}, the strongest of "
+            f"{len(heads['decays'])} within one standard error of the best on "
+            f"{heads['validation']:,} held-out views (AUC: {areas})"
         )
     card["trained_on"] = (
         f"{data['faces']:,} renders of {data['identities']:,} synthetic faces made with "

@@ -23,6 +23,10 @@ CORRECTIVES = (
     "browKnit_R",
     "orbitTighten_L",
     "orbitTighten_R",
+    "lidPouch_L",
+    "lidPouch_R",
+    "cheekApple_L",
+    "cheekApple_R",
     "cornerTuck_L",
     "cornerTuck_R",
     "noseCrinkle",
@@ -43,7 +47,7 @@ def corrective_shapes(kit: FaceKit) -> NDArray[np.float32]:
         kit: the face model; its generic head carries the fields.
 
     Returns:
-        ``(11, N, 3)`` float32, cm, in the order of :data:`CORRECTIVES`.
+        ``(15, N, 3)`` float32, cm, in the order of :data:`CORRECTIVES`.
     """
     x, y, z = kit.generic.astype(np.float64).T
     skin = (kit.vertex_region == SKIN) & (z > 2)
@@ -55,6 +59,8 @@ def corrective_shapes(kit: FaceKit) -> NDArray[np.float32]:
         half = _smoothstep(out, -0.5, 0.5)
         fields[f"browKnit_{side}"] = half[:, None] * skin[:, None] * _brow_knit(out, y, sign)
         fields[f"orbitTighten_{side}"] = skin[:, None] * _orbit_tighten(out, y, sign)
+        fields[f"lidPouch_{side}"] = skin[:, None] * _lid_pouch(out, y)
+        fields[f"cheekApple_{side}"] = skin[:, None] * _cheek_apple(out, y, sign)
         # Lids that close over a protruding eyeball would cut through it.
         fields[f"eyeSink_{side}"] = _move((eyeball & (out > 0)).astype(float), 0.0, 0.0, -0.6)
         fields[f"cornerTuck_{side}"] = lips[:, None] * _corner_tuck(out, y, sign)
@@ -113,6 +119,30 @@ def _orbit_tighten(
         + _move(cheek, -0.03 * sign, 0.38, 0.18)
         + _move(pouch, 0.0, 0.06, 0.10)
     )
+
+
+def _lid_pouch(out: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Skin bagged under the lower lid, the infraorbital furrow below it, the cheek's rim (AU 6)."""
+    sag = 0.06 * (out - 3.3) ** 2  # furrow and bag hang in the middle
+    along = np.exp(-0.5 * ((out - 3.3) / 1.3) ** 4)
+    bag = np.exp(-0.5 * ((y - 2.55 - sag) / 0.20) ** 2)
+    furrow = np.exp(-0.5 * ((y - 2.02 - sag) / 0.16) ** 2)
+    rim = _bump(out, y, (4.1, 1.25), (1.2, 0.45))
+    return (
+        _move(along * bag, 0.0, 0.0, 0.12)
+        + _move(along * furrow, 0.0, 0.0, -0.16)
+        + _move(rim, 0.0, 0.0, 0.14)
+    )
+
+
+def _cheek_apple(
+    out: NDArray[np.float64], y: NDArray[np.float64], sign: float
+) -> NDArray[np.float64]:
+    """Zygomaticus major: flesh bulges over a deep nasolabial fold, below the orbit (AU 12)."""
+    below_orbit = 1 - _smoothstep(y, 0.9, 1.9)
+    apple = _bump(out, y, (3.9, -0.2), (0.9, 0.8)) * below_orbit
+    fold = _bump(out - 2.75 - 0.35 * np.clip(-0.6 - y, 0, 3) / 1.5, y, (0.0, -1.4), (0.22, 1.0))
+    return _move(apple, 0.06 * sign, 0.08, 0.26) + _move(fold, 0.0, 0.0, -0.12)
 
 
 def _corner_tuck(

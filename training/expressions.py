@@ -33,16 +33,25 @@ KINDS = {
 
 PROTOTYPES: tuple[tuple[float, dict[int, float]], ...] = (
     # Smiles: felt, social, open, laughing, contemptuous, masking, controlled, embarrassed.
-    (2.4, {6: 3.5, 12: 4.2, 25: 2.5}),
-    (1.8, {12: 3.8}),
-    (1.6, {6: 3.2, 12: 4.0, 25: 3, 26: 2.5, 7: 2}),
+    (2.8, {6: 3.5, 12: 4.2, 25: 2.5}),
+    (2.6, {12: 3.8}),
+    (1.2, {12: 3.6, 25: 2.5}),
+    (0.8, {12: 3.8, 25: 3, 26: 2.5}),
+    (0.4, {12: 3.5, 43: 5}),
+    (0.4, {12: 3.5, 7: 2.5}),
+    (0.5, {1: 2.5, 2: 2.5, 12: 3.5, 25: 2}),
+    (2.0, {6: 3.2, 12: 4.0, 25: 3, 26: 2.5, 7: 2}),
     (1.0, {6: 4, 7: 3, 12: 4.5, 25: 4, 26: 4, 10: 1.5}),
     (0.4, {12: 2, 14: 3}),
     (0.4, {12: 3.2, 15: 2, 17: 2.5}),
     (0.4, {12: 3, 23: 2.5, 24: 2}),
     (0.3, {6: 2.5, 12: 3, 15: 2, 1: 2, 2: 2}),
     (0.3, {12: 3, 20: 2, 25: 3, 4: 2}),
-    # Surprise and brow flashes.
+    # Surprise and brow flashes, down to the slight raise of listening and of emphasis.
+    (0.8, {1: 1.5, 2: 1.6}),
+    (0.5, {1: 1.6}),
+    (0.5, {2: 1.7}),
+    (0.5, {1: 1.6, 2: 1.6, 25: 2.5, 26: 1.5}),
     (1.2, {1: 4, 2: 4, 5: 3.5, 25: 2.5, 26: 3.5}),
     (0.9, {1: 4.2, 2: 4.2, 5: 4, 27: 3.5}),
     (1.2, {1: 3.5, 2: 3.5}),
@@ -71,6 +80,11 @@ PROTOTYPES: tuple[tuple[float, dict[int, float]], ...] = (
     (0.7, {4: 3.5, 7: 3.5, 9: 2.5, 43: 4, 20: 2.5, 25: 2}),
     (0.7, {4: 3, 6: 3, 7: 2.5, 12: 2, 20: 3, 25: 3.2, 26: 2.5}),
     (0.5, {4: 3, 7: 3, 24: 3, 17: 2}),
+    # Cheeks and lids without the mouth: squinting at the sun, at print, in doubt, in pain.
+    (1.0, {6: 3.2, 7: 3.2, 4: 2.5}),
+    (0.8, {6: 3.4, 7: 2.5}),
+    (0.6, {6: 3.2, 4: 3, 10: 2}),
+    (0.8, {7: 3}),
     # Thinking, effort, doubt, yawning, whistling, sleepy.
     (0.6, {17: 3.2, 24: 3}),
     (0.5, {18: 4}),
@@ -113,9 +127,13 @@ ONE_SIDED = {14: 0.40, 12: 0.07, 10: 0.08, 2: 0.08, 43: 0.05, 1: 0.03, 15: 0.05,
 """Chance that an Action Unit shows on one side only (contempt, a wink, a raised brow)."""
 FULLY_SHUT = 0.6
 """Chance that a lid that lowers at all (from A on) shuts: blinks, sleep and pain end there."""
-CHEEKS_FOLLOW = 0.55
-"""Chance that a marked smile (from C on) drawn without AU 6 lifts the cheeks after all: in most
-people's spontaneous smiles the two go together."""
+CHEEKS_FOLLOW = 0.25
+"""Chance that a marked smile (from C on) drawn without AU 6 lifts the cheeks after all. In most
+people's spontaneous smiles the two go together; a network that saw it so would read AU 6 from the
+mouth."""
+VARIED_PARTS = ("cheekSquint", "cheekRaiser", "orbitTighten", "lidPouch", "cheekApple")
+"""Shapes of AU 6 and 12 that people show more or less of: some narrow their eyes when they smile,
+in others only the cheeks rise."""
 STRONG_GAZE = 0.10
 """Chance of a strong look up or down."""
 
@@ -175,7 +193,8 @@ def sample_anatomy(rng: np.random.Generator) -> Anatomy:
     rest["lipThin"] = float(np.clip(rng.normal(-0.05, 0.28), -0.7, 0.5))
     if rng.random() < 0.12:  # lips that never quite meet
         rest["jawOpen"] = rng.uniform(0.01, 0.05)
-    return Anatomy(identity, shared * np.exp(uneven), shared * np.exp(-uneven), rest)
+    parts = {name: float(np.exp(rng.normal(0, 0.35))) for name in VARIED_PARTS}
+    return Anatomy(identity, shared * np.exp(uneven), shared * np.exp(-uneven), rest, parts)
 
 
 def sample_expression(rng: np.random.Generator, kind: str | None = None) -> Expression:

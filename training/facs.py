@@ -30,11 +30,11 @@ PAIRED: dict[int, dict[str, float]] = {
     2: {"browOuterUp": 1.1},
     4: {"browDown": 0.95, "browKnit": 1.0},
     5: {"eyeWide": 1.35},
-    6: {"cheekSquint": 0.6, "cheekRaiser": 0.55, "orbitTighten": 1.25},
+    6: {"cheekSquint": 0.6, "cheekRaiser": 0.55, "orbitTighten": 1.25, "lidPouch": 1.0},
     7: {"eyeSquint": 1.9, "eyeBlink": 0.16},
     9: {"noseSneer": 1.05, "mouthUpperUp": -0.45, "browDown": 0.4, "browKnit": 0.3},
     10: {"mouthUpperUp": 0.95},
-    12: {"mouthSmile": 1.0},
+    12: {"mouthSmile": 1.0, "cheekApple": 1.1},
     14: {"mouthDimple": 0.9, "cornerTuck": 1.3},
     15: {"mouthFrown": 1.7},
     16: {"mouthLowerDown": 1.15},
@@ -87,12 +87,15 @@ class Anatomy:
         identity: ``(100,)`` weights of the identity shapes, standard deviations.
         gain_left, gain_right: ``(23,)`` how far this face moves per Action Unit, 1 is typical.
         rest: weights of shapes that are there at rest (low lids, mouth corners, brows).
+        parts: how far single shapes take part in this face's Action Units, 1 where not named: one
+            person's AU 6 narrows the eyes, another's lifts the cheeks. Names without the side.
     """
 
     identity: NDArray[np.float64]
     gain_left: NDArray[np.float64]
     gain_right: NDArray[np.float64]
     rest: dict[str, float]
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -186,8 +189,12 @@ class FaceShapes:
         for name, value in anatomy.rest.items():
             rest[self.index[name]] += value
         w = rest.copy()
-        w[:n] += (expression.left * anatomy.gain_left) @ self._left
-        w[:n] += (expression.right * anatomy.gain_right) @ self._right
+        moved = (expression.left * anatomy.gain_left) @ self._left
+        moved += (expression.right * anatomy.gain_right) @ self._right
+        for name, share in anatomy.parts.items():
+            for side in "LR":
+                moved[self.index[f"{name}_{side}"]] *= share
+        w[:n] += moved
         for name, value in expression.others.items():
             w[self.index[name]] += value
         self._open_mouth(w, expression)

@@ -210,6 +210,7 @@ def fit(
                     f"{epoch}; lower the learning rate, {config.lr:g}"
                 )
             report(epoch, total / steps)
+        _scale(head, features, intensities, drawn)
     return _laid_out(net, head, own, rows, seen_by_any)
 
 
@@ -238,6 +239,39 @@ class _ReadOut(nn.Module):
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         active = self.drop(F.relu(self.hidden(self.drop(features))))
         return self.presence(active), self.intensity(active)
+
+
+def _scale(
+    head: _ReadOut, features: torch.Tensor, intensities: torch.Tensor, views: torch.Tensor
+) -> None:
+    """Stretch and shift the presence logits of each AU so that they are probabilities again.
+
+    Strong decay and dropout pull all logits together, until no hysteresis fits between presence
+    and absence. Order, and with it AUC, stays as it is (Platt, *Probabilistic outputs for support
+    vector machines*, 1999).
+    """
+    facts = TrainConfig(total_views=1)
+    head.eval()
+    with torch.no_grad():
+        logits = torch.cat([head(features[part].float())[0] for part in views.split(_JUDGED)])
+    # Of n views none is surer than 1 in n + 2: where they separate, the scale stays finite.
+    least = 1 / (len(views) + 2)
+    target = presence_target(intensities[views]).clamp(least, 1 - least)
+    scale = torch.zeros(logits.shape[1], requires_grad=True)  # its logarithm
+    shift = torch.zeros(logits.shape[1], requires_grad=True)
+    optimiser = torch.optim.LBFGS([scale, shift], max_iter=60, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = presence_loss(logits * scale.exp() + shift, target, torch.tensor(facts.pos_weight))
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    with torch.no_grad():
+        head.presence.weight *= scale.exp()[:, None]
+        head.presence.bias *= scale.exp()
+        head.presence.bias += shift
 
 
 @torch.no_grad()

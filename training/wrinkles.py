@@ -53,10 +53,10 @@ _DRIVE: dict[str, dict[int, float]] = {
     "nose_root": {9: 0.8, 4: 0.55},
     "nose_side": {9: 1.0},
     "alar": {9: 0.8, 10: 0.8, 12: 0.2},
-    "nasolabial": {12: 0.8, 10: 0.55, 9: 0.35, 6: 0.3, 14: 0.2, 20: 0.15},
-    "crows_feet": {6: 1.0, 12: 0.1, 7: 0.15},
-    "infraorbital": {6: 1.0, 12: 0.15, 9: 0.2},
-    "lower_lid": {7: 1.0, 6: 0.5, 43: 0.15},
+    "nasolabial": {12: 1.0, 10: 0.55, 9: 0.35, 6: 0.3, 14: 0.2, 20: 0.15},
+    "crows_feet": {6: 1.0, 12: 0.05, 7: 0.15},
+    "infraorbital": {6: 1.0, 12: 0.05, 9: 0.2},
+    "lower_lid": {7: 1.0, 6: 0.6, 43: 0.15},
     "dimple": {14: 1.0, 12: 0.15},
     "corner": {15: 1.0, 20: 0.1},
     "chin": {17: 1.0, 15: 0.15},
@@ -290,9 +290,9 @@ def _infraorbital(sheet: _Sheet) -> None:
 
     def side(sign: float) -> None:
         points = [(1.7, 2.6), (2.4, low), (3.9, low - 0.1), (5.0, 2.6)]
-        sheet.groove([(sign * s, y) for s, y in points], rng.uniform(0.12, 0.2), 1.5)
-        sheet.swell(sign * 3.3, 2.45, 1.1, 0.28, 0.7)
-        sheet.swell(sign * 4.0, 0.4, 1.2, 0.8, 2.2)  # the cheek, pushed up and out
+        sheet.groove([(sign * s, y) for s, y in points], rng.uniform(0.12, 0.2), 1.9)
+        sheet.swell(sign * 3.3, 2.45, 1.1, 0.28, 1.0)
+        sheet.swell(sign * 4.0, 0.9, 1.2, 0.7, 2.2)  # the cheek, pushed up and out
 
     sheet.both(side)
 
