@@ -14,7 +14,7 @@ from ...core.relations import TemporalPrototype
 from ...core.render import au_colour
 from ...core.types import LOST, NONE, StageLabels
 
-__all__ = ["histograms", "transition_graph"]
+__all__ = ["centred_text", "histograms", "transition_graph"]
 
 MOST_STAGES = 12
 """Stages drawn in a graph of transitions: the most frequent ones."""
@@ -102,7 +102,7 @@ def _node(box: _Box, stage: StageLabels, count: int) -> str:
         f'height="{high:g}" rx="9" fill="#fff" stroke="{_SOFT}"{dash}/>'
     ]
     if stage in (NONE, LOST):
-        parts.append(_text(x + wide / 2, y + 24, stage[0], 13, bold=True))
+        parts.append(centred_text(x + wide / 2, y + 24, stage[0], 13, bold=True))
     else:
         row_wide = min(len(stage), _PER_ROW) * (_CHIP + 4) - 4
         for n, label in enumerate(stage):
@@ -111,9 +111,12 @@ def _node(box: _Box, stage: StageLabels, count: int) -> str:
             cy = y + _NODE_PAD + n // _PER_ROW * (_CHIP_H + 4)
             parts.append(
                 f'<rect x="{cx:g}" y="{cy:g}" width="{_CHIP}" height="{_CHIP_H}" rx="5" '
-                f'fill="{au_colour(au)}"/>' + _text(cx + _CHIP / 2, cy + 16, str(au), 13, bold=True)
+                f'fill="{au_colour(au)}"/>'
+                + centred_text(cx + _CHIP / 2, cy + 16, str(au), 13, bold=True)
             )
-    parts.append(_text(x + wide / 2, y + high - 7, f"{count} ×", 11.5, colour=_SOFT) + "</g>")
+    parts.append(
+        centred_text(x + wide / 2, y + high - 7, f"{count} ×", 11.5, colour=_SOFT) + "</g>"
+    )
     return "".join(parts)
 
 
@@ -205,8 +208,8 @@ def histograms(groups: Mapping[str, Sequence[float]], axis: str, *, log: bool = 
         )
     foot = 20 + len(groups) * row
     for tick in _ticks(float(values.min()), float(values.max()), log=log):
-        parts.append(_text(x(tick), foot + 24, f"{tick:g}", 12, colour=_SOFT))
-    parts.append(_text(left + width / 2, foot + 44, axis, 12.5, colour=_SOFT))
+        parts.append(centred_text(x(tick), foot + 24, f"{tick:g}", 12, colour=_SOFT))
+    parts.append(centred_text(left + width / 2, foot + 44, axis, 12.5, colour=_SOFT))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 20} {foot + 54}" '
         f'width="{left + width + 20}" height="{foot + 54}" role="img" '
@@ -223,9 +226,10 @@ def _ticks(low: float, high: float, *, log: bool) -> list[float]:
     return [float(t) for t in range(step, int(high) + 1, step)]
 
 
-def _text(
+def centred_text(
     x: float, y: float, text: str, size: float, *, bold: bool = False, colour: str = _INK
 ) -> str:
+    """Return one line of text as SVG, its middle at ``x`` and its foot at ``y``; pixels."""
     weight = ' font-weight="650"' if bold else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="middle" '

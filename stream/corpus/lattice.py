@@ -16,6 +16,7 @@ from ...core.render import au_colour
 from ...core.stages import format_prototype
 from ...core.types import LOST, NONE, StageLabels
 from .evaluate import Related
+from .graphs import centred_text
 from .tables import label_text
 
 __all__ = ["MOST_DRAWN", "LatticePicture", "lattice_picture"]
@@ -109,7 +110,7 @@ def lattice_picture(related: Related, most: int = MOST_DRAWN) -> LatticePicture:
             f'stroke="{colour}" stroke-width="1.5"/>'
             f'<circle cx="{_DISC / 2:g}" cy="{height / 2 - 7:.1f}" r="{radius:.1f}" '
             f'fill="{colour if clear else _CARD}" stroke="{colour}" stroke-width="1.5"/>'
-            + _words(_DISC / 2, height / 2 + 21, str(own.sum()), 12, bold=True)
+            + centred_text(_DISC / 2, height / 2 + 21, str(own.sum()), 12, bold=True, colour=_INK)
             + _stages(prototypes[n])
             + "</g>"
         )
@@ -171,7 +172,7 @@ def _stages(stages: Sequence[StageLabels]) -> str:
         if number and place:
             y += _STEP
         if number:
-            parts.append(_words(_DISC + 5, y + 13.5, str(number), 11, colour=_SOFT))
+            parts.append(centred_text(_DISC + 5, y + 13.5, str(number), 11, colour=_SOFT))
         x = _DISC + _NUMBER
         for label in labels:
             plain = label in (NONE[0], LOST[0])
@@ -185,7 +186,7 @@ def _stages(stages: Sequence[StageLabels]) -> str:
             parts.append(
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{_LINE - 3:g}" rx="4.5" '
                 f"{look}/>"
-                + _words(
+                + centred_text(
                     x + wide / 2,
                     y + 13.5,
                     _short(label),
@@ -212,13 +213,3 @@ def _path(line: Sequence[Column]) -> str:
         path += f"V{one.high:.1f}C{one.x:.1f},{one.high - bend:.1f} "
         path += f"{other.x:.1f},{other.low + bend:.1f} {other.x:.1f},{other.low:.1f}"
     return path + f"V{line[-1].high:.1f}"
-
-
-def _words(
-    x: float, y: float, text: str, size: float, *, bold: bool = False, colour: str = _INK
-) -> str:
-    weight = ' font-weight="650"' if bold else ""
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" text-anchor="middle" '
-        f'fill="{colour}"{weight}>{escape(text)}</text>'
-    )
