@@ -116,8 +116,14 @@ class Page:
         value = None
         try:
             async with asyncio.timeout(timeout_s):
-                while not (value := await self.evaluate(expression)):
-                    await asyncio.sleep(0.05)
+                while not value:
+                    try:
+                        value = await self.evaluate(expression)
+                    except RuntimeError as error:
+                        # Asked of the page before, while the next one was on its way.
+                        if "navigated" not in str(error):
+                            raise
+                    await asyncio.sleep(0 if value else 0.05)
         except TimeoutError:
             raise AssertionError(
                 f"still false after {timeout_s:g} s: {expression}; errors: {self.errors}"
