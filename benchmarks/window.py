@@ -2,8 +2,9 @@
 
     python benchmarks/window.py [--quality eval|dev] [--seeds N] [--maps N] [--json FILE]
 
-Time is CPU time of this thread, and the contestants take turns map by map, so that a busy machine
-slows all of them alike. Peers: scikit-learn's ``SpectralClustering`` on the same graph at every map
+Time is CPU time of this thread, with one thread of BLAS for all (waiting for others would count as
+work of the peers), and the contestants take turns map by map, so that a busy machine slows all of
+them alike. Peers: scikit-learn's ``SpectralClustering`` on the same graph at every map
 (with the number of clusters counted from eigenvalues, which it cannot do itself), and our own exact
 clustering of the window (:func:`facestage.core.spectral.partition`'s steps with LAPACK).
 
@@ -31,6 +32,7 @@ from facestage.core.window import WindowBank
 from sklearn.cluster import SpectralClustering
 from stream_quality import Quality, judge, summary
 from streams import Stream, make_stream, names
+from threadpoolctl import threadpool_limits
 
 TIMED = "medium/3/dev-0"
 """Stream on which time is taken."""
@@ -132,7 +134,8 @@ def main() -> None:
     config = WindowConfig()
     result: dict[str, object] = {"machine": platform.processor() or platform.machine()}
 
-    single = time_single(args.maps, config)
+    with threadpool_limits(1):
+        single = time_single(args.maps, config)
     result["us_per_map"] = single
     for name in ("every map", "event-driven"):
         print(
@@ -140,7 +143,8 @@ def main() -> None:
             f"{single['scikit-learn'] / single[name]:.1f}x, own exact "
             f"{single['own exact'] / single[name]:.1f}x"
         )
-    batch = time_batch(12, 60, config)
+    with threadpool_limits(1):
+        batch = time_batch(12, 60, config)
     result["us_per_map_12_windows"] = batch
     ratio = batch["one by one"] / batch["together"]
     print(f"12 windows: {batch['together']:.0f} us per map together, {ratio:.2f}x of one by one")
