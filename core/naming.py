@@ -23,32 +23,26 @@ def add_up(
 ) -> tuple[FloatArray, FloatArray]:
     """Add up the maps of clusters, and of each cluster those of each pattern.
 
-    Few of the pairs occur, and each map is added once.
-
     Args:
         clusters: ``(m,)`` cluster of each map.
         wanted: ``(k,)`` clusters to add up.
-        labels: ``(m,)`` pattern that each map carries, or −1.
+        labels: ``(m,)`` pattern that each map carries, one of ``known`` or −1.
         known: ``(l,)`` patterns, rising.
         x: ``(W, D)`` descriptors by place, W ≥ m.
 
     Returns:
         ``(k, D)`` and ``(k, l, D)``.
     """
-    wide = int(max(labels.max(), known.max(initial=-1))) + 2
-    codes = clusters * wide + labels + 1
-    pairs = np.flatnonzero(np.bincount(codes))
-    parts = ((codes == pairs[:, None]).astype(np.float32) @ x[: len(codes)]).astype(np.float64)
-    cluster, pattern = np.divmod(pairs, wide)
-    mine = cluster == wanted[:, None]
-    own = np.zeros((len(wanted), len(known), x.shape[1]))
-    at, pair = np.nonzero(mine)
-    column = np.full(wide, -1)
-    column[known + 1] = np.arange(len(known))
-    place = column[pattern[pair]]
-    there = place >= 0
-    own[at[there], place[there]] = parts[pair[there]]
-    return mine.astype(np.float64) @ parts, own
+    kinds, k = len(known) + 1, len(wanted)
+    column = np.zeros(int(known.max(initial=-1)) + 2, np.int64)
+    column[known + 1] = np.arange(1, kinds)
+    row = np.full(int(clusters.max()) + 1, -1)
+    row[wanted] = np.arange(k)
+    # Of a cluster that is not wanted the code is negative, and no row of the product.
+    code = row[clusters] * kinds + column[labels + 1]
+    member = (code == np.arange(k * kinds)[:, None]).astype(np.float32)
+    parts = (member @ x[: len(code)]).astype(np.float64).reshape(k, kinds, -1)
+    return parts.sum(axis=1), parts[:, 1:]
 
 
 def patterns_of_parts(

@@ -44,7 +44,9 @@ class WindowNoise:
         if len(known) >= config.min_new:
             # From one map to the next noise changes and drift hardly does. The median of a normal
             # variable's size is .67 of its deviation, and a difference has twice the variance.
-            self._deviation = float(np.median(np.abs(known))) / (0.6745 * 2**0.5)
+            rising = np.sort(np.abs(known))
+            median = 0.5 * float(rising[len(rising) // 2] + rising[(len(rising) - 1) // 2])
+            self._deviation = median / (0.6745 * 2**0.5)
         clear = energies <= config.birth_noise * model.level
         clear[: config.min_new] = False
         self.enough = int(clear.argmax()) if clear.any() else config.size

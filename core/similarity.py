@@ -13,6 +13,8 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -155,24 +157,33 @@ class NoiseModel:
         correlated values; e(1) = 1 − c.
         """
         n = np.maximum(np.asarray(count, dtype=np.float64), 1.0)
-        rho = np.asarray(self.correlation, dtype=np.float64)
-        lags = np.arange(1, len(rho) + 1)
-        shared = np.clip(1.0 - lags / n[..., None], 0.0, None) @ rho
+        shared = _lag_shares(n, len(self.correlation)) @ np.asarray(self.correlation)
         return (1.0 - self.level) / n * (1.0 + 2.0 * shared)
 
     def energies(self, count: int) -> NDArray[np.float64]:
         """Return the noise energy left in means of 0 (taken as 1), 1, …, ``count`` maps."""
-        return self.energy(np.arange(count + 1))
+        n, shares = _shares(count, len(self.correlation))
+        return (1.0 - self.level) / n * (1.0 + 2.0 * (shares @ np.asarray(self.correlation)))
 
     def blend(self, newer: NoiseModel, weight: float) -> NoiseModel:
         """Move towards a newer estimate by ``weight`` (0–1)."""
-        length = max(len(self.correlation), len(newer.correlation))
-        old = np.pad(self.correlation, (0, length - len(self.correlation)))
-        new = np.pad(newer.correlation, (0, length - len(newer.correlation)))
+        pairs = zip_longest(self.correlation, newer.correlation, fillvalue=0.0)
         return NoiseModel(
             self.level + weight * (newer.level - self.level),
-            tuple((old + weight * (new - old)).tolist()),
+            tuple(old + weight * (new - old) for old, new in pairs),
         )
+
+
+def _lag_shares(n: NDArray[np.float64], lags: int) -> NDArray[np.float64]:
+    """Return max(1 − l/n, 0) for l = 1, 2, …, ``lags`` along a new last axis."""
+    return np.clip(1.0 - np.arange(1, lags + 1) / n[..., None], 0.0, None)
+
+
+@lru_cache(maxsize=16)
+def _shares(count: int, lags: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what :meth:`NoiseModel.energies` needs that no noise model changes."""
+    n = np.maximum(np.arange(count + 1, dtype=np.float64), 1.0)
+    return n, _lag_shares(n, lags)
 
 
 DEFAULT_NOISE = NoiseModel(0.9, tuple(0.5**lag for lag in range(1, MAX_LAG + 1)))
