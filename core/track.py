@@ -34,7 +34,9 @@ IntArray = NDArray[np.int64]
 Rows = NDArray[np.float32]
 
 FULL_CHECK = 16
-"""Clusters that go on as they were are compared with the prototypes only every so many maps."""
+"""Clusters that go on as they were are compared with the prototypes only every so many maps …"""
+OPEN_CHECK = 3
+"""… and where something is still to be decided, so often."""
 UNLIKE = 0.4
 """A map that resembles its nearest prototype less is like none of them."""
 
@@ -298,8 +300,10 @@ class LetterTrack:
 
         Only while the newest map clearly shows a prototype.
         """
-        clear = self.likeness.fast != UNDECIDED and bool(self._pattern_of_part)
-        return clear and self.ring.seen - self._named_at <= FULL_CHECK
+        if self.likeness.fast == UNDECIDED:
+            return False
+        most = FULL_CHECK if self._pattern_of_part else OPEN_CHECK
+        return self.ring.seen - self._named_at <= most
 
     def carry(self, parts: IntArray, places: IntArray, rows: Rows) -> None:
         """Let new maps join the patterns of their parts.
@@ -313,9 +317,12 @@ class LetterTrack:
             part = int(parts[place])
             self.ring.clusters[place] = part
             # Its own likeness to a prototype says more than that of its neighbours.
-            pattern = (
-                self.likeness.fast if place == self.ring.place else self._pattern_of_part[part]
-            )
+            if place == self.ring.place:
+                pattern = self.likeness.fast
+            elif self._pattern_of_part:
+                pattern = self._pattern_of_part[part]
+            else:
+                continue
             if self.ring.labels[place] != pattern and not self.ring.odd[place]:
                 self._relabel(np.array([place]), pattern, rows)
 
@@ -327,15 +334,16 @@ class LetterTrack:
             rows: ``(W, D)`` descriptors by place.
             parts: ``(m,)`` the parts that the clusters were merged from, if they may go on.
         """
-        self._pattern_of_part = []
+        self._pattern_of_part, self._named_at = [], self.ring.seen
         self.ring.clusters[: len(clusters)] = clusters if parts is None else parts
         self._name_clusters(clusters, rows)
         if parts is None:
+            self._named_at -= OPEN_CHECK  # these are no parts that maps could join
             return
         # Parts whose maps carry one pattern each pass it on until something changes.
         passed = patterns_of_parts(parts, clusters, self.ring.labels, self.memory.used)
         if passed is not None:
-            self._pattern_of_part, self._named_at = passed, self.ring.seen
+            self._pattern_of_part = passed
 
     def _name_clusters(self, clusters: IntArray, x: Rows) -> None:
         config, memory = self.config, self.memory
@@ -449,7 +457,7 @@ class LetterTrack:
     def _forget(self, row: int, into: int) -> None:
         """Replace a pattern that is gone wherever it is noted."""
         self.ring.labels[self.ring.labels == row] = into
-        self._pattern_of_part = []
+        self._pattern_of_part, self._named_at = [], self.ring.seen - OPEN_CHECK
         if self.likeness.fast == row:
             self.likeness.fast = into
         self.display.replace(row, into)
