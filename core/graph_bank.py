@@ -110,27 +110,30 @@ class GraphBank:
         config = self.config
         scale = degree_scale(graph)
         vectors, values = take_rows(self.vectors, slots), take_rows(self.values, slots)
+        wanted = np.minimum(parts + 1, config.block)
         age = self.since_exact[slots]
-        carried = np.flatnonzero((age >= 0) & (age < config.restart))
-        worst = np.full(len(slots), np.inf, np.float32)
-        if len(carried):
-            every = len(carried) == len(slots)
-            found = track_subspace(
-                graph if every else graph[carried],
-                scale if every else scale[carried],
-                vectors if every else vectors[carried],
-                values if every else values[carried],
-                places if every else places[carried],
-                np.minimum(parts[carried] + 1, config.block),
-                self._filter,
+        carried = [a for a, n in enumerate(age.tolist()) if 0 <= n < config.restart]
+        if len(carried) == len(slots):
+            vectors, values, worst = track_subspace(
+                graph, scale, vectors, values, places, wanted, self._filter
             )
-            if every:
-                vectors, values, worst = found
-            else:
-                vectors, values = vectors.copy(), values.copy()
-                vectors[carried], values[carried], worst[carried] = found
+        else:
+            vectors, values = vectors.copy(), values.copy()
+            worst = np.full(len(slots), np.inf, np.float32)
+            if carried:
+                vectors[carried], values[carried], worst[carried] = track_subspace(
+                    graph[carried],
+                    scale[carried],
+                    vectors[carried],
+                    values[carried],
+                    places[carried],
+                    wanted[carried],
+                    self._filter,
+                )
         self.since_exact[slots] = age + 1
-        for a in np.flatnonzero(~(worst <= config.restart_residual)):
+        for a, residual in enumerate(worst.tolist()):
+            if residual <= config.restart_residual:
+                continue
             m = int(counts[a])
             matrix = normalised_graph(graph[a : a + 1, :m, :m], scale[a : a + 1, :m])
             exact, level = exact_subspace(to_numpy(matrix[0]), config.block)

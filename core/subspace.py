@@ -100,29 +100,25 @@ def track_subspace(
     vectors[window, places] = filled
     diagonal = scaled.reshape(len(scaled), -1)[:, :: scaled.shape[1] + 1]
     diagonal -= (2.0 * centre / half)[:, None]
-    worst = np.full(len(wanted), np.inf, dtype=np.float32)
-    open_, every = np.arange(len(wanted)), len(wanted)
-    columns = int(wanted.max())
-    for _ in range(MAX_ROUNDS):
-        some = len(open_) < every
-        part, start = (scaled[open_], vectors[open_]) if some else (scaled, vectors)
-        found, ritz, error = _filter_round(part, start, how.degree, columns)
-        if some:
-            vectors[open_], values[open_] = found, ritz
-        else:
-            vectors, values = found, ritz
-        error = to_numpy(error)
-        if every == 1:
-            worst[0] = error[0].max()
-        else:
-            worst[open_] = np.where(np.arange(columns) < wanted[open_, None], error, 0).max(axis=1)
-        worst[open_] *= to_numpy(half[open_] if some else half) * 0.5
-        open_ = np.flatnonzero(worst > how.tolerance)
-        if not len(open_):
+    columns, back = int(wanted.max()), to_numpy(half) * 0.5
+    inside = None if len(wanted) == 1 else np.arange(columns) < wanted[:, None]
+    vectors, values, error = _filter_round(scaled, vectors, how.degree, columns)
+    worst = _largest(to_numpy(error), inside) * back
+    for _ in range(MAX_ROUNDS - 1):
+        if not (worst > how.tolerance).any():
             break
+        at = np.flatnonzero(worst > how.tolerance)
+        found, ritz, error = _filter_round(scaled[at], vectors[at], how.degree, columns)
+        vectors[at], values[at] = found, ritz
+        worst[at] = _largest(to_numpy(error), None if inside is None else inside[at]) * back[at]
     # The Ritz values are those of the scaled matrix.
     values = values * (half * 0.5)[:, None] + centre[:, None]
     return vectors, values, worst
+
+
+def _largest(error: NDArray[np.float32], wanted: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """Return the largest residual of the wanted vectors ``(s,)``; all are wanted if None."""
+    return error.max(axis=1) if wanted is None else np.where(wanted, error, 0.0).max(axis=1)
 
 
 def _filter_round(scaled: Any, vectors: Any, degree: int, columns: int) -> tuple[Any, Any, Any]:

@@ -323,7 +323,13 @@ class LetterTrack:
                 pattern = self._pattern_of_part[part]
             else:
                 continue
-            if self.ring.labels[place] != pattern and not self.ring.odd[place]:
+            label = self.ring.labels[place]
+            if label == pattern or self.ring.odd[place]:
+                continue
+            if label == UNDECIDED:
+                self.memory.add(pattern, rows[place])
+                self.ring.labels[place] = pattern
+            else:
                 self._relabel(np.array([place]), pattern, rows)
 
     def name_clusters(self, clusters: IntArray, rows: Rows, parts: IntArray | None = None) -> None:
