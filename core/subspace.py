@@ -118,7 +118,9 @@ def track_subspace(
 
 def _largest(error: NDArray[np.float32], wanted: NDArray[np.bool_] | None) -> NDArray[np.float32]:
     """Return the largest residual of the wanted vectors ``(s,)``; all are wanted if None."""
-    return error.max(axis=1) if wanted is None else np.where(wanted, error, 0.0).max(axis=1)
+    if wanted is not None:
+        error[~wanted] = 0.0
+    return error.max(axis=1)
 
 
 def _filter_round(scaled: Any, vectors: Any, degree: int, columns: int) -> tuple[Any, Any, Any]:
