@@ -100,7 +100,8 @@ def track_subspace(
     vectors[window, places] = filled
     diagonal = scaled.reshape(len(scaled), -1)[:, :: scaled.shape[1] + 1]
     diagonal -= (2.0 * centre / half)[:, None]
-    columns, back = int(wanted.max()), to_numpy(half) * 0.5
+    columns = int(wanted.max())
+    back: NDArray[np.float32] = to_numpy(half) * np.float32(0.5)
     inside = None if len(wanted) == 1 else np.arange(columns) < wanted[:, None]
     vectors, values, error = _filter_round(scaled, vectors, how.degree, columns)
     worst = _largest(to_numpy(error), inside) * back
