@@ -34,9 +34,7 @@ IntArray = NDArray[np.int64]
 Rows = NDArray[np.float32]
 
 FULL_CHECK = 16
-"""Clusters that go on as they were are compared with the prototypes only every so many maps …"""
-OPEN_CHECK = 3
-"""… and where something is still to be decided, so often."""
+"""Clusters that go on as they were are compared with the prototypes only every so many maps."""
 UNLIKE = 0.4
 """A map that resembles its nearest prototype less is like none of them."""
 
@@ -300,10 +298,8 @@ class LetterTrack:
 
         Only while the newest map clearly shows a prototype.
         """
-        if self.likeness.fast == UNDECIDED:
-            return False
-        most = FULL_CHECK if self._pattern_of_part else OPEN_CHECK
-        return self.ring.seen - self._named_at <= most
+        clear = self.likeness.fast != UNDECIDED and bool(self._pattern_of_part)
+        return clear and self.ring.seen - self._named_at <= FULL_CHECK
 
     def carry(self, parts: IntArray, places: IntArray, rows: Rows) -> None:
         """Let new maps join the patterns of their parts.
@@ -317,12 +313,9 @@ class LetterTrack:
             part = int(parts[place])
             self.ring.clusters[place] = part
             # Its own likeness to a prototype says more than that of its neighbours.
-            if place == self.ring.place:
-                pattern = self.likeness.fast
-            elif self._pattern_of_part:
-                pattern = self._pattern_of_part[part]
-            else:
-                continue
+            pattern = (
+                self.likeness.fast if place == self.ring.place else self._pattern_of_part[part]
+            )
             label = self.ring.labels[place]
             if label == pattern or self.ring.odd[place]:
                 continue
@@ -340,16 +333,15 @@ class LetterTrack:
             rows: ``(W, D)`` descriptors by place.
             parts: ``(m,)`` the parts that the clusters were merged from, if they may go on.
         """
-        self._pattern_of_part, self._named_at = [], self.ring.seen
+        self._pattern_of_part = []
         self.ring.clusters[: len(clusters)] = clusters if parts is None else parts
         self._name_clusters(clusters, rows)
         if parts is None:
-            self._named_at -= OPEN_CHECK  # these are no parts that maps could join
             return
         # Parts whose maps carry one pattern each pass it on until something changes.
         passed = patterns_of_parts(parts, clusters, self.ring.labels, self.memory.used)
         if passed is not None:
-            self._pattern_of_part = passed
+            self._pattern_of_part, self._named_at = passed, self.ring.seen
 
     def _name_clusters(self, clusters: IntArray, x: Rows) -> None:
         config, memory = self.config, self.memory
@@ -463,7 +455,7 @@ class LetterTrack:
     def _forget(self, row: int, into: int) -> None:
         """Replace a pattern that is gone wherever it is noted."""
         self.ring.labels[self.ring.labels == row] = into
-        self._pattern_of_part, self._named_at = [], self.ring.seen - OPEN_CHECK
+        self._pattern_of_part = []
         if self.likeness.fast == row:
             self.likeness.fast = into
         self.display.replace(row, into)
