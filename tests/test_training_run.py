@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,32 @@ def test_a_run_goes_on_from_its_newest_checkpoint(tmp_path: Path, processes: int
     assert int(kept.tensors["views"]) == 64
     state = net.state_dict()
     assert torch.equal(state["features.0.weight"], kept.tensors["ema.features.0.weight"])
+
+
+def test_weights_are_averaged_with_those_of_earlier_checkpoints_by_shares(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    render(tmp_path / "shards", 0, 88)
+    runs = []
+    for views in (8, 16, 24):
+        copy = replace(config(tmp_path, views), out=tmp_path / str(views))
+        train.run(copy, lambda _: None)
+        runs.append(checkpoints.latest(copy.out))
+    first, second, _ = runs
+    blends = [(first, 0.25), (second, 0.125)]
+    net = train.averaged_network(tmp_path / "24", blends).state_dict()
+    alone = [train.averaged_network(tmp_path / str(views)).state_dict() for views in (8, 16, 24)]
+    for name, value in net.items():
+        if value.is_floating_point():
+            a, b, c = (one[name] for one in alone)
+            torch.testing.assert_close(value, 0.25 * a + 0.125 * b + 0.625 * c)
+    facts = card.assemble(
+        tmp_path / "24", tmp_path / "shards", "abc", "a clock", None, None, blends=blends
+    )
+    assert facts["recipe"]["averaged_with"] == (
+        "the weights of the same run after 8 views, share 0.25, after 16 views, share 0.125"
+    )
+    with pytest.raises(ConfigError, match=r"leave -0\.2"):
+        train.averaged_network(tmp_path / "24", [(first, 0.6), (second, 0.6)])
 
 
 def test_the_card_states_the_run_and_what_was_measured(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from facestage.core.errors import DeviceError, FacestageError
+from facestage.core.errors import ConfigError, DeviceError, FacestageError
 
 from . import card, clips, features, heads, shards, sheets, train, visibility
 from .expressions import sample_anatomy, sample_expression
@@ -29,6 +29,9 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 Seed = Annotated[int, typer.Option(help="Seed of all faces.", min=0)]
 Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:0.")]
 Out = Annotated[Path, typer.Option(help="Folder for the files.")]
+BlendShare = Annotated[
+    list[float] | None, typer.Option(min=0.0, max=1.0, help="Share of all, one for each --blend.")
+]
 
 
 def _device(name: str) -> str:
@@ -229,9 +232,9 @@ def train_heads(
         Path, typer.Option("--features", help="Folder that keeps what the trunk makes of views.")
     ],
     blend: Annotated[
-        Path | None, typer.Option(help="Earlier checkpoint to average with, as for `card`.")
+        list[Path] | None, typer.Option(help="Earlier checkpoint to average with, as for `card`.")
     ] = None,
-    blend_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Its share.")] = 0.35,
+    blend_share: BlendShare = None,
     views: Annotated[int, typer.Option(help="Faces to train on, a view of each.", min=1)] = 70_400,
     epochs: Annotated[int, typer.Option(help="Passes over them.", min=1)] = 2,
     confusing: Annotated[
@@ -246,7 +249,7 @@ def train_heads(
 ) -> None:
     """Retrain the read-outs of single Action Units; all others stay as they are, bit by bit."""
     config = heads.HeadsConfig(tuple(au), epochs, confusing=confusing, seed=seed)
-    net = train.averaged_network(run, blend, blend_share)
+    net = train.averaged_network(run, _blends(blend, blend_share))
     heads.own_units(net, config.aus)
     lines = 0
 
@@ -278,9 +281,12 @@ def write_card(
         str | None, typer.Option(help="Other faces that the run began with, one phrase.")
     ] = None,
     blend: Annotated[
-        Path | None, typer.Option(help="Earlier checkpoint of the run to average weights with.")
+        list[Path] | None,
+        typer.Option(
+            help="Earlier checkpoint of the run to average weights with; may be given again."
+        ),
     ] = None,
-    blend_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Its share.")] = 0.35,
+    blend_share: BlendShare = None,
     heads_folder: Annotated[
         Path | None, typer.Option("--heads", help="Folder of read-outs by `heads`.")
     ] = None,
@@ -289,6 +295,7 @@ def write_card(
 ) -> None:
     """Export the newest checkpoint's averaged weights with their model card, and its page."""
     kept = None if heads_folder is None else heads.load(heads_folder)
+    blends = _blends(blend, blend_share)
     facts = card.assemble(
         run,
         shards_folder,
@@ -297,16 +304,28 @@ def write_card(
         _json(calibration),
         _json(real),
         earlier,
-        None if blend is None else (blend, blend_share),
+        blends,
         None if kept is None else kept.facts,
     )
-    made = train.export_newest(run, facts, out, blend, blend_share, kept)
+    made = train.export_newest(run, facts, out, blends, kept)
     typer.echo(f"{out}: {made.name}, sha256 {made.sha256}")
     if document is not None:
         document.write_text(
             card.page(made, notes.read_text(encoding="utf-8") if notes else ""), encoding="utf-8"
         )
         typer.echo(document)
+
+
+def _blends(
+    checkpoints: list[Path] | None, shares: list[float] | None
+) -> tuple[tuple[Path, float], ...]:
+    checkpoints, shares = checkpoints or [], shares or []
+    if len(checkpoints) != len(shares):
+        raise ConfigError(
+            f"{len(checkpoints)} --blend and {len(shares)} --blend-share; give a share for each "
+            "checkpoint"
+        )
+    return tuple(zip(checkpoints, shares, strict=True))
 
 
 def _json(path: Path | None) -> dict | None:

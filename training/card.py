@@ -7,7 +7,7 @@ from `benchmarks/calibrate_au.py`, the figures on real faces from `benchmarks/au
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def assemble(
     calibration: Mapping[str, Any] | None,
     real: Mapping[str, Any] | None,
     earlier: str | None = None,
-    blend: tuple[Path, float] | None = None,
+    blends: Sequence[tuple[Path, float]] = (),
     heads: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Put the card together, but for the sha256 of the weights.
@@ -91,7 +91,7 @@ def assemble(
             defaults, without grades.
         real: output of ``benchmarks/au_real.py``; None leaves it out.
         earlier: other faces that the run began with, one phrase; None: it saw no others.
-        blend: earlier checkpoint whose weights are averaged in, and its share; None for none.
+        blends: earlier checkpoints whose weights are averaged in, each with its share of all.
         heads: what is kept beside read-outs that were trained anew; None for none.
 
     Returns:
@@ -118,10 +118,13 @@ def assemble(
         "optimizer": "AdamW, cosine to 1 %, averaged weights",
         "loss": "masked presence BCE (soft, 1 from B), intensity smooth L1, landmarks smooth L1",
     }
-    if blend is not None:
-        before = int(checkpoints.load(blend[0]).tensors["views"])
+    if blends:
+        parts = (
+            f"{int(checkpoints.load(path).tensors['views']):,} views, share {share:g}"
+            for path, share in blends
+        )
         card["recipe"]["averaged_with"] = (
-            f"the weights after {before:,} views of the same run, share {blend[1]:g}"
+            f"the weights of the same run after {', after '.join(parts)}"
         )
     if heads is not None:
         areas = ", ".join(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -240,8 +240,7 @@ def export_newest(
     folder: Path,
     facts: Mapping[str, Any],
     out: Path,
-    blend: Path | None = None,
-    share: float = 0.0,
+    blends: Sequence[tuple[Path, float]] = (),
     heads: checkpoints.Checkpoint | None = None,
 ) -> ModelCard:
     """Write the averaged weights of the newest checkpoint with a model card.
@@ -250,9 +249,9 @@ def export_newest(
         folder: of checkpoints.
         facts: JSON-ready fields of the card; the sha256 is added.
         out: the ``.safetensors`` file.
-        blend: an earlier checkpoint of the same run to average with (Izmailov et al., *Averaging
-            Weights Leads to Wider Optima and Better Generalization*, UAI 2018); None for none.
-        share: its share, 0–1.
+        blends: earlier checkpoints of the same run to average with (Izmailov et al., *Averaging
+            Weights Leads to Wider Optima and Better Generalization*, UAI 2018), each with its
+            share of all, 0–1; the newest has the rest.
         heads: read-outs that were trained anew for just these weights; None for none.
 
     Returns:
@@ -261,36 +260,47 @@ def export_newest(
     Raises:
         ModelError: there is no checkpoint, it cannot be read, the read-outs are of another network,
             or the card is not valid.
+        ConfigError: the shares are more than all.
     """
-    net = averaged_network(folder, blend, share)
+    net = averaged_network(folder, blends)
     if heads is not None:
         put_in(net, heads.tensors, heads.facts)
     return export(net, facts, out)
 
 
-def averaged_network(folder: Path, blend: Path | None = None, share: float = 0.0) -> AUNet96:
+def averaged_network(folder: Path, blends: Sequence[tuple[Path, float]] = ()) -> AUNet96:
     """Build the network with the averaged weights of the newest checkpoint.
 
     Args:
         folder: of checkpoints.
-        blend: an earlier checkpoint to average with, see :func:`export_newest`.
-        share: its share, 0–1.
+        blends: earlier checkpoints to average with, see :func:`export_newest`.
 
     Returns:
         The network in eval mode.
 
     Raises:
         ModelError: there is no checkpoint, or it cannot be read.
+        ConfigError: the shares are more than all.
     """
     newest = checkpoints.latest(folder)
     if newest is None:
         raise ModelError(f"no checkpoint in {folder}; train into it first")
+    rest = 1 - sum(share for _, share in blends)
+    if rest < 0 or any(share < 0 for _, share in blends):
+        raise ConfigError(
+            f"shares {[share for _, share in blends]} leave {rest:g} for the newest checkpoint; "
+            "give shares of 0 or more that make 1 at most"
+        )
     net = new_network(0)
     averaged = _averaged(newest)
-    if blend is not None:
-        for name, other in _averaged(blend).items():
-            if other.is_floating_point():
-                averaged[name] = averaged[name].lerp(other, share)
+    if blends:
+        parts = [(_averaged(path), share) for path, share in blends]
+        for name, newest_value in averaged.items():
+            if newest_value.is_floating_point():
+                mixed = rest * newest_value.double()
+                for part, share in parts:
+                    mixed += share * part[name].double()
+                averaged[name] = mixed.to(newest_value.dtype)
     net.load_state_dict(averaged)
     return net.eval()
 
