@@ -75,7 +75,9 @@ def products(
             n // per_frame: [m - rows[0] for m in rows if m // per_frame == n // per_frame]
             for n in rows
         }
-        return [compose(crops[f], made.take(numbers), side) for f, numbers in frames.items()]
+        return [
+            compose(crops[f], [made[n] for n in numbers], side) for f, numbers in frames.items()
+        ]
 
     return {
         "describe": lambda part: relevance.describe(maps[part]),

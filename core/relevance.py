@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -122,8 +123,9 @@ def _top_x_host(values: torch.Tensor, x: float) -> torch.Tensor:
     """Return the projections ``(P, N)`` bool of maps ``(P, N)`` on the CPU, none negative."""
     rows = values.numpy()
     mask = np.zeros(rows.shape, bool)
-    for n, total in enumerate(values.sum(dim=1, dtype=torch.float64).tolist()):
-        row, wanted = rows[n], x * total
+    for n, row in enumerate(rows):
+        total = cv2.sumElems(row)[0]  # in float64
+        wanted = x * total
         if not wanted > 0:  # NaN is not either
             continue
         # Relevance is concentrated: the fewest pixels that reach what is wanted are among those

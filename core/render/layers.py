@@ -1,6 +1,7 @@
 """Projections of several Action Units over one face: layers, and the picture painted with them.
 
-Maps come as stacks, tensors on any device or arrays; the pictures are uint8, blue first.
+Maps come as stacks, tensors on any device or arrays; the pictures are uint8, blue first, and are
+painted on the CPU wherever the maps lie: a projection is small, and files are written from there.
 
 References:
     The paper, §3.5, Figures 3 and 4.
@@ -15,14 +16,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..relevance import Maps, top_x
 from .lettering import Colour, bgr, blend, draw_text, rounded_mask, text_width
 from .projections import check_one_each, finite, opacity, smooth, weights
 
-__all__ = ["SMALLEST_WITH_TEXT", "Layers", "compose", "composite", "layers"]
+__all__ = ["SMALLEST_WITH_TEXT", "Layer", "compose", "composite", "layers"]
 
 SMALLEST_WITH_TEXT = 110
 """Pictures of a smaller side, pixels, carry no words: they would not be readable."""
@@ -36,59 +36,36 @@ _STRIPE = 1 / 45
 _REACH = 2
 """Pixels of the map around a projection within which its enlarged contour runs."""
 
+_TINY = float(np.finfo(np.float32).tiny)
+
 Box = tuple[slice, slice]
 """Rows and columns of a picture."""
 _NOTHING: Box = (slice(0, 0), slice(0, 0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layers:
-    """Projections at picture size, ready to be painted over any face.
+class Layer:
+    """The projection of one map at picture size, ready to be painted over any face.
 
     Attributes:
-        colours: of the Action Units, P.
-        alpha: ``(P, side, side)`` float32 opacity, 0–1; 0 outside the projection.
-        outline: ``(P, side, side)`` float32 coverage of the contour, 0–1.
-        names: written on the projection where another one has the same colour.
-        boxes: outside its box a layer is 0. A projection usually covers less than a tenth of the
-            picture, so that most of the work is saved by keeping to it.
+        colour: of its Action Unit.
+        name: written on the projection where another one has the same colour.
+        box: the part of the picture that projection and contour lie in; may be empty. It is
+            usually less than a tenth, so that most of the work is saved by keeping to it.
+        alpha: ``(h, w)`` float32 opacity in the box, 0–1; 0 outside the projection.
+        outline: ``(h, w)`` float32 coverage of the contour in the box, 0–1.
     """
 
-    colours: tuple[Colour, ...]
-    alpha: torch.Tensor
-    outline: torch.Tensor
-    names: tuple[str, ...]
-    boxes: tuple[Box, ...]
-
-    def take(self, numbers: Sequence[int]) -> Layers:
-        """Return some of the layers, in this order."""
-        first = numbers[0] if numbers else 0
-        # Neighbours, as a rule: they need not be copied.
-        inside = list(numbers) == list(range(first, first + len(numbers)))
-        chosen = slice(first, first + len(numbers)) if inside else list(numbers)
-        return Layers(
-            tuple(self.colours[n] for n in numbers),
-            self.alpha[chosen],
-            self.outline[chosen],
-            tuple(self.names[n] for n in numbers),
-            tuple(self.boxes[n] for n in numbers),
-        )
-
-    @staticmethod
-    def joined(parts: Sequence[Layers]) -> Layers:
-        """Return the layers of all parts, one after the other; all have one side."""
-        return Layers(
-            tuple(colour for part in parts for colour in part.colours),
-            torch.cat([part.alpha for part in parts]),
-            torch.cat([part.outline for part in parts]),
-            tuple(name for part in parts for name in part.names),
-            tuple(box for part in parts for box in part.boxes),
-        )
+    colour: Colour
+    name: str
+    box: Box
+    alpha: NDArray[np.float32]
+    outline: NDArray[np.float32]
 
 
 def layers(
     maps: Maps, colours: Sequence[str], side: int, x: float = 0.25, names: Sequence[str] = ()
-) -> Layers:
+) -> tuple[Layer, ...]:
     """Return the Top-X projections of maps as :func:`enlarge` shows them, with contours.
 
     Args:
@@ -101,47 +78,70 @@ def layers(
     Raises:
         ConfigError: wrong shape, a value that is not finite, or not one colour and name per map.
     """
-    values = smooth(finite(maps)).clamp(min=0)
-    check_one_each("colours", colours, values)
-    names = names or [""] * len(values)
-    check_one_each("names", names, values)
-    mask = top_x(values, x)
-    # The contour lies between the weakest pixel kept and the strongest one dropped. (Arithmetic on
-    # masks takes a fifth of the time of where() and masked_fill() on a CPU.)
-    outside = (~mask).float()
-    kept = (values + outside * torch.finfo(values.dtype).max).amin(dim=(1, 2), keepdim=True)
-    dropped = (values * outside).amax(dim=(1, 2), keepdim=True)
-    peak = values.amax(dim=(1, 2), keepdim=True)
-    floor = torch.where(peak > 0, peak, 1)
+    raw = finite(maps)
+    check_one_each("colours", colours, raw)
+    names = names or [""] * len(raw)
+    check_one_each("names", names, raw)
+    values = smooth(raw.cpu().numpy())
+    np.maximum(values, 0, out=values)
+    masks = top_x(values, x).numpy()
+    return tuple(
+        _layer(value, mask.view(np.uint8), side, bgr(colour), name)
+        for value, mask, colour, name in zip(values, masks, colours, names, strict=True)
+    )
+
+
+def _layer(
+    values: NDArray[np.float32], mask: NDArray[np.uint8], side: int, colour: Colour, name: str
+) -> Layer:
+    """Return the layer of one smoothed map ``(S, S)`` and its projection, which may be empty."""
+    box = _box(mask, side)
+    rows, columns = box
+    if box == _NOTHING:
+        nothing = np.zeros((0, 0), np.float32)
+        return Layer(colour, name, box, nothing, nothing)
+    # The contour lies between the weakest pixel kept and the strongest one dropped.
+    kept, peak, _, _ = cv2.minMaxLoc(values, mask)
+    _, dropped, _, _ = cv2.minMaxLoc(values, 1 - mask)
     level = (kept + dropped) / 2
-    boxes = _boxes(mask, side)
-    alpha = values.new_zeros((len(values), side, side))
-    outline = torch.zeros_like(alpha)
-    for n, (rows, columns) in enumerate(boxes):
-        if boxes[n] == _NOTHING:
-            continue
-        # One pixel more all around, where there is one: for the slope.
-        wider = slice(max(rows.start - 1, 0), rows.stop + 1)
-        broader = slice(max(columns.start - 1, 0), columns.stop + 1)
-        tall, wide = weights(values, 1, side), weights(values, 2, side)
-        strength = tall[wider] @ values[n] @ wide[broader].T
-        down, right = torch.gradient(strength)
-        inner = (
-            slice(rows.start - wider.start, rows.stop - wider.start),
-            slice(columns.start - broader.start, columns.stop - broader.start),
-        )
-        strength = strength[inner]
-        # Height over slope is the distance to the contour in pixels of the picture.
-        slope = torch.maximum(torch.hypot(down[inner], right[inner]), 1e-6 * floor[n])
-        distance = (strength - level[n]) / slope
-        inside = (distance + 0.5).clamp(0, 1)
-        alpha[n, rows, columns] = inside * opacity((strength / floor[n]).clamp(0, 1))
-        line = max(1.0, side / 200) / 2 + 0.5
-        outline[n, rows, columns] = (line - distance.abs()).clamp(0, 1)
-    return Layers(tuple(bgr(colour) for colour in colours), alpha, outline, tuple(names), boxes)
+    # One pixel more all around, where there is one: for the slope.
+    top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
+    wider, broader = slice(top, min(rows.stop + 1, side)), slice(left, min(columns.stop + 1, side))
+    if values.shape == (side, side):
+        strength = values[wider, broader]
+    else:
+        tall, wide = weights(values.shape[0], side), weights(values.shape[1], side)
+        strength = tall[wider] @ values @ wide[broader].T
+    down, right = (
+        cv2.Sobel(strength, cv2.CV_32F, *way, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
+        for way in ((0, 1), (1, 0))
+    )
+    # At the edge of the picture the difference is that of two neighbours, not of three pixels.
+    for step, kind, part in ((down, rows, wider), (right.T, columns, broader)):
+        if part.start == kind.start:
+            step[0] *= 2
+        if part.stop == kind.stop:
+            step[-1] *= 2
+    inner = (
+        slice(rows.start - top, rows.stop - top),
+        slice(columns.start - left, columns.stop - left),
+    )
+    strength = strength[inner]
+    # Height over slope is the distance to the contour in pixels of the picture.
+    slope = np.maximum(cv2.magnitude(down, right)[inner], max(1e-6 * peak, _TINY))
+    distance: NDArray[np.float32] = np.divide(strength - level, slope, dtype=np.float32)
+    alpha = _unit(distance + np.float32(0.5))
+    alpha *= opacity(_unit(strength / np.float32(peak)))
+    line = max(1.0, side / 200) / 2 + 0.5
+    return Layer(colour, name, box, alpha, _unit(np.float32(line) - np.abs(distance)))
 
 
-def compose(crop: NDArray[np.uint8], shown: Layers | None, side: int) -> NDArray[np.uint8]:
+def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Limit values to 0–1, in place."""
+    return np.minimum(np.maximum(values, 0, out=values), 1, out=values)
+
+
+def compose(crop: NDArray[np.uint8], shown: Sequence[Layer] | None, side: int) -> NDArray[np.uint8]:
     """Paint layers over a face crop; without layers, return the enlarged grey crop.
 
     Args:
@@ -154,34 +154,27 @@ def compose(crop: NDArray[np.uint8], shown: Layers | None, side: int) -> NDArray
         ``(side, side, 3)`` uint8, BGR.
     """
     grey = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY) if crop.ndim == 3 else crop
-    shrinks = side < grey.shape[0]
-    face = cv2.resize(
-        grey, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    )
-    if shown is None or not shown.colours:
-        return np.repeat(face[..., None], 3, axis=2).astype(np.uint8, copy=False)
-    device = shown.alpha.device
-    tints = torch.tensor(shown.colours, dtype=torch.float32).to(device)
-    flat = torch.arange(256).float() * _DIM + _LIFT
-    painted = cv2.cvtColor(cv2.LUT(face, flat.round().numpy().astype(np.uint8)), cv2.COLOR_GRAY2BGR)
-    painted = torch.from_numpy(painted).to(device)
-    rows, columns = _around(shown.boxes)
-    numbers = [n for n, box in enumerate(shown.boxes) if box != _NOTHING]
-    picture = torch.from_numpy(face[rows, columns]).to(device).float() * _DIM + _LIFT
-    picture = torch.lerp(picture, *_striped(shown.alpha, tints, (rows, columns)))
-    # The contours of small areas are painted last: those of large ones would hide them.
-    areas = {n: int(shown.alpha[n][shown.boxes[n]].count_nonzero()) for n in numbers}
-    bright = 255 - _OUTLINE * (255 - tints)
-    for n in sorted(numbers, key=lambda n: -areas[n]):
-        down, right = shown.boxes[n]
-        part = picture[
-            :,
-            down.start - rows.start : down.stop - rows.start,
-            right.start - columns.start : right.stop - columns.start,
-        ]
-        part.copy_(torch.lerp(part, bright[n][:, None, None], shown.outline[n, down, right]))
-    painted[rows, columns] = picture.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
-    painted = painted.cpu().numpy()
+    if grey.shape != (side, side):
+        kind = cv2.INTER_AREA if side < grey.shape[0] else cv2.INTER_CUBIC
+        grey = cv2.resize(grey, (side, side), interpolation=kind)
+    face = grey.astype(np.uint8, copy=False)
+    if not shown:
+        return cv2.cvtColor(face, cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
+    flat = (np.arange(256) * _DIM + _LIFT).astype(np.float32)
+    painted = cv2.cvtColor(cv2.LUT(face, np.rint(flat).astype(np.uint8)), cv2.COLOR_GRAY2BGR)
+    painted = painted.astype(np.uint8, copy=False)
+    drawn = [layer for layer in shown if layer.box != _NOTHING]
+    if drawn:
+        rows, columns = region = _around([layer.box for layer in drawn])
+        below = flat[face[rows, columns]]
+        tint, cover = _striped(drawn, region, side)
+        picture = below + (tint - below) * cover
+        # The contours of small areas are painted last: those of large ones would hide them.
+        for layer in sorted(drawn, key=lambda layer: -np.count_nonzero(layer.alpha)):
+            bright = 255 - _OUTLINE * (255 - np.array(layer.colour, np.float32))
+            part = picture[:, *_within(layer.box, region)]
+            part += (bright[:, None, None] - part) * layer.outline
+        painted[rows, columns] = cv2.merge(tuple(np.rint(picture).astype(np.uint8)))
     if side >= SMALLEST_WITH_TEXT:
         _name_lookalikes(painted, shown)
     return painted
@@ -217,80 +210,97 @@ def composite(
     return compose(crop, layers(maps, colours, side, x), side)
 
 
-def _boxes(mask: torch.Tensor, side: int) -> tuple[Box, ...]:
-    """Return for each mask ``(S, S)`` the box of a picture that holds its outline; may be empty."""
-    found: list[Box] = []
+def _box(mask: NDArray[np.uint8], side: int) -> Box:
+    """Return the box of a picture that holds the outline of a mask ``(S, S)``; may be empty."""
+    left, top, wide, tall = cv2.boundingRect(mask)
+    if not wide:
+        return _NOTHING
     line = math.ceil(max(1.0, side / 200) / 2 + 1)
-    for one in mask.cpu().numpy():
-        places = []
-        for axis in (0, 1):
-            held = np.flatnonzero(one.any(axis=1 - axis))
-            if not held.size:
-                continue
-            scale = side / one.shape[axis]
-            first = math.floor((int(held[0]) - _REACH) * scale) - line
-            last = math.ceil((int(held[-1]) + 1 + _REACH) * scale) + line
-            places.append(slice(max(first, 0), min(last, side)))
-        found.append((places[0], places[1]) if places else _NOTHING)
-    return tuple(found)
+    places = []
+    for first, size, whole in ((top, tall, mask.shape[0]), (left, wide, mask.shape[1])):
+        scale = side / whole
+        begin = math.floor((first - _REACH) * scale) - line
+        end = math.ceil((first + size + _REACH) * scale) + line
+        places.append(slice(max(begin, 0), min(end, side)))
+    return places[0], places[1]
 
 
 def _around(boxes: Sequence[Box]) -> Box:
     """Return the box around boxes."""
-    full = [box for box in boxes if box != _NOTHING]
-    if not full:
-        return _NOTHING
     return (
-        slice(min(b[0].start for b in full), max(b[0].stop for b in full)),
-        slice(min(b[1].start for b in full), max(b[1].stop for b in full)),
+        slice(min(b[0].start for b in boxes), max(b[0].stop for b in boxes)),
+        slice(min(b[1].start for b in boxes), max(b[1].stop for b in boxes)),
+    )
+
+
+def _within(box: Box, region: Box) -> Box:
+    """Return where a box lies in the region around it."""
+    (rows, columns), (down, right) = box, region
+    return (
+        slice(rows.start - down.start, rows.stop - down.start),
+        slice(columns.start - right.start, columns.stop - right.start),
     )
 
 
 def _striped(
-    alpha: torch.Tensor, tints: torch.Tensor, box: Box
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return colour ``(3, h, w)`` and opacity ``(h, w)`` of all layers together, inside a box.
+    drawn: Sequence[Layer], region: Box, side: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return colour ``(3, h, w)`` and opacity ``(h, w)`` of all layers together in a region.
 
     Where k projections overlap, their colours take turns in diagonal stripes: mixed, they would
     give a colour that belongs to none of them.
-
-    Args:
-        alpha: ``(P, side, side)`` float32.
-        tints: ``(P, 3)`` float32, 0–255.
-        box: of size ``(h, w)``.
     """
-    side = alpha.shape[1]
-    alpha = alpha[:, *box]
-    if len(alpha) == 1:  # the usual picture of a prototype
-        return tints[0][:, None, None].expand(3, *alpha.shape[1:]), alpha[0]
-    present = alpha > 0
-    rank = present.cumsum(dim=0, dtype=torch.int16)
-    count = rank[-1].clamp(min=1)
+    tints = np.array([layer.colour for layer in drawn], np.float32)
+    if len(drawn) == 1:  # the usual picture of a prototype
+        return tints[0][:, None, None], drawn[0].alpha
+    shape = (region[0].stop - region[0].start, region[1].stop - region[1].start)
+    places = [_within(layer.box, region) for layer in drawn]
+    present = [layer.alpha > 0 for layer in drawn]
+    count = np.zeros(shape, np.uint16)
+    for place, here in zip(places, present, strict=True):
+        count[place] += here
     width = max(3.0, side * _STRIPE)
-    places = torch.arange(side, device=alpha.device)
-    along = (places[box[0], None] + places[box[1]]) / (width * 2**0.5)
-    edge = along.round()
+    down, right = (np.arange(part.start, part.stop, dtype=np.float32) for part in region)
+    along = (down[:, None] + right) / np.float32(width * 2**0.5)
+    edge = np.rint(along)
     # Softened over one pixel around the edge between a stripe and the next.
-    after = ((along - edge) * width + 0.5).clamp(0, 1)
-    turn = edge.short()
-    share = ((turn - 1) % count + 1 == rank).float() * (1 - after)
-    share += (turn % count + 1 == rank).float() * after
-    share *= present.float()
-    return torch.einsum("phw,pc->chw", share, tints), (share * alpha).sum(dim=0)
+    after = _unit((along - edge) * np.float32(width) + np.float32(0.5))
+    turn = edge.astype(np.uint16)
+    np.maximum(count, 1, out=count)
+    turns = (turn + count - 1) % count + 1, turn % count + 1
+    # Which layer has its turn, before an edge and after it, and how opaque it is there.
+    chosen = [(np.zeros(shape, np.intp), np.zeros(shape, np.float32)) for _ in turns]
+    rank = np.zeros(shape, np.uint16)
+    for number, (layer, place, here) in enumerate(zip(drawn, places, present, strict=True)):
+        rank[place] += here
+        for whose, (which, alpha) in zip(turns, chosen, strict=True):
+            hit = here & (whose[place] == rank[place])
+            np.copyto(which[place], number, where=hit)
+            np.copyto(alpha[place], layer.alpha, where=hit)
+    (one, alpha), (other, next_alpha) = chosen
+    tint = np.empty((3, *shape), np.float32)
+    for plane, out in zip(tints.T, tint, strict=True):
+        now = plane[one]
+        np.add(now, (plane[other] - now) * after, out=out)
+    alpha += (next_alpha - alpha) * after
+    return tint, alpha
 
 
-def _name_lookalikes(picture: NDArray[np.uint8], shown: Layers) -> None:
+def _name_lookalikes(picture: NDArray[np.uint8], shown: Sequence[Layer]) -> None:
     """Write their names on projections that share a colour with another one."""
-    counts = Counter(shown.colours)
+    counts = Counter(layer.colour for layer in shown)
     if max(counts.values()) < 2:
         return
     side = picture.shape[0]
     size = max(7.5, side * 0.045)
-    areas = (shown.alpha > 0).cpu().numpy()
-    for number, (colour, name) in enumerate(zip(shown.colours, shown.names, strict=True)):
-        if counts[colour] < 2 or not name or not areas[number].any():
+    areas = np.zeros((len(shown), side, side), bool)
+    for layer, area in zip(shown, areas, strict=True):
+        area[layer.box] = layer.alpha > 0
+    for number, layer in enumerate(shown):
+        name = layer.name
+        if counts[layer.colour] < 2 or not name or not areas[number].any():
             continue
-        twins = [n for n, other in enumerate(shown.colours) if n != number and other == colour]
+        twins = [n for n, other in enumerate(shown) if n != number and other.colour == layer.colour]
         alone = areas[number] & ~areas[twins].any(axis=0)
         # The middle of the widest part that cannot be meant for the other, if there is one.
         region = (alone if alone.any() else areas[number]).astype(np.uint8)

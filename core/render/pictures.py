@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from ..action_units import AU_COLOURS
 from ..config import ExplainConfig
 from ..types import LOST, NONE, SequenceResult
-from .layers import SMALLEST_WITH_TEXT, Layers, compose, layers
+from .layers import SMALLEST_WITH_TEXT, Layer, compose, layers
 from .lettering import Colour, blend, draw_text, rounded_mask, text_width
 from .projections import enlarge, heatmap
 
 __all__ = ["SequencePictures", "au_colour", "tile_side"]
 
 _OTHER = "#9AA0A6"
-_AT_ONCE = 16
-"""Projections prepared together: bounds the memory for what lies between map and layer."""
 _PROTOTYPE_SIDE = 448
 _SHRUNK = 0.75
 """Up to this share of a picture's side, it is shrunk instead of painted anew: that is cheaper, and
@@ -55,7 +53,7 @@ class SequencePictures:
         self.x = x
         self.tile = tile_side(len(result.stages))
         self._numbers = {label: n for n, label in enumerate(result.prototypes)}
-        self._layers: dict[int, Layers] = {}
+        self._layers: dict[int, tuple[Layer, ...]] = {}
         self._kept: dict[tuple[str, int | str], NDArray[np.uint8]] = {}
 
     def stage(self, index: int, side: int) -> NDArray[np.uint8]:
@@ -108,21 +106,18 @@ class SequencePictures:
             return compose(crop, None, side)
         return compose(crop, self._layers_of(labels, side), side)
 
-    def _layers_of(self, labels: Sequence[str], side: int) -> Layers:
+    def _layers_of(self, labels: Sequence[str], side: int) -> list[Layer]:
         if side not in self._layers:
             self._layers[side] = self._all_layers(side)
-        return self._layers[side].take([self._numbers[label] for label in labels])
+        return [self._layers[side][self._numbers[label]] for label in labels]
 
-    def _all_layers(self, side: int) -> Layers:
+    def _all_layers(self, side: int) -> tuple[Layer, ...]:
         prototypes = list(self._result.prototypes.values())
-        parts: list[Layers] = []
-        for first in range(0, len(prototypes), _AT_ONCE):
-            part = prototypes[first : first + _AT_ONCE]
-            maps = np.stack([prototype.map for prototype in part])
-            colours = [au_colour(prototype.au) for prototype in part]
-            names = [str(prototype.au) for prototype in part]
-            parts.append(layers(maps, colours, side, self.x, names))
-        return Layers.joined(parts)
+        if not prototypes:
+            return ()
+        maps = np.stack([prototype.map for prototype in prototypes])
+        colours = [au_colour(prototype.au) for prototype in prototypes]
+        return layers(maps, colours, side, self.x, [str(one.au) for one in prototypes])
 
 
 def tile_side(stages: int) -> int:
