@@ -90,8 +90,7 @@ def array_namespace(*arrays: object) -> ModuleType:
     Raises:
         TypeError: NumPy and CuPy arrays are mixed; moving data between devices is never implicit.
     """
-    on_gpu = [_is_cupy(array) for array in arrays]
-    if not any(on_gpu):
+    if "cupy" not in sys.modules or not any(map(_is_cupy, arrays)):
         return np
     if any(isinstance(array, np.ndarray) for array in arrays):
         raise TypeError(

@@ -347,25 +347,29 @@ def merge_blocks(
     """
     # A handful of numbers: plain Python is several times faster here than arrays.
     k = len(counts)
-    size, rows = counts.tolist(), means.tolist()
+    size, rows = [round(count) for count in counts.tolist()], means.tolist()
     total = [[rows[a][b] * size[a] * size[b] for b in range(k)] for a in range(k)]
     carries = [-1] * k if patterns is None else list(patterns)
     into, alive = list(range(k)), [a for a in range(k) if size[a]]
+    length, spare = [0.0] * k, [0.0] * k
+
+    def measure(a: int) -> None:
+        """Note the clean length of a sum of maps, and how much noise may move its cosines."""
+        own, left = total[a][a], float(energies[size[a]]) * size[a] ** 2
+        length[a] = max(own - left, MIN_EXPLAINED * own, MIN_ENERGY * size[a] ** 2) ** 0.5
+        spare[a] = 0.0 if spread is None else float(spread[size[a]])
+
+    for a in alive:
+        measure(a)
     while len(alive) > 1:
-        length = {}
-        for a in alive:
-            own = total[a][a] / size[a] ** 2
-            left = float(energies[round(size[a])])
-            length[a] = max(own - left, MIN_EXPLAINED * own, MIN_ENERGY) ** 0.5
         best, first, second = 0.0, -1, -1
         for place, a in enumerate(alive):
+            mine, line = carries[a], total[a]
             for b in alive[place + 1 :]:
-                if -1 not in (carries[a], carries[b]) and carries[a] != carries[b]:
+                if mine >= 0 and carries[b] >= 0 and mine != carries[b]:
                     continue
-                cosine = total[a][b] / (size[a] * size[b] * length[a] * length[b])
-                excess = cosine - above
-                if spread is not None:
-                    excess += float(spread[round(size[a])] + spread[round(size[b])]) ** 0.5
+                cosine = line[b] / (length[a] * length[b])
+                excess = cosine - above + (spare[a] + spare[b]) ** 0.5
                 if excess > best:
                     best, first, second = excess, a, b
         if first < 0:
@@ -377,6 +381,7 @@ def merge_blocks(
         size[first] += size[second]
         carries[first] = max(carries[first], carries[second])
         alive.remove(second)
+        measure(first)
         into = [first if a == second else a for a in into]
     return into
 

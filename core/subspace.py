@@ -138,7 +138,6 @@ def _filter_round(scaled: Any, vectors: Any, degree: int, columns: int) -> tuple
         after = scaled @ now
         after -= before
         before, now = now, after
-    now /= xp.sqrt(xp.einsum("sij,sij->sj", now, now) + 1e-30)[:, None, :]
     image = scaled @ now
     across = now.transpose(0, 2, 1)
     values, turn = _ritz(across @ image, across @ now, xp)
