@@ -116,12 +116,12 @@ def test_no_face_is_invented(analyse: Analyse) -> None:
     ("clip", "least"),
     [
         # The lip's AUs form a continuum there, which both cut, but not at the same places.
-        ("WolfgangLanger_Pexels.mp4", 0.75),
+        ("WolfgangLanger_Pexels.mp4", 0.7),
         ("single_face.mp4", 0.85),
         ("face_noface.mov", 0.85),
         ("noface_face.mov", 0.85),
         # Small, blurred, 75 frames: both give AU12 two letters, at different times.
-        ("intel_asl_sorry.mkv", 0.5),
+        ("intel_asl_sorry.mkv", 0.55),
     ],
 )
 def test_live_and_offline_agree(
