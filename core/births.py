@@ -51,7 +51,6 @@ def judge_cluster(
     noise: WindowNoise,
     memory: PrototypeMemory,
     places: IntArray,
-    age: IntArray,
     x: Rows,
     known: IntArray,
     own: FloatArray,
@@ -64,7 +63,6 @@ def judge_cluster(
         noise: their noise.
         memory: prototypes.
         places: ``(n,)`` maps of the cluster.
-        age: ``(m,)`` order in time of all maps by place, rising from the oldest.
         x: ``(W, D)`` descriptors by place.
         known: ``(l,)`` patterns to compare with.
         own: ``(l, D)`` sum of the cluster's maps that carry each of them …
@@ -78,6 +76,7 @@ def judge_cluster(
     enough = min(noise.enough, config.plenty) if ring.seen >= SETTLED else noise.enough
     if len(places) < enough:
         return None
+    age = ring.age()
     newest = places[np.argsort(age[places])][-max(config.live, noise.enough) :]
     ages = (ring.seen - 1 - newest[[-1, -enough]]) % config.size
     if (

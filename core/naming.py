@@ -40,8 +40,11 @@ def add_up(
     row[wanted] = np.arange(k)
     # Of a cluster that is not wanted the code is negative, and no row of the product.
     code = row[clusters] * kinds + column[labels + 1]
-    member = (code == np.arange(k * kinds)[:, None]).astype(np.float32)
-    parts = (member @ x[: len(code)]).astype(np.float64).reshape(k, kinds, -1)
+    present = np.flatnonzero(np.bincount(code[code >= 0]))
+    member = (code == present[:, None]).astype(np.float32)
+    parts = np.zeros((k * kinds, x.shape[1]))
+    parts[present] = member @ x[: len(code)]
+    parts = parts.reshape(k, kinds, -1)
     return parts.sum(axis=1), parts[:, 1:]
 
 

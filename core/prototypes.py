@@ -359,15 +359,19 @@ class PrototypeMemory:
         Returns:
             ``(k, l)`` clean cosines.
         """
-        counts = np.array([self.count(int(row)) for row in rows]) - own_counts
+        counts = np.array([self.count(row) for row in rows.tolist()]) - own_counts
         alone = (counts < self.config.min_cluster) | (counts < own_counts)
-        own = np.where(alone[:, :, None], 0.0, own_sums)
-        counts = np.where(alone, counts + own_counts, counts)
-        rest = (self._inside[rows] + self._outside[rows] - own) / counts[:, :, None]
-        squares = np.einsum("kld,kld->kl", rest, rest)
+        total = self._inside[rows] + self._outside[rows]
+        rest = total - own_sums
+        if alone.any():
+            # Added back, what was taken away would leave its rounding behind.
+            rest[alone] = np.broadcast_to(total, rest.shape)[alone]
+            counts[alone] += own_counts[alone]
+        squares = np.einsum("kld,kld->kl", rest, rest) / counts**2
         energy = energies[np.minimum(np.rint(counts).astype(np.int64), len(energies) - 1)]
         clean = np.maximum(np.maximum(squares - energy, MIN_EXPLAINED * squares), MIN_ENERGY)
-        return np.einsum("kd,kld->kl", means, rest) / (lengths[:, None] * np.sqrt(clean))
+        likeness = (rest @ means[:, :, None])[:, :, 0]
+        return likeness / (counts * lengths[:, None] * np.sqrt(clean))
 
     def assign(
         self, cosine: FloatArray, share: FloatArray, hold: FloatArray, rows: IntArray

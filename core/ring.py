@@ -62,6 +62,11 @@ class MapRing:
         first = max(self.seen - self.size, 0)
         return np.arange(first, self.seen) % self.size
 
+    def age(self) -> IntArray:
+        """Return the order in time of the maps by place ``(m,)``, rising; the oldest of a full
+        window has 0."""
+        return (np.arange(len(self)) - self.seen) % self.size
+
     def groups(self, order: IntArray) -> IntArray:
         """Return which maps may be compared to learn what noise does ``(m,)``.
 

@@ -351,13 +351,12 @@ class LetterTrack:
             return
         labels = self.ring.labels[: len(clusters)]
         members = [np.flatnonzero(clusters == cluster) for cluster in large]
-        # 0 for the oldest place of a full window
-        age = (np.arange(len(clusters)) - self.ring.seen) % config.size
         if self._founding:
             # What the first maps showed was a guess; the first real cluster is the first pattern.
             self._founding = False
             self._relabel(np.arange(len(clusters)), UNDECIDED, x)
             assert self.display.shown is not None
+            age = self.ring.age()
             first = min(members, key=lambda places: int(age[places].min()))
             self._relabel(first, self.display.shown, x)
         memory.refresh(self.noise.energies)
@@ -373,7 +372,7 @@ class LetterTrack:
         hold = held / np.maximum(carried.sum(axis=0), 1.0)
         assigned = memory.assign(cosine, held / sizes[:, None], hold, known)
         decided = [
-            self._decide(places, age, x, known, own[a], held[a]) if row is None else row
+            self._decide(places, x, known, own[a], held[a]) if row is None else row
             for a, (places, row) in enumerate(zip(members, assigned, strict=True))
         ]
         for places, row in zip(members, decided, strict=True):
@@ -383,7 +382,6 @@ class LetterTrack:
     def _decide(
         self,
         places: IntArray,
-        age: IntArray,
         x: Rows,
         known: IntArray,
         own: FloatArray,
@@ -391,7 +389,7 @@ class LetterTrack:
     ) -> int | None:
         """Return the pattern of an unmatched cluster, begun now if it is a new one, or None."""
         memory = self.memory
-        row = judge_cluster(self.ring, self.noise, memory, places, age, x, known, own, held)
+        row = judge_cluster(self.ring, self.noise, memory, places, x, known, own, held)
         if row != NEW:
             return row
         assert self.display.shown is not None

@@ -55,12 +55,11 @@ class Scene:
         self.rows = np.zeros((config.size, D), np.float32)
         self.rows[:n] = x
         self.places = np.arange(n - last, n)
-        self.age = np.arange(n) + config.size - n
 
     def verdict(self) -> int | None:
         known = self.memory.rows()
         return judge_cluster(
-            self.ring, self.noise, self.memory, self.places, self.age, self.rows, known,
+            self.ring, self.noise, self.memory, self.places, self.rows, known,
             np.zeros((1, D)), np.zeros(1),
         )  # fmt: skip
 
