@@ -281,10 +281,11 @@ def test_a_batch_gives_the_layers_and_the_composite_of_its_maps(side: int) -> No
     expected = [twins.layer(m, bgr(c), side, 0.25) for m, c in zip(maps, COLOURS, strict=True)]
     got = layers(maps, COLOURS, side)
     # Sums are made in another order than OpenCV's; next to a flat top a contour may move by that.
-    for name in ("alpha", "outline"):
-        made = np.zeros((len(maps), side, side), np.float32)
+    for where, name in (("area", "alpha"), ("edge", "outline")):
+        made = np.zeros((len(maps), side * side), np.float32)
         for layer, whole in zip(got, made, strict=True):
-            whole[layer.box] = getattr(layer, name)
+            whole[getattr(layer, where)] = getattr(layer, name)
+        made = made.reshape(-1, side, side)
         away = np.abs(made - np.stack([getattr(one, name) for one in expected]))
         assert np.quantile(away, 0.999) < 1e-4, name
         assert away.max() < 0.02, name
@@ -305,17 +306,16 @@ def test_pictures_of_a_sequence_do_not_depend_on_how_many_prototypes_it_has() ->
         assert np.array_equal(alone.heat(label, 120), among.heat(label, 120))
 
 
-def test_boxes_of_layers_are_tight() -> None:
+def test_a_layer_holds_what_it_paints_and_nothing_else() -> None:
     made = layers(relevance_like(), COLOURS, 232)
     for layer in made:
-        shown = (layer.alpha > 0) | (layer.outline > 0)
-        if shown.any():
-            rows, columns = (np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0))
-            room = [rows[0], shown.shape[0] - 1 - rows[-1]]
-            room += [columns[0], shown.shape[1] - 1 - columns[-1]]
-            assert max(room) <= 2 * 232 / 96 + 5, "two pixels of the map and the line's width"
-    empty = [layer.box[0].stop for layer in made].count(0)
-    assert empty == 2, "the empty and the negative map"
+        for pixels, values in ((layer.area, layer.alpha), (layer.edge, layer.outline)):
+            assert pixels.shape == values.shape
+            assert (np.diff(pixels) > 0).all()
+            assert ((values > 0) & (values <= 1)).all()
+    painted = [len(layer.area) for layer in made]
+    assert painted.count(0) == 2, "the empty and the negative map"
+    assert max(painted) < 232**2 / 4
 
 
 def test_a_smaller_picture_of_a_sequence_looks_like_one_painted_in_its_size() -> None:

@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -38,28 +39,28 @@ _REACH = 2
 
 _TINY = float(np.finfo(np.float32).tiny)
 
-Box = tuple[slice, slice]
-"""Rows and columns of a picture."""
-_NOTHING: Box = (slice(0, 0), slice(0, 0))
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
     """The projection of one map at picture size, ready to be painted over any face.
 
+    Only what it paints is held: as a rule less than a tenth of the picture. A pixel has the number
+    row · side + column; numbers rise.
+
     Attributes:
         colour: of its Action Unit.
         name: written on the projection where another one has the same colour.
-        box: the part of the picture that projection and contour lie in; may be empty. It is
-            usually less than a tenth, so that most of the work is saved by keeping to it.
-        alpha: ``(h, w)`` float32 opacity in the box, 0–1; 0 outside the projection.
-        outline: ``(h, w)`` float32 coverage of the contour in the box, 0–1.
+        area: ``(n,)`` int64 pixels of the projection …
+        alpha: ``(n,)`` float32 … and their opacity, 0–1.
+        edge: ``(m,)`` int64 pixels of its contour …
+        outline: ``(m,)`` float32 … and their coverage, 0–1.
     """
 
     colour: Colour
     name: str
-    box: Box
+    area: NDArray[np.int64]
     alpha: NDArray[np.float32]
+    edge: NDArray[np.int64]
     outline: NDArray[np.float32]
 
 
@@ -82,24 +83,34 @@ def layers(
     check_one_each("colours", colours, raw)
     names = names or [""] * len(raw)
     check_one_each("names", names, raw)
-    values = smooth(raw.cpu().numpy())
-    np.maximum(values, 0, out=values)
-    masks = top_x(values, x).numpy()
-    return tuple(
-        _layer(value, mask.view(np.uint8), side, bgr(colour), name)
-        for value, mask, colour, name in zip(values, masks, colours, names, strict=True)
-    )
+    array = raw.cpu().numpy()
+    strong = [n for n, one in enumerate(array) if cv2.minMaxLoc(one)[1] > 0]
+    values = smooth(array if len(strong) == len(array) else array[strong])
+    for one in values:
+        cv2.threshold(one, 0, 0, cv2.THRESH_TOZERO, one)
+    masks = top_x(values, x).numpy().view(np.uint8)
+    nowhere, nothing = np.empty(0, np.int64), np.empty(0, np.float32)
+    made = [
+        Layer(bgr(colour), name, nowhere, nothing, nowhere, nothing)
+        for colour, name in zip(colours, names, strict=True)
+    ]
+    for n, one, mask in zip(strong, values, masks, strict=True):
+        box = _box(mask, side)
+        if box is not None:
+            made[n] = _layer(one, mask, box, side, made[n].colour, made[n].name)
+    return tuple(made)
 
 
 def _layer(
-    values: NDArray[np.float32], mask: NDArray[np.uint8], side: int, colour: Colour, name: str
+    values: NDArray[np.float32],
+    mask: NDArray[np.uint8],
+    box: tuple[slice, slice],
+    side: int,
+    colour: Colour,
+    name: str,
 ) -> Layer:
-    """Return the layer of one smoothed map ``(S, S)`` and its projection, which may be empty."""
-    box = _box(mask, side)
+    """Return the layer of one smoothed map ``(S, S)`` and its projection, which lies in a box."""
     rows, columns = box
-    if box == _NOTHING:
-        nothing = np.zeros((0, 0), np.float32)
-        return Layer(colour, name, box, nothing, nothing)
     # The contour lies between the weakest pixel kept and the strongest one dropped.
     kept, peak, _, _ = cv2.minMaxLoc(values, mask)
     _, dropped, _, _ = cv2.minMaxLoc(values, 1 - mask)
@@ -130,15 +141,15 @@ def _layer(
     # Height over slope is the distance to the contour in pixels of the picture.
     slope = np.maximum(cv2.magnitude(down, right)[inner], max(1e-6 * peak, _TINY))
     distance: NDArray[np.float32] = np.divide(strength - level, slope, dtype=np.float32)
-    alpha = _unit(distance + np.float32(0.5))
-    alpha *= opacity(_unit(strength / np.float32(peak)))
     line = max(1.0, side / 200) / 2 + 0.5
-    return Layer(colour, name, box, alpha, _unit(np.float32(line) - np.abs(distance)))
-
-
-def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Limit values to 0–1, in place."""
-    return np.minimum(np.maximum(values, 0, out=values), 1, out=values)
+    pixels = np.arange(rows.start, rows.stop)[:, None] * side + np.arange(
+        columns.start, columns.stop
+    )
+    inside, along = distance > -0.5, np.abs(distance) < line
+    alpha = np.minimum(distance[inside] + np.float32(0.5), 1)
+    alpha *= opacity(np.minimum(np.maximum(strength[inside] / np.float32(peak), 0), 1))
+    outline = np.minimum(np.float32(line) - np.abs(distance[along]), 1)
+    return Layer(colour, name, pixels[inside], alpha, pixels[along], outline)
 
 
 def compose(crop: NDArray[np.uint8], shown: Sequence[Layer] | None, side: int) -> NDArray[np.uint8]:
@@ -163,18 +174,24 @@ def compose(crop: NDArray[np.uint8], shown: Sequence[Layer] | None, side: int) -
     flat = (np.arange(256) * _DIM + _LIFT).astype(np.float32)
     painted = cv2.cvtColor(cv2.LUT(face, np.rint(flat).astype(np.uint8)), cv2.COLOR_GRAY2BGR)
     painted = painted.astype(np.uint8, copy=False)
-    drawn = [layer for layer in shown if layer.box != _NOTHING]
+    drawn = [layer for layer in shown if len(layer.area)]
     if drawn:
-        rows, columns = region = _around([layer.box for layer in drawn])
-        below = flat[face[rows, columns]]
-        tint, cover = _striped(drawn, region, side)
-        picture = below + (tint - below) * cover
+        # Pixels that any layer paints, and where each is among them.
+        place = np.zeros(side * side, np.intp)
+        for layer in drawn:
+            place[layer.area] = place[layer.edge] = 1
+        touched = np.flatnonzero(place)
+        place[touched] = np.arange(len(touched))
+        picture = np.repeat(flat[face.reshape(-1)[touched]], 3).reshape(-1, 3)
+        tint, cover = _striped(drawn, [place[layer.area] for layer in drawn], touched, side)
+        picture += (tint - picture) * cover[:, None]
         # The contours of small areas are painted last: those of large ones would hide them.
-        for layer in sorted(drawn, key=lambda layer: -np.count_nonzero(layer.alpha)):
+        for layer in sorted(drawn, key=lambda layer: -len(layer.area)):
             bright = 255 - _OUTLINE * (255 - np.array(layer.colour, np.float32))
-            part = picture[:, *_within(layer.box, region)]
-            part += (bright[:, None, None] - part) * layer.outline
-        painted[rows, columns] = cv2.merge(tuple(np.rint(picture).astype(np.uint8)))
+            at = place[layer.edge]
+            part = picture[at]
+            picture[at] = part + (bright - part) * layer.outline[:, None]
+        painted.reshape(-1, 3)[touched] = np.rint(picture).astype(np.uint8)
     if side >= SMALLEST_WITH_TEXT:
         _name_lookalikes(painted, shown)
     return painted
@@ -210,11 +227,11 @@ def composite(
     return compose(crop, layers(maps, colours, side, x), side)
 
 
-def _box(mask: NDArray[np.uint8], side: int) -> Box:
-    """Return the box of a picture that holds the outline of a mask ``(S, S)``; may be empty."""
+def _box(mask: NDArray[np.uint8], side: int) -> tuple[slice, slice] | None:
+    """Return rows and columns of a picture that hold the outline of a mask ``(S, S)``, if any."""
     left, top, wide, tall = cv2.boundingRect(mask)
     if not wide:
-        return _NOTHING
+        return None
     line = math.ceil(max(1.0, side / 200) / 2 + 1)
     places = []
     for first, size, whole in ((top, tall, mask.shape[0]), (left, wide, mask.shape[1])):
@@ -225,65 +242,55 @@ def _box(mask: NDArray[np.uint8], side: int) -> Box:
     return places[0], places[1]
 
 
-def _around(boxes: Sequence[Box]) -> Box:
-    """Return the box around boxes."""
-    return (
-        slice(min(b[0].start for b in boxes), max(b[0].stop for b in boxes)),
-        slice(min(b[1].start for b in boxes), max(b[1].stop for b in boxes)),
-    )
-
-
-def _within(box: Box, region: Box) -> Box:
-    """Return where a box lies in the region around it."""
-    (rows, columns), (down, right) = box, region
-    return (
-        slice(rows.start - down.start, rows.stop - down.start),
-        slice(columns.start - right.start, columns.stop - right.start),
-    )
-
-
 def _striped(
-    drawn: Sequence[Layer], region: Box, side: int
+    drawn: Sequence[Layer], places: Sequence[NDArray[np.intp]], touched: NDArray[np.intp], side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return colour ``(3, h, w)`` and opacity ``(h, w)`` of all layers together in a region.
+    """Return colour ``(n, 3)`` and opacity ``(n,)`` of all layers together.
 
     Where k projections overlap, their colours take turns in diagonal stripes: mixed, they would
     give a colour that belongs to none of them.
+
+    Args:
+        drawn: the layers.
+        places: where the pixels of each one's area are in ``touched``.
+        touched: ``(n,)`` pixels.
+        side: of the picture.
     """
-    tints = np.array([layer.colour for layer in drawn], np.float32)
-    if len(drawn) == 1:  # the usual picture of a prototype
-        return tints[0][:, None, None], drawn[0].alpha
-    shape = (region[0].stop - region[0].start, region[1].stop - region[1].start)
-    places = [_within(layer.box, region) for layer in drawn]
-    present = [layer.alpha > 0 for layer in drawn]
-    count = np.zeros(shape, np.uint16)
-    for place, here in zip(places, present, strict=True):
-        count[place] += here
-    width = max(3.0, side * _STRIPE)
-    down, right = (np.arange(part.start, part.stop, dtype=np.float32) for part in region)
-    along = (down[:, None] + right) / np.float32(width * 2**0.5)
-    edge = np.rint(along)
-    # Softened over one pixel around the edge between a stripe and the next.
-    after = _unit((along - edge) * np.float32(width) + np.float32(0.5))
-    turn = edge.astype(np.uint16)
+    tint, cover = np.zeros((len(touched), 3), np.float32), np.zeros(len(touched), np.float32)
+    count = np.zeros(len(touched), np.uint16)
+    for place in places:
+        count[place] += 1
+    if count.max() == 1:
+        for layer, place in zip(drawn, places, strict=True):
+            tint[place], cover[place] = layer.colour, layer.alpha
+        return tint, cover
     np.maximum(count, 1, out=count)
-    turns = (turn + count - 1) % count + 1, turn % count + 1
-    # Which layer has its turn, before an edge and after it, and how opaque it is there.
-    chosen = [(np.zeros(shape, np.intp), np.zeros(shape, np.float32)) for _ in turns]
-    rank = np.zeros(shape, np.uint16)
-    for number, (layer, place, here) in enumerate(zip(drawn, places, present, strict=True)):
-        rank[place] += here
-        for whose, (which, alpha) in zip(turns, chosen, strict=True):
-            hit = here & (whose[place] == rank[place])
-            np.copyto(which[place], number, where=hit)
-            np.copyto(alpha[place], layer.alpha, where=hit)
-    (one, alpha), (other, next_alpha) = chosen
-    tint = np.empty((3, *shape), np.float32)
-    for plane, out in zip(tints.T, tint, strict=True):
-        now = plane[one]
-        np.add(now, (plane[other] - now) * after, out=out)
-    alpha += (next_alpha - alpha) * after
-    return tint, alpha
+    edges, softened = _stripes(side)
+    turn, after = edges[touched], softened[touched]
+    # Whose turn it is before an edge between two stripes, and after it.
+    one, other = (turn + count - 1) % count + 1, turn % count + 1
+    before = 1 - after
+    rank = np.zeros(len(touched), np.uint16)
+    for layer, place in zip(drawn, places, strict=True):
+        rank[place] += 1
+        mine = rank[place]
+        share = (one[place] == mine) * before[place]
+        share += (other[place] == mine) * after[place]
+        tint[place] += share[:, None] * np.array(layer.colour, np.float32)
+        cover[place] += share * layer.alpha
+    return tint, cover
+
+
+@lru_cache(maxsize=4)
+def _stripes(side: int) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
+    """Return for each pixel ``(side²,)`` the number of the nearest edge between two stripes, and
+    how far it lies behind it, 0–1: softened over one pixel."""
+    width = max(3.0, side * _STRIPE)
+    places = np.arange(side, dtype=np.float32)
+    along = ((places[:, None] + places) / np.float32(width * 2**0.5)).reshape(-1)
+    edge = np.rint(along)
+    after = np.clip((along - edge) * np.float32(width) + np.float32(0.5), 0, 1)
+    return edge.astype(np.uint16), after.astype(np.float32)
 
 
 def _name_lookalikes(picture: NDArray[np.uint8], shown: Sequence[Layer]) -> None:
@@ -293,9 +300,10 @@ def _name_lookalikes(picture: NDArray[np.uint8], shown: Sequence[Layer]) -> None
         return
     side = picture.shape[0]
     size = max(7.5, side * 0.045)
-    areas = np.zeros((len(shown), side, side), bool)
+    areas = np.zeros((len(shown), side * side), bool)
     for layer, area in zip(shown, areas, strict=True):
-        area[layer.box] = layer.alpha > 0
+        area[layer.area] = True
+    areas = areas.reshape(-1, side, side)
     for number, layer in enumerate(shown):
         name = layer.name
         if counts[layer.colour] < 2 or not name or not areas[number].any():
