@@ -42,7 +42,7 @@ from .job import Outcome, Settings
 from .layouts import LAYOUTS, SequenceItem, read_corpus
 from .page import write_outputs
 from .store import CorpusFolder, pending
-from .tables import manifest_csv, table1_lines
+from .tables import counted, manifest_csv, table1_lines
 
 __all__ = ["corpus", "parse_shard"]
 
@@ -145,7 +145,7 @@ def corpus(
     todo = pending(folder, mine, retry=retry_failed)
     labelled = sum(bool(item.label) for item in items)
     out.print(
-        f"{source}: {len(items)} sequences ({layout}), {labelled} with a label, "
+        f"{source}: {counted(len(items))} ({layout}), {labelled} with a label, "
         f"{len(todo)} to analyse" + (f" in part {shard}" if shard else ""),
         markup=False,
     )

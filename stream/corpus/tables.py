@@ -17,6 +17,7 @@ from .store import Stored
 __all__ = [
     "LETTERS",
     "Row",
+    "counted",
     "label_text",
     "lattice_csv",
     "manifest_csv",
@@ -58,6 +59,15 @@ def label_text(label: str | None) -> str:
     ['happy', 'no label', 'entire corpus']
     """
     return "entire corpus" if label is None else label or "no label"
+
+
+def counted(number: int) -> str:
+    """Return how many sequences in words.
+
+    >>> counted(1), counted(2)
+    ('1 sequence', '2 sequences')
+    """
+    return f"{number} sequence{'' if number == 1 else 's'}"
 
 
 def table1_rows(evaluation: Evaluation) -> list[Row]:
@@ -170,9 +180,9 @@ def markdown(evaluation: Evaluation) -> str:
             lines.append(f"- {label_text(column.label)}: {common}")
     lines += ["", *(f"- {name}: {value}" for name, value in evaluation.facts)]
     if evaluation.failed:
-        lines.append(f"- left out: {len(evaluation.failed)} sequences, see manifest.csv")
+        lines.append(f"- left out: {counted(len(evaluation.failed))}, see manifest.csv")
     if evaluation.waiting:
-        lines.append(f"- **incomplete**: {evaluation.waiting} sequences were not analysed yet")
+        lines.append(f"- **incomplete**: {counted(evaluation.waiting)} not analysed yet")
     return "\n".join(lines) + "\n"
 
 
