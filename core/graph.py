@@ -7,6 +7,8 @@ farthest neighbour. All windows of a batch go through each step together (NumPy 
 
 from __future__ import annotations
 
+from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 from .backend import array_namespace
@@ -16,6 +18,8 @@ __all__ = ["NO_MAP", "degree_scale", "normalised_graph", "update_graph"]
 NO_MAP = -2.0
 """Stands for the cosine of a map with itself and with a place that holds no map; below any cosine,
 so that neither becomes a neighbour."""
+LEAST_DEGREE = 0.5
+"""Weight of a single one-sided edge: no map that has a neighbour has less."""
 
 
 def update_graph(
@@ -56,8 +60,13 @@ def update_graph(
     graph[at, :, row] = weights
 
 
+@lru_cache(maxsize=4)
+def _ones(count: int, xp: ModuleType) -> Any:
+    return xp.ones(count, xp.float32)
+
+
 def degree_scale(graph: Any) -> Any:
-    """Return D^−½ of graphs, with degree 1 for a map without any neighbour.
+    """Return D^−½ of graphs, finite for a map without any neighbour (whose row is zero anyway).
 
     Args:
         graph: ``(s, W, W)`` float32, symmetric.
@@ -67,9 +76,8 @@ def degree_scale(graph: Any) -> Any:
     """
     xp = array_namespace(graph)
     # Weights are halves: whichever way they are added up, the sum is exact.
-    degree = graph @ xp.ones(graph.shape[2], xp.float32)
-    degree += degree == 0
-    return 1.0 / xp.sqrt(degree)
+    degree = graph @ _ones(graph.shape[2], xp)
+    return xp.maximum(degree, LEAST_DEGREE) ** -0.5
 
 
 def normalised_graph(graph: Any, scale: Any) -> Any:

@@ -67,7 +67,9 @@ class PrototypeMemory:
         rows = config.max_letters
         self.means: NDArray[np.float32] = np.zeros((rows, dimension), np.float32)
         self.lengths: FloatArray = np.full(rows, np.inf)
-        self._inside: FloatArray = np.zeros((rows, dimension))
+        # Sums of all maps, and of those that have left the window: a map that leaves moves from
+        # one part to the other, and their sum stays as it is.
+        self._total: FloatArray = np.zeros((rows, dimension))
         self._outside: FloatArray = np.zeros((rows, dimension))
         self._n_inside = [0] * rows
         self._n_outside = [0.0] * rows
@@ -116,7 +118,7 @@ class PrototypeMemory:
     def drop(self, row: int) -> None:
         """Forget a pattern."""
         self._born[row] = self._letters[row] = self._birth[row] = None
-        self._inside[row] = self._outside[row] = 0.0
+        self._total[row] = self._outside[row] = 0.0
         self._n_inside[row], self._n_outside[row] = 0, 0.0
         self._pictures[row] = _Picture()
         self.fit[row], self._fits[row], self._wander[row] = START_FIT, 0, START_WANDER**2
@@ -185,7 +187,7 @@ class PrototypeMemory:
 
     def add(self, row: int, total: NDArray[np.floating], count: int = 1) -> None:
         """Count maps of the window, given by their sum, for a pattern."""
-        self._inside[row] += total
+        self._total[row] += total
         self._n_inside[row] += count
         self._uses += 1
         self._last_use[row] = self._uses
@@ -195,19 +197,25 @@ class PrototypeMemory:
         """Take maps of the window away from a pattern."""
         self._n_inside[row] -= count
         if self._n_inside[row]:
-            self._inside[row] -= total
+            self._total[row] -= total
         else:
-            self._inside[row] = 0.0  # rounding must not pile up over hours
+            self._total[row] = self._outside[row]  # rounding must not pile up over hours
         self._stale.add(row)
 
     def expel(self, row: int, x: NDArray[np.floating]) -> None:
         """Move a map from the window's part of a prototype to the older part."""
-        self.remove(row, x)
-        self._outside[row] += x
+        outside, most = self._outside[row], self.config.memory
+        outside += x
+        self._n_inside[row] -= 1
         self._n_outside[row] += 1
-        if self._n_outside[row] > self.config.memory:
-            self._outside[row] *= self.config.memory / self._n_outside[row]
-            self._n_outside[row] = float(self.config.memory)
+        if self._n_outside[row] > most:
+            excess = outside * (1.0 - most / self._n_outside[row])
+            outside -= excess
+            self._total[row] -= excess
+            self._n_outside[row] = float(most)
+            self._stale.add(row)
+        if not self._n_inside[row]:
+            self._total[row] = outside
 
     def add_map(self, row: int, relevance: NDArray[np.float32]) -> None:
         """Count a full-size relevance map for the picture of a prototype."""
@@ -278,8 +286,7 @@ class PrototypeMemory:
                 self.lengths[row] = np.inf
                 self._squares[row] = 0.0
                 continue
-            mean = self._inside[row] + self._outside[row]
-            mean /= count
+            mean = self._total[row] / count
             self.means[row] = mean
             square = self._squares[row] = float(mean @ mean)
             self.lengths[row] = _clean(square, energies[min(round(count), len(energies) - 1)])
@@ -361,7 +368,7 @@ class PrototypeMemory:
         """
         counts = np.array([self.count(row) for row in rows.tolist()]) - own_counts
         alone = (counts < self.config.min_cluster) | (counts < own_counts)
-        total = self._inside[rows] + self._outside[rows]
+        total = self._total[rows]
         rest = total - own_sums
         if alone.any():
             # Added back, what was taken away would leave its rounding behind.
@@ -464,7 +471,7 @@ class PrototypeMemory:
         Returns:
             (letter that ends, letter that stands for it), or None if the younger never had one.
         """
-        self._inside[older] += self._inside[younger]
+        self._total[older] += self._total[younger]
         self._outside[older] += self._outside[younger]
         self._n_inside[older] += self._n_inside[younger]
         self._n_outside[older] += self._n_outside[younger]

@@ -96,8 +96,8 @@ def normalise_valid(x: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDA
     """
     x = np.asarray(x, dtype=np.float64)
     squares = np.einsum("ij,ij->i", x, x)
-    valid = (squares > TINY) & (squares < HUGE)
-    if valid.all():
+    if all(TINY < square < HUGE for square in squares.tolist()):
+        valid = np.ones(len(x), bool)
         return (x / np.sqrt(squares)[:, None]).astype(np.float32), valid, valid
     # Squares of tiny or huge entries leave the range of numbers; scaled by the largest they do not.
     peak = np.abs(x).max(axis=1)
