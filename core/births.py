@@ -14,7 +14,7 @@ from .config import WindowConfig
 from .noise import WindowNoise
 from .prototypes import PrototypeMemory, clean_length
 from .ring import UNDECIDED, MapRing
-from .similarity import MIN_ENERGY
+from .similarity import MIN_ENERGY, NoiseModel
 
 __all__ = ["NEW", "judge_cluster"]
 
@@ -88,7 +88,7 @@ def judge_cluster(
     maps = x[newest]
     mean = maps.mean(axis=0, dtype=np.float64)
     square, energy = float(mean @ mean), float(noise.energies[len(newest)])
-    coherence = _coherence(maps, age[newest], level)
+    coherence = _coherence(maps, age[newest], noise.model)
     rough = energy * max((1.0 - coherence) / (1.0 - level), 1.0)
     length, eased_length = (
         max(square - e, LEAST * square, MIN_ENERGY) ** 0.5 for e in (energy, rough)
@@ -101,8 +101,9 @@ def judge_cluster(
         excess = near / length - limit
         if excess.max() >= 0:
             return int(known[excess.argmax()])
-        if near.max() >= (config.match - UNSURE * rough / coherence) * eased_length:
-            return int(known[near.argmax()]) if len(newest) >= ROUGH_KNOWN else None
+        eased = near * memory.ease(known, noise.energies, rough / energy) / eased_length
+        if eased.max() >= config.match - UNSURE * rough / coherence:
+            return int(known[eased.argmax()]) if len(newest) >= ROUGH_KNOWN else None
         if len(newest) < noise.enough and excess.max() >= -(noise.spread[len(newest)] ** 0.5):
             return None
         if rough > ROUGHEST * coherence:
@@ -115,7 +116,7 @@ def judge_cluster(
     return NEW
 
 
-def _coherence(maps: Rows, age: IntArray, level: float) -> float:
+def _coherence(maps: Rows, age: IntArray, noise: NoiseModel) -> float:
     """Return the cosine of two of these maps whose noise is independent, at most 1.
 
     Weak maps and patterns of little contrast are noisier than the rest of the window, and the
@@ -124,11 +125,16 @@ def _coherence(maps: Rows, age: IntArray, level: float) -> float:
     Args:
         maps: ``(n, D)``.
         age: ``(n,)`` their order in time.
-        level: that cosine in the whole window, which stands in where pairs are few.
+        noise: that of the whole window. Its level stands in where pairs are few, and what its
+            correlation says that two maps still share at their distance is taken off.
     """
-    apart = np.subtract.outer(age, age) >= INDEPENDENT
-    own = float((maps @ maps.T)[apart].sum())
-    return max((own + level) / (int(apart.sum()) + 1), 0.01)
+    lags = np.subtract.outer(age, age)
+    apart = lags >= INDEPENDENT
+    pairs = int(apart.sum())
+    own = (float((maps @ maps.T)[apart].sum()) + noise.level) / (pairs + 1)
+    shared = np.asarray((0.0, *noise.correlation, 0.0))
+    common = float(shared[np.minimum(lags[apart], len(shared) - 1)].sum()) / (pairs + 1)
+    return max((own - common) / (1.0 - common), 0.01)
 
 
 def _drifted_from(

@@ -171,10 +171,10 @@ class WindowConfig:
     """A new pattern needs at least this many maps in the window."""
     recent: int = 3
     """A new pattern must hold one of this many latest maps: nothing is born in the past."""
-    birth_noise: float = 0.15
+    birth_noise: float = 0.25
     """… and so many that the noise left in their mean is at most this share of the pattern's own
-    energy: 6 maps where noise is low, 15 where two maps of a pattern have a cosine of .6."""
-    plenty: int = 12
+    energy: 6 maps where noise is low, 11 where two maps of a pattern have a cosine of .5."""
+    plenty: int = 7
     """Fewer maps than that noise asks for, but so many at least, do if the new pattern is clearly
     another one in spite of it."""
     span: float = 1.6
@@ -200,6 +200,8 @@ class WindowConfig:
     evidence: float = 1.8
     """Another letter is shown once the latest maps speak for it by this much; a map in the middle
     of its pattern counts 1 for it, one in the middle of the shown pattern 1 against it."""
+    head_start: float = 0.9
+    """So much of it a new pattern brings along: the maps it was born of have spoken for it."""
     refresh: int = 16
     """Noise model and agreement of prototypes are looked at this often, maps."""
     recent_maps: int = 8

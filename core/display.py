@@ -73,6 +73,10 @@ class LetterDisplay:
             self._run_start = self.since = frame
             self._first_of_its_run = True
 
+    def welcome(self, row: int) -> None:
+        """Let a pattern that was just born begin with what its first maps said for it."""
+        self._evidence[row] = self.config.head_start
+
     def replace(self, row: int, into: int) -> None:
         """Let a pattern (−1: none) stand for one that is gone."""
         if into >= 0:

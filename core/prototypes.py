@@ -380,6 +380,26 @@ class PrototypeMemory:
         likeness = (rest @ means[:, :, None])[:, :, 0]
         return likeness / (counts * lengths[:, None] * np.sqrt(clean))
 
+    def ease(self, rows: IntArray, energies: FloatArray, times: float) -> FloatArray:
+        """Return by what factor cosines with prototypes rise if their maps were noisier than usual.
+
+        A prototype of few maps is as noisy as the maps that may continue it; of many, noise is
+        gone however much there was.
+
+        Args:
+            rows: ``(l,)`` patterns.
+            energies: as in :meth:`refresh`.
+            times: how much noisier, at least 1.
+
+        Returns:
+            ``(l,)`` at least 1.
+        """
+        counts = np.array([self.count(row) for row in rows.tolist()])
+        energy = energies[np.minimum(np.rint(counts).astype(np.int64), len(energies) - 1)]
+        squares = self._squares[rows]
+        noisier = np.maximum(squares - times * energy, 0.5 * MIN_EXPLAINED * squares)
+        return self.lengths[rows] / np.sqrt(np.maximum(noisier, MIN_ENERGY))
+
     def assign(
         self, cosine: FloatArray, share: FloatArray, hold: FloatArray, rows: IntArray
     ) -> list[int | None]:

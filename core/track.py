@@ -403,7 +403,9 @@ class LetterTrack:
                 self._forgotten.append(letter)
                 self._counts.pop(letter, None)
                 self._aliases = {a: b for a, b in self._aliases.items() if b != letter}
-        return memory.create(self.ring.seen)
+        born = memory.create(self.ring.seen)
+        self.display.welcome(born)
+        return born
 
     def learn_noise(self, newer: NoiseModel) -> None:
         """Follow a newer noise model of the window."""

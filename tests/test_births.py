@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from facestage.core.births import NEW, judge_cluster
+from facestage.core.births import NEW, _coherence, judge_cluster
 from facestage.core.config import WindowConfig
 from facestage.core.naming import add_up, patterns_of_parts
 from facestage.core.noise import WindowNoise
 from facestage.core.prototypes import PrototypeMemory
 from facestage.core.ring import UNDECIDED, MapRing
 from facestage.core.similarity import NoiseModel
+from facestage.core.window import WindowBank
 
 from .streams import unit
 
@@ -149,13 +152,55 @@ def test_parts_pass_on_what_nearly_all_their_maps_carry() -> None:
 def test_more_maps_are_asked_for_where_noise_is_high() -> None:
     config = WindowConfig()
     asked = []
-    for level in (0.98, 0.7, 0.5):
+    for level in (0.98, 0.5, 0.3):
         noise = WindowNoise(config)
         for _ in range(40):
             noise.learn(NoiseModel(level, (0.5, 0.2)), np.empty(0), 500)
         assert noise.model.level == pytest.approx(level, abs=0.01)
         asked.append(noise.enough)
     assert asked[0] == config.min_new < asked[1] < asked[2]
+
+
+def test_a_young_prototype_may_be_as_noisy_as_what_continues_it() -> None:
+    rng = np.random.default_rng(6)
+    memory = PrototypeMemory(WindowConfig(), D)
+    for row, count in enumerate((6, 128)):
+        memory.create(0)
+        noisy = unit(rng.standard_normal(D)) + 0.4 * rng.standard_normal((count, D)) / D**0.5
+        memory.add(row, unit(noisy).sum(axis=0), count)
+    energies = NoiseModel(0.86, ()).energies(128)
+    memory.refresh(energies)
+    rows = memory.rows()
+    np.testing.assert_allclose(memory.ease(rows, energies, 1.0), 1.0, rtol=1e-6)
+    young, old = memory.ease(rows, energies, 4.0)
+    assert young > 1.03 > 1.005 > old >= 1.0
+
+
+def test_noise_that_lasts_does_not_pass_for_coherence() -> None:
+    rng = np.random.default_rng(7)
+    pattern, noise = unit(rng.standard_normal(D)), np.zeros((12, D))
+    for i, fresh in enumerate(rng.standard_normal((12, D)) / D**0.5):
+        noise[i] = fresh if not i else 0.85 * noise[i - 1] + (1 - 0.85**2) ** 0.5 * fresh
+    maps, age = unit(pattern + noise).astype(np.float32), np.arange(12)
+    lasting = NoiseModel(0.5, tuple(0.85**lag for lag in range(1, 15)))
+    fleeting = NoiseModel(0.5, ())
+    # Two maps with independent noise of the pattern's own length have a cosine of a half.
+    assert abs(_coherence(maps, age, lasting) - 0.5) < 0.12
+    assert _coherence(maps, age, fleeting) > _coherence(maps, age, lasting) + 0.1
+
+
+def test_a_new_pattern_brings_along_what_its_first_maps_said() -> None:
+    rng = np.random.default_rng(8)
+    clean = unit(rng.standard_normal((2, D)))
+    x = unit(np.repeat(clean, (60, 30), axis=0) + 0.3 * rng.standard_normal((90, D)) / D**0.5)
+    shown_at = []
+    for head_start in (0.0, WindowConfig().head_start):
+        bank = WindowBank(replace(WindowConfig(), head_start=head_start), D)
+        slot = bank.open()
+        letters = [bank.update([slot], [i], row[None])[0].letter for i, row in enumerate(x)]
+        assert set(letters) == {"A", "B"}
+        shown_at.append(letters.index("B") - 60)
+    assert shown_at[1] < shown_at[0] <= 8
 
 
 def test_places_of_a_ring_are_reused_and_in_order() -> None:
