@@ -26,13 +26,14 @@ from .types import (
     FrameResult,
     PrototypeNew,
     PrototypeRetire,
+    PrototypeUpdate,
     StageEvent,
 )
 from .window import WindowBank, WindowUpdate
 
 __all__ = ["Analyzer"]
 
-_Event = StageEvent | PrototypeNew | PrototypeRetire | FaceChange
+_Event = StageEvent | PrototypeNew | PrototypeUpdate | PrototypeRetire | FaceChange
 
 
 @dataclass(slots=True)
@@ -102,8 +103,14 @@ class _SourceState:
                 for letter in update.born
             ]
             events += [
-                PrototypeRetire(au, letter, into, frame.index) for letter, into in update.retired
+                PrototypeUpdate(
+                    au, letter, track.prototype(letter), track.drift(letter), frame.index
+                )
+                for letter in update.drifted
+                if letter in track.letters
             ]
+            gone = (*update.retired, *((letter, None) for letter in update.forgotten))
+            events += [PrototypeRetire(au, letter, into, frame.index) for letter, into in gone]
         letters = (
             None
             if seen.presence is None

@@ -51,6 +51,8 @@ class WindowUpdate:
         born: letters given for the first time.
         retired: (letter, the older letter that stands for it now).
         forgotten: letters given up to make room, unseen for longest. They are not given again.
+        drifted: letters whose prototype was just found to have moved far from what it was when
+            young, see :attr:`LetterTrack.drifted`.
     """
 
     letter: str
@@ -58,6 +60,7 @@ class WindowUpdate:
     born: tuple[str, ...] = ()
     retired: tuple[tuple[str, str], ...] = ()
     forgotten: tuple[str, ...] = ()
+    drifted: tuple[str, ...] = ()
 
 
 class LetterTrack:
@@ -97,6 +100,8 @@ class LetterTrack:
         self._named_at = 0
         self._retired: tuple[tuple[str, str], ...] = ()
         self._forgotten: list[str] = []
+        self._drifted: tuple[str, ...] = ()
+        self._newly_drifted: tuple[str, ...] = ()
 
     # ---- what is known
 
@@ -126,6 +131,10 @@ class LetterTrack:
             for letter, row in self.memory.by_letter().items()
             if self.memory.drift(row) < self.config.drifted
         )
+
+    def drift(self, letter: str) -> float:
+        """Return the cosine of a live letter's prototype with what it was when young, −1 to 1."""
+        return self.memory.drift(self.memory.by_letter()[letter])
 
     def prototype(self, letter: str) -> NDArray[np.float32]:
         """Return the mean relevance map of a letter.
@@ -440,6 +449,8 @@ class LetterTrack:
                 self._forget(row, UNDECIDED)
         memory.refresh(self.noise.energies)
         memory.come_of_age()
+        before, self._drifted = self._drifted, self.drifted
+        self._newly_drifted = tuple(name for name in self._drifted if name not in before)
         pair = memory.agreeing(self.ring.seen)
         if pair is None:
             return
@@ -470,7 +481,12 @@ class LetterTrack:
         self._counts[letter] = self._counts.get(letter, 0) + 1
         born = (letter,) if new else ()
         update = WindowUpdate(
-            letter, self.display.since, born, self._retired, tuple(self._forgotten)
+            letter,
+            self.display.since,
+            born,
+            self._retired,
+            tuple(self._forgotten),
+            self._newly_drifted,
         )
-        self._retired, self._forgotten = (), []
+        self._retired, self._forgotten, self._newly_drifted = (), [], ()
         return update

@@ -29,6 +29,7 @@ __all__ = [
     "Prototype",
     "PrototypeNew",
     "PrototypeRetire",
+    "PrototypeUpdate",
     "SequenceResult",
     "Stage",
     "StageEvent",
@@ -192,12 +193,32 @@ class PrototypeNew:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PrototypeRetire:
-    """A letter of an AU turned out to show the pattern of an older one, which stands for it now."""
+class PrototypeUpdate:
+    """A prototype has moved far from what its letter meant when it was young.
+
+    A pattern that turns slowly into another keeps its letter; this says that it happened.
+    ``map``: ``(S, S)`` float32 relevance as it is now. ``cosine``: of its descriptor with that of
+    its youth, −1 to 1.
+    """
 
     au: int
     letter: str
-    into: str
+    map: NDArray[np.float32] = field(repr=False)
+    cosine: float
+    at: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrototypeRetire:
+    """A letter of an AU is given no more.
+
+    It turned out to show the pattern of an older one, ``into``, which stands for it now; or, with
+    None, it was unseen for longest when room was needed for a new pattern.
+    """
+
+    au: int
+    letter: str
+    into: str | None
     at: int
 
 
@@ -243,7 +264,9 @@ class FrameResult:
     maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     letters: dict[int, str] = field(default_factory=dict)
     stage: StageLabels | None = None
-    events: tuple[StageEvent | PrototypeNew | PrototypeRetire | FaceChange, ...] = ()
+    events: tuple[
+        StageEvent | PrototypeNew | PrototypeUpdate | PrototypeRetire | FaceChange, ...
+    ] = ()
     log: dict[str, int] = field(default_factory=dict)
     baseline: BaselineState = BaselineState.OFF
     adjusted_presence: NDArray[np.float32] | None = None

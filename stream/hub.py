@@ -24,6 +24,7 @@ from .protocol import (
     Picture,
     PrototypeNew,
     PrototypeRetire,
+    PrototypeUpdate,
     Sample,
     Snapshot,
     SourceChanged,
@@ -60,6 +61,7 @@ class _State:
     face: FaceChanged | None = None
     source: SourceChanged | None = None
     prototypes: dict[str, bytes] = field(default_factory=dict)
+    updates: dict[str, bytes] = field(default_factory=dict)
 
 
 class _Slot:
@@ -96,7 +98,8 @@ class Past:
     Attributes:
         seq: number of the last event that is part of it.
         snapshots: stream id → its snapshot.
-        prototypes: the encoded ``prototype.new`` events of the prototypes alive.
+        prototypes: the encoded ``prototype.new`` events of the prototypes alive, and the latest
+            ``prototype.update`` of those that had one.
     """
 
     seq: int
@@ -318,7 +321,9 @@ class Hub:
                 for stream, state in self._states.items()
             }
             prototypes = tuple(
-                message for state in self._states.values() for message in state.prototypes.values()
+                message
+                for state in self._states.values()
+                for message in (*state.prototypes.values(), *state.updates.values())
             )
             return Past(self._last, snapshots, prototypes)
 
@@ -399,9 +404,13 @@ class Hub:
                 state.stage = None
             case PrototypeNew():
                 state.prototypes.pop(event.label, None)
+                state.updates.pop(event.label, None)
                 state.prototypes[event.label] = message
+            case PrototypeUpdate() if event.label in state.prototypes:
+                state.updates[event.label] = message
             case PrototypeRetire():
                 state.prototypes.pop(event.label, None)
+                state.updates.pop(event.label, None)
             case FaceChanged():
                 state.face = event
             case SourceChanged():

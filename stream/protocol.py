@@ -79,6 +79,7 @@ __all__ = [
     "Picture",
     "PrototypeNew",
     "PrototypeRetire",
+    "PrototypeUpdate",
     "Resync",
     "Sample",
     "Snapshot",
@@ -218,12 +219,38 @@ class PrototypeNew(Event, frozen=True, kw_only=True):
             _check_cells(self.size, self.face)
 
 
+class PrototypeUpdate(Event, frozen=True, kw_only=True):
+    """A prototype has moved far from what its letter meant when it was young.
+
+    Attributes:
+        label: ``AU12_A``.
+        at: frame at which that was noticed.
+        cosine: of what it is now with what it was, −1 to 1.
+        size, data, top: its relevance now, as in ``prototype.new``.
+    """
+
+    type: ClassVar[str] = "prototype.update"
+    label: str
+    at: int
+    cosine: float
+    size: int
+    data: bytes
+    top: int
+
+    def __post_init__(self) -> None:
+        _check_cells(self.size, self.data)
+
+
 class PrototypeRetire(Event, frozen=True, kw_only=True):
-    """A prototype turned out to be the older one ``into`` (both are labels)."""
+    """A prototype's label is given no more.
+
+    It turned out to be the older one ``into`` (a label, too); or, with null, it was unseen for
+    longest when room was needed for a new one.
+    """
 
     type: ClassVar[str] = "prototype.retire"
     label: str
-    into: str
+    into: str | None
     at: int
 
 
@@ -600,6 +627,7 @@ EVENTS: dict[str, type[Event]] = _by_type(
     StageRevise,
     PrototypeNew,
     PrototypeRetire,
+    PrototypeUpdate,
     FaceChanged,
     SourceChanged,
     Gap,

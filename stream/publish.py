@@ -19,6 +19,7 @@ from ..core.types import (
     FrameResult,
     PrototypeNew,
     PrototypeRetire,
+    PrototypeUpdate,
     StageEvent,
 )
 from . import protocol
@@ -65,7 +66,7 @@ def action_units(network: AUNetwork, shown: Collection[int]) -> tuple[protocol.A
 
 
 def event_message(
-    event: StageEvent | PrototypeNew | PrototypeRetire | FaceChange,
+    event: StageEvent | PrototypeNew | PrototypeUpdate | PrototypeRetire | FaceChange,
     *,
     top_x: float,
     crop: NDArray[np.uint8] | None = None,
@@ -111,10 +112,20 @@ def event_message(
                 top=int(top),
                 face=face,
             )
+        case PrototypeUpdate():
+            cells, top = relevance.cells(event.map[None], MASK_SIDE, top_x)
+            return protocol.PrototypeUpdate(
+                label=prototype_label(event.au, event.letter),
+                at=event.at,
+                cosine=event.cosine,
+                size=MASK_SIDE,
+                data=cells.numpy().tobytes(),
+                top=int(top),
+            )
         case PrototypeRetire():
             return protocol.PrototypeRetire(
                 label=prototype_label(event.au, event.letter),
-                into=prototype_label(event.au, event.into),
+                into=None if event.into is None else prototype_label(event.au, event.into),
                 at=event.at,
             )
         case FaceChange():

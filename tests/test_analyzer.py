@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,8 +33,11 @@ from facestage.core.types import (
     Frame,
     FrameResult,
     PrototypeNew,
+    PrototypeRetire,
+    PrototypeUpdate,
     StageEvent,
 )
+from facestage.core.window import WindowBank, WindowUpdate
 from facestage.stream.detectors import HaarDetector
 from facestage.stream.sources import open_source
 
@@ -136,6 +140,30 @@ def test_a_prototype_comes_before_the_stage_that_shows_it(results: list[FrameRes
                 born.add(f"AU{event.au:02d}_{event.letter}")
             elif isinstance(event, StageEvent):
                 assert {x for x in event.labels if x.startswith("AU")} <= born
+
+
+def test_letters_that_drift_or_are_given_up_are_told(
+    network: AUNetwork, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyzer = Analyzer(HaarDetector(), network, EVERY)
+    plain, told = WindowBank.update, []
+
+    def update(bank: WindowBank, *args: Any, **options: Any) -> list[WindowUpdate]:
+        found = plain(bank, *args, **options)
+        if found and not told and len(bank) == len(found):
+            told.append(found[0].letter)
+            found[0] = replace(found[0], drifted=(found[0].letter,), forgotten=("Q",))
+        return found
+
+    monkeypatch.setattr(WindowBank, "update", update)
+    events = [e for f in frames for r in analyzer.update([f]) for e in r.events]
+    (moved,) = (e for e in events if isinstance(e, PrototypeUpdate))
+    (gone,) = (e for e in events if isinstance(e, PrototypeRetire) and e.letter == "Q")
+    assert moved.letter == told[0]
+    assert moved.cosine == 1.0  # not of age yet
+    assert moved.map.shape == (96, 96)
+    assert (gone.au, gone.into, gone.at) == (moved.au, None, moved.at)
+    assert any(isinstance(e, PrototypeNew) and e.letter == told[0] for e in events)
 
 
 def test_hidden_aus_are_predicted_but_never_active(

@@ -26,6 +26,7 @@ from facestage.stream.protocol import (
     Percentiles,
     PrototypeNew,
     PrototypeRetire,
+    PrototypeUpdate,
     SourceChanged,
     StageEnter,
     StageExit,
@@ -270,6 +271,17 @@ def test_stages_prototypes_and_states_arrive_and_the_ribbon_grows() -> None:
             notes = "[...document.querySelectorAll('.prototype .count')].map(e => e.textContent)"
             # AU06_A is known to be AU06_B; the stage turned out not to be one of AU12_A.
             await page.until(f"{notes}.join() === '= AU06_B,×0'")
+            # A pattern that slowly became another; and one that had to make room.
+            script.event(
+                PrototypeUpdate(
+                    label="AU12_A", at=script.frame + 4, cosine=0.61, size=1, data=b"\xff", top=1
+                )
+            )
+            await page.until(f"{notes}.join() === '= AU06_B,×0 moved'")
+            titles = "[...document.querySelectorAll('.prototype')].map(e => e.title)"
+            assert "cosine 0.61" in (await page.evaluate(titles))[1]
+            script.event(PrototypeRetire(label="AU12_A", into=None, at=script.frame + 5))
+            await page.until(f"{notes}.join() === '= AU06_B,given up'")
 
             script.stage("LOST")
             script.event(FaceChanged(state="lost", previous="tracked", at=script.frame))

@@ -61,7 +61,11 @@ BODIES: list[protocol.Body] = [
     PrototypeNew(
         label="AU12_B", au=12, letter="B", at=9, size=2, data=b"\x00\x10\x80\xff", top=128
     ),
+    protocol.PrototypeUpdate(
+        label="AU12_B", at=30, cosine=0.62, size=2, data=b"\x00\x10\x80\xff", top=128
+    ),
     protocol.PrototypeRetire(label="AU12_B", into="AU12_A", at=40),
+    protocol.PrototypeRetire(label="AU12_C", into=None, at=41),
     protocol.FaceChanged(state="tracked", previous="lost", at=3),
     protocol.SourceChanged(state="live", epoch=2),
     Gap(from_=4, to=8, cause="reconnect"),

@@ -30,6 +30,7 @@ from facestage.stream.protocol import (
     Hello,
     PrototypeNew,
     PrototypeRetire,
+    PrototypeUpdate,
     StageEnter,
     StageExit,
     StageRevise,
@@ -84,6 +85,10 @@ def frame(number: int) -> FrameSample:
     return FrameSample(
         frame=number, time_s=number / 30, width=64, height=36, face=FaceValue(state="lost")
     )
+
+
+def moved(label: str, at: int) -> PrototypeUpdate:
+    return PrototypeUpdate(label=label, at=at, cosine=0.5, size=1, data=b"\xff", top=1)
 
 
 def prototype(label: str, size: int = 4) -> PrototypeNew:
@@ -186,12 +191,14 @@ def test_a_new_client_gets_the_state_and_then_the_news() -> None:
             ),
             stream="cam",
         )
+        for label, at in (("AU12_A", 7), ("AU12_B", 8), ("AU12_A", 9)):
+            hub.publish_event(moved(label, at), stream="cam")
         hub.publish_event(PrototypeRetire(label="AU12_B", into="AU12_A", at=9), stream="cam")
         async with serving(hub) as server, client(server) as peer:
             await peer.subscribe()
             cam = await peer.until("snapshot")
             assert cam.stream == "cam"
-            assert cam.data.seq == 7
+            assert cam.data.seq == 10
             assert cam.data.stage.labels == ("AU12_A",)
             assert cam.data.stage.start == 5
             assert cam.data.face.state == "tracked"
@@ -200,9 +207,12 @@ def test_a_new_client_gets_the_state_and_then_the_news() -> None:
             assert (other.type, other.stream, other.data.stage) == ("snapshot", "file", None)
             alive = await peer.next()
             assert (alive.type, alive.seq, alive.data.label) == ("prototype.new", 3, "AU12_A")
+            # Only the latest of what is still alive.
+            now = await peer.next()
+            assert (now.type, now.seq, now.data.at) == ("prototype.update", 9, 9)
             hub.publish_event(stage(20, "NONE"), stream="cam")
             news = await peer.next()
-            assert (news.seq, news.data.start) == (8, 20)
+            assert (news.seq, news.data.start) == (11, 20)
 
     run(test)
 

@@ -756,7 +756,12 @@ def test_a_slow_morph_is_flagged_and_keeps_its_letter() -> None:
     turn = np.linspace(0, np.pi / 2, 900)
     x = unit(np.cos(turn)[:, None] * a + np.sin(turn)[:, None] * b)
     window = Window()
-    feed(window, x)
+    updates = feed(window, x)
     track = window.bank.track(window.slot)
     assert window.letters == ("A",)
     assert track.drifted == ("A",)
+    assert track.drift("A") < WindowConfig().drifted
+    # Told once, when it is noticed: not at every look.
+    told = [i for i, update in enumerate(updates) if update.drifted]
+    assert [updates[i].drifted for i in told] == [("A",)]
+    assert 300 < told[0] < 900

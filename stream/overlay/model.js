@@ -42,6 +42,7 @@ export class Stream {
     this.marks = []; // {at, text}
     this.prototypes = new Map(); // label → {…, relevance, ghost, count}
     this.retired = new Map(); // label → the older label that stands for it
+    this.forgotten = new Set(); // labels given up to make room
     this.face = null;
     this.source = null;
     this.frame = null; // the latest `frame` sample
@@ -120,8 +121,19 @@ export class Stream {
       top: data.top,
       relevance: bytes(data.data),
       ghost: data.face ? bytes(data.face) : null,
+      moved: null, // cosine with what it was when young, once that is small
       count,
     });
+  }
+
+  /** Show what a prototype is now: it has moved far from what its letter meant. */
+  updatePrototype(data) {
+    const known = this.prototypes.get(data.label);
+    if (!known) return;
+    const { size, top, cosine } = data;
+    const ghost = size === known.size ? known.ghost : null;
+    const relevance = bytes(data.data);
+    this.prototypes.set(data.label, { ...known, size, top, relevance, ghost, moved: cosine });
   }
 
   /** Forget what has left the widest ribbon. */
@@ -245,7 +257,11 @@ export class Model {
         stream.addPrototype(data);
         break;
       case "prototype.retire":
-        stream.retired.set(data.label, data.into);
+        if (data.into === null) stream.forgotten.add(data.label);
+        else stream.retired.set(data.label, data.into);
+        break;
+      case "prototype.update":
+        stream.updatePrototype(data);
         break;
       case "face.state":
         stream.face = data;

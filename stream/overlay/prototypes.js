@@ -109,9 +109,14 @@ export class Prototypes {
         this.list.insertBefore(item.element, this.list.children[i] ?? null);
       }
       const standing = stream.standing(prototype.label);
-      const retired = standing !== prototype.label;
-      const note = retired ? `= ${standing}` : `×${prototype.count}`;
+      const forgotten = stream.forgotten.has(standing);
+      const retired = standing !== prototype.label || forgotten;
+      let note = `×${prototype.count}`;
+      if (standing !== prototype.label) note = `= ${standing}`;
+      else if (forgotten) note = "given up";
+      else if (prototype.moved !== null) note += " moved";
       setText(item.count, note);
+      item.element.title = this.title(prototype, forgotten);
       item.element.classList.toggle("retired", retired);
       item.element.classList.toggle("present", present.has(prototype.label));
     });
@@ -142,12 +147,19 @@ export class Prototypes {
     const label = make("span", "label", prototype.label);
     const element = make("li", "prototype", canvas, label, count, ...tags);
     element.style.setProperty("--au", this.colour(prototype.au));
-    element.title = [
+    return { element, canvas, count, prototype: null };
+  }
+
+  title(prototype, forgotten) {
+    const moved = prototype.moved === null ? "" : `moved: a slow change since it was named (cosine ${
+      prototype.moved.toFixed(2)} with then)`;
+    return [
       `${prototype.label}: named at frame ${prototype.at}; × stages seen here`,
-      MARK_MEANS[mark],
+      forgotten ? "given up: unseen for longest when a new one needed room" : "",
+      moved,
+      MARK_MEANS[this.mark(prototype.au)],
     ]
       .filter(Boolean)
       .join("\n");
-    return { element, canvas, count, prototype: null };
   }
 }
