@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -55,19 +56,40 @@ def laid_out(shape: tuple[int, ...], how: str) -> torch.Tensor:
     return x.chunk(2, dim=1)[1] if how == "chunk" else x[:, :channels].contiguous()
 
 
+DTYPES = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
+"""Dtypes that are packed, and how far off a result may be, of the largest value or 1."""
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @given(layers(), st.integers(1, 3), st.sampled_from(["rows", "chunk", "expanded"]))
 def test_equals_the_plain_convolution_and_its_transpose(
-    case: tuple[Layer, torch.Tensor, torch.Tensor | None], batch: int, how: str
+    dtype: torch.dtype,
+    case: tuple[Layer, torch.Tensor, torch.Tensor | None],
+    batch: int,
+    how: str,
 ) -> None:
     layer, weight, bias = case
     conv = layer.conv
     torch.manual_seed(0)
-    x = laid_out((batch, *layer.given), how).requires_grad_()
-    expected = F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
-    assert torch.allclose(Convolve(layer, weight, bias)(x.detach()), expected, atol=1e-4)
-    s = laid_out(tuple(expected.shape), how)
-    (pulled,) = torch.autograd.grad(expected, x, s)
-    assert torch.allclose(Transpose(layer, weight)(s), pulled, atol=1e-4)
+    # What bfloat16 can hold, so that only the arithmetic differs.
+    weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+    x = laid_out((batch, *layer.given), how).to(dtype)
+    leaf = x.float().requires_grad_()
+    expected = F.conv2d(
+        leaf,
+        weight.float(),
+        None if bias is None else bias.float(),
+        *(conv.stride, conv.padding, conv.dilation, conv.groups),
+    )
+    s = laid_out(tuple(expected.shape), how).to(dtype)
+    (pulled,) = torch.autograd.grad(expected, leaf, s.float())
+    for made, wanted in (
+        (Convolve(layer, weight, bias)(x), expected.detach()),
+        (Transpose(layer, weight)(s), pulled),
+    ):
+        assert torch.allclose(
+            made.float(), wanted, 0, DTYPES[dtype] * max(1.0, float(wanted.abs().max()))
+        )
 
 
 def test_a_bias_whose_entries_lie_apart_is_read_right() -> None:
@@ -80,9 +102,14 @@ def test_a_bias_whose_entries_lie_apart_is_read_right() -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "groups", "expected"),
-    [(torch.float32, 1, True), (torch.float64, 1, False), (torch.float32, 2, False)],
+    [
+        (torch.float32, 1, True),
+        (torch.bfloat16, 1, torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+        (torch.float64, 1, False),
+        (torch.float32, 2, False),
+    ],
 )
-def test_float32_convolutions_are_packed(dtype: torch.dtype, groups: int, expected: bool) -> None:
+def test_these_convolutions_are_packed(dtype: torch.dtype, groups: int, expected: bool) -> None:
     """The releases of torch that pyproject.toml allows all can, where oneDNN is built in."""
     weight = torch.randn(4, 2 // groups, 3, 3, dtype=dtype)
     conv = Convolution((0,), weight, None, (1, 1), (1, 1), (1, 1), groups)
@@ -92,9 +119,66 @@ def test_float32_convolutions_are_packed(dtype: torch.dtype, groups: int, expect
     assert Transpose(layer, weight).packed == expected
 
 
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
+def test_a_dtype_with_wrong_values_is_not_used(
+    dilation: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some kernels for bfloat16 have; those of dilated ones are not even tried."""
+    tried = []
+
+    def plain(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if x.dtype == torch.bfloat16:
+            tried.append(x.dtype)
+            return torch.full((len(x), 4, 6, 6), torch.nan, dtype=x.dtype)
+        return conv2d(x, weight, *rest)
+
+    conv2d = F.conv2d
+    monkeypatch.setattr(packed, "_may_pack", lambda *_: False)
+    monkeypatch.setattr(F, "conv2d", plain)
+    weight = torch.randn(4, 2, 3, 3)
+    conv = Convolution((0,), weight, None, (1, 1), dilation, dilation, 1)
+    x = torch.randn(2, 2, 6, 6).bfloat16()
+    layer = Layer(conv, (2, 6, 6), (4, 6, 6 + 2 * (dilation[1] - 1)))
+    made = Convolve(layer, weight.bfloat16(), None)(x)
+    expected = conv2d(x.float(), weight.bfloat16().float(), None, 1, dilation, dilation)
+    assert made.dtype == torch.float32
+    assert torch.equal(made, expected)
+    assert bool(tried) == (dilation == (1, 1))
+
+
+def test_preparing_leaves_random_numbers_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    weight = torch.ones(4, 2, 3, 3).bfloat16()
+    Convolve(
+        Layer(Convolution((0,), weight, None, (1, 1), (1, 1), (1, 1), 1), (2, 6, 6), (4, 6, 6)),
+        *(weight, None),
+    )
+    assert torch.equal(torch.rand(1), expected)
+
+
 @pytest.mark.usefixtures("unpackable")
 def test_a_build_that_cannot_pack_is_found_out() -> None:
-    assert not can_pack()
+    assert not any(can_pack(dtype) for dtype in DTYPES)
+
+
+def test_a_processor_without_bfloat16_packs_float32_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = packed._pointwise
+
+    def pointwise(conv: Convolution, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if x.dtype == torch.bfloat16:
+            raise RuntimeError("mkldnn_convolution: bf16 path needs the cpu support avx512bw")
+        return plain(conv, x, *rest)
+
+    can_pack.cache_clear()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(packed, "_pointwise", pointwise)
+            assert can_pack(torch.float32) == torch.backends.mkldnn.is_available()
+            assert not can_pack(torch.bfloat16)
+    finally:
+        can_pack.cache_clear()
 
 
 def test_functions_that_give_other_values_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,20 +186,23 @@ def test_functions_that_give_other_values_are_not_used(monkeypatch: pytest.Monke
     try:
         with monkeypatch.context() as patch:
             patch.setattr(packed, "_pointwise", lambda conv, x, *_: F.pad(x, (0,) * 5 + (2,)))
-            assert not can_pack()
+            assert not can_pack(torch.float32)
     finally:
         can_pack.cache_clear()
 
 
-def test_maps_are_the_same_without_packing(request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("dtype", "most"), [(None, 1e-5), (torch.bfloat16, 2e-2)])
+def test_maps_are_the_same_without_packing(
+    dtype: torch.dtype | None, most: float, request: pytest.FixtureRequest
+) -> None:
     torch.manual_seed(1)
     convs = (nn.Conv2d(1, 6, 3, 2, 1), nn.Conv2d(6, 8, 3, padding=1), nn.Conv2d(8, 4, 2, 2))
     flat = (nn.Flatten(), nn.Linear(4 * 5 * 5, 3))
     net = nn.Sequential(*(m for conv in convs for m in (conv, nn.ReLU())), *flat).eval()
     x = torch.randn(2, 1, 20, 20)
     pairs = [(0, 1), (1, 0), (1, 2)]
-    packed_maps = explain(net, x, pairs, engine="fused")
+    packed_maps = explain(net, x, pairs, engine="fused", dtype=dtype)
     request.getfixturevalue("unpackable")
     # Another network with the same weights, because the first stays prepared.
-    plain = explain(nn.Sequential(*net).eval(), x, pairs, engine="fused")
-    assert float((packed_maps - plain).abs().sum() / plain.abs().sum()) <= 1e-5
+    plain = explain(nn.Sequential(*net).eval(), x, pairs, engine="fused", dtype=dtype)
+    assert float((packed_maps - plain).abs().sum() / plain.abs().sum()) <= most
