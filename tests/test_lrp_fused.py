@@ -25,6 +25,7 @@ from facestage.core.lrp import (
     fused,
     preset_by_name,
 )
+from facestage.core.lrp.flow import Flow, Pairs
 from facestage.core.lrp.fused import FusedEngine
 from facestage.core.lrp.lower import lower
 from facestage.core.lrp.presets import ConvolutionRule, Preset
@@ -697,6 +698,28 @@ def test_the_reference_engine_goes_on_to_the_pixels(x: torch.Tensor) -> None:
 
 
 # --------------------------------------------------------------------------------------- precision
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_bfloat16_convolutions_stay_close_in_any_network(name: str, x: torch.Tensor) -> None:
+    net = build(name)
+    for stop in (None, 21):
+        exact = explain(net, x, PAIRS, "zennit", "fused", stop)
+        rough = explain(net, x, PAIRS, "zennit", "fused", stop, dtype=torch.bfloat16)
+        assert rough.dtype == torch.float32
+        assert F.cosine_similarity(exact.flatten(1), rough.flatten(1)).min() >= 0.99
+
+
+def test_relevance_of_several_branches_is_added_up_in_float32() -> None:
+    """In bfloat16 a small addend would vanish beside a large one."""
+    value = torch.ones(1, 1, 2, 2)
+    large = Flow(torch.full((3, 1, 2, 2), 256.0), value)
+    small = Flow(torch.ones(3, 1, 2, 2).bfloat16(), value, owned=True)
+    for flows in ((large, small), (small, large), (replace(large, c=large.c.bfloat16()), small)):
+        merged = Pairs([3], value.device).merge(*flows, value)
+        assert merged.c.dtype == torch.float32
+        assert (merged.c == 257).all()
+        assert (small.c == 1).all()
 
 
 def test_bfloat16_convolutions_stay_close() -> None:

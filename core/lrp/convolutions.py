@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from .flow import Flow
+from .flow import Flow, Pairs
 from .packed import Convolve, Layer, Transpose
 from .presets import Preset
 from .program import Convolution, Program, Rectify
@@ -122,6 +122,16 @@ class _Inner(Step):
     def _transpose(self, weight: torch.Tensor) -> Transpose:
         return Transpose(self._layer, weight.to(self._dtype))
 
+    def _scaled(self, pairs: Pairs, flow: Flow, q: torch.Tensor) -> torch.Tensor:
+        """Return ``c · q`` in the dtype of the convolutions, ready for the way back.
+
+        Where ``c`` comes from another convolution it has that dtype already. The quotient is then
+        rounded to it, once per frame: in float32 the product would take three passes per pair.
+        """
+        if flow.c.dtype == self._dtype:
+            q = q.to(self._dtype)
+        return pairs.scale(flow, q).to(self._dtype)
+
 
 class _EpsilonConvolution(_Inner):
     """Epsilon rule: a quotient per frame and one transposed convolution, whatever the signs."""
@@ -139,8 +149,7 @@ class _EpsilonConvolution(_Inner):
     def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
         (x,) = ran.given
         q = quotient(flow.factor, away_from_zero(ran.made, self._epsilon))
-        s = ran.pairs.scale(flow, q).to(self._dtype)
-        return [Flow(self._back(s), x, owned=True)]
+        return [Flow(self._back(self._scaled(ran.pairs, flow, q)), x, owned=True)]
 
 
 class _Gamma(_Inner):
@@ -186,12 +195,11 @@ class _Gamma(_Inner):
         (x,) = ran.given
         q = quotient(flow.factor, ran.kept)
         if len(self._back) == 1:
-            s = ran.pairs.scale(flow, q).to(self._dtype)
-            return [Flow(self._back[0](s), x, owned=True)]
+            return [Flow(self._back[0](self._scaled(ran.pairs, flow, q)), x, owned=True)]
         flow = replace(flow, owned=False)  # it is read twice
         c: torch.Tensor | float = 0.0
         for mask, back in zip((ran.made > 0, ran.made < 0), self._back, strict=True):
-            c = c + back(ran.pairs.scale(flow, q * mask).to(self._dtype))
+            c = c + back(self._scaled(ran.pairs, flow, q * mask)).to(x.dtype)
         assert isinstance(c, torch.Tensor)
         return [Flow(c, x, owned=True)]
 
@@ -242,7 +250,7 @@ class _AlphaOneBetaZero(_Inner):
 
     def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
         (x,) = ran.given
-        s = ran.pairs.scale(flow, quotient(flow.factor, ran.kept)).to(self._dtype)
+        s = self._scaled(ran.pairs, flow, quotient(flow.factor, ran.kept))
         c = self._back(s)
         if self._back_below is not None:
             c = torch.where(ran.pairs.spread(x > 0), c, self._back_below(s))

@@ -8,7 +8,7 @@ frame stays in the factor, so between two layers a pair costs one multiplication
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -97,7 +97,11 @@ class Pairs:
 
     def _times(self, c: torch.Tensor, q: torch.Tensor, inplace: bool = False) -> torch.Tensor:
         """Multiply ``(P, …)`` by the ``(B, …)`` of the pair's frame."""
-        inplace = inplace and c.dtype == q.dtype
+        if c.dtype != q.dtype:
+            if self._device.type == "cpu":  # a product of two dtypes takes thrice as long there
+                c, inplace = c.to(q.dtype), True
+            else:
+                inplace = False
         if len(q) == 1:
             return c.mul_(q) if inplace else c * q
         if self._even:
@@ -137,9 +141,18 @@ class Pairs:
             like: the value, ``(B, …)``.
         """
         if one.factor is other.factor and one.tile == other.tile:
+            # Sums keep the precision of values, whatever convolutions run in.
+            one, other = self._exact(one, like), self._exact(other, like)
             if other.owned and not one.owned:
                 one, other = other, one
             c = one.c.add_(other.c) if one.owned else one.c + other.c
             return Flow(c, one.factor, one.tile, owned=True)
         c = self.relevance(one, like) + self.relevance(other, like)
         return Flow(c, None, owned=True)
+
+    @staticmethod
+    def _exact(flow: Flow, like: torch.Tensor) -> Flow:
+        """Return a flow whose ``c`` has the dtype of its value."""
+        if flow.c.dtype == like.dtype:
+            return flow
+        return replace(flow, c=flow.c.to(like.dtype), owned=True)

@@ -110,7 +110,7 @@ class _MaxPool(Step):
             return [Flow(flow.c, won, pool.kernel, owned=False)]
         # A winner has the value of each window it wins, so the factor of the output carries over.
         same = flow.factor is ran.made and flow.tile == (1, 1)
-        c = flow.c if same else ran.pairs.relevance(flow, ran.made)
+        c = flow.c.to(x.dtype) if same else ran.pairs.relevance(flow, ran.made)
         shape = x.new_empty(1).expand(len(ran.pairs), *x.shape[1:])
         c = torch.ops.aten.max_pool2d_with_indices_backward(
             c.contiguous(memory_format=_layout(x)),
