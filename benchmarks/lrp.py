@@ -14,9 +14,15 @@ Every case is a network, B frames and K outputs of each. Peers, all on the same 
 - ``fused``, ``fused stop 28``, and both with bfloat16 convolutions (slow on a CPU without AVX-512
   or AMX for them).
 
+The embedded network explains face crops of the demo clip, of frames in which most AUs are active,
+and the outputs surest there; the others have random weights and get noise.
+
 They take turns, so that a busy machine is unfair to none; medians of CPU time are compared (of
 elapsed time with several threads or on a GPU). Maps of all float32 peers at full resolution must
-agree, or the run ends. The fused engine's operations and bytes per second stand beside what a large
+agree, or the run ends. The rougher ones are judged by their 16×16 descriptors: cosine with those of
+float32 maps that stop at the same layer, and that go to the pixels, median and minimum over the
+pairs that have a descriptor; for the embedded network also over all AUs that are active in crops
+from all over the clip. The fused engine's operations and bytes per second stand beside what a large
 matrix product and a copy reach on the same machine, and ``--memory`` adds the peak memory of each
 peer in a process of its own (Linux).
 
@@ -34,15 +40,21 @@ import os
 import platform
 import statistics
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from demo_faces import certainty, faces
 from facestage.core.folding import example_input
-from facestage.core.lrp import PRESETS
+from facestage.core.lrp import PRESETS, explain
 from facestage.core.lrp.lower import lower
 from facestage.core.lrp.program import Convolution, Dense, Flatten, Rectify
+from facestage.core.network import AUNetwork
+from facestage.core.relevance import describe
 from lrp_peers import NETS, Calls, Case, peers
+from numpy.typing import NDArray
 
 CASES = {
     f"{net}-b{batch}-k{count}": (net, batch, count)
@@ -59,6 +71,36 @@ CASES = {
 
 SAME = 1e-3
 """Most that two float32 peers may differ, relative L1."""
+CLIP_FACES = 24
+"""Face crops of the demo clip that are looked at."""
+ROUGH: dict[str, dict[str, str]] = {
+    "fused bf16": {"pixels": "fused"},
+    "fused stop 28": {"pixels": "fused"},
+    "fused bf16 stop 28": {"same stop": "fused stop 28", "pixels": "fused"},
+}
+"""Peers that give other maps → what their descriptors are compared with."""
+
+
+@cache
+def clip() -> tuple[AUNetwork, NDArray[np.uint8], NDArray[np.float32]]:
+    """Return the embedded network, crops of the demo clip, and how sure it is of each AU there."""
+    network = AUNetwork.load(device="cpu")
+    crops = faces(network, CLIP_FACES)
+    return network, crops, certainty(network, crops)
+
+
+def make_case(name: str, preset: str, device: str) -> Case:
+    """Return network and input of a case."""
+    kind, batch, count = CASES[name]
+    torch.manual_seed(0)
+    make, shape = NETS[kind]
+    x, outputs = torch.randn(batch, *shape), list(range(count))
+    if kind == "embedded":
+        network, crops, sure = clip()
+        frames = np.sort(np.argsort(-np.sort(sure, axis=1)[:, -count:].mean(axis=1))[:batch])
+        outputs = np.sort(np.argsort(-sure[frames].mean(axis=0))[:count]).tolist()
+        x = network.prepare(crops[frames])
+    return Case(make().to(device), x.to(device), outputs, preset)
 
 
 def fused_flop(case: Case) -> float:
@@ -110,21 +152,47 @@ def agreement(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().sum() / other.abs().sum())
 
 
+def cosines(one: torch.Tensor, other: torch.Tensor) -> dict[str, float | int]:
+    """Compare the descriptors of two sets of maps, of whatever size.
+
+    Args:
+        one: ``(P, h, w)``; a map without a descriptor where the other has one counts as 0.
+        other: ``(P, H, W)``; maps without a descriptor are left out.
+    """
+    (rough, _), (exact, valid) = describe(one), describe(other)
+    cosine = (rough * exact).sum(dim=1)[valid].double()
+    return {
+        "pairs": len(cosine),
+        "median": round(float(cosine.median()), 6),
+        "minimum": round(float(cosine.min()), 6),
+    }
+
+
+def clip_cosines(preset: str) -> dict[str, Any]:
+    """Compare descriptors of all AUs that are active in the crops of the demo clip."""
+    network, crops, sure = clip()
+    pairs = [(int(frame), int(output)) for frame, output in np.argwhere(sure >= 1)]
+    x = network.prepare(crops)
+
+    def maps(peer: str) -> torch.Tensor:
+        dtype = torch.bfloat16 if "bf16" in peer else None
+        stop = 28 if "stop" in peer else None
+        return explain(network.logits_module, x, pairs, preset, "fused", stop, dtype=dtype)
+
+    made = {peer: maps(peer) for peer in ("fused", *ROUGH)}
+    return {
+        peer: {to: cosines(made[peer], made[exact]) for to, exact in compared.items()}
+        for peer, compared in ROUGH.items()
+    }
+
+
 # ------------------------------------------------------------------------------------ measurement
 
 
 def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Measure one case; return its figures."""
-    kind, batch, count = CASES[name]
-    torch.manual_seed(0)
-    make, shape = NETS[kind]
-    net = make().to(options.device)
-    case = Case(
-        net,
-        torch.randn(batch, *shape).to(options.device),
-        list(range(count)),
-        options.preset,
-    )
+    _, batch, count = CASES[name]
+    case = make_case(name, options.preset, options.device)
     on_cpu_time = options.device == "cpu" and options.threads == 1
 
     def clock() -> float:
@@ -161,6 +229,10 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
             if maps[peer].shape == expected.shape
             else None,
         }
+        if peer in ROUGH:
+            peers_out[peer]["descriptors"] = {
+                to: cosines(maps[peer], maps[exact]) for to, exact in ROUGH[peer].items()
+            }
     peers_out["fused"]["gflop_per_s"] = flop / median["fused"] / 1e9
     peers_out["fused"]["gbyte_per_s"] = fused_bytes(case) / median["fused"] / 1e9
     return {
@@ -264,7 +336,17 @@ def show(result: dict[str, Any]) -> None:
         line += f"  L1 {l1:.1e}" if l1 is not None else ""
         if "gflop_per_s" in figures:
             line += f"  {figures['gflop_per_s']:.0f} GFLOP/s, {figures['gbyte_per_s']:.1f} GB/s"
+        if "descriptors" in figures:
+            line += "  " + show_cosines(figures["descriptors"])
         print(line, flush=True)
+
+
+def show_cosines(figures: dict[str, dict[str, float | int]]) -> str:
+    """Return cosines of descriptors in words."""
+    return "; ".join(
+        f"cosine to {to} {found['median']:.5f} (min {found['minimum']:.5f} of {found['pairs']})"
+        for to, found in figures.items()
+    )
 
 
 def main() -> None:
@@ -287,6 +369,10 @@ def main() -> None:
     for name in options.case:
         results.append(run_case(name, options))
         show(results[-1])
+    agreement_on_clip = clip_cosines(options.preset)
+    print("\nactive AUs of the demo clip, descriptors against float32:")
+    for peer, figures in agreement_on_clip.items():
+        print(f"  {peer:20s} {show_cosines(figures)}", flush=True)
     memory = {}
     for name in options.memory:
         for peer in ("zennit", "zennit replicated", "reference", "fused", "fused stop 28"):
@@ -303,6 +389,7 @@ def main() -> None:
             "copy_gb_per_s": copy_gb_per_s() if options.device == "cpu" else None,
             "load": os.getloadavg()[0],
             "cases": results,
+            "demo_clip_descriptors": agreement_on_clip,
             "peak_mib": memory,
         }
         options.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

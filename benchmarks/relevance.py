@@ -29,36 +29,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from demo_faces import faces
 from facestage.core import lrp, relevance
 from facestage.core.network import AUNetwork
-from facestage.core.observer import Observer
 from facestage.core.render.layers import compose, layers
 from facestage.core.render.pictures import au_colour
 from facestage.core.render.projections import heatmap
-from facestage.core.types import Frame
-from facestage.stream.detectors import HaarDetector
 from facestage.stream.publish import MASK_SIDE
-from facestage.stream.sources import open_source
 from numpy.typing import NDArray
 
 EVERY_FRAME = ("describe", "cells")
 BUDGET = 0.05
 """Most that the products of a live frame may cost, as a share of the LRP pass."""
 AUS_AT_ONCE = 12
-
-
-def faces(network: AUNetwork, count: int) -> NDArray[np.uint8]:
-    """Return face crops ``(count, S, S)`` of the demo clip, 20 frames apart."""
-    observer = Observer(HaarDetector(), network)
-    crops: list[NDArray[np.uint8]] = []
-    with open_source("demo:") as source:
-        while len(crops) < count:
-            grab = source.read()
-            assert grab is not None
-            frame = Frame("demo", grab.index, grab.image, pts=grab.pts)
-            if grab.index % 20 == 0 and (crop := observer.update([frame])[0].face.crop) is not None:
-                crops.append(crop)
-    return np.stack(crops)
 
 
 def products(
