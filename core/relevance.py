@@ -43,16 +43,43 @@ def describe(
         ConfigError: unknown mode, or wrong shape.
     """
     stack = stacked(maps)
+    if mode == "positive" and stack.device.type == "cpu" and side >= 1:
+        return _describe_host(stack, side)
     if mode == "positive":
         stack = stack.relu()  # keeps NaN, which makes the map invalid below
     elif mode != "signed":
         raise ConfigError(f"unknown descriptor mode {mode!r}; use positive or signed")
-    rows = pool(stack, side).flatten(1)
+    return _units(pool(stack, side).flatten(1))
+
+
+def _units(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return float64 rows scaled to length 1, float32, and which have a direction."""
     # In float64 the squares of float32 relevance neither vanish nor overflow.
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     # 0/0, inf/inf and NaN become 0, a finite value over inf is 0: a row without direction vanishes.
     units = (rows / length).nan_to_num_(nan=0).float()
     return units, units.any(dim=1)
+
+
+def _describe_host(stack: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return descriptors of the positive part of maps that lie on the CPU.
+
+    A frame's maps are few and small: most of the time goes to calling, so little is called, and
+    cells are added up in float32 where that is safe.
+    """
+    means = _means_host(stack, side)
+    units, valid, rest = np.zeros(means.shape, np.float32), np.zeros(len(means), bool), []
+    for n, (row, unit) in enumerate(zip(means, units, strict=True)):
+        length = cv2.norm(row)  # in float64
+        if 1e-30 < length < 1e30:
+            np.divide(row, length, out=unit)
+            valid[n] = True
+        elif length != 0:  # faint, huge or not finite
+            rest.append(n)
+    made, has = torch.from_numpy(units), torch.from_numpy(valid)
+    if rest:
+        made[rest], has[rest] = _units(pool(stack[rest].relu(), side).flatten(1))
+    return made, has
 
 
 def pool(maps: Maps, side: int) -> torch.Tensor:
@@ -195,18 +222,18 @@ def cells(maps: Maps, side: int, x: float = 0.25) -> tuple[torch.Tensor, torch.T
 def _cells_host(stack: torch.Tensor, side: int, x: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Return cells and levels of maps that lie on the CPU."""
     means = _means_host(stack, side)
-    peak = means.max(axis=1, keepdims=True)
-    if not all(1e-30 < one < np.inf for one in peak[:, 0].tolist()):  # neither is true of NaN
-        # None at all, not finite, or so faint that 255 over it is not finite.
-        sound = (peak > 0) & (peak < np.inf)
-        means = np.divide(means, peak, out=np.zeros_like(means), where=sound)
-        peak = np.ones_like(peak)
-    scaled = np.rint(means * (255 / peak)).astype(np.uint8)
-    level = np.empty(len(means), np.uint8)
-    for n, row in enumerate(scaled):
-        reached = np.bincount(row, means[n], 256)[::-1].cumsum()
+    scaled, level = np.zeros(means.shape, np.uint8), np.full(len(means), 255, np.uint8)
+    for n, (row, made) in enumerate(zip(means, scaled, strict=True)):
+        peak = float(row.max())
+        if not 0 < peak < np.inf:  # NaN is not either
+            continue
+        if peak < 1e-30:  # 255 over it may not be finite
+            row, peak = row / np.float32(peak), 1.0
+        cv2.convertScaleAbs(row, made, 255 / peak)
+        reached = np.bincount(made, row, 256)[::-1].cumsum()
         wanted = x * reached[-1]
-        level[n] = max(255 - int(reached.searchsorted(wanted)), 1) if wanted > 0 else 255
+        if wanted > 0:
+            level[n] = max(255 - int(reached.searchsorted(wanted)), 1)
     return torch.from_numpy(scaled.reshape(-1, side, side)), torch.from_numpy(level)
 
 
@@ -216,15 +243,12 @@ def _means_host(stack: torch.Tensor, side: int) -> NDArray[np.float32]:
     down, across = height // max(side, 1), width // max(side, 1)
     if (height, width) != (down * side, across * side) or stack.dtype != torch.float32:
         return pool(stack.clamp(min=0), side).float().flatten(1).numpy()
-    array = stack.relu().numpy()
-    # Slices a pixel apart are added with vector instructions, many short rows are not.
-    rows = array[:, ::down]
-    for k in range(1, down):
-        rows = rows + array[:, k::down]
-    means = rows[:, :, ::across]
-    for k in range(1, across):
-        means = means + rows[:, :, k::across]
-    return means.reshape(count, side * side)
+    # One tall picture: cells do not reach from one map into the next.
+    if not count:
+        return np.empty((0, side * side), np.float32)
+    rows = np.maximum(stack.numpy(), 0).reshape(-1, width)  # keeps NaN
+    means = cv2.resize(rows, (side, count * side), interpolation=cv2.INTER_AREA)
+    return means.reshape(count, side * side).astype(np.float32, copy=False)
 
 
 def _cells_device(stack: torch.Tensor, side: int, x: float) -> tuple[torch.Tensor, torch.Tensor]:

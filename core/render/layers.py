@@ -123,33 +123,38 @@ def _layer(
     else:
         tall, wide = weights(values.shape[0], side), weights(values.shape[1], side)
         strength = tall[wider] @ values @ wide[broader].T
-    down, right = (
-        cv2.Sobel(strength, cv2.CV_32F, *way, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
-        for way in ((0, 1), (1, 0))
-    )
-    # At the edge of the picture the difference is that of two neighbours, not of three pixels.
-    for step, kind, part in ((down, rows, wider), (right.T, columns, broader)):
-        if part.start == kind.start:
-            step[0] *= 2
-        if part.stop == kind.stop:
-            step[-1] *= 2
     inner = (
         slice(rows.start - top, rows.stop - top),
         slice(columns.start - left, columns.stop - left),
     )
-    strength = strength[inner]
+    slope = cv2.magnitude(_differences(strength)[inner], _differences(strength.T).T[inner])
+    strength = strength[inner].reshape(-1)
     # Height over slope is the distance to the contour in pixels of the picture.
-    slope = np.maximum(cv2.magnitude(down, right)[inner], max(1e-6 * peak, _TINY))
-    distance: NDArray[np.float32] = np.divide(strength - level, slope, dtype=np.float32)
-    line = max(1.0, side / 200) / 2 + 0.5
-    pixels = np.arange(rows.start, rows.stop)[:, None] * side + np.arange(
-        columns.start, columns.stop
-    )
-    inside, along = distance > -0.5, np.abs(distance) < line
+    np.maximum(slope, max(1e-6 * peak, _TINY), out=slope)
+    distance = strength - np.float32(level)
+    distance /= slope.reshape(-1)
+    line = np.float32(max(1.0, side / 200) / 2 + 0.5)
+    # Few pixels are painted, and they are picked once.
+    inside, along = np.flatnonzero(distance > -0.5), np.flatnonzero(np.abs(distance) < line)
     alpha = np.minimum(distance[inside] + np.float32(0.5), 1)
     alpha *= opacity(np.minimum(np.maximum(strength[inside] / np.float32(peak), 0), 1))
-    outline = np.minimum(np.float32(line) - np.abs(distance[along]), 1)
-    return Layer(colour, name, pixels[inside], alpha, pixels[along], outline)
+    outline = np.minimum(line - np.abs(distance[along]), 1)
+    width = columns.stop - columns.start
+    first = rows.start * side + columns.start
+    area, edge = (first + place // width * side + place % width for place in (inside, along))
+    return Layer(colour, name, area, alpha, edge, outline)
+
+
+def _differences(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return half the difference of the rows on both sides of each; at an edge, of row and next."""
+    made = np.empty_like(values)
+    if len(values) < 2:
+        made[:] = 0
+        return made
+    np.subtract(values[2:], values[:-2], out=made[1:-1])
+    made[1:-1] *= 0.5
+    made[0], made[-1] = values[1] - values[0], values[-1] - values[-2]
+    return made
 
 
 def compose(crop: NDArray[np.uint8], shown: Sequence[Layer] | None, side: int) -> NDArray[np.uint8]:

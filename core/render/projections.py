@@ -117,8 +117,11 @@ def enlarge(maps: Maps, side: int) -> torch.Tensor:
 def finite(maps: Maps) -> torch.Tensor:
     """Return ``(P, H, W)`` float32."""
     values = stacked(maps).float()
-    # Least and largest are NaN if any value is.
-    if values.numel() and not bool(torch.isfinite(torch.stack(values.aminmax())).all()):
+    if values.device.type == "cpu":
+        sound = bool(np.isfinite(values.numpy()).all())
+    else:  # least and largest are NaN if any value is
+        sound = not values.numel() or bool(torch.isfinite(torch.stack(values.aminmax())).all())
+    if not sound:
         raise ConfigError(
             "a relevance map holds NaN or infinite values and cannot be drawn; check the network's "
             "input and weights"
