@@ -1,7 +1,7 @@
 """What do descriptors, projections and pictures cost, measured by the LRP pass they follow?
 
 The embedded network explains P pairs of frames of the demo clip; each product of the P maps is
-then timed against that pass:
+then timed against that pass, and against the quicker one with bfloat16 convolutions:
 
 - ``describe``: descriptors, made of every map of every frame;
 - ``cells``: the 48×48 Top-X masks of the page, made where anybody watches. These two are what a
@@ -9,8 +9,9 @@ then timed against that pass:
 - ``top_x``: the pixel-exact projection; ``heatmap``: blue-white-red; ``composite``: all projections
   of a frame over its face, with contours, at the size of the maps. These go into files.
 
-All take turns, the pass among them, so that a busy machine is unfair to none; medians of CPU time
-are compared (of elapsed time on a GPU). ``one by one`` is the same product called once per map.
+All take turns, both passes among them, so that a busy machine is unfair to none, and the products
+get the maps that the float32 pass has just made, as they do live; medians of CPU time are compared
+(of elapsed time on a GPU). ``one by one`` is the same product called once per map.
 
     python benchmarks/relevance.py [--pairs 1 4 12 48] [--device cpu] [--rounds 31] [--out FILE]
 """
@@ -45,14 +46,14 @@ AUS_AT_ONCE = 12
 
 
 def products(
-    maps: torch.Tensor, crops: NDArray[np.uint8], aus: list[int]
-) -> dict[str, Callable[[slice], object]]:
-    """Return what is measured: name → a call for some of the maps."""
+    crops: NDArray[np.uint8], aus: list[int]
+) -> dict[str, Callable[[torch.Tensor, slice], object]]:
+    """Return what is measured: name → a call for all maps and the part of them to take."""
     colours = [au_colour(au) for au in aus]
-    side, per_frame = maps.shape[1], len(maps) // len(crops)
+    per_frame = len(aus) // len(crops)
 
-    def composite(part: slice) -> object:
-        rows = range(len(maps))[part]
+    def composite(maps: torch.Tensor, part: slice) -> object:
+        rows, side = range(len(maps))[part], maps.shape[1]
         made = layers(maps[part], [colours[n] for n in rows], side)
         frames = {
             n // per_frame: [m - rows[0] for m in rows if m // per_frame == n // per_frame]
@@ -63,10 +64,10 @@ def products(
         ]
 
     return {
-        "describe": lambda part: relevance.describe(maps[part]),
-        "cells": lambda part: relevance.cells(maps[part], MASK_SIDE),
-        "top_x": lambda part: relevance.top_x(maps[part]),
-        "heatmap": lambda part: heatmap(maps[part]),
+        "describe": lambda maps, part: relevance.describe(maps[part]),
+        "cells": lambda maps, part: relevance.cells(maps[part], MASK_SIDE),
+        "top_x": lambda maps, part: relevance.top_x(maps[part]),
+        "heatmap": lambda maps, part: heatmap(maps[part]),
         "composite": composite,
     }
 
@@ -80,17 +81,25 @@ def measure(
     wanted = [(frame, au) for frame in range(len(crops)) for au in range(per_frame)]
     inputs = network.prepare(crops)
 
-    def explain() -> torch.Tensor:
-        return lrp.explain(network.logits_module, inputs, wanted)
+    def explain(precision: str) -> torch.Tensor:
+        dtype = lrp.PRECISIONS[precision]
+        return lrp.explain(network.logits_module, inputs, wanted, dtype=dtype)
 
-    maps = explain()
-    made = products(maps, crops, [network.card.aus[au] for _, au in wanted])
-    whole = slice(0, len(maps))
-    calls: dict[tuple[str, str], Callable[[], object]] = {("lrp", "all"): explain}
+    maps = torch.empty(0)
+
+    def remember() -> None:
+        nonlocal maps
+        maps = explain("float32")
+
+    made = products(crops, [network.card.aus[au] for _, au in wanted])
+    calls: dict[tuple[str, str], Callable[[], object]] = {
+        ("lrp", "bfloat16"): lambda: explain("bfloat16"),
+        ("lrp", "float32"): remember,
+    }
     for name, call in made.items():
-        calls[name, "all"] = lambda call=call: call(whole)
+        calls[name, "all"] = lambda call=call: call(maps, slice(0, pairs))
         calls[name, "one by one"] = lambda call=call: [
-            call(slice(n, n + 1)) for n in range(len(maps))
+            call(maps, slice(n, n + 1)) for n in range(pairs)
         ]
     on_gpu = network.device.type != "cpu"
 
@@ -108,33 +117,41 @@ def measure(
             if round_ >= 2:  # the first two prepare
                 times[key].append(clock() - start)
     ms = {key: 1e3 * statistics.median(taken) for key, taken in times.items()}
-    lrp_ms = ms["lrp", "all"]
+    lrp_ms, rough_ms = ms["lrp", "float32"], ms["lrp", "bfloat16"]
     figures = {
         name: {
             "ms": round(ms[name, "all"], 4),
             "share_of_lrp": round(ms[name, "all"] / lrp_ms, 4),
+            "share_of_lrp_bfloat16": round(ms[name, "all"] / rough_ms, 4),
             "one_by_one_ms": round(ms[name, "one by one"], 4),
         }
         for name in made
     }
-    live = sum(figures[name]["share_of_lrp"] for name in EVERY_FRAME)
+    live, rough = (
+        sum(figures[name][share] for name in EVERY_FRAME)
+        for share in ("share_of_lrp", "share_of_lrp_bfloat16")
+    )
     return {
         "pairs": pairs,
         "frames": len(crops),
         "lrp_ms": round(lrp_ms, 3),
+        "lrp_bfloat16_ms": round(rough_ms, 3),
         "products": figures,
         "every_frame_share": round(live, 4),
+        "every_frame_share_bfloat16": round(rough, 4),
         "all_share": round(sum(f["share_of_lrp"] for f in figures.values()), 4),
         "within_budget": live <= BUDGET,
+        "within_budget_bfloat16": rough <= BUDGET,
     }
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Return the figures as a Markdown table: shares of the LRP pass."""
+    """Return the figures as a Markdown table: shares of the float32 pass, and of the other."""
     names = list(results[0]["products"])
     lines = [
-        f"| pairs | LRP pass | {' | '.join(names)} | every live frame | all |",
-        f"|{'---|' * (len(names) + 4)}",
+        f"| pairs | LRP pass | {' | '.join(names)} | every live frame | all | bfloat16 pass | "
+        "every live frame, of it |",
+        f"|{'---|' * (len(names) + 6)}",
     ]
     for result in results:
         shares = [
@@ -143,7 +160,9 @@ def table(results: list[dict[str, Any]]) -> str:
         ]
         lines.append(
             f"| {result['pairs']} | {result['lrp_ms']:.1f} ms | {' | '.join(shares)} | "
-            f"{100 * result['every_frame_share']:.1f} % | {100 * result['all_share']:.1f} % |"
+            f"{100 * result['every_frame_share']:.1f} % | {100 * result['all_share']:.1f} % | "
+            f"{result['lrp_bfloat16_ms']:.1f} ms | "
+            f"{100 * result['every_frame_share_bfloat16']:.1f} % |"
         )
     return "\n".join(lines)
 
