@@ -9,7 +9,7 @@ import pytest
 import torch
 from facestage.core.errors import ModelError
 from facestage.core.folding import example_input, fold_batchnorm
-from facestage.core.lrp import PRESETS, counts_of, explain
+from facestage.core.lrp import PRESETS, counts_of, explain, packed
 from facestage.core.lrp.buckets import (
     FRAMES,
     MAX_GRAPHS,
@@ -21,6 +21,7 @@ from facestage.core.lrp.buckets import (
 )
 from facestage.core.lrp.fused import FusedEngine
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 SHAPE = (1, 20, 20)
 
@@ -40,10 +41,10 @@ def network() -> nn.Module:
     ).eval()
 
 
-def fused(preset: str = "innvestigate_a_flat") -> FusedEngine:
+def fused(preset: str = "innvestigate_a_flat", dtype: torch.dtype | None = None) -> FusedEngine:
     net = network()
     example = example_input(net, SHAPE)
-    return FusedEngine(fold_batchnorm(net, example), example, PRESETS[preset])
+    return FusedEngine(fold_batchnorm(net, example), example, PRESETS[preset], dtype)
 
 
 def frames(count: int, seed: int = 1) -> torch.Tensor:
@@ -77,6 +78,53 @@ def test_padded_batches_give_the_maps_of_the_exact_ones(preset: str, stop: int |
         made = bucketed.relevance(x, *pairs, stop)
         torch.testing.assert_close(made, plain.relevance(x, *pairs, stop), rtol=1e-4, atol=1e-6)
     assert bucketed.counts.recorded > 0
+
+
+def test_padded_batches_of_bfloat16_give_float32_maps_near_the_exact_ones() -> None:
+    plain, bucketed = fused(), BucketEngine(fused(dtype=torch.bfloat16), EagerBatch)
+    for seed in range(6):
+        x = frames(1 + seed % 3, seed)
+        pairs = ragged(len(x), seed)
+        made, exact = bucketed.relevance(x, *pairs), plain.relevance(x, *pairs)
+        assert made.dtype == torch.float32
+        assert float((made - exact).abs().sum() / exact.abs().sum()) <= 0.05
+
+
+class Watch(TorchDispatchMode):
+    """Notes the names of all operations, and whether convolutions get channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.convolutions: list[bool] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        self.names.add(func.name())
+        if func.name() == "aten::convolution":
+            self.convolutions.append(args[0].is_contiguous(memory_format=torch.channels_last))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_a_batch_reads_no_value_and_convolves_channels_last(
+    preset: str, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reads a value waits for a GPU, and cannot be recorded; nor can a size that depends on
+    values."""
+    monkeypatch.setattr(packed, "_may_pack", lambda *_: False)  # as on a GPU
+    batch = EagerBatch(fused(preset, dtype), 2, 4, 0)
+    batch.x.copy_(frames(2))
+    batch.frames.copy_(torch.tensor([0, 1, 1, 0]))
+    with Watch() as seen:
+        batch.run()
+    assert len(seen.convolutions) >= 5
+    assert all(seen.convolutions)
+    reading = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "_unique2"}
+    assert not reading & {name.removeprefix("aten::").split(".")[0] for name in seen.names}
 
 
 def test_more_than_the_largest_bucket_runs_in_rounds() -> None:

@@ -83,7 +83,8 @@ class _FlatConvolution(Step):
         self._count = stabilized(count, preset)
 
     def forward(self, given: Sequence[torch.Tensor]) -> tuple[torch.Tensor, None]:
-        return self._plain(given[0]), None
+        # A single channel has no order in memory, and plain convolutions then put channels first.
+        return self._plain(given[0]).contiguous(memory_format=torch.channels_last), None
 
     def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
         relevance = ran.pairs.relevance(flow, ran.made)

@@ -41,6 +41,8 @@ class _Flatten(Step):
     def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
         (x,) = ran.given
         c = flow.c.unflatten(1, x.shape[1:])
+        if c.ndim == 4:  # laid out as values are, and convolutions want it
+            c = c.contiguous(memory_format=torch.channels_last)
         if flow.factor is ran.made:
             return [Flow(c, x, owned=flow.owned)]
         factor = None if flow.factor is None else flow.factor.unflatten(1, x.shape[1:])
