@@ -119,6 +119,17 @@ def test_these_convolutions_are_packed(dtype: torch.dtype, groups: int, expected
     assert Transpose(layer, weight).packed == expected
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_single_column_left_by_a_stride_comes_out_right(dtype: torch.dtype) -> None:
+    """Packed, some processors read past the input there."""
+    torch.manual_seed(0)
+    weight, x = torch.randn(1, 1, 2, 4).to(dtype), torch.randn(3, 1, 3, 5).to(dtype)
+    conv = Convolution((0,), weight, None, (1, 2), (0, 0), (1, 1), 1)
+    made = Convolve(Layer(conv, (1, 3, 5), (1, 2, 1)), weight, None)(x)
+    expected = F.conv2d(x.double(), weight.double(), stride=(1, 2)).float()
+    assert torch.allclose(made.float(), expected, 0, DTYPES[dtype] * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
 def test_a_dtype_with_wrong_values_is_not_used(
     dilation: tuple[int, int], monkeypatch: pytest.MonkeyPatch

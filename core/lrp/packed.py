@@ -9,11 +9,11 @@ processor that has instructions for it, 31 instead of 50 and 5.7 instead of 6.5.
 groups, a GPU, a build without oneDNN, bfloat16 where oneDNN does not take it) the plain functions
 run.
 
-Plain or packed, bfloat16 is not trusted on a CPU: oneDNN's kernels for matrix instructions (AMX,
-torch 2.13) give wrong values for some rare shapes, such as a single column made with a stride of 2
-or kernels as wide as a stride of 4, and write where they must not for dilated kernels that reach
-past a small input. So a convolution is compared with float32 when it is made, a dilated one not
-even tried, and what fails runs in float32.
+oneDNN's kernels (torch 2.13, AVX-512 and AMX) are not trusted blindly. Packed, they give wrong
+values where a stride leaves a single column: that is not packed. In bfloat16, packed or not, they
+do so for some more rare shapes, such as kernels as wide as a stride of 4, and write where they must
+not for dilated kernels that reach past a small input. So a convolution in bfloat16 is compared with
+float32 when it is made, a dilated one not even tried, and what fails runs in float32.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Convolve:
         # The packed call reads a bias as if its entries lay side by side, wherever they lie.
         self._bias = None if bias is None else bias.contiguous()
         self._weight = weight.contiguous(memory_format=torch.channels_last)
-        self.packed = _may_pack(layer.conv, weight)
+        self.packed = _may_pack(layer, weight)
         if self.packed:
             self._weight = _packed(layer.conv, self._weight, (1, *layer.given))
         self.exact: Convolve | None = None
@@ -144,7 +144,7 @@ class Transpose:
             - 1
             for i in (0, 1)
         )
-        self.packed = _may_pack(conv, weight)
+        self.packed = _may_pack(layer, weight)
         if self.packed:
             self._weight = _packed_back(conv, self._weight, self._left, (1, *layer.made))
         self.exact: Transpose | None = None
@@ -191,8 +191,13 @@ def _agree(
     return True
 
 
-def _may_pack(conv: Convolution, weight: torch.Tensor) -> bool:
-    return weight.device.type == "cpu" and conv.groups == 1 and can_pack(weight.dtype)
+def _may_pack(layer: Layer, weight: torch.Tensor) -> bool:
+    return (
+        weight.device.type == "cpu"
+        and layer.conv.groups == 1
+        and not (layer.made[2] == 1 and layer.conv.stride[1] > 1)
+        and can_pack(weight.dtype)
+    )
 
 
 def _packed(conv: Convolution, weight: torch.Tensor, given: Sequence[int]) -> torch.Tensor:
