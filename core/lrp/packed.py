@@ -9,11 +9,11 @@ processor that has instructions for it, 31 instead of 50 and 5.7 instead of 6.5.
 groups, a GPU, a build without oneDNN, bfloat16 where oneDNN does not take it) the plain functions
 run.
 
-oneDNN's kernels (torch 2.13, AVX-512 and AMX) are not trusted blindly. Packed, they give wrong
-values where a stride leaves a single column: that is not packed. In bfloat16, packed or not, they
-do so for some more rare shapes, such as kernels as wide as a stride of 4, and write where they must
-not for dilated kernels that reach past a small input. So a convolution in bfloat16 is compared with
-float32 when it is made, a dilated one not even tried, and what fails runs in float32.
+oneDNN's kernels (torch 2.13, AVX-512 and AMX) are not trusted blindly. Where a stride leaves a
+single column, packed ones give wrong values: that is not packed. In bfloat16 plain ones do so as
+well, and for some more rare shapes, such as kernels as wide as a stride of 4, and write where they
+must not for dilated kernels that reach past a small input. So what has a single column or is
+dilated runs in float32, and any other convolution in bfloat16 is compared with it when made.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Convolve:
 
     Attributes:
         packed: whether the weights are laid out.
-        exact: what runs instead where the dtype of the weights cannot be trusted, in float32.
+        exact: what runs instead, in float32, where the dtype of the weights cannot be trusted.
     """
 
     def __init__(self, layer: Layer, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -101,7 +101,7 @@ class Convolve:
         self.exact: Convolve | None = None
         if _is_narrow(weight):
             exact = Convolve(layer, weight.float(), None if bias is None else bias.float())
-            if layer.conv.dilation != (1, 1) or not _agree(self, exact, layer.given, weight.dtype):
+            if _is_risky(layer) or not _agree(self, exact, layer.given, weight.dtype):
                 self.exact = exact
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -129,7 +129,7 @@ class Transpose:
 
     Attributes:
         packed: whether the weights are laid out.
-        exact: what runs instead where the dtype of the weights cannot be trusted, in float32.
+        exact: what runs instead, in float32, where the dtype of the weights cannot be trusted.
     """
 
     def __init__(self, layer: Layer, weight: torch.Tensor) -> None:
@@ -150,7 +150,7 @@ class Transpose:
         self.exact: Transpose | None = None
         if _is_narrow(weight):
             exact = Transpose(layer, weight.float())
-            if conv.dilation != (1, 1) or not _agree(self, exact, layer.made, weight.dtype):
+            if _is_risky(layer) or not _agree(self, exact, layer.made, weight.dtype):
                 self.exact = exact
 
     def __call__(self, s: torch.Tensor) -> torch.Tensor:
@@ -174,6 +174,15 @@ def _is_narrow(weight: torch.Tensor) -> bool:
     return weight.device.type == "cpu" and weight.element_size() < 4
 
 
+def _is_risky(layer: Layer) -> bool:
+    """Tell whether a narrow dtype is not even tried."""
+    return layer.conv.dilation != (1, 1) or _leaves_a_column(layer)
+
+
+def _leaves_a_column(layer: Layer) -> bool:
+    return layer.made[2] == 1 and layer.conv.stride[1] > 1
+
+
 def _agree(
     narrow: Callable[[torch.Tensor], torch.Tensor],
     exact: Callable[[torch.Tensor], torch.Tensor],
@@ -182,7 +191,7 @@ def _agree(
 ) -> bool:
     """Tell whether a convolution gives about what it gives in float32, for one frame and more."""
     random = torch.Generator().manual_seed(0)
-    for batch in (1, 3):
+    for batch in (1, 2, 5):
         x = torch.randn(batch, *given, generator=random).to(dtype)
         x = x.contiguous(memory_format=torch.channels_last)
         made, wanted = narrow(x).float(), exact(x.float())
@@ -195,7 +204,7 @@ def _may_pack(layer: Layer, weight: torch.Tensor) -> bool:
     return (
         weight.device.type == "cpu"
         and layer.conv.groups == 1
-        and not (layer.made[2] == 1 and layer.conv.stride[1] > 1)
+        and not _leaves_a_column(layer)
         and can_pack(weight.dtype)
     )
 
