@@ -262,7 +262,8 @@ def conv_case(name: str, sign: str) -> tuple[nn.Conv2d, torch.Tensor, torch.Tens
 @pytest.mark.parametrize("sign", ["mixed", "non-negative"])
 @pytest.mark.parametrize("preset", [INN, ZEN], ids=lambda p: p.name)
 def test_alpha_one_beta_zero_is_its_matrix_form(name: str, sign: str, preset: Any) -> None:
-    layer, x, relevance = conv_case(name, sign)
+    # A denominator that is nearly zero makes much of how float32 sums are rounded.
+    layer, x, relevance = (part.double() for part in conv_case(name, sign))
     got = through(AlphaOneBetaZero(preset), layer, x, relevance)
     if name == "same":
         layer.padding = (1, 1)
@@ -277,7 +278,7 @@ def test_alpha_one_beta_zero_is_its_matrix_form(name: str, sign: str, preset: An
             d = shares.sum(axis=1) + np.maximum(b, 0)
             d += np.where(d < 0, -1e-6, 1e-6)
         expected = (shares / d[:, None] * relevance[row].double().numpy().ravel()[:, None]).sum(0)
-        np.testing.assert_allclose(got[row].ravel(), expected, rtol=2e-3, atol=1e-4)
+        np.testing.assert_allclose(got[row].ravel(), expected, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", CONVS)
