@@ -86,8 +86,8 @@ class ExplainConfig:
     preset: str = "innvestigate_a_flat"
     """LRP preset (paper §3.2 names iNNvestigate's LRPSequentialPresetAFlat)."""
     precision: str = "float32"
-    """Of the inner convolutions of the fused LRP engine: ``float32``, or ``bfloat16`` where the
-    hardware is fast with it. Divisions and relevance are in float32 in any case."""
+    """Of the convolutions on the way back in the fused LRP engine: ``float32``, or ``bfloat16``
+    where the hardware is fast with it. Activations, divisions and maps are float32 in any case."""
     descriptor_side: int = 16
     """Side of the area-pooled map that is compared, cells."""
     descriptor_mode: str = "positive"

@@ -327,7 +327,7 @@ class SequenceResult:
         lrp_preset, preset: names of the LRP and of the SpRAy preset.
         lrp_engine: LRP engine that ran, ``fused`` or ``reference``; empty if not known.
         lrp_engine_reason: why it was not the fused one; empty if it was.
-        lrp_precision: of its inner convolutions.
+        lrp_precision: of its convolutions on the way back.
         fps: frames per second of the source (estimated where it states none).
         aus: AU numbers in the order of ``presence`` and ``intensity``.
         rows: one per frame read, ascending by index.

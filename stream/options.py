@@ -85,7 +85,7 @@ LrpPrecision = Annotated[
     str,
     typer.Option(
         "--lrp-precision",
-        help="Of the LRP engine's inner convolutions: float32, bfloat16, or auto for the faster.",
+        help="Of the LRP engine's way back: float32, bfloat16, or auto for the faster.",
     ),
 ]
 WindowDevice = Annotated[

@@ -707,7 +707,7 @@ def test_bfloat16_convolutions_stay_close_in_any_network(name: str, x: torch.Ten
         exact = explain(net, x, PAIRS, "zennit", "fused", stop)
         rough = explain(net, x, PAIRS, "zennit", "fused", stop, dtype=torch.bfloat16)
         assert rough.dtype == torch.float32
-        assert F.cosine_similarity(exact.flatten(1), rough.flatten(1)).min() >= 0.99
+        assert F.cosine_similarity(exact.flatten(1), rough.flatten(1)).min() >= 0.999
 
 
 def test_relevance_of_several_branches_is_added_up_in_float32() -> None:
@@ -728,7 +728,7 @@ def test_bfloat16_convolutions_stay_close() -> None:
     exact = explain(net, crops(), pairs).flatten(1)
     rough = explain(net, crops(), pairs, dtype=torch.bfloat16).flatten(1)
     assert rough.dtype == torch.float32
-    assert F.cosine_similarity(exact, rough).min() >= 0.99
+    assert F.cosine_similarity(exact, rough).min() >= 0.999
 
 
 # ---------------------------------------------------------------------------------- what falls back

@@ -81,15 +81,14 @@ def test_equals_the_plain_convolution_and_its_transpose(
         None if bias is None else bias.float(),
         *(conv.stride, conv.padding, conv.dilation, conv.groups),
     )
+    if dtype == torch.float32:
+        assert torch.allclose(Convolve(layer, weight, bias)(x), expected, atol=1e-4)
     s = laid_out(tuple(expected.shape), how).to(dtype)
     (pulled,) = torch.autograd.grad(expected, leaf, s.float())
-    for made, wanted in (
-        (Convolve(layer, weight, bias)(x), expected.detach()),
-        (Transpose(layer, weight)(s), pulled),
-    ):
-        assert torch.allclose(
-            made.float(), wanted, 0, DTYPES[dtype] * max(1.0, float(wanted.abs().max()))
-        )
+    made = Transpose(layer, weight)(s)
+    assert made.dtype == dtype
+    most = DTYPES[dtype] * max(1.0, float(pulled.abs().max()))
+    assert torch.allclose(made.float(), pulled, 0, most)
 
 
 def test_a_bias_whose_entries_lie_apart_is_read_right() -> None:
@@ -123,54 +122,14 @@ def test_these_convolutions_are_packed(
     assert Transpose(layer, weight).packed == expected
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_single_column_left_by_a_stride_comes_out_right(dtype: torch.dtype) -> None:
+def test_a_single_column_left_by_a_stride_comes_out_right() -> None:
     """Packed, some processors read past the input there."""
     torch.manual_seed(0)
-    weight, x = torch.randn(1, 1, 2, 4).to(dtype), torch.randn(3, 1, 3, 5).to(dtype)
+    weight, x = torch.randn(1, 1, 2, 4), torch.randn(3, 1, 3, 5)
     conv = Convolution((0,), weight, None, (1, 2), (0, 0), (1, 1), 1)
     made = Convolve(Layer(conv, (1, 3, 5), (1, 2, 1)), weight, None)(x)
-    expected = F.conv2d(x.double(), weight.double(), stride=(1, 2)).float()
-    assert torch.allclose(made.float(), expected, 0, DTYPES[dtype] * float(expected.abs().max()))
-
-
-@pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
-def test_a_dtype_with_wrong_values_is_not_used(
-    dilation: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As some kernels for bfloat16 have; those of dilated ones are not even tried."""
-    tried = []
-
-    def plain(x: torch.Tensor, weight: torch.Tensor, *rest: Any) -> torch.Tensor:
-        if x.dtype == torch.bfloat16:
-            tried.append(x.dtype)
-            return torch.full((len(x), 4, 6, 6), torch.nan, dtype=x.dtype)
-        return conv2d(x, weight, *rest)
-
-    conv2d = F.conv2d
-    monkeypatch.setattr(packed, "_may_pack", lambda *_: False)
-    monkeypatch.setattr(F, "conv2d", plain)
-    weight = torch.randn(4, 2, 3, 3)
-    conv = Convolution((0,), weight, None, (1, 1), dilation, dilation, 1)
-    x = torch.randn(2, 2, 6, 6).bfloat16()
-    layer = Layer(conv, (2, 6, 6), (4, 6, 6 + 2 * (dilation[1] - 1)))
-    made = Convolve(layer, weight.bfloat16(), None)(x)
-    expected = conv2d(x.float(), weight.bfloat16().float(), None, 1, dilation, dilation)
-    assert made.dtype == torch.float32
-    assert torch.equal(made, expected)
-    assert bool(tried) == (dilation == (1, 1))
-
-
-def test_preparing_leaves_random_numbers_alone() -> None:
-    torch.manual_seed(0)
-    expected = torch.rand(1)
-    torch.manual_seed(0)
-    weight = torch.ones(4, 2, 3, 3).bfloat16()
-    Convolve(
-        Layer(Convolution((0,), weight, None, (1, 1), (1, 1), (1, 1), 1), (2, 6, 6), (4, 6, 6)),
-        *(weight, None),
-    )
-    assert torch.equal(torch.rand(1), expected)
+    expected = F.conv2d(x.double(), weight.double(), stride=(1, 2))
+    assert torch.allclose(made.double(), expected, atol=1e-5)
 
 
 @pytest.mark.usefixtures("unpackable")

@@ -105,9 +105,9 @@ def explain(
             features speak, not pixels: good for descriptors, and cheaper. Summed over channels,
             so no relevance is lost or blurred. Only the fused engine can; the reference engine
             goes on to the pixels.
-        dtype: of the inner convolutions in the fused engine, such as ``torch.bfloat16`` where the
-            hardware is fast with it; divisions and relevance stay in that of the weights. The
-            reference engine has none.
+        dtype: of the inner convolutions on the way back through the fused engine, such as
+            ``torch.bfloat16`` where the hardware is fast with it; logits, activations and divisions
+            stay in that of the weights, and so do maps. The reference engine has none.
         check: refuse input that is not finite. Looking at it waits for a GPU; a caller who knows
             where the input comes from can do without, and look at the maps.
 

@@ -64,8 +64,9 @@ class FusedEngine:
         net: ``(B, C, H, W)`` → ``(B, A)`` logits in eval mode, BatchNorm folded.
         example: ``(B, C, H, W)`` input with B ≥ 2, of the dtype and device of the weights.
         preset: rules.
-        dtype: of the inner convolutions, such as ``torch.bfloat16``; the rest, divisions and
-            relevance above all, stays in that of the weights. None for the same everywhere.
+        dtype: of the inner convolutions on the way back, such as ``torch.bfloat16``; the rest,
+            activations and divisions above all, stays in that of the weights, and so do maps. None
+            for the same everywhere.
 
     Attributes:
         outputs: number of logits.

@@ -189,7 +189,7 @@ def make_step(program: Program, number: int, preset: Preset, dtype: torch.dtype)
         program: the program.
         number: of the operation.
         preset: rules.
-        dtype: of inner convolutions.
+        dtype: of inner convolutions on the way back.
 
     Raises:
         UnsupportedRuleError: the preset's rule for it is not made here.
