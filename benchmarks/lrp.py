@@ -11,8 +11,8 @@ Every case is a network, B frames and K outputs of each. Peers, all on the same 
 - ``captum``: Captum's LRP, one call per output, where it is installed and has a rule for every
   layer; with a flat rule of ours, as it has none;
 - ``reference``: this project's reference engine;
-- ``fused``, ``fused stop 28``, and both with bfloat16 convolutions (slow on a CPU without AVX-512
-  or AMX for them).
+- ``fused``, ``fused stop 28``, and both with bfloat16 convolutions on the way back (slow on a CPU
+  without AVX-512 or AMX for them).
 
 The embedded network explains face crops of the demo clip, of frames in which most AUs are active,
 and the outputs surest there; the others have random weights and get noise.

@@ -1,7 +1,7 @@
 """What do descriptors, projections and pictures cost, measured by the LRP pass they follow?
 
 The embedded network explains P pairs of frames of the demo clip; each product of the P maps is
-then timed against that pass, and against the quicker one with bfloat16 convolutions:
+then timed against that pass, and against the quicker one in bfloat16:
 
 - ``describe``: descriptors, made of every map of every frame;
 - ``cells``: the 48×48 Top-X masks of the page, made where anybody watches. These two are what a
