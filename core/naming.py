@@ -1,77 +1,217 @@
-"""Bookkeeping between the clusters of a window and the patterns its maps carry."""
+"""Clusters of a window cut by the patterns their maps carry, and which pattern each cluster is.
+
+A piece is what one part of the graph has in common with one pattern. A window has a handful of
+pieces, and all that is asked of clusters and patterns (sums, sizes, cosines) adds up from theirs:
+arrays are touched a few times, the rest is arithmetic with a few numbers in plain Python.
+
+References:
+    Kuhn, "The Hungarian method for the assignment problem", 1955 (matching of clusters).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
-__all__ = ["add_up", "patterns_of_parts"]
+from .config import WindowConfig
+from .prototypes import PrototypeMemory, clean
+from .ring import UNDECIDED
+
+__all__ = ["Pieces", "cluster_cosines", "cut", "match_clusters", "patterns_of_parts"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 MOSTLY = 0.9
 """A part of the graph passes a pattern on if this share of its maps carries it."""
+NEVER = -10.0
+"""Score of a pair that must not be matched."""
 
 
-def add_up(
-    clusters: IntArray,
-    wanted: IntArray,
-    labels: IntArray,
-    known: IntArray,
-    x: NDArray[np.float32],
-) -> tuple[FloatArray, FloatArray]:
-    """Add up the maps of clusters, and of each cluster those of each pattern.
+@dataclass(slots=True)
+class Pieces:
+    """Pieces of the maps of a window.
+
+    Attributes:
+        of: ``(m,)`` piece of each map by place.
+        part, label, size: ``(p,)`` of each piece its part, the pattern that its maps carry (−1:
+            none), and how many they are.
+        sums: ``(p, D)`` float32 sum of its maps.
+        products: ``(p + L, p + L)`` inner products of these sums and, after them, of the sums
+            behind the prototypes (rows of patterns without maps are zero).
+    """
+
+    of: IntArray
+    part: list[int]
+    label: list[int]
+    size: list[int]
+    sums: NDArray[np.float32]
+    products: list[list[float]] = field(default_factory=list)
+
+    def multiply(self, totals: FloatArray) -> None:
+        """Take the inner products anew, with prototypes of these sums ``(L, D)``."""
+        both = np.concatenate((self.sums, totals))
+        self.products = (both @ both.T).tolist()
+
+
+def cut(parts: IntArray, labels: IntArray, x: NDArray[np.float32], totals: FloatArray) -> Pieces:
+    """Cut parts by the patterns that their maps carry.
 
     Args:
-        clusters: ``(m,)`` cluster of each map.
-        wanted: ``(k,)`` clusters to add up.
-        labels: ``(m,)`` pattern that each map carries, one of ``known`` or −1.
-        known: ``(l,)`` patterns, rising.
-        x: ``(W, D)`` descriptors by place, W ≥ m.
+        parts: ``(m,)`` non-negative part of each map.
+        labels: ``(m,)`` pattern of each, below L, or −1.
+        x: ``(m, D)`` descriptors.
+        totals: ``(L, D)`` sums of the maps behind each prototype.
+    """
+    wide = len(totals) + 1
+    codes = parts * wide
+    codes += labels
+    codes += 1
+    count = np.bincount(codes).tolist()
+    present = [code for code, n in enumerate(count) if n]
+    member = codes == np.array(present)[:, None]
+    pieces = Pieces(
+        member.argmax(axis=0),
+        [code // wide for code in present],
+        [code % wide - 1 for code in present],
+        [count[code] for code in present],
+        member.astype(np.float32) @ x,
+    )
+    pieces.multiply(totals)
+    return pieces
+
+
+def cluster_cosines(
+    pieces: Pieces,
+    members: Sequence[list[int]],
+    sizes: Sequence[int],
+    lengths: Sequence[float],
+    known: Sequence[int],
+    held: Sequence[Sequence[int]],
+    memory: PrototypeMemory,
+    energies: FloatArray,
+) -> list[list[float]]:
+    """Return the clean cosines ``k × l`` of clusters with prototypes without the cluster's maps.
+
+    Args:
+        pieces: of the window.
+        members: pieces of each of the k clusters.
+        sizes, lengths: of each, how many maps it has and the clean length of their mean.
+        known: the l patterns.
+        held: ``k × l`` maps of the cluster that carry the pattern.
+        memory: prototypes, those that ``pieces`` was cut with.
+        energies: noise left in means, see :meth:`PrototypeMemory.refresh`.
+    """
+    products, first = pieces.products, len(pieces.part)
+    found = []
+    for a, mine in enumerate(members):
+        line = []
+        for row, own_count in zip(known, held[a], strict=True):
+            total = products[first + row]
+            square, dot = total[first + row], sum([total[piece] for piece in mine])
+            count = memory.without(row, own_count)
+            if count is None:
+                count = memory.count(row)
+            elif own_count:
+                own = [piece for piece in mine if pieces.label[piece] == row]
+                for piece in own:
+                    part = products[piece]
+                    square += sum([part[other] for other in own]) - 2.0 * total[piece]
+                    dot -= sum([part[other] for other in mine])
+            energy = energies[min(round(count), len(energies) - 1)]
+            length = clean(square / count**2, energy)
+            line.append(float(dot / (sizes[a] * count * lengths[a] * length)))
+        found.append(line)
+    return found
+
+
+def match_clusters(
+    cosine: Sequence[Sequence[float]],
+    held: Sequence[Sequence[int]],
+    sizes: Sequence[int],
+    everywhere: Sequence[int],
+    config: WindowConfig,
+) -> list[int | None]:
+    """Match clusters of the window with known patterns, one to one.
+
+    The score of a pair is the clean cosine of the cluster's mean with the prototype plus a bonus
+    for what they have in common already: the share of the cluster's maps that carry the pattern,
+    and the share of the pattern's maps in the window that lie in the cluster. The best total wins
+    (Kuhn–Munkres).
+
+    Args:
+        cosine: ``k × l`` of clusters with patterns, see :func:`cluster_cosines`.
+        held: ``k × l`` maps of the cluster that carry the pattern.
+        sizes: ``(k,)`` maps of each cluster.
+        everywhere: ``(l,)`` maps of the window that carry the pattern.
+        config: thresholds.
 
     Returns:
-        ``(k, D)`` and ``(k, l, D)``.
+        Per cluster the position of its pattern among the l, or None.
     """
-    kinds, k = len(known) + 1, len(wanted)
-    column = np.zeros(int(known.max(initial=-1)) + 2, np.int64)
-    column[known + 1] = np.arange(1, kinds)
-    row = np.full(int(clusters.max()) + 1, -1)
-    row[wanted] = np.arange(k)
-    # Of a cluster that is not wanted the code is negative, and no row of the product.
-    code = row[clusters] * kinds + column[labels + 1]
-    present = np.flatnonzero(np.bincount(code[code >= 0]))
-    member = (code == present[:, None]).astype(np.float32)
-    parts = np.zeros((k * kinds, x.shape[1]))
-    parts[present] = member @ x[: len(code)]
-    parts = parts.reshape(k, kinds, -1)
-    return parts.sum(axis=1), parts[:, 1:]
+    result: list[int | None] = [None] * len(cosine)
+    if not everywhere:
+        return result
+    scores, best = [], []
+    for a, line in enumerate(cosine):
+        score = []
+        for b, value in enumerate(line):
+            share = held[a][b] / sizes[a]
+            if value >= config.match or (
+                share >= config.keep_overlap and value >= config.keep_cosine
+            ):
+                hold = held[a][b] / max(everywhere[b], 1)
+                score.append(value + config.overlap_bonus * (share + hold))
+            else:
+                score.append(NEVER)
+        top = max(score)
+        best.append(score.index(top) if top > NEVER else None)
+        scores.append(score)
+    wished = [b for b in best if b is not None]
+    if len(set(wished)) == len(wished):
+        # Each gets the pattern it fits best: no other matching can be better.
+        result = best
+    else:
+        for a, b in zip(*linear_sum_assignment(scores, maximize=True), strict=True):
+            if scores[a][b] > NEVER:
+                result[a] = int(b)
+    for a, line in enumerate(cosine):
+        top = max(line)
+        if result[a] is None and top >= config.split:
+            result[a] = line.index(top)
+    return result
 
 
 def patterns_of_parts(
-    parts: IntArray, clusters: IntArray, labels: IntArray, used: int
+    pieces: Pieces, parts: IntArray, clusters: Sequence[int], labels: Sequence[int]
 ) -> list[int] | None:
     """Return the pattern that each part of the graph passes on to new maps.
 
     Args:
+        pieces: of the window.
         parts: ``(m,)`` part of each map.
-        clusters: ``(m,)`` cluster that its part was merged into.
-        labels: ``(W,)`` pattern of each map by place, or −1, W ≥ m.
-        used: patterns are below this number.
+        clusters: ``(p,)`` cluster that each piece was merged into.
+        labels: ``(p,)`` pattern that its maps carry now, or −1.
 
     Returns:
         Per part its pattern; None where a part is not clear, or one pattern lies in two clusters:
         then something is still to be decided.
     """
-    wide = used + 1
-    codes = parts * wide + labels[: len(parts)] + 1
-    table = np.bincount(codes, minlength=(int(parts.max()) + 1) * wide).reshape(-1, wide)
-    most = table.argmax(axis=1)
-    if not ((table.max(axis=1) >= MOSTLY * table.sum(axis=1)) & (most > 0)).all():
-        return None
-    patterns = (most - 1).tolist()
-    cluster_of = np.zeros(len(table), np.int64)
-    cluster_of[parts] = clusters
-    if len(set(zip(patterns, cluster_of.tolist(), strict=True))) > len(set(patterns)):
-        return None
-    return patterns
+    carried: list[dict[int, int]] = [{} for _ in range(pieces.part[-1] + 1)]
+    for part, label, size in zip(pieces.part, labels, pieces.size, strict=True):
+        carried[part][label] = carried[part].get(label, 0) + size
+    passed = []
+    for counts in carried:
+        most = max(counts, key=counts.__getitem__, default=UNDECIDED)
+        if most == UNDECIDED or counts[most] < MOSTLY * sum(counts.values()):
+            return None
+        passed.append(most)
+    # Should a part lie in two clusters, its last map says in which it counts.
+    last = np.zeros(len(passed), np.int64)
+    last[parts] = pieces.of
+    lie_in = [clusters[piece] for piece in last.tolist()]
+    return passed if len(set(zip(passed, lie_in, strict=True))) == len(set(passed)) else None

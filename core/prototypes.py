@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from .action_units import letter as letter_of
 from .config import WindowConfig
 from .similarity import MIN_ENERGY, MIN_EXPLAINED
 
-__all__ = ["PrototypeMemory", "clean_length"]
+__all__ = ["PrototypeMemory", "clean", "clean_length"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -175,6 +174,11 @@ class PrototypeMemory:
         """Return the number of maps behind a prototype; those long gone count as at most 200."""
         return self._n_inside[row] + self._n_outside[row]
 
+    @property
+    def totals(self) -> FloatArray:
+        """Sums of all maps of each pattern ``(used, D)``; zero in rows without maps."""
+        return self._total[: self._used]
+
     def never_shown(self, before: int) -> list[int]:
         """Return patterns that began before a map and were never shown."""
         return [
@@ -289,13 +293,13 @@ class PrototypeMemory:
             mean = self._total[row] / count
             self.means[row] = mean
             square = self._squares[row] = float(mean @ mean)
-            self.lengths[row] = _clean(square, energies[min(round(count), len(energies) - 1)])
+            self.lengths[row] = clean(square, energies[min(round(count), len(energies) - 1)])
         self._stale.clear()
         if everything:
             for row in np.flatnonzero(np.isfinite(self.lengths)):
                 count = self._n_inside[row] + self._n_outside[row]
                 energy = energies[min(round(count), len(energies) - 1)]
-                self.lengths[row] = _clean(float(self._squares[row]), energy)
+                self.lengths[row] = clean(float(self._squares[row]), energy)
 
     def similarity(self, x: NDArray[np.float32]) -> tuple[FloatArray, float]:
         """Compare a map with all prototypes; call :meth:`refresh` before.
@@ -353,7 +357,7 @@ class PrototypeMemory:
 
         A new pattern is taken for an old one until the graph shows it as a cluster of its own, and
         by then its maps are part of that prototype; without this they would vouch for themselves.
-        A prototype that consists of little else is compared as it is.
+        A prototype that consists of little else is compared as it is, see :meth:`without`.
 
         Args:
             means: ``(k, D)`` mean descriptors of the clusters.
@@ -366,19 +370,18 @@ class PrototypeMemory:
         Returns:
             ``(k, l)`` clean cosines.
         """
-        counts = np.array([self.count(row) for row in rows.tolist()]) - own_counts
-        alone = (counts < self.config.min_cluster) | (counts < own_counts)
-        total = self._total[rows]
-        rest = total - own_sums
-        if alone.any():
-            # Added back, what was taken away would leave its rounding behind.
-            rest[alone] = np.broadcast_to(total, rest.shape)[alone]
-            counts[alone] += own_counts[alone]
-        squares = np.einsum("kld,kld->kl", rest, rest) / counts**2
-        energy = energies[np.minimum(np.rint(counts).astype(np.int64), len(energies) - 1)]
-        clean = np.maximum(np.maximum(squares - energy, MIN_EXPLAINED * squares), MIN_ENERGY)
-        likeness = (rest @ means[:, :, None])[:, :, 0]
-        return likeness / (counts * lengths[:, None] * np.sqrt(clean))
+        found = np.empty(own_counts.shape)
+        for a, mean in enumerate(means):
+            for b, row in enumerate(rows.tolist()):
+                rest, count = self._total[row], self.without(row, own_counts[a, b])
+                if count is None:
+                    count = self.count(row)
+                else:
+                    rest = rest - own_sums[a, b]
+                energy = energies[min(round(count), len(energies) - 1)]
+                length = clean(float(rest @ rest) / count**2, energy)
+                found[a, b] = rest @ mean / (count * lengths[a] * length)
+        return found
 
     def ease(self, rows: IntArray, energies: FloatArray, times: float) -> FloatArray:
         """Return by what factor cosines with prototypes rise if their maps were noisier than usual.
@@ -400,43 +403,14 @@ class PrototypeMemory:
         noisier = np.maximum(squares - times * energy, 0.5 * MIN_EXPLAINED * squares)
         return self.lengths[rows] / np.sqrt(np.maximum(noisier, MIN_ENERGY))
 
-    def assign(
-        self, cosine: FloatArray, share: FloatArray, hold: FloatArray, rows: IntArray
-    ) -> list[int | None]:
-        """Match clusters of the window with known patterns, one to one.
+    def without(self, row: int, held: float) -> float | None:
+        """Return how many maps are behind a prototype without ``held`` of a cluster's own.
 
-        The score of a pair is the clean cosine of the cluster's mean with the prototype plus a
-        bonus for what they have in common already; the best total wins (Kuhn–Munkres).
-
-        Args:
-            cosine: ``(k, l)`` of clusters with patterns, see :meth:`compare`.
-            share: ``(k, l)`` share of each cluster's maps that carry each of these patterns, 0–1.
-            hold: ``(k, l)`` share of the pattern's maps in the window that lie in the cluster, 0–1.
-            rows: ``(l,)`` patterns to choose from.
-
-        Returns:
-            Per cluster its pattern, or None.
+        None if it consists of little else, and is to be compared as it is: taking them away would
+        leave nothing, or hardly more than rounding.
         """
-        config = self.config
-        k = len(cosine)
-        result: list[int | None] = [None] * k
-        if not len(rows):
-            return result
-        allowed = (cosine >= config.match) | (
-            (share >= config.keep_overlap) & (cosine >= config.keep_cosine)
-        )
-        score = np.where(allowed, cosine + config.overlap_bonus * (share + hold), -10.0)
-        if k == 1:
-            pairs = [(0, int(score[0].argmax()))]
-        else:
-            pairs = list(zip(*linear_sum_assignment(-score), strict=True))
-        for a, b in pairs:
-            if allowed[a, b]:
-                result[a] = int(rows[b])
-        for a in range(k):
-            if result[a] is None and cosine[a].max() >= config.split:
-                result[a] = int(rows[cosine[a].argmax()])
-        return result
+        count = self.count(row) - held
+        return count if count >= self.config.min_cluster and count >= held else None
 
     def is_mixture(self, mean: FloatArray, length: float) -> bool:
         """Tell whether a mean is a blend of two known prototypes, as it is during a transition.
@@ -516,7 +490,8 @@ def _bounded(astray: float) -> float:
     return min(max(astray, -MOST_ASTRAY), MOST_ASTRAY)
 
 
-def _clean(square: float, energy: float) -> float:
+def clean(square: float, energy: float) -> float:
+    """Return the length of a mean of that squared length without the noise left in it."""
     return max(square - energy, MIN_EXPLAINED * square, MIN_ENERGY) ** 0.5
 
 

@@ -318,23 +318,25 @@ def merge_clusters(cosines: Any, labels: IntArray, noise: NoiseModel, above: flo
         ``(n,)`` labels; a merged cluster carries the lower label of the two.
     """
     means, counts, ids = block_means(cosines, labels)
-    into = merge_blocks(means, counts, noise.energy(np.arange(len(cosines) + 1)), above)
+    total = (means * np.outer(counts, counts)).tolist()
+    sizes = [round(count) for count in counts.tolist()]
+    into = merge_blocks(total, sizes, noise.energy(np.arange(len(cosines) + 1)), above)
     return ids[np.asarray(into)][np.searchsorted(ids, labels)]
 
 
 def merge_blocks(
-    means: FloatArray,
-    counts: FloatArray,
+    products: list[list[float]],
+    sizes: list[int],
     energies: FloatArray,
     above: float,
     spread: FloatArray | None = None,
     patterns: list[int] | None = None,
 ) -> list[int]:
-    """Merge clusters given by their block means, see :func:`merge_clusters`.
+    """Merge clusters given by the inner products of their sums, see :func:`merge_clusters`.
 
     Args:
-        means: ``(k, k)`` S, see :func:`block_means`.
-        counts: ``(k,)`` sizes, whole numbers.
+        products: ``k × k`` inner products of the sums of their maps.
+        sizes: ``(k,)`` how many maps those are.
         energies: noise energy left in a mean of 0, 1, … maps.
         above: pairs merge while their noise-corrected cosine exceeds this …
         spread: … less what noise alone may take from it: variance of the cosine of a mean of
@@ -346,12 +348,13 @@ def merge_blocks(
         The cluster that each one went into, always the first of those merged.
     """
     # A handful of numbers: plain Python is several times faster here than arrays.
-    k = len(counts)
-    size, rows = [round(count) for count in counts.tolist()], means.tolist()
-    total = [[rows[a][b] * size[a] * size[b] for b in range(k)] for a in range(k)]
+    k = len(sizes)
+    size, total = list(sizes), [line[:k] for line in products[:k]]
     carries = [-1] * k if patterns is None else list(patterns)
     into, alive = list(range(k)), [a for a in range(k) if size[a]]
     length, spare = [0.0] * k, [0.0] * k
+    # By how much the cosine of a with a later b exceeds what it takes to merge them.
+    excess = [[0.0] * k for _ in range(k)]
 
     def measure(a: int) -> None:
         """Note the clean length of a sum of maps, and how much noise may move its cosines."""
@@ -359,21 +362,25 @@ def merge_blocks(
         length[a] = max(own - left, MIN_EXPLAINED * own, MIN_ENERGY * size[a] ** 2) ** 0.5
         spare[a] = 0.0 if spread is None else float(spread[size[a]])
 
+    def compare(a: int, b: int) -> None:
+        if carries[a] >= 0 and carries[b] >= 0 and carries[a] != carries[b]:
+            excess[a][b] = 0.0
+            return
+        cosine = total[a][b] / (length[a] * length[b])
+        excess[a][b] = cosine - above + (spare[a] + spare[b]) ** 0.5
+
     for a in alive:
         measure(a)
+    for place, a in enumerate(alive):
+        for b in alive[place + 1 :]:
+            compare(a, b)
     while len(alive) > 1:
-        best, first, second = 0.0, -1, -1
-        for place, a in enumerate(alive):
-            mine, line = carries[a], total[a]
-            for b in alive[place + 1 :]:
-                if mine >= 0 and carries[b] >= 0 and mine != carries[b]:
-                    continue
-                cosine = line[b] / (length[a] * length[b])
-                excess = cosine - above + (spare[a] + spare[b]) ** 0.5
-                if excess > best:
-                    best, first, second = excess, a, b
-        if first < 0:
+        highest = [max(line) for line in excess]
+        best = max(highest)
+        if best <= 0.0:
             break
+        first = highest.index(best)
+        second = excess[first].index(best)
         for c in range(k):
             total[first][c] += total[second][c]
         for c in range(k):
@@ -381,8 +388,13 @@ def merge_blocks(
         size[first] += size[second]
         carries[first] = max(carries[first], carries[second])
         alive.remove(second)
-        measure(first)
         into = [first if a == second else a for a in into]
+        excess[second] = [0.0] * k
+        measure(first)
+        for a in alive:
+            excess[a][second] = 0.0
+            if a != first:
+                compare(min(a, first), max(a, first))
     return into
 
 

@@ -21,11 +21,12 @@ from .births import NEW, judge_cluster
 from .config import WindowConfig
 from .display import LetterDisplay, Likeness
 from .errors import ConfigError
-from .naming import add_up, patterns_of_parts
+from .naming import Pieces, cluster_cosines, cut, match_clusters, patterns_of_parts
 from .noise import WindowNoise
-from .prototypes import PrototypeMemory, clean_length
+from .prototypes import PrototypeMemory, clean
 from .ring import UNDECIDED, MapRing
 from .similarity import NoiseModel
+from .spectral import merge_blocks
 
 __all__ = ["UNDECIDED", "LetterTrack", "WindowUpdate"]
 
@@ -286,21 +287,13 @@ class LetterTrack:
 
     # ---- patterns
 
-    def _relabel(self, places: IntArray, row: int, x: Rows) -> None:
-        """Give maps of the window to a pattern (−1: to none)."""
-        before = self.ring.labels[places]
-        moved = places[before != row]
-        if not len(moved):
-            return
-        before = self.ring.labels[moved]
-        for old in np.unique(before) if len(moved) > 1 else before:
-            mine = moved[before == old]
-            total = x[mine].sum(axis=0) if len(mine) > 1 else x[mine[0]]
-            if old != UNDECIDED:
-                self.memory.remove(int(old), total, len(mine))
-            if row != UNDECIDED:
-                self.memory.add(row, total, len(mine))
-        self.ring.labels[moved] = row
+    def _relabel(self, place: int, row: int, x: NDArray[np.float32]) -> None:
+        """Give a map of the window to a pattern."""
+        before = int(self.ring.labels[place])
+        if before != UNDECIDED:
+            self.memory.remove(before, x)
+        self.memory.add(row, x)
+        self.ring.labels[place] = row
 
     def may_carry(self) -> bool:
         """Tell whether new maps may join the parts of the graph as they were named last.
@@ -328,77 +321,136 @@ class LetterTrack:
             label = self.ring.labels[place]
             if label == pattern or self.ring.odd[place]:
                 continue
-            if label == UNDECIDED:
-                self.memory.add(pattern, rows[place])
-                self.ring.labels[place] = pattern
-            else:
-                self._relabel(np.array([place]), pattern, rows)
+            self._relabel(place, pattern, rows[place])
 
-    def name_clusters(self, clusters: IntArray, rows: Rows, parts: IntArray | None = None) -> None:
+    def name_clusters(self, clusters: IntArray, rows: Rows) -> None:
         """Continue known patterns with the clusters of the window, or begin new ones.
 
         Args:
             clusters: ``(m,)`` non-negative cluster of each map by place.
             rows: ``(W, D)`` descriptors by place.
-            parts: ``(m,)`` the parts that the clusters were merged from, if they may go on.
         """
-        self._pattern_of_part = []
-        self.ring.clusters[: len(clusters)] = clusters if parts is None else parts
-        self._name_clusters(clusters, rows)
-        if parts is None:
-            return
+        pieces = self._cut(clusters, rows)
+        self._name_clusters(pieces, pieces.part, rows)
+
+    def name_parts(self, parts: IntArray, rows: Rows) -> None:
+        """Merge what the graph split, and name the result as :meth:`name_clusters` does.
+
+        What is merged are the parts cut by the patterns that their maps carry already: one step
+        of k-means gone wrong, or a new pattern of fewer maps than the graph can see, must not wipe
+        out letters. What was cut without need is merged again, as its mean maps agree; two known
+        patterns are one only if their prototypes agree, which is looked at in its own time.
+
+        Args:
+            parts: ``(m,)`` non-negative part of each map by place.
+            rows: ``(W, D)`` descriptors by place.
+        """
+        pieces, noise = self._cut(parts, rows), self.noise
+        clusters = merge_blocks(
+            pieces.products,
+            pieces.size,
+            noise.energies,
+            self.config.split,
+            noise.spread,
+            pieces.label,
+        )
+        labels = self._name_clusters(pieces, clusters, rows)
         # Parts whose maps carry one pattern each pass it on until something changes.
-        passed = patterns_of_parts(parts, clusters, self.ring.labels, self.memory.used)
+        passed = patterns_of_parts(pieces, parts, clusters, labels)
         if passed is not None:
             self._pattern_of_part, self._named_at = passed, self.ring.seen
 
-    def _name_clusters(self, clusters: IntArray, x: Rows) -> None:
-        config, memory = self.config, self.memory
-        counts = np.bincount(clusters)
-        large = np.flatnonzero(counts >= config.min_cluster)
-        if not len(large):
-            return
-        labels = self.ring.labels[: len(clusters)]
-        members = [np.flatnonzero(clusters == cluster) for cluster in large]
+    def _cut(self, parts: IntArray, rows: Rows) -> Pieces:
+        """Note the part of each map and cut the parts by the patterns that their maps carry."""
+        m = len(parts)
+        self.ring.clusters[:m] = parts
+        self._pattern_of_part = []
+        return cut(parts, self.ring.labels[:m], rows[:m], self.memory.totals)
+
+    def _name_clusters(self, pieces: Pieces, clusters: list[int], x: Rows) -> list[int]:
+        """Give the maps of each cluster to a pattern, or to none.
+
+        Args:
+            pieces: of the window.
+            clusters: ``(p,)`` cluster of each piece.
+            x: ``(W, D)`` descriptors by place.
+
+        Returns:
+            ``(p,)`` the pattern that the maps of each piece carry now, or −1.
+        """
+        config, memory, energies = self.config, self.memory, self.noise.energies
+        members: dict[int, list[int]] = {}
+        for piece, cluster in enumerate(clusters):
+            members.setdefault(cluster, []).append(piece)
+        counts = {c: sum([pieces.size[p] for p in mine]) for c, mine in members.items()}
+        large = sorted(c for c in members if counts[c] >= config.min_cluster)
+        if not large:
+            return pieces.label
         if self._founding:
             # What the first maps showed was a guess; the first real cluster is the first pattern.
             self._founding = False
-            self._relabel(np.arange(len(clusters)), UNDECIDED, x)
             assert self.display.shown is not None
-            age = self.ring.age()
-            first = min(members, key=lambda places: int(age[places].min()))
-            self._relabel(first, self.display.shown, x)
-        memory.refresh(self.noise.energies)
-        known, wide = memory.rows(), memory.used + 1
-        table = np.bincount(clusters * wide + labels + 1, minlength=len(counts) * wide)
-        carried = table.reshape(-1, wide)[:, known + 1].astype(np.float64)
-        held, sizes = carried[large], counts[large].astype(np.float64)
-        sums, own = add_up(clusters, large, labels, known, x)
-        means = sums / sizes[:, None]
-        squares = np.einsum("ij,ij->i", means, means)
-        lengths = clean_length(squares, counts[large], self.noise.energies)
-        cosine = memory.compare(means, lengths, known, own, held, self.noise.energies)
-        hold = held / np.maximum(carried.sum(axis=0), 1.0)
-        assigned = memory.assign(cosine, held / sizes[:, None], hold, known)
-        decided = [
-            self._decide(places, x, known, own[a], held[a]) if row is None else row
-            for a, (places, row) in enumerate(zip(members, assigned, strict=True))
-        ]
-        for places, row in zip(members, decided, strict=True):
-            # A cluster that is not clear yet must not pull the pattern it was taken for.
-            self._relabel(places, UNDECIDED if row is None else row, x)
+            of_map, age = np.array(clusters)[pieces.of], self.ring.age()
+            first = min(large, key=lambda cluster: int(age[of_map == cluster].min()))
+            shown = self.display.shown
+            labels = [shown if cluster == first else UNDECIDED for cluster in clusters]
+            self._give(pieces, labels)
+            pieces.label = labels
+            pieces.multiply(memory.totals)
+        memory.refresh(energies)
+        known = memory.rows()
+        rows, at = known.tolist(), {row: b for b, row in enumerate(known.tolist())}
+        every = {c: [0] * len(rows) for c in members}
+        for label, size, cluster in zip(pieces.label, pieces.size, clusters, strict=True):
+            if label != UNDECIDED:
+                every[cluster][at[label]] += size
+        held, sizes = [every[c] for c in large], [counts[c] for c in large]
+        mine = [members[c] for c in large]
+        lengths = []
+        for parts, size in zip(mine, sizes, strict=True):
+            square = sum([pieces.products[p][q] for p in parts for q in parts])
+            lengths.append(clean(square / size**2, float(energies[size])))
+        cosine = cluster_cosines(pieces, mine, sizes, lengths, rows, held, memory, energies)
+        everywhere = [sum(column) for column in zip(*every.values(), strict=True)]
+        found = match_clusters(cosine, held, sizes, everywhere, config)
+        labels = list(pieces.label)
+        for a, position in enumerate(found):
+            if position is not None:
+                row = rows[position]
+            else:
+                row = self._decide(pieces, mine[a], x, known, held[a])
+            for piece in mine[a]:
+                # A cluster that is not clear yet must not pull the pattern it was taken for.
+                labels[piece] = UNDECIDED if row is None else row
+        self._give(pieces, labels)
+        return labels
+
+    def _give(self, pieces: Pieces, labels: list[int]) -> None:
+        """Give the maps of each piece to a pattern (−1: to none)."""
+        if labels == pieces.label:
+            return
+        memory = self.memory
+        for piece, (old, new) in enumerate(zip(pieces.label, labels, strict=True)):
+            if old == new:
+                continue
+            total, count = pieces.sums[piece], pieces.size[piece]
+            if old != UNDECIDED:
+                memory.remove(old, total, count)
+            if new != UNDECIDED:
+                memory.add(new, total, count)
+        self.ring.labels[: len(pieces.of)] = np.array(labels)[pieces.of]
 
     def _decide(
-        self,
-        places: IntArray,
-        x: Rows,
-        known: IntArray,
-        own: FloatArray,
-        held: FloatArray,
+        self, pieces: Pieces, members: list[int], x: Rows, known: IntArray, held: list[int]
     ) -> int | None:
         """Return the pattern of an unmatched cluster, begun now if it is a new one, or None."""
         memory = self.memory
-        row = judge_cluster(self.ring, self.noise, memory, places, x, known, own, held)
+        places = np.flatnonzero(np.isin(pieces.of, members))
+        own = np.zeros((len(known), x.shape[1]))
+        for piece in members:
+            own[known == pieces.label[piece]] += pieces.sums[piece]
+        counts = np.array(held, np.float64)
+        row = judge_cluster(self.ring, self.noise, memory, places, x, known, own, counts)
         if row != NEW:
             return row
         assert self.display.shown is not None
@@ -434,8 +486,7 @@ class LetterTrack:
             if self._founding and self.display.shown is not None:
                 pattern = self.display.shown
             if pattern != UNDECIDED:
-                self.memory.add(pattern, rows[place])
-                self.ring.labels[place] = pattern
+                self._relabel(place, pattern, rows[place])
         if tidy:
             self._tidy()
         self.display.choose(self.ring, self.memory, self.noise.energies, self.likeness)

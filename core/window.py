@@ -28,7 +28,7 @@ from .errors import ConfigError
 from .graph import NO_MAP
 from .graph_bank import GraphBank, take_rows
 from .similarity import normalise_valid, profile_noise, ring_profile
-from .spectral import linkage, merge_blocks
+from .spectral import linkage
 from .track import UNDECIDED, LetterTrack, WindowUpdate
 
 if TYPE_CHECKING:
@@ -374,7 +374,7 @@ class WindowBank:
                 to_numpy(graph[at[:, None], where[at]]),
             )
         if anew:
-            self._partition(slots, tracks, gram, vectors, k, counts, places, anew)
+            self._partition(slots, tracks, vectors, k, counts, places, anew)
 
     def _carry(
         self,
@@ -399,7 +399,6 @@ class WindowBank:
         self,
         slots: Sequence[int],
         tracks: Sequence[LetterTrack],
-        gram: Any,
         vectors: Any,
         k: IntArray,
         counts: IntArray,
@@ -428,7 +427,8 @@ class WindowBank:
                 held[several],
             )
         self._parts[used], self._n_parts[used] = parts, wanted
-        self._name(slots, tracks, gram, parts, counts, anew)
+        for i, a in enumerate(anew):
+            tracks[a].name_parts(parts[i, : held[i]], self._x[slots[a]])
 
     def _take_pending(self, slots: Sequence[int]) -> IntArray:
         """Return the places whose maps are new to the graph ``(s, c)``, some of them repeated."""
@@ -438,75 +438,6 @@ class WindowBank:
         for slot in slots:
             self._pending[slot] = []
         return places
-
-    def _name(
-        self,
-        slots: Sequence[int],
-        tracks: Sequence[LetterTrack],
-        gram: Any,
-        parts: IntArray,
-        counts: IntArray,
-        anew: list[int],
-    ) -> None:
-        """Merge what the graph split, and let the tracks name the result.
-
-        What is merged are the clusters cut by the patterns that their maps carry already: one step
-        of k-means gone wrong, or a new pattern of fewer maps than the graph can see, must not wipe
-        out letters. What was cut without need is merged again, as its mean maps agree; two known
-        patterns are one only if their prototypes agree, which the track looks at in its own time.
-        """
-        groups = np.full((len(anew), self.config.size), UNDECIDED)
-        for i, a in enumerate(anew):
-            m, track = int(counts[a]), tracks[a]
-            groups[i, :m] = _compact(
-                parts[i, :m] * (track.memory.used + 1) + track.ring.labels[:m] + 1
-            )
-        means, sizes = self._blocks(gram if len(anew) == len(gram) else gram[anew], groups)
-        for i, a in enumerate(anew):
-            m, track = int(counts[a]), tracks[a]
-            pieces = groups[i, :m]
-            known = int(pieces.max()) + 1
-            if known > 1:
-                into = merge_blocks(
-                    means[i, :known, :known],
-                    sizes[i, :known],
-                    track.noise.energies,
-                    self.config.split,
-                    track.noise.spread,
-                    _carried(pieces, track.ring.labels),
-                )
-                pieces = np.array(into)[pieces]
-            track.name_clusters(pieces, self._x[slots[a]], parts[i, :m])
-
-    def _blocks(
-        self, gram: Any, groups: IntArray
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Average the cosines over pairs of groups ``(s, k, k)`` and count their maps ``(s, k)``.
-
-        Maps without a group carry −1.
-        """
-        member = groups[:, :, None] == np.arange(int(groups.max()) + 1)
-        sizes = member.sum(axis=1).astype(np.float64)
-        there = self._xp.asarray(member.astype(np.float32))
-        total = to_numpy(there.transpose(0, 2, 1) @ (gram @ there)).astype(np.float64)
-        # The diagonal of the Gram matrix holds NO_MAP where cosines are 1.
-        each = np.arange(total.shape[1])
-        total[:, each, each] += (1.0 - NO_MAP) * sizes
-        return total / np.maximum(sizes[:, :, None] * sizes[:, None, :], 1.0), sizes
-
-
-def _carried(pieces: IntArray, labels: IntArray) -> list[int]:
-    """Return the pattern that the maps of each piece carry, all of them the same one, or −1."""
-    carried = np.full(int(pieces.max()) + 1, UNDECIDED)
-    np.maximum.at(carried, pieces, labels[: len(pieces)])
-    return carried.tolist()
-
-
-def _compact(codes: IntArray) -> IntArray:
-    """Renumber small non-negative codes to 0, 1, … without gaps."""
-    present = np.zeros(int(codes.max()) + 1, np.int64)
-    present[codes] = 1
-    return (np.cumsum(present) - 1)[codes]
 
 
 def _is_array(value: Any) -> bool:

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from facestage.core.births import NEW, _coherence, judge_cluster
 from facestage.core.config import WindowConfig
-from facestage.core.naming import add_up, patterns_of_parts
 from facestage.core.noise import WindowNoise
 from facestage.core.prototypes import PrototypeMemory
-from facestage.core.ring import UNDECIDED, MapRing
+from facestage.core.ring import MapRing
 from facestage.core.similarity import NoiseModel
 from facestage.core.window import WindowBank
 
@@ -117,36 +116,6 @@ def test_all_prototypes_share_the_scale_of_the_nearest() -> None:
     # With a scale for each the vague one would win: .62/.5 against .78/.9.
     assert similarity.argmax() == 1
     assert similarity[1] == pytest.approx(float(x @ sharp) / 0.9, rel=1e-5)
-
-
-def test_sums_of_clusters_and_patterns() -> None:
-    rng = np.random.default_rng(4)
-    x = rng.standard_normal((60, 7)).astype(np.float32)
-    clusters, labels = rng.integers(0, 4, 50), rng.integers(-1, 5, 50)
-    wanted, known = np.array([0, 2, 3]), np.array([1, 3, 4])
-    sums, own = add_up(clusters, wanted, labels, known, x)
-    for a, cluster in enumerate(wanted):
-        np.testing.assert_allclose(sums[a], x[:50][clusters == cluster].sum(axis=0), atol=1e-4)
-        for b, pattern in enumerate(known):
-            both = (clusters == cluster) & (labels == pattern)
-            np.testing.assert_allclose(own[a, b], x[:50][both].sum(axis=0), atol=1e-4)
-    sums, own = add_up(clusters, wanted, np.full(50, UNDECIDED), np.empty(0, np.int64), x)
-    assert sums.shape == (3, 7)
-    assert own.shape == (3, 0, 7)
-
-
-def test_parts_pass_on_what_nearly_all_their_maps_carry() -> None:
-    parts = np.repeat([0, 1, 2], [20, 10, 10])
-    labels = np.repeat([3, 0, 3], [20, 10, 10])
-    joined = np.repeat([0, 1, 0], [20, 10, 10])
-    assert patterns_of_parts(parts, joined, labels, 4) == [3, 0, 3]
-    # One pattern in two clusters, a part in two minds, a part without a name.
-    assert patterns_of_parts(parts, parts, labels, 4) is None
-    mixed = labels.copy()
-    mixed[:3] = 0
-    assert patterns_of_parts(parts, joined, mixed, 4) is None
-    mixed[:20] = UNDECIDED
-    assert patterns_of_parts(parts, joined, mixed, 4) is None
 
 
 def test_more_maps_are_asked_for_where_noise_is_high() -> None:

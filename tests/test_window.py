@@ -7,6 +7,7 @@ import itertools
 import pickle
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -736,9 +737,9 @@ def test_parts_that_go_on_need_no_new_names(monkeypatch: pytest.MonkeyPatch) -> 
     asked: list[int] = []
     name = LetterTrack._name_clusters
 
-    def counting(self: LetterTrack, *args: np.ndarray) -> None:
+    def counting(self: LetterTrack, *args: Any) -> list[int]:
         asked.append(self.ring.seen)
-        name(self, *args)
+        return name(self, *args)
 
     monkeypatch.setattr(LetterTrack, "_name_clusters", counting)
     config = WindowConfig(every=1)
