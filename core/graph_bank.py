@@ -18,7 +18,7 @@ __all__ = ["GraphBank", "take_rows"]
 
 IntArray = NDArray[np.int64]
 
-ON_DEVICE = ("near", "graph", "weakest", "vectors", "values")
+ON_DEVICE = ("near", "graph", "weakest", "vectors")
 """Arrays that live on the device."""
 
 
@@ -32,8 +32,8 @@ class GraphBank:
 
     Attributes:
         near, graph, weakest: see :func:`facestage.core.graph.update_graph`.
-        vectors: ``(slots, W, b)`` float32 leading eigenvectors of the normalised graphs.
-        values: ``(slots, b)`` float32 their eigenvalues, descending.
+        vectors: ``(slots, b, W)`` float32 leading eigenvectors of the normalised graphs, in rows.
+        values: ``(slots, b)`` float32 their eigenvalues, descending; on the CPU, as what follows.
         since_exact: ``(slots,)`` updates since they were computed from scratch; −1 if never.
     """
 
@@ -45,8 +45,8 @@ class GraphBank:
         self.near = xp.zeros((slots, size, size), bool)
         self.graph = xp.zeros((slots, size, size), xp.float32)
         self.weakest = xp.full((slots, size), NO_MAP, xp.float32)
-        self.vectors = xp.zeros((slots, size, block), xp.float32)
-        self.values = xp.zeros((slots, block), xp.float32)
+        self.vectors = xp.zeros((slots, block, size), xp.float32)
+        self.values: NDArray[np.float32] = np.zeros((slots, block), np.float32)
         self.since_exact: IntArray = np.full(slots, -1)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -64,18 +64,18 @@ class GraphBank:
         """Forget a window."""
         for name in ON_DEVICE:
             getattr(self, name)[slot] = 0
-        self.weakest[slot] = NO_MAP
+        self.weakest[slot], self.values[slot] = NO_MAP, 0.0
         self.since_exact[slot] = -1
 
     def copy(self, smaller: GraphBank) -> None:
         """Take over the windows of a bank with fewer slots."""
-        for name in (*ON_DEVICE, "since_exact"):
+        for name in (*ON_DEVICE, "values", "since_exact"):
             old = getattr(smaller, name)
             getattr(self, name)[: len(old)] = old
 
     def advance(
         self, slots: list[int], gram: Any, places: Any, counts: IntArray, parts: IntArray
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[Any, Any, NDArray[np.float32]]:
         """Bring windows up to date with new maps.
 
         Args:
@@ -86,7 +86,7 @@ class GraphBank:
             parts: ``(s,)`` parts that each graph had.
 
         Returns:
-            Graphs ``(s, W, W)``, eigenvectors ``(s, W, b)`` and eigenvalues ``(s, b)``.
+            Graphs ``(s, W, W)``, eigenvectors ``(s, b, W)`` and eigenvalues ``(s, b)`` (NumPy).
         """
         near, graph, weakest = (
             take_rows(array, slots) for array in (self.near, self.graph, self.weakest)
@@ -105,7 +105,7 @@ class GraphBank:
 
     def _eigenpairs(
         self, slots: list[int], graph: Any, places: Any, counts: IntArray, parts: IntArray
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Any, NDArray[np.float32]]:
         """Carry the eigenpairs along; where that is new, due or fails, compute them exactly."""
         config = self.config
         scale = degree_scale(graph)
@@ -138,8 +138,8 @@ class GraphBank:
             matrix = normalised_graph(graph[a : a + 1, :m, :m], scale[a : a + 1, :m])
             exact, level = exact_subspace(to_numpy(matrix[0]), config.block)
             vectors[a] = 0.0
-            vectors[a, :m] = self._xp.asarray(exact)
-            values[a] = self._xp.asarray(level)
+            vectors[a, :, :m] = self._xp.asarray(exact)
+            values[a] = level
             self.since_exact[slots[a]] = 0
         return vectors, values
 

@@ -26,7 +26,7 @@ from .backend import array_namespace, is_numpy, to_numpy
 
 __all__ = ["Filter", "exact_subspace", "track_subspace"]
 
-(_SMALL_EIGEN,) = get_lapack_funcs(("sygvd",), dtype=np.float32)
+(_SMALL_EIGEN,) = get_lapack_funcs(("sygv",), dtype=np.float32)
 MAX_ROUNDS = 3
 """Most times the filter is applied to one change of a graph."""
 
@@ -56,95 +56,110 @@ def exact_subspace(
         block: how many, at most m.
 
     Returns:
-        Vectors ``(m, block)`` and eigenvalues ``(block,)``, descending.
+        Vectors in rows ``(block, m)`` and eigenvalues ``(block,)``, descending.
     """
     values, vectors = np.linalg.eigh(matrix.astype(np.float64))
     last = slice(None, -block - 1, -1)
-    return vectors[:, last].astype(np.float32), values[last].astype(np.float32)
+    return vectors.T[last].astype(np.float32), values[last].astype(np.float32)
 
 
 def track_subspace(
     graph: Any,
     scale: Any,
     vectors: Any,
-    values: Any,
+    values: NDArray[np.float32],
     places: Any,
     wanted: NDArray[np.int64],
     how: Filter,
-) -> tuple[Any, Any, NDArray[np.float32]]:
+) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
     """Move subspaces along with their graphs.
 
     Args:
         graph: ``(s, W, W)`` float32 A.
         scale: ``(s, W)`` float32 D^−½, see :func:`facestage.core.graph.degree_scale`.
-        vectors: ``(s, W, b)`` float32, those of the graphs before the change; written to.
-        values: ``(s, b)`` float32, their eigenvalues, descending.
-        places: ``(s, c)`` rows that are new and filled in from their neighbours.
+        vectors: ``(s, b, W)`` float32, those of the graphs before the change; written to.
+        values: ``(s, b)`` their eigenvalues, descending (NumPy).
+        places: ``(s, c)`` columns that are new and filled in from their neighbours.
         wanted: ``(s,)`` how many leading pairs must be good.
         how: the filter.
 
     Returns:
-        Vectors ``(s, W, b)``, values ``(s, b)`` and the largest residual of the wanted ones
-        ``(s,)`` (NumPy; not finite where the iteration broke down).
+        Vectors ``(s, b, W)``, values ``(s, b)`` and the largest residual of the wanted ones
+        ``(s,)`` (both NumPy; not finite where the iteration broke down).
     """
     xp = array_namespace(graph)
-    high = xp.minimum(xp.maximum(values[:, -1], 0.0), 0.9)
-    half, centre = (high - how.low) * 0.5, (high + how.low) * 0.5
-    # 2/half · (M − centre·I): what the recurrence multiplies by, and the same for all rounds.
-    scaled = graph * (scale * (2.0 / half)[:, None])[:, :, None]
+    high = np.minimum(np.maximum(values[:, -1:], 0.0), 0.9)
+    half, centre = (high - how.low) * np.float32(0.5), (high + how.low) * np.float32(0.5)
+    stretch = -2.0 / half
+    # −2/half · (M − centre·I): what the recurrence multiplies by, and the same for all rounds.
+    # Negative, so that LAPACK's rising eigenvalues begin with the leading ones; to a polynomial of
+    # even degree it is all the same, and one of odd degree turns the vectors around.
+    scaled = graph * (scale * xp.asarray(stretch))[:, :, None]
     scaled *= scale[:, None, :]
     window = xp.arange(len(graph))[:, None]
-    vectors[window, places] = 0.0
-    filled = scaled[window, places] @ vectors
-    filled *= (half * 0.5)[:, None, None]
-    vectors[window, places] = filled
+    columns = vectors.transpose(0, 2, 1)
+    columns[window, places] = 0.0
+    filled = scaled[window, places] @ columns
+    filled *= xp.asarray(1.0 / stretch)[:, :, None]
+    columns[window, places] = filled
     diagonal = scaled.reshape(len(scaled), -1)[:, :: scaled.shape[1] + 1]
-    diagonal -= (2.0 * centre / half)[:, None]
-    columns = int(wanted.max())
-    back: NDArray[np.float32] = to_numpy(half) * np.float32(0.5)
-    inside = None if len(wanted) == 1 else np.arange(columns) < wanted[:, None]
-    vectors, values, error = _filter_round(scaled, vectors, how.degree, columns)
-    worst = _largest(to_numpy(error), inside) * back
+    diagonal -= xp.asarray(centre * stretch)
+    most = int(wanted.max())
+    inside = None if len(wanted) == 1 else np.arange(most) < wanted[:, None]
+    vectors, ritz, error = _filter_round(scaled, vectors, how.degree, most)
+    back = half[:, 0] * np.float32(0.5)
+    worst = _largest(error, inside) * back
     for _ in range(MAX_ROUNDS - 1):
-        if not (worst > how.tolerance).any():
+        again = worst > how.tolerance
+        if not again.any():
             break
-        at = np.flatnonzero(worst > how.tolerance)
-        found, ritz, error = _filter_round(scaled[at], vectors[at], how.degree, columns)
-        vectors[at], values[at] = found, ritz
-        worst[at] = _largest(to_numpy(error), None if inside is None else inside[at]) * back[at]
+        at = np.flatnonzero(again)
+        there = xp.asarray(at)
+        vectors[there], ritz[at], error = _filter_round(
+            scaled[there], vectors[there], how.degree, most
+        )
+        worst[at] = _largest(error, None if inside is None else inside[at]) * back[at]
     # The Ritz values are those of the scaled matrix.
-    values = values * (half * 0.5)[:, None] + centre[:, None]
-    return vectors, values, worst
+    return vectors, ritz / stretch + centre, worst
 
 
 def _largest(error: NDArray[np.float32], wanted: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    """Return the largest residual of the wanted vectors ``(s,)``; all are wanted if None."""
+    """Return the largest residual of the wanted vectors ``(s,)``; all are wanted if None.
+
+    Args:
+        error: ``(s, c)`` squared residuals; written to.
+        wanted: ``(s, c)``.
+    """
     if wanted is not None:
         error[~wanted] = 0.0
-    return error.max(axis=1)
+    return np.sqrt(error.max(axis=1))
 
 
-def _filter_round(scaled: Any, vectors: Any, degree: int, columns: int) -> tuple[Any, Any, Any]:
+def _filter_round(
+    scaled: Any, vectors: Any, degree: int, columns: int
+) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
     """Apply T_degree to the vectors and solve the eigenproblem in the space that they span.
 
     Returns:
-        Ritz vectors, Ritz values, both of ``scaled`` and descending, and the norms of the
-        residuals of the first ``columns`` of them.
+        Ritz vectors ``(s, b, W)``, Ritz values ``(s, b)``, both of ``scaled`` and rising, and the
+        squared residuals of the first ``columns`` of them.
     """
     xp = array_namespace(scaled)
-    before, now = vectors, scaled @ vectors
+    before, now = vectors, vectors @ scaled
     now *= 0.5
     for _ in range(degree - 1):
-        after = scaled @ now
+        after = now @ scaled
         after -= before
         before, now = now, after
-    image = scaled @ now
-    across = now.transpose(0, 2, 1)
-    values, turn = _ritz(across @ image, across @ now, xp)
-    found = now @ turn
-    left = image @ turn[:, :, :columns]
-    left -= found[:, :, :columns] * values[:, None, :columns]
-    return found, values, xp.sqrt(xp.einsum("sij,sij->sj", left, left))
+    s, b, size = now.shape
+    # Vectors and their images side by side take half the products.
+    both = xp.concatenate((now, now @ scaled), axis=1)
+    small = both @ now.transpose(0, 2, 1)
+    values, turn = _ritz(small[:, b:], small[:, :b], xp)
+    found, image = (turn[:, None] @ both.reshape(s, 2, b, size)).swapaxes(0, 1)
+    left = found[:, :columns] * values[:, :columns, None]
+    left -= image[:, :columns]
+    return found, to_numpy(values), to_numpy(xp.einsum("sij,sij->si", left, left))
 
 
 def _ritz(small: Any, overlap: Any, xp: Any) -> tuple[Any, Any]:
@@ -156,17 +171,18 @@ def _ritz(small: Any, overlap: Any, xp: Any) -> tuple[Any, Any]:
         xp: array module.
 
     Returns:
-        Values ``(s, b)`` descending and vectors ``(s, b, b)``; NaN where C is not positive.
+        Values ``(s, b)`` rising and vectors in rows ``(s, b, b)``; NaN where C is not positive.
     """
     if is_numpy(xp):
-        # One call of LAPACK does what takes NumPy a dozen, and these matrices are 8 × 8.
+        # One call of LAPACK does what takes NumPy a dozen, and these matrices are 8 × 8. Turned
+        # over they lie as LAPACK wants them.
         values, turn = np.empty(small.shape[:2], np.float32), np.empty(small.shape, np.float32)
         for i in range(len(small)):
-            theta, u, failed = _SMALL_EIGEN(small[i], overlap[i])
-            values[i] = theta[::-1] if not failed else np.nan
-            turn[i] = u[:, ::-1] if not failed else np.nan
+            theta, u, failed = _SMALL_EIGEN(small[i].T, overlap[i].T)
+            values[i] = theta if not failed else np.nan
+            turn[i] = u.T if not failed else np.nan
         return values, turn
     inverse = xp.linalg.inv(xp.linalg.cholesky(overlap))
     back = inverse.transpose(0, 2, 1)
     theta, u = xp.linalg.eigh(inverse @ ((small + small.transpose(0, 2, 1)) * 0.5) @ back)
-    return theta[:, ::-1], back @ u[:, :, ::-1]
+    return theta, u.transpose(0, 2, 1) @ inverse

@@ -357,7 +357,7 @@ class WindowBank:
         graph, vectors, values = self._graphs.advance(
             slots, gram, where, counts, self._n_parts[slots]
         )
-        k = (to_numpy(values)[:, : config.max_clusters] > 1.0 - config.tau).sum(axis=1)
+        k = (values[:, : config.max_clusters] > 1.0 - config.tau).sum(axis=1)
         k = np.maximum(k, 1)
         anew = [
             a

@@ -623,7 +623,7 @@ def test_the_eigenvectors_carried_along_are_those_of_the_graph() -> None:
         cosines = np.clip(bank._x[slot, :m] @ bank._x[slot, :m].T, -1, 1).astype(np.float64)
         matrix = np.eye(m) - laplacian(knn_graph(cosines.copy(), 7))
         k = int(bank._n_parts[slot])
-        vectors = bank._graphs.vectors[slot, :m, :k].astype(np.float64)
+        vectors = bank._graphs.vectors[slot, :k, :m].T.astype(np.float64)
         left = matrix @ vectors - vectors * bank._graphs.values[slot, :k]
         residuals.append(np.sqrt((left**2).sum(axis=0)).max())
         noise = bank.track(slot).noise.model
@@ -680,8 +680,8 @@ def test_eigenvectors_that_broke_down_are_computed_anew() -> None:
 
 def test_a_dependent_basis_is_reported_not_raised() -> None:
     graph = np.ones((2, 20, 20), np.float32) - np.eye(20, dtype=np.float32)
-    vectors = np.ones((2, 20, 3), np.float32)
-    vectors[0] = np.linalg.qr(np.random.default_rng(0).standard_normal((20, 3)))[0]
+    vectors = np.ones((2, 3, 20), np.float32)
+    vectors[0] = np.linalg.qr(np.random.default_rng(0).standard_normal((20, 3)))[0].T
     values = np.full((2, 3), 0.5, np.float32)
     wanted = np.array([1, 1])
     places = np.zeros((2, 1), int)
