@@ -13,51 +13,65 @@ from typing import Any
 
 from .backend import array_namespace
 
-__all__ = ["NO_MAP", "degree_scale", "normalised_graph", "update_graph"]
+__all__ = ["ANY_MAP", "NO_MAP", "degree_scale", "flat_rows", "normalised_graph", "update_graph"]
 
 NO_MAP = -2.0
 """Stands for the cosine of a map with itself and with a place that holds no map; below any cosine,
 so that neither becomes a neighbour."""
+ANY_MAP = -1.5
+"""Below any cosine and above :data:`NO_MAP`."""
 LEAST_DEGREE = 0.5
 """Weight of a single one-sided edge: no map that has a neighbour has less."""
 
 
-def update_graph(
-    gram: Any, near: Any, graph: Any, weakest: Any, places: Any, neighbours: int
-) -> None:
+def flat_rows(places: Any, size: int) -> Any:
+    """Return where rows lie in ``(s·W, W)`` matrices: ``(s·c,)`` of places ``(s, c)``."""
+    if len(places) > 1:
+        places = places + array_namespace(places).arange(0, len(places) * size, size)[:, None]
+    return places.reshape(-1)
+
+
+def update_graph(gram: Any, graph: Any, weakest: Any, places: Any, neighbours: int) -> None:
     """Bring graphs up to date with replaced maps, in place.
 
     A map is connected with all maps as similar as its k-th most similar one: duplicates keep each
     other, in whatever order they came.
 
     Args:
-        gram: ``(s, W, W)`` float32 cosines by place, :data:`NO_MAP` on the diagonal and where
-            there is no map.
-        near: ``(s, W, W)`` bool B, row i marks the neighbours of map i; written to.
-        graph: ``(s, W, W)`` float32 A = (B + Bᵀ)/2; written to.
-        weakest: ``(s, W)`` float32 cosine of each map with its k-th neighbour (:data:`NO_MAP` with
-            fewer maps, infinite where there is no map); written to.
+        gram: ``(s, W, W)`` float32 cosines by place, symmetric to the last bit, :data:`NO_MAP` on
+            the diagonal and where there is no map.
+        graph: ``(s, W, W)`` float32 A = (B + Bᵀ)/2 where row i of B marks the neighbours of map i;
+            written to.
+        weakest: ``(s, W)`` float32 cosine of each map with its k-th neighbour (:data:`ANY_MAP`
+            with fewer maps or where there is none); written to.
         places: ``(s, c)`` places of the maps that are new; a place may be named twice.
         neighbours: k.
     """
     xp = array_namespace(gram)
-    window = xp.arange(len(gram))[:, None]
-    rows = (gram[window, places] > weakest[:, None, :]).any(axis=1)
-    rows |= near[window, :, places].any(axis=1)
-    rows[window, places] = True
-    at, row = xp.nonzero(rows)
-    cosines = gram[at, row]
-    last = gram.shape[1] - neighbours
-    best = xp.partition(cosines, last, axis=1)[:, last]
-    marked = cosines >= best[:, None]
-    marked &= cosines > NO_MAP
-    near[at, row] = marked
-    weakest[at, row] = best
-    weights = marked.astype(xp.float32)
-    weights += near[at, :, row]
+    count, size = weakest.shape
+    new = flat_rows(places, size)
+    cosines, edges = gram.reshape(-1, size), graph.reshape(-1, size)
+    # Rows to which a new map is nearer than their farthest neighbour, and those tied to an old one.
+    changed = cosines[new].reshape(count, -1, size) > weakest[:, None]
+    changed |= edges[new].reshape(changed.shape) > 0.0
+    changed = changed.any(axis=1).reshape(-1)
+    changed[new] = True
+    (row,) = changed.nonzero()
+    cosines = cosines[row]
+    best = xp.sort(cosines, axis=1)[:, size - neighbours]
+    xp.maximum(best, ANY_MAP, out=best)
+    weakest.reshape(-1)[row] = best
+    # Cosines are the same both ways: a row also shows which others count its map as a neighbour.
+    if count == 1:
+        at, others = 0, weakest
+    else:
+        at = row // size
+        others, row = weakest[at], row % size
+    weights = (cosines >= best[:, None]).astype(xp.float32)
+    weights += cosines >= others
     weights *= 0.5
     graph[at, row] = weights
-    graph[at, :, row] = weights
+    graph.transpose(0, 2, 1)[at, row] = weights
 
 
 @lru_cache(maxsize=4)

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from .backend import to_numpy
 from .config import WindowConfig
-from .graph import NO_MAP, degree_scale, normalised_graph, update_graph
+from .graph import ANY_MAP, degree_scale, normalised_graph, update_graph
 from .subspace import Filter, exact_subspace, track_subspace
 
 __all__ = ["GraphBank", "take_rows"]
 
 IntArray = NDArray[np.int64]
 
-ON_DEVICE = ("near", "graph", "weakest", "vectors")
+ON_DEVICE = ("graph", "weakest", "vectors")
 """Arrays that live on the device."""
 
 
@@ -31,7 +31,7 @@ class GraphBank:
         xp: array module, see :mod:`facestage.core.backend`.
 
     Attributes:
-        near, graph, weakest: see :func:`facestage.core.graph.update_graph`.
+        graph, weakest: see :func:`facestage.core.graph.update_graph`.
         vectors: ``(slots, b, W)`` float32 leading eigenvectors of the normalised graphs, in rows.
         values: ``(slots, b)`` float32 their eigenvalues, descending; on the CPU, as what follows.
         since_exact: ``(slots,)`` updates since they were computed from scratch; −1 if never.
@@ -42,12 +42,11 @@ class GraphBank:
         self.config = config
         self._filter = Filter(config.degree, config.filter_low, config.residual)
         self._xp = xp
-        self.near = xp.zeros((slots, size, size), bool)
         self.graph = xp.zeros((slots, size, size), xp.float32)
-        self.weakest = xp.full((slots, size), NO_MAP, xp.float32)
+        self.weakest = xp.full((slots, size), ANY_MAP, xp.float32)
         self.vectors = xp.zeros((slots, block, size), xp.float32)
         self.values: NDArray[np.float32] = np.zeros((slots, block), np.float32)
-        self.since_exact: IntArray = np.full(slots, -1)
+        self.since_exact = [-1] * slots
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__ | {name: to_numpy(getattr(self, name)) for name in ON_DEVICE}
@@ -64,7 +63,7 @@ class GraphBank:
         """Forget a window."""
         for name in ON_DEVICE:
             getattr(self, name)[slot] = 0
-        self.weakest[slot], self.values[slot] = NO_MAP, 0.0
+        self.weakest[slot], self.values[slot] = ANY_MAP, 0.0
         self.since_exact[slot] = -1
 
     def copy(self, smaller: GraphBank) -> None:
@@ -88,19 +87,13 @@ class GraphBank:
         Returns:
             Graphs ``(s, W, W)``, eigenvectors ``(s, b, W)`` and eigenvalues ``(s, b)`` (NumPy).
         """
-        near, graph, weakest = (
-            take_rows(array, slots) for array in (self.near, self.graph, self.weakest)
-        )
-        update_graph(gram, near, graph, weakest, places, self.config.knn)
+        graph, weakest = take_rows(self.graph, slots), take_rows(self.weakest, slots)
+        update_graph(gram, graph, weakest, places, self.config.knn)
         vectors, values = self._eigenpairs(slots, graph, places, counts, parts)
-        for array, part in (
-            (self.near, near),
-            (self.graph, graph),
-            (self.weakest, weakest),
-            (self.vectors, vectors),
-            (self.values, values),
-        ):
-            _put(array, slots, part)
+        _put(self.graph, slots, graph)
+        _put(self.weakest, slots, weakest)
+        _put(self.vectors, slots, vectors)
+        self.values[slots] = values
         return graph, vectors, values
 
     def _eigenpairs(
@@ -110,29 +103,30 @@ class GraphBank:
         config = self.config
         scale = degree_scale(graph)
         vectors, values = take_rows(self.vectors, slots), take_rows(self.values, slots)
-        wanted = np.minimum(parts + 1, config.block)
-        age = self.since_exact[slots]
-        carried = [a for a, n in enumerate(age.tolist()) if 0 <= n < config.restart]
+        wanted = [min(n + 1, config.block) for n in parts.tolist()]
+        age = [self.since_exact[slot] for slot in slots]
+        carried = [a for a, n in enumerate(age) if 0 <= n < config.restart]
         if len(carried) == len(slots):
             vectors, values, worst = track_subspace(
                 graph, scale, vectors, values, places, wanted, self._filter
             )
         else:
-            vectors, values = vectors.copy(), values.copy()
-            worst = np.full(len(slots), np.inf, np.float32)
+            vectors, values, worst = vectors.copy(), values.copy(), [np.inf] * len(slots)
             if carried:
-                vectors[carried], values[carried], worst[carried] = track_subspace(
+                vectors[carried], values[carried], found = track_subspace(
                     graph[carried],
                     scale[carried],
                     vectors[carried],
                     values[carried],
                     places[carried],
-                    wanted[carried],
+                    [wanted[a] for a in carried],
                     self._filter,
                 )
-        self.since_exact[slots] = age + 1
-        for a, residual in enumerate(worst.tolist()):
-            if residual <= config.restart_residual:
+                for a, residual in zip(carried, found, strict=True):
+                    worst[a] = residual
+        for a, slot in enumerate(slots):
+            self.since_exact[slot] = age[a] + 1
+            if worst[a] <= config.restart_residual:
                 continue
             m = int(counts[a])
             matrix = normalised_graph(graph[a : a + 1, :m, :m], scale[a : a + 1, :m])
@@ -140,7 +134,7 @@ class GraphBank:
             vectors[a] = 0.0
             vectors[a, :, :m] = self._xp.asarray(exact)
             values[a] = level
-            self.since_exact[slots[a]] = 0
+            self.since_exact[slot] = 0
         return vectors, values
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.linalg import get_lapack_funcs
 
 from .backend import array_namespace, is_numpy, to_numpy
+from .graph import flat_rows
 
 __all__ = ["Filter", "exact_subspace", "track_subspace"]
 
@@ -69,9 +70,9 @@ def track_subspace(
     vectors: Any,
     values: NDArray[np.float32],
     places: Any,
-    wanted: NDArray[np.int64],
+    wanted: list[int],
     how: Filter,
-) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[Any, NDArray[np.float32], list[float]]:
     """Move subspaces along with their graphs.
 
     Args:
@@ -84,60 +85,47 @@ def track_subspace(
         how: the filter.
 
     Returns:
-        Vectors ``(s, b, W)``, values ``(s, b)`` and the largest residual of the wanted ones
-        ``(s,)`` (both NumPy; not finite where the iteration broke down).
+        Vectors ``(s, b, W)``, values ``(s, b)`` (NumPy) and the largest residual of the wanted ones
+        ``(s,)``; not a number where the iteration broke down.
     """
     xp = array_namespace(graph)
-    high = np.minimum(np.maximum(values[:, -1:], 0.0), 0.9)
-    half, centre = (high - how.low) * np.float32(0.5), (high + how.low) * np.float32(0.5)
-    stretch = -2.0 / half
+    half = [(min(max(v, 0.0), 0.9) - how.low) * 0.5 for v in values[:, -1].tolist()]
+    stretch = np.array([-2.0 / h for h in half], np.float32)[:, None]
+    shift = np.array([2.0 + 2.0 * how.low / h for h in half], np.float32)[:, None]
+    there, size = xp.asarray(stretch), graph.shape[1]
     # −2/half · (M − centre·I): what the recurrence multiplies by, and the same for all rounds.
     # Negative, so that LAPACK's rising eigenvalues begin with the leading ones; to a polynomial of
     # even degree it is all the same, and one of odd degree turns the vectors around.
-    scaled = graph * (scale * xp.asarray(stretch))[:, :, None]
-    scaled *= scale[:, None, :]
-    window = xp.arange(len(graph))[:, None]
-    columns = vectors.transpose(0, 2, 1)
+    scaled = graph * (scale * there)[:, :, None]
+    scaled *= scale[:, None]
+    columns, window = vectors.transpose(0, 2, 1), xp.arange(len(graph))[:, None]
     columns[window, places] = 0.0
-    filled = scaled[window, places] @ columns
-    filled *= xp.asarray(1.0 / stretch)[:, :, None]
-    columns[window, places] = filled
-    diagonal = scaled.reshape(len(scaled), -1)[:, :: scaled.shape[1] + 1]
-    diagonal -= xp.asarray(centre * stretch)
-    most = int(wanted.max())
-    inside = None if len(wanted) == 1 else np.arange(most) < wanted[:, None]
+    new = scaled.reshape(-1, size)[flat_rows(places, size)].reshape(*places.shape, size)
+    columns[window, places] = new @ columns / there[:, :, None]
+    diagonal = scaled.reshape(len(scaled), -1)[:, :: size + 1]
+    diagonal += xp.asarray(shift)
+    most = max(wanted)
     vectors, ritz, error = _filter_round(scaled, vectors, how.degree, most)
-    back = half[:, 0] * np.float32(0.5)
-    worst = _largest(error, inside) * back
+    worst = [_largest(*each) for each in zip(error, wanted, half, strict=True)]
     for _ in range(MAX_ROUNDS - 1):
-        again = worst > how.tolerance
-        if not again.any():
+        at = [a for a, residual in enumerate(worst) if residual > how.tolerance]
+        if not at:
             break
-        at = np.flatnonzero(again)
-        there = xp.asarray(at)
-        vectors[there], ritz[at], error = _filter_round(
-            scaled[there], vectors[there], how.degree, most
-        )
-        worst[at] = _largest(error, None if inside is None else inside[at]) * back[at]
+        vectors[at], ritz[at], error = _filter_round(scaled[at], vectors[at], how.degree, most)
+        for a, each in zip(at, error, strict=True):
+            worst[a] = _largest(each, wanted[a], half[a])
     # The Ritz values are those of the scaled matrix.
-    return vectors, ritz / stretch + centre, worst
+    return vectors, (ritz - shift) / stretch, worst
 
 
-def _largest(error: NDArray[np.float32], wanted: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    """Return the largest residual of the wanted vectors ``(s,)``; all are wanted if None.
-
-    Args:
-        error: ``(s, c)`` squared residuals; written to.
-        wanted: ``(s, c)``.
-    """
-    if wanted is not None:
-        error[~wanted] = 0.0
-    return np.sqrt(error.max(axis=1))
+def _largest(error: list[float], wanted: int, half: float) -> float:
+    """Return the largest residual of the wanted vectors, given their squares and those of more."""
+    return max(error[:wanted]) ** 0.5 * half * 0.5
 
 
 def _filter_round(
     scaled: Any, vectors: Any, degree: int, columns: int
-) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[Any, NDArray[np.float32], list[list[float]]]:
     """Apply T_degree to the vectors and solve the eigenproblem in the space that they span.
 
     Returns:
@@ -156,10 +144,12 @@ def _filter_round(
     both = xp.concatenate((now, now @ scaled), axis=1)
     small = both @ now.transpose(0, 2, 1)
     values, turn = _ritz(small[:, b:], small[:, :b], xp)
-    found, image = (turn[:, None] @ both.reshape(s, 2, b, size)).swapaxes(0, 1)
+    turned = turn[:, None] @ both.reshape(s, 2, b, size)
+    found = turned[:, 0]
     left = found[:, :columns] * values[:, :columns, None]
-    left -= image[:, :columns]
-    return found, to_numpy(values), to_numpy(xp.einsum("sij,sij->si", left, left))
+    left -= turned[:, 1, :columns]
+    error = to_numpy(xp.einsum("sij,sij->si", left, left)).tolist()
+    return found, to_numpy(values), error
 
 
 def _ritz(small: Any, overlap: Any, xp: Any) -> tuple[Any, Any]:
@@ -176,12 +166,16 @@ def _ritz(small: Any, overlap: Any, xp: Any) -> tuple[Any, Any]:
     if is_numpy(xp):
         # One call of LAPACK does what takes NumPy a dozen, and these matrices are 8 × 8. Turned
         # over they lie as LAPACK wants them.
-        values, turn = np.empty(small.shape[:2], np.float32), np.empty(small.shape, np.float32)
-        for i in range(len(small)):
-            theta, u, failed = _SMALL_EIGEN(small[i].T, overlap[i].T)
-            values[i] = theta if not failed else np.nan
-            turn[i] = u.T if not failed else np.nan
-        return values, turn
+        values, turn = [], []
+        for h, c in zip(small, overlap, strict=True):
+            theta, u, failed = _SMALL_EIGEN(h.T, c.T)
+            if failed:
+                theta[:] = u[:] = np.nan
+            values.append(theta)
+            turn.append(u.T)
+        if len(turn) == 1:
+            return values[0][None], turn[0][None]
+        return np.array(values), np.array(turn)
     inverse = xp.linalg.inv(xp.linalg.cholesky(overlap))
     back = inverse.transpose(0, 2, 1)
     theta, u = xp.linalg.eigh(inverse @ ((small + small.transpose(0, 2, 1)) * 0.5) @ back)

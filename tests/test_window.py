@@ -14,7 +14,7 @@ import pytest
 from facestage.core import track as track_module
 from facestage.core.config import WindowConfig
 from facestage.core.errors import ConfigError
-from facestage.core.graph import NO_MAP, degree_scale, update_graph
+from facestage.core.graph import ANY_MAP, NO_MAP, degree_scale, update_graph
 from facestage.core.prototypes import PrototypeMemory
 from facestage.core.similarity import NoiseModel
 from facestage.core.spectral import (
@@ -683,7 +683,7 @@ def test_a_dependent_basis_is_reported_not_raised() -> None:
     vectors = np.ones((2, 3, 20), np.float32)
     vectors[0] = np.linalg.qr(np.random.default_rng(0).standard_normal((20, 3)))[0].T
     values = np.full((2, 3), 0.5, np.float32)
-    wanted = np.array([1, 1])
+    wanted = [1, 1]
     places = np.zeros((2, 1), int)
     scale = degree_scale(graph)
     _, found, worst = track_subspace(graph, scale, vectors, values, places, wanted, Filter())
@@ -702,17 +702,16 @@ def test_replaced_maps_leave_the_graph_that_building_it_anew_gives() -> None:
         found[:, np.arange(size), np.arange(size)] = NO_MAP
         return found
 
-    near = np.zeros((2, size, size), bool)
     graph = np.zeros((2, size, size), np.float32)
-    weakest = np.full((2, size), NO_MAP, np.float32)
-    update_graph(cosines(x), near, graph, weakest, np.tile(np.arange(size), (2, 1)), k)
+    weakest = np.full((2, size), ANY_MAP, np.float32)
+    update_graph(cosines(x), graph, weakest, np.tile(np.arange(size), (2, 1)), k)
     for _ in range(30):
         # The same place twice in one window, two places in the other.
         places = np.stack([np.repeat(rng.integers(size), 2), rng.choice(size, 2, replace=False)])
         for window, rows in enumerate(places):
             for place in set(rows.tolist()):
                 x[window, place] = unit(rng.standard_normal(10))
-        update_graph(cosines(x), near, graph, weakest, places, k)
+        update_graph(cosines(x), graph, weakest, places, k)
         for window in range(2):
             expected = knn_graph((x[window] @ x[window].T).astype(np.float64), k)
             np.testing.assert_array_equal(graph[window], expected)
