@@ -25,10 +25,12 @@ ROUNDS = 3
 """Most rounds from the last labels."""
 FRESH_ROUNDS = 12
 """Most rounds from scratch."""
+FAR = 1e3
+"""A cluster that is not wanted is farther than this from every point."""
 
 
 def cluster_rows(
-    vectors: Any, k: IntArray, before: IntArray, fresh: NDArray[np.bool_], counts: IntArray
+    vectors: Any, k: list[int], before: IntArray, fresh: list[bool], counts: IntArray | None
 ) -> IntArray:
     """Cluster maps by their entries in the first k eigenvectors.
 
@@ -37,81 +39,67 @@ def cluster_rows(
         k: ``(s,)`` clusters wanted, 2 … b.
         before: ``(s, W)`` last labels; −1 for maps that had none.
         fresh: ``(s,)`` windows that must start from scratch.
-        counts: ``(s,)`` maps in each window.
+        counts: ``(s,)`` maps in each window; None if all are full.
 
     Returns:
         ``(s, W)`` labels 0 … k − 1 (NumPy; 0 where there is no map).
     """
     xp = array_namespace(vectors)
-    most, size = int(k.max()), vectors.shape[2]
-    points = vectors[:, :most]
-    alike = bool((k == most).all())
-    if not alike:
-        points = points * xp.asarray(np.arange(most) < k[:, None])[:, :, None]
-    points = points / xp.sqrt(xp.einsum("sij,sij->sj", points, points) + 1e-30)[:, None]
-    wanted = None if alike else xp.asarray(np.arange(most) < k[:, None])
-    held = None if int(counts.min()) == size else np.arange(size) < counts[:, None]
+    most, size = max(k), vectors.shape[2]
+    points, wanted = vectors[:, :most], None
+    if min(k) < most:
+        wanted = np.arange(most) < np.array(k)[:, None]
+        points = points * xp.asarray(wanted)[:, :, None]
+    # A last row of ones counts the points of a cluster, and carries what its centre is lifted by.
+    lifted = xp.ones((len(points), most + 1, size), xp.float32)
+    length = xp.sqrt(xp.einsum("sij,sij->sj", points, points) + 1e-30)
+    xp.divide(points, length[:, None], out=lifted[:, :most])
+    held = None if counts is None else np.arange(size) < counts[:, None]
+    again = [a for a, new in enumerate(fresh) if new]
     found = before
-    follow = np.flatnonzero(~fresh)
-    if len(follow):
-        every = len(follow) == len(k)
-        labels, full = _lloyd(
-            points if every else points[follow],
-            before if every else before[follow],
-            wanted if every or wanted is None else wanted[follow],
-            None if held is None else held[follow],
-            ROUNDS,
-        )
-        found = before.copy()
-        found[follow] = labels
-        fresh = fresh.copy()
-        fresh[follow[~full]] = True
-    again = np.flatnonzero(fresh)
-    if len(again):
+    if len(again) < len(k):
+        found, full = _lloyd(lifted, before, wanted, held, ROUNDS)
+        again = [a for a, new in enumerate(fresh) if new or not full[a]]
+    if again:
         mine = np.ones((len(again), size), bool) if held is None else held[again]
-        labels, _ = _lloyd(
-            points[again],
-            _far_apart(points[again], k[again], mine),
-            None if wanted is None else wanted[again],
-            mine,
-            FRESH_ROUNDS,
-        )
-        found = found.copy()
-        found[again] = labels
+        start = _far_apart(lifted[again, :most], np.array(k)[again], mine)
+        kinds = None if wanted is None else wanted[again]
+        found[again] = _lloyd(lifted[again], start, kinds, mine, FRESH_ROUNDS)[0]
     return np.maximum(found, 0)
 
 
 def _lloyd(
-    points: Any, labels: IntArray, wanted: Any, held: NDArray[np.bool_] | None, rounds: int
+    lifted: Any,
+    labels: IntArray,
+    wanted: NDArray[np.bool_] | None,
+    held: NDArray[np.bool_] | None,
+    rounds: int,
 ) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Run k-means on points ``(s, k, W)`` from labels (−1: none yet).
+    """Run k-means on points ``(s, k, W)`` with a last row of ones, from labels (−1: none yet).
 
     Returns:
         ``(s, W)`` labels, and ``(s,)`` whether every wanted cluster kept some points.
     """
-    xp = array_namespace(points)
-    clusters = np.arange(points.shape[1])[:, None]
-    there = points.transpose(0, 2, 1)
-    full = np.ones(len(points), bool)
-    missing = None if wanted is None else ~to_numpy(wanted)
+    xp = array_namespace(lifted)
+    k = lifted.shape[1] - 1
+    clusters = np.arange(k)[:, None]
+    columns = lifted.transpose(0, 2, 1)
+    full = np.ones(len(lifted), bool)
     for _ in range(rounds):
         member = (labels[:, None] == clusters).astype(np.float32)
-        sizes = member.sum(axis=2)
-        kept = sizes > 0
-        if missing is not None:
-            kept |= missing
+        centres = xp.asarray(member) @ columns
+        sizes = to_numpy(centres[:, :, k])
+        kept = sizes > 0 if wanted is None else (sizes > 0) | ~wanted
         if not kept.all():
             full &= kept.all(axis=1)
-        np.maximum(sizes, 1.0, out=sizes)
-        centres = xp.asarray(member) @ there
-        centres /= xp.asarray(sizes)[:, :, None]
-        nearness = centres @ points
-        nearness -= 0.5 * xp.einsum("sij,sij->si", centres, centres)[:, :, None]
+        centres /= xp.maximum(centres[:, :, k:], 1.0)
+        # The nearest centre c is that of the largest p·c − |c|²/2.
+        centres[:, :, k] = 0.0
+        centres[:, :, k] = xp.einsum("sij,sij->si", centres, centres) * -0.5
         if wanted is not None:
-            nearness = xp.where(wanted[:, :, None], nearness, -xp.inf)
-        old, labels = labels, to_numpy(nearness.argmax(axis=1))
-        if held is not None:
-            labels = np.where(held, labels, -1)
+            centres[:, :, k] -= xp.asarray(~wanted * np.float32(FAR))
+        nearest = to_numpy((centres @ lifted).argmax(axis=1))
+        old, labels = labels, nearest if held is None else np.where(held, nearest, -1)
         if ((old == labels) | (old < 0)).all():
             break
     return labels, full

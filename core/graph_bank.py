@@ -14,9 +14,7 @@ from .config import WindowConfig
 from .graph import ANY_MAP, degree_scale, normalised_graph, update_graph
 from .subspace import Filter, exact_subspace, track_subspace
 
-__all__ = ["GraphBank", "take_rows"]
-
-IntArray = NDArray[np.int64]
+__all__ = ["GraphBank", "rows_of"]
 
 ON_DEVICE = ("graph", "weakest", "vectors")
 """Arrays that live on the device."""
@@ -73,7 +71,7 @@ class GraphBank:
             getattr(self, name)[: len(old)] = old
 
     def advance(
-        self, slots: list[int], gram: Any, places: Any, counts: IntArray, parts: IntArray
+        self, slots: list[int], gram: Any, places: Any, counts: list[int], parts: list[int]
     ) -> tuple[Any, Any, NDArray[np.float32]]:
         """Bring windows up to date with new maps.
 
@@ -87,23 +85,31 @@ class GraphBank:
         Returns:
             Graphs ``(s, W, W)``, eigenvectors ``(s, b, W)`` and eigenvalues ``(s, b)`` (NumPy).
         """
-        graph, weakest = take_rows(self.graph, slots), take_rows(self.weakest, slots)
+        at = rows_of(slots)
+        graph, weakest = self.graph[at], self.weakest[at]
         update_graph(gram, graph, weakest, places, self.config.knn)
-        vectors, values = self._eigenpairs(slots, graph, places, counts, parts)
-        _put(self.graph, slots, graph)
-        _put(self.weakest, slots, weakest)
-        _put(self.vectors, slots, vectors)
-        self.values[slots] = values
+        vectors, values = self._eigenpairs(
+            slots, graph, self.vectors[at], self.values[at], places, counts, parts
+        )
+        if not isinstance(at, slice):  # those were copies
+            self.graph[at], self.weakest[at] = graph, weakest
+        self.vectors[at], self.values[at] = vectors, values
         return graph, vectors, values
 
     def _eigenpairs(
-        self, slots: list[int], graph: Any, places: Any, counts: IntArray, parts: IntArray
+        self,
+        slots: list[int],
+        graph: Any,
+        vectors: Any,
+        values: NDArray[np.float32],
+        places: Any,
+        counts: list[int],
+        parts: list[int],
     ) -> tuple[Any, NDArray[np.float32]]:
         """Carry the eigenpairs along; where that is new, due or fails, compute them exactly."""
         config = self.config
         scale = degree_scale(graph)
-        vectors, values = take_rows(self.vectors, slots), take_rows(self.values, slots)
-        wanted = [min(n + 1, config.block) for n in parts.tolist()]
+        wanted = [min(n + 1, config.block) for n in parts]
         age = [self.since_exact[slot] for slot in slots]
         carried = [a for a, n in enumerate(age) if 0 <= n < config.restart]
         if len(carried) == len(slots):
@@ -128,7 +134,7 @@ class GraphBank:
             self.since_exact[slot] = age[a] + 1
             if worst[a] <= config.restart_residual:
                 continue
-            m = int(counts[a])
+            m = counts[a]
             matrix = normalised_graph(graph[a : a + 1, :m, :m], scale[a : a + 1, :m])
             exact, level = exact_subspace(to_numpy(matrix[0]), config.block)
             vectors[a] = 0.0
@@ -138,15 +144,9 @@ class GraphBank:
         return vectors, values
 
 
-def _put(array: Any, slots: Sequence[int], part: Any) -> None:
-    """Write rows back, unless they were views of the array."""
-    if part.base is not array:
-        array[slots] = part
-
-
-def take_rows(array: Any, slots: Sequence[int]) -> Any:
-    """Return rows of an array, without a copy where they follow each other."""
+def rows_of(slots: Sequence[int]) -> slice | list[int]:
+    """Return what takes rows of an array; a slice, and no copy, where they follow each other."""
     first, n = slots[0], len(slots)
-    if n == 1 or all(slot == first + i for i, slot in enumerate(slots)):
-        return array[first : first + n]
-    return array[list(slots)]
+    if n == 1 or list(slots) == list(range(first, first + n)):
+        return slice(first, first + n)
+    return list(slots)

@@ -89,7 +89,6 @@ def cluster_cosines(
     pieces: Pieces,
     members: Sequence[list[int]],
     sizes: Sequence[int],
-    lengths: Sequence[float],
     known: Sequence[int],
     held: Sequence[Sequence[int]],
     memory: PrototypeMemory,
@@ -100,31 +99,36 @@ def cluster_cosines(
     Args:
         pieces: of the window.
         members: pieces of each of the k clusters.
-        sizes, lengths: of each, how many maps it has and the clean length of their mean.
+        sizes: how many maps each has.
         known: the l patterns.
         held: ``k × l`` maps of the cluster that carry the pattern.
         memory: prototypes, those that ``pieces`` was cut with.
         energies: noise left in means, see :meth:`PrototypeMemory.refresh`.
     """
     products, first = pieces.products, len(pieces.part)
+    # Of prototypes as they are: their sum with all others, and its clean length.
+    counts = [memory.count(row) for row in known]
+    lengths = [count * float(memory.lengths[row]) for row, count in zip(known, counts, strict=True)]
     found = []
-    for a, mine in enumerate(members):
+    for mine, size, own_counts in zip(members, sizes, held, strict=True):
+        square = sum([products[p][q] for p in mine for q in mine])
+        length = size * clean(square / size**2, float(energies[size]))
         line = []
-        for row, own_count in zip(known, held[a], strict=True):
+        for b, row in enumerate(known):
             total = products[first + row]
-            square, dot = total[first + row], sum([total[piece] for piece in mine])
-            count = memory.without(row, own_count)
+            dot = sum([total[piece] for piece in mine])
+            count = memory.without(row, own_counts[b]) if own_counts[b] else None
             if count is None:
-                count = memory.count(row)
-            elif own_count:
-                own = [piece for piece in mine if pieces.label[piece] == row]
-                for piece in own:
-                    part = products[piece]
-                    square += sum([part[other] for other in own]) - 2.0 * total[piece]
-                    dot -= sum([part[other] for other in mine])
-            energy = energies[min(round(count), len(energies) - 1)]
-            length = clean(square / count**2, energy)
-            line.append(float(dot / (sizes[a] * count * lengths[a] * length)))
+                line.append(dot / (length * lengths[b]))
+                continue
+            square = total[first + row]
+            own = [piece for piece in mine if pieces.label[piece] == row]
+            for piece in own:
+                part = products[piece]
+                square += sum([part[other] for other in own]) - 2.0 * total[piece]
+                dot -= sum([part[other] for other in mine])
+            energy = float(energies[min(round(count), len(energies) - 1)])
+            line.append(dot / (length * count * clean(square / count**2, energy)))
         found.append(line)
     return found
 
@@ -157,17 +161,14 @@ def match_clusters(
     if not everywhere:
         return result
     scores, best = [], []
-    for a, line in enumerate(cosine):
-        score = []
+    match, keep = config.match, config.keep_cosine
+    for line, mine, size in zip(cosine, held, sizes, strict=True):
+        score = [NEVER] * len(line)
         for b, value in enumerate(line):
-            share = held[a][b] / sizes[a]
-            if value >= config.match or (
-                share >= config.keep_overlap and value >= config.keep_cosine
-            ):
-                hold = held[a][b] / max(everywhere[b], 1)
-                score.append(value + config.overlap_bonus * (share + hold))
-            else:
-                score.append(NEVER)
+            share = mine[b] / size
+            if value >= match or (value >= keep and share >= config.keep_overlap):
+                hold = mine[b] / max(everywhere[b], 1)
+                score[b] = value + config.overlap_bonus * (share + hold)
         top = max(score)
         best.append(score.index(top) if top > NEVER else None)
         scores.append(score)

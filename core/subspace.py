@@ -106,31 +106,45 @@ def track_subspace(
     diagonal += xp.asarray(shift)
     most = max(wanted)
     vectors, ritz, error = _filter_round(scaled, vectors, how.degree, most)
-    worst = [_largest(*each) for each in zip(error, wanted, half, strict=True)]
+    worst = _residuals(ritz, error, wanted, half)
     for _ in range(MAX_ROUNDS - 1):
         at = [a for a, residual in enumerate(worst) if residual > how.tolerance]
         if not at:
             break
         vectors[at], ritz[at], error = _filter_round(scaled[at], vectors[at], how.degree, most)
-        for a, each in zip(at, error, strict=True):
-            worst[a] = _largest(each, wanted[a], half[a])
+        left = _residuals(ritz[at], error, [wanted[a] for a in at], [half[a] for a in at])
+        for a, residual in zip(at, left, strict=True):
+            worst[a] = residual
     # The Ritz values are those of the scaled matrix.
     return vectors, (ritz - shift) / stretch, worst
 
 
-def _largest(error: list[float], wanted: int, half: float) -> float:
-    """Return the largest residual of the wanted vectors, given their squares and those of more."""
-    return max(error[:wanted]) ** 0.5 * half * 0.5
+def _residuals(
+    ritz: NDArray[np.float32], image: NDArray[np.float32], wanted: list[int], half: list[float]
+) -> list[float]:
+    """Return the largest residual of the wanted vectors of each window.
+
+    Args:
+        ritz: ``(s, b)`` Ritz values θ of vectors of unit length.
+        image: ``(s, c)`` |S·v|² of the first of them, which is |S·v − θ·v|² + θ².
+        wanted: how many count.
+        half: half the width of the interval that was stretched, see :func:`track_subspace`.
+    """
+    found = []
+    for theta, square, n, h in zip(ritz.tolist(), image.tolist(), wanted, half, strict=True):
+        most = max([square[i] - theta[i] ** 2 for i in range(n)])
+        found.append(max(most, 0.0) ** 0.5 * h * 0.5)
+    return found
 
 
 def _filter_round(
     scaled: Any, vectors: Any, degree: int, columns: int
-) -> tuple[Any, NDArray[np.float32], list[list[float]]]:
+) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
     """Apply T_degree to the vectors and solve the eigenproblem in the space that they span.
 
     Returns:
         Ritz vectors ``(s, b, W)``, Ritz values ``(s, b)``, both of ``scaled`` and rising, and the
-        squared residuals of the first ``columns`` of them.
+        squared lengths of the images of the first ``columns`` of them.
     """
     xp = array_namespace(scaled)
     before, now = vectors, vectors @ scaled
@@ -139,17 +153,15 @@ def _filter_round(
         after = now @ scaled
         after -= before
         before, now = now, after
-    s, b, size = now.shape
-    # Vectors and their images side by side take half the products.
+    b = now.shape[1]
+    # All inner products of the vectors and their images.
     both = xp.concatenate((now, now @ scaled), axis=1)
-    small = both @ now.transpose(0, 2, 1)
-    values, turn = _ritz(small[:, b:], small[:, :b], xp)
-    turned = turn[:, None] @ both.reshape(s, 2, b, size)
-    found = turned[:, 0]
-    left = found[:, :columns] * values[:, :columns, None]
-    left -= turned[:, 1, :columns]
-    error = to_numpy(xp.einsum("sij,sij->si", left, left)).tolist()
-    return found, to_numpy(values), error
+    small = both @ both.transpose(0, 2, 1)
+    values, turn = _ritz(small[:, b:, :b], small[:, :b, :b], xp)
+    # |S·v − θ·v|² = |S·v|² − θ² of vectors of unit length.
+    ahead = turn[:, :columns]
+    error = (ahead @ small[:, b:, b:] * ahead).sum(axis=2)
+    return turn @ now, to_numpy(values), to_numpy(error)
 
 
 def _ritz(small: Any, overlap: Any, xp: Any) -> tuple[Any, Any]:

@@ -23,7 +23,7 @@ from .display import LetterDisplay, Likeness
 from .errors import ConfigError
 from .naming import Pieces, cluster_cosines, cut, match_clusters, patterns_of_parts
 from .noise import WindowNoise
-from .prototypes import PrototypeMemory, clean
+from .prototypes import PrototypeMemory
 from .ring import UNDECIDED, MapRing
 from .similarity import NoiseModel
 from .spectral import merge_blocks
@@ -303,15 +303,15 @@ class LetterTrack:
         clear = self.likeness.fast != UNDECIDED and bool(self._pattern_of_part)
         return clear and self.ring.seen - self._named_at <= FULL_CHECK
 
-    def carry(self, parts: IntArray, places: IntArray, rows: Rows) -> None:
+    def carry(self, parts: IntArray, places: list[int], rows: Rows) -> None:
         """Let new maps join the patterns of their parts.
 
         Args:
             parts: ``(W,)`` part of each map by place.
-            places: ``(c,)`` new maps, some of them repeated.
+            places: new maps, some of them repeated.
             rows: ``(W, D)`` descriptors by place.
         """
-        for place in places.tolist():
+        for place in places:
             part = int(parts[place])
             self.ring.clusters[place] = part
             # Its own likeness to a prototype says more than that of its neighbours.
@@ -398,19 +398,15 @@ class LetterTrack:
             pieces.label = labels
             pieces.multiply(memory.totals)
         memory.refresh(energies)
-        known = memory.rows()
-        rows, at = known.tolist(), {row: b for b, row in enumerate(known.tolist())}
+        rows = [row for row, length in enumerate(memory.lengths.tolist()) if length < np.inf]
+        at = {row: b for b, row in enumerate(rows)}
         every = {c: [0] * len(rows) for c in members}
         for label, size, cluster in zip(pieces.label, pieces.size, clusters, strict=True):
             if label != UNDECIDED:
                 every[cluster][at[label]] += size
-        held, sizes = [every[c] for c in large], [counts[c] for c in large]
-        mine = [members[c] for c in large]
-        lengths = []
-        for parts, size in zip(mine, sizes, strict=True):
-            square = sum([pieces.products[p][q] for p in parts for q in parts])
-            lengths.append(clean(square / size**2, float(energies[size])))
-        cosine = cluster_cosines(pieces, mine, sizes, lengths, rows, held, memory, energies)
+        mine, held = [members[c] for c in large], [every[c] for c in large]
+        sizes = [counts[c] for c in large]
+        cosine = cluster_cosines(pieces, mine, sizes, rows, held, memory, energies)
         everywhere = [sum(column) for column in zip(*every.values(), strict=True)]
         found = match_clusters(cosine, held, sizes, everywhere, config)
         labels = list(pieces.label)
@@ -418,7 +414,7 @@ class LetterTrack:
             if position is not None:
                 row = rows[position]
             else:
-                row = self._decide(pieces, mine[a], x, known, held[a])
+                row = self._decide(pieces, mine[a], x, np.array(rows, np.int64), held[a])
             for piece in mine[a]:
                 # A cluster that is not clear yet must not pull the pattern it was taken for.
                 labels[piece] = UNDECIDED if row is None else row

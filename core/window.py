@@ -25,8 +25,8 @@ from .backend import from_torch, is_numpy, namespace, to_numpy
 from .clusters import cluster_rows
 from .config import WindowConfig
 from .errors import ConfigError
-from .graph import NO_MAP
-from .graph_bank import GraphBank, take_rows
+from .graph import NO_MAP, flat_rows
+from .graph_bank import GraphBank, rows_of
 from .similarity import normalise_valid, profile_noise, ring_profile
 from .spectral import linkage
 from .track import UNDECIDED, LetterTrack, WindowUpdate
@@ -102,7 +102,7 @@ class WindowBank:
         self._gram = xp.full((slots, size, size), NO_MAP, xp.float32)
         self._graphs = GraphBank(self.config, slots, xp)
         self._parts: IntArray = np.zeros((slots, size), np.int64)
-        self._n_parts: IntArray = np.ones(slots, np.int64)
+        self._n_parts = [1] * slots
         # Places whose maps the graph has not seen yet.
         self._pending: list[list[int]] = [[] for _ in range(slots)]
 
@@ -301,7 +301,7 @@ class WindowBank:
             self._insert_one(used[0], places[0], held[0], there, new[0])
             return
         there[used, places] = new
-        row = (take_rows(there, used) @ new[:, :, None])[:, :, 0]
+        row = (there[rows_of(used)] @ new[:, :, None])[:, :, 0]
         # All rows at once: on a GPU every assignment is a launch.
         if min(held) < self.config.size:
             empty = self._xp.arange(self.config.size) >= self._xp.asarray(held)[:, None]
@@ -349,86 +349,73 @@ class WindowBank:
 
     def _cluster_graphs(self, slots: list[int], tracks: Sequence[LetterTrack]) -> None:
         """Cluster windows that are large enough for a graph."""
-        config = self.config
-        counts = np.array([len(track) for track in tracks])
+        most, level = self.config.max_clusters, 1.0 - self.config.tau
+        counts = [len(track) for track in tracks]
+        before = [self._n_parts[slot] for slot in slots]
         places = self._take_pending(slots)
         where = self._xp.asarray(places)
-        gram = take_rows(self._gram, slots)
         graph, vectors, values = self._graphs.advance(
-            slots, gram, where, counts, self._n_parts[slots]
+            slots, self._gram[rows_of(slots)], where, counts, before
         )
-        k = (values[:, : config.max_clusters] > 1.0 - config.tau).sum(axis=1)
-        k = np.maximum(k, 1)
-        anew = [
-            a
-            for a, (slot, track) in enumerate(zip(slots, tracks, strict=True))
-            if k[a] != self._n_parts[slot] or not track.may_carry()
-        ]
-        if len(anew) < len(slots):
-            going = [a for a in range(len(slots)) if a not in anew]
-            at = self._xp.asarray(going)
-            self._carry(
-                [slots[a] for a in going],
-                [tracks[a] for a in going],
-                places[going],
-                to_numpy(graph[at[:, None], where[at]]),
-            )
+        k = [max(sum([v > level for v in line[:most]]), 1) for line in values.tolist()]
+        weights, anew = None, []
+        for a, track in enumerate(tracks):
+            if k[a] != before[a] or not track.may_carry():
+                anew.append(a)
+                continue
+            if weights is None:
+                rows = graph.reshape(-1, graph.shape[2])[flat_rows(where, graph.shape[2])]
+                weights = to_numpy(rows).reshape(*places.shape, -1)
+            self._carry(slots[a], track, places[a], weights[a])
         if anew:
             self._partition(slots, tracks, vectors, k, counts, places, anew)
 
     def _carry(
-        self,
-        slots: Sequence[int],
-        tracks: Sequence[LetterTrack],
-        places: IntArray,
-        weights: NDArray[np.float32],
+        self, slot: int, track: LetterTrack, places: IntArray, weights: NDArray[np.float32]
     ) -> None:
-        """Let new maps join the part of most of their neighbours ``(s, c, W)``.
+        """Let new maps join the part of most of their neighbours ``(c, W)``.
 
         That is what k-means in the eigenvectors would say, most of the time, and it is done
         properly every few maps.
         """
-        for a, (slot, track) in enumerate(zip(slots, tracks, strict=True)):
-            parts = self._parts[slot]
-            for place, weight in dict(zip(places[a].tolist(), weights[a], strict=True)).items():
-                weight[places[a]] = 0.0
-                parts[place] = np.bincount(parts, weight).argmax()
-            track.carry(parts, places[a], self._x[slot])
+        parts, new = self._parts[slot], places.tolist()
+        for place, weight in dict(zip(new, weights, strict=True)).items():
+            weight[new] = 0.0
+            parts[place] = np.bincount(parts, weight).argmax()
+        track.carry(parts, new, self._x[slot])
 
     def _partition(
         self,
         slots: Sequence[int],
         tracks: Sequence[LetterTrack],
         vectors: Any,
-        k: IntArray,
-        counts: IntArray,
+        k: list[int],
+        counts: list[int],
         places: IntArray,
         anew: list[int],
     ) -> None:
         """Cut the graphs of the windows ``anew`` into parts, and name the clusters."""
         size = self.config.size
-        used = np.array(slots)[anew]
-        before = self._parts[used]
-        before[np.arange(len(anew))[:, None], places[anew]] = UNDECIDED
-        held = counts[anew]
-        if int(held.min()) < size:
-            before[np.arange(size) >= held[:, None]] = UNDECIDED
-        wanted, changed = k[anew], k[anew] != self._n_parts[used]
-        parts = np.zeros((len(anew), size), np.int64)
-        several = np.flatnonzero(wanted > 1)
-        if len(several):
-            rows = np.array(anew)[several]
-            every = len(several) == len(vectors)
-            parts[several] = cluster_rows(
-                vectors if every else vectors[rows],
-                wanted[several],
-                before[several],
-                changed[several],
-                held[several],
+        several = [a for a in anew if k[a] > 1]
+        if several:
+            used = [slots[a] for a in several]
+            before, held = self._parts[used], [counts[a] for a in several]
+            for i, a in enumerate(several):
+                before[i, places[a]] = before[i, held[i] :] = UNDECIDED
+            parts = cluster_rows(
+                vectors if len(several) == len(vectors) else vectors[several],
+                [k[a] for a in several],
+                before,
+                [k[a] != self._n_parts[slots[a]] for a in several],
+                None if min(held) == size else np.array(held),
             )
-        self._parts[used], self._n_parts[used] = parts, wanted
-        for i, a in enumerate(anew):
-            tracks[a].name_parts(parts[i, : held[i]], self._x[slots[a]])
+            self._parts[used] = parts
+        for a in anew:
+            parts = self._parts[slots[a]]
+            if k[a] == 1:
+                parts[:] = 0
+            self._n_parts[slots[a]] = k[a]
+            tracks[a].name_parts(parts[: counts[a]], self._x[slots[a]])
 
     def _take_pending(self, slots: Sequence[int]) -> IntArray:
         """Return the places whose maps are new to the graph ``(s, c)``, some of them repeated."""

@@ -11,7 +11,7 @@ from facestage.core.naming import (
     match_clusters,
     patterns_of_parts,
 )
-from facestage.core.prototypes import PrototypeMemory
+from facestage.core.prototypes import PrototypeMemory, clean_length
 from facestage.core.ring import UNDECIDED
 
 D = 9
@@ -56,18 +56,17 @@ def test_cosines_from_products_are_those_of_the_means() -> None:
     members = [[p for p, part in enumerate(pieces.part) if part == a] for a in range(3)]
     sizes = np.bincount(parts)
     held = np.array([[((parts == a) & (labels == b)).sum() for b in range(3)] for a in range(3)])
-    lengths = rng.random(3) + 0.5
     found = cluster_cosines(
         pieces,
         members,
         sizes.tolist(),
-        lengths.tolist(),
         [0, 1, 2],
         held.tolist(),
         memory,
         energies,
     )
     means = np.stack([x[parts == a].mean(axis=0, dtype=float) for a in range(3)])
+    lengths = clean_length(np.square(means).sum(axis=1), sizes, energies)
     own = np.zeros((3, 3, D))
     for place in range(60):
         if labels[place] != UNDECIDED:
@@ -82,7 +81,9 @@ def test_clusters_are_matched_for_the_best_total() -> None:
     sizes, everywhere = [10, 10], [0, 0]
 
     def match(cosine: list[list[float]]) -> list[int | None]:
-        return match_clusters(cosine, nothing[: len(cosine)], sizes, everywhere, config)
+        return match_clusters(
+            cosine, nothing[: len(cosine)], sizes[: len(cosine)], everywhere, config
+        )
 
     assert match([[0.99, 0.2], [0.3, 0.95]]) == [0, 1]
     # Both fit the first best; the total is best where the first cluster gives way.
