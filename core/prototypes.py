@@ -53,10 +53,9 @@ class PrototypeMemory:
         dimension: length of a descriptor.
 
     Attributes:
-        means: ``(L, D)`` float32 mean descriptors, current after :meth:`refresh`; rows of patterns
-            without maps are zero.
-        lengths: ``(L,)`` their lengths without the noise that averaging left; infinite in rows
-            without maps, so that those are similar to nothing.
+        lengths: ``(L,)`` lengths of the mean descriptors without the noise that averaging left,
+            current after :meth:`refresh`; infinite in rows without maps, so that those are similar
+            to nothing.
         fit: ``(L,)`` how similar the maps of each pattern usually are to its prototype, see
             :meth:`learn_fit`.
     """
@@ -64,7 +63,6 @@ class PrototypeMemory:
     def __init__(self, config: WindowConfig, dimension: int) -> None:
         self.config = config
         rows = config.max_letters
-        self.means: NDArray[np.float32] = np.zeros((rows, dimension), np.float32)
         self.lengths: FloatArray = np.full(rows, np.inf)
         # Sums of all maps, and of those that have left the window: a map that leaves moves from
         # one part to the other, and their sum stays as it is.
@@ -72,7 +70,9 @@ class PrototypeMemory:
         self._outside: FloatArray = np.zeros((rows, dimension))
         self._n_inside = [0] * rows
         self._n_outside = [0.0] * rows
-        self._squares: FloatArray = np.zeros(rows)
+        # Length of each mean as it is, squared; clean length of each sum.
+        self._squares = [0.0] * rows
+        self._reach: FloatArray = np.full(rows, np.inf)
         self._born: list[int | None] = [None] * rows
         self._birth: list[NDArray[np.float32] | None] = [None] * rows
         self._last_use = [0] * rows
@@ -179,6 +179,12 @@ class PrototypeMemory:
         """Sums of all maps of each pattern ``(used, D)``; zero in rows without maps."""
         return self._total[: self._used]
 
+    @property
+    def means(self) -> FloatArray:
+        """Mean descriptors of all patterns ``(used, D)``; zero in rows without maps."""
+        counts = np.array([self.count(row) for row in range(self._used)])
+        return self.totals / np.maximum(counts, 1.0)[:, None]
+
     def never_shown(self, before: int) -> list[int]:
         """Return patterns that began before a map and were never shown."""
         return [
@@ -257,9 +263,9 @@ class PrototypeMemory:
             scale: of that similarity.
         """
         fits = self._fits[row] = min(self._fits[row] + 1, FIT_MEMORY)
-        weight = 1.0 / (fits + 4)
-        similarity *= scale / self.fit[row]
-        self.fit[row] *= 1.0 + weight * _bounded(similarity - 1.0)
+        weight, fit = 1.0 / (fits + 4), float(self.fit[row])
+        similarity *= scale / fit
+        self.fit[row] = fit * (1.0 + weight * _bounded(similarity - 1.0))
         if self._spell_of != (row, run):
             self._spell_of = (row, run)
             self._spell.clear()
@@ -283,23 +289,22 @@ class PrototypeMemory:
                 :meth:`facestage.core.similarity.NoiseModel.energies`.
             everything: the noise model has changed, too.
         """
+        again = set(self._stale)
         for row in self._stale:
-            count = self._n_inside[row] + self._n_outside[row]
+            count, total = self._n_inside[row] + self._n_outside[row], self._total[row]
             if count < 0.5:
-                self.means[row] = 0.0
-                self.lengths[row] = np.inf
-                self._squares[row] = 0.0
-                continue
-            mean = self._total[row] / count
-            self.means[row] = mean
-            square = self._squares[row] = float(mean @ mean)
-            self.lengths[row] = clean(square, energies[min(round(count), len(energies) - 1)])
+                self.lengths[row] = self._reach[row] = np.inf
+                again.discard(row)
+            else:
+                self._squares[row] = float(total @ total) / count**2
         self._stale.clear()
         if everything:
-            for row in np.flatnonzero(np.isfinite(self.lengths)):
-                count = self._n_inside[row] + self._n_outside[row]
-                energy = energies[min(round(count), len(energies) - 1)]
-                self.lengths[row] = clean(float(self._squares[row]), energy)
+            again.update(self.rows().tolist())
+        for row in again:
+            count = self._n_inside[row] + self._n_outside[row]
+            energy = float(energies[min(round(count), len(energies) - 1)])
+            length = self.lengths[row] = clean(self._squares[row], energy)
+            self._reach[row] = length * count
 
     def similarity(self, x: NDArray[np.float32]) -> tuple[FloatArray, float]:
         """Compare a map with all prototypes; call :meth:`refresh` before.
@@ -312,7 +317,7 @@ class PrototypeMemory:
             without maps; and that scale.
         """
         used = self._used
-        cosine = (self.means[:used] @ x) / self.lengths[:used]
+        cosine = (self._total[:used] @ x) / self._reach[:used]
         scale = float(self.fit[cosine.argmax()]) if used else 1.0
         cosine /= scale
         return cosine, scale
@@ -323,13 +328,13 @@ class PrototypeMemory:
 
     def cosines(self, row: int) -> FloatArray:
         """Return the clean cosines ``(used,)`` of a prototype with all; 0 without maps."""
-        length = self.lengths[: self._used]
-        return self.means[: self._used] @ self.means[row] / (length * self.lengths[row])
+        reach = self._reach[: self._used]
+        return self.totals @ self._total[row] / (reach * self._reach[row])
 
     def drift(self, row: int) -> float:
         """Return the cosine of a prototype with what it was when it had come of age, −1 to 1."""
         birth = self._birth[row]
-        now = self.means[row]
+        now = self._total[row]
         if birth is None:
             return 1.0
         return float(birth @ now / max(float(np.linalg.norm(birth) * np.linalg.norm(now)), 1e-12))
@@ -342,7 +347,7 @@ class PrototypeMemory:
                 and self._born[row] is not None
                 and self.count(row) >= self.config.mature
             ):
-                self._birth[row] = self.means[row].copy()
+                self._birth[row] = (self._total[row] / self.count(row)).astype(np.float32)
 
     def compare(
         self,
@@ -422,7 +427,7 @@ class PrototypeMemory:
         rows = self.rows()
         if len(rows) < 2:
             return False
-        prototypes = self.means[rows].astype(np.float64)
+        prototypes = self.means[rows]
         nearest = np.argsort(-(prototypes @ mean) / self.lengths[rows], kind="stable")[:3]
         for position, a in enumerate(nearest):
             for b in nearest[position + 1 :]:
@@ -448,7 +453,7 @@ class PrototypeMemory:
         ages = [self._born[int(row)] or 0 for row in rows]
         born = np.array(ages)
         young = now - np.maximum(born[:, None], born[None]) < config.size
-        means, length = self.means[rows].astype(np.float64), self.lengths[rows]
+        means, length = self.means[rows], self.lengths[rows]
         # Over its own threshold by most: a similar pair of old ones must not hide a young pair.
         excess = means @ means.T / np.outer(length, length)
         excess -= np.where(young, config.split, config.alias)

@@ -138,6 +138,14 @@ def gram_row(window: Any, x: Any) -> Any:
     return xp.clip(window @ x, -1.0, 1.0)
 
 
+@lru_cache(maxsize=16)
+def _pairs_apart(m: int, lags: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return for lags 1, 2, … and each of ``m`` maps the later one, and whether there is one."""
+    later = np.arange(m) + np.arange(1, lags + 1)[:, None]
+    inside = later < m
+    return np.where(inside, later, 0), inside
+
+
 @dataclass(frozen=True, slots=True)
 class NoiseModel:
     """Noise of the maps of one pattern.
@@ -236,9 +244,7 @@ def ring_profile(
     lags = min(max_lag, m - 4)
     if lags < 1:
         return np.empty(0)
-    later = np.arange(m) + np.arange(1, lags + 1)[:, None]
-    inside = later < m
-    later = np.where(inside, later, 0)
+    later, inside = _pairs_apart(m, lags)
     paired = inside & (runs[later] == runs)
     pairs = paired.sum(axis=1)
     # Sorting with what does not count at the end puts the quantile of each row at a known place.

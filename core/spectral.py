@@ -355,26 +355,27 @@ def merge_blocks(
     length, spare = [0.0] * k, [0.0] * k
     # By how much the cosine of a with a later b exceeds what it takes to merge them.
     excess = [[0.0] * k for _ in range(k)]
-
-    def measure(a: int) -> None:
-        """Note the clean length of a sum of maps, and how much noise may move its cosines."""
-        own, left = total[a][a], float(energies[size[a]]) * size[a] ** 2
-        length[a] = max(own - left, MIN_EXPLAINED * own, MIN_ENERGY * size[a] ** 2) ** 0.5
-        spare[a] = 0.0 if spread is None else float(spread[size[a]])
-
-    def compare(a: int, b: int) -> None:
-        if carries[a] >= 0 and carries[b] >= 0 and carries[a] != carries[b]:
-            excess[a][b] = 0.0
-            return
-        cosine = total[a][b] / (length[a] * length[b])
-        excess[a][b] = cosine - above + (spare[a] + spare[b]) ** 0.5
-
-    for a in alive:
-        measure(a)
-    for place, a in enumerate(alive):
-        for b in alive[place + 1 :]:
-            compare(a, b)
+    fresh = alive
     while len(alive) > 1:
+        for a in fresh:
+            # Clean length of a sum of maps, and how much noise may move its cosines.
+            n, own = size[a], total[a][a]
+            left = float(energies[n]) * n**2
+            length[a] = max(own - left, MIN_EXPLAINED * own, MIN_ENERGY * n**2) ** 0.5
+            spare[a] = 0.0 if spread is None else float(spread[n])
+        for a in fresh:
+            mine, line, far = carries[a], total[a], length[a]
+            for b in alive:
+                if b == a or (fresh is alive and b < a):
+                    continue
+                if mine >= 0 and carries[b] >= 0 and mine != carries[b]:
+                    over = 0.0
+                else:
+                    over = line[b] / (far * length[b]) - above + (spare[a] + spare[b]) ** 0.5
+                if a < b:
+                    excess[a][b] = over
+                else:
+                    excess[b][a] = over
         highest = [max(line) for line in excess]
         best = max(highest)
         if best <= 0.0:
@@ -387,14 +388,12 @@ def merge_blocks(
             total[c][first] += total[c][second]
         size[first] += size[second]
         carries[first] = max(carries[first], carries[second])
-        alive.remove(second)
         into = [first if a == second else a for a in into]
+        alive = [a for a in alive if a != second]
         excess[second] = [0.0] * k
-        measure(first)
-        for a in alive:
-            excess[a][second] = 0.0
-            if a != first:
-                compare(min(a, first), max(a, first))
+        for line in excess:
+            line[second] = 0.0
+        fresh = [first]
     return into
 
 

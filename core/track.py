@@ -253,15 +253,15 @@ class LetterTrack:
         if strength != 1.0:
             similarity /= strength
         self.likeness = likeness = Likeness(similarity, scale)
-        if len(similarity):
-            best = int(similarity.argmax())
-            top = similarity[best]
+        values = similarity.tolist()
+        if values:
+            top = max(values)
             ring.odd[place] = top < UNLIKE
             if top >= config.fast:
-                similarity[best] = -np.inf
-                if top - similarity.max() >= config.margin:
+                best = values.index(top)
+                values[best] = -np.inf
+                if top - max(values) >= config.margin:
                     likeness.fast = best
-                similarity[best] = top
 
     def _strength(self, mass: float) -> float:
         """Return how similar a map of this mass is to its prototype, against one of usual mass.
