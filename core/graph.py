@@ -13,7 +13,7 @@ from typing import Any
 
 from .backend import array_namespace
 
-__all__ = ["ANY_MAP", "NO_MAP", "degree_scale", "flat_rows", "normalised_graph", "update_graph"]
+__all__ = ["ANY_MAP", "NO_MAP", "degrees", "flat_rows", "update_graph"]
 
 NO_MAP = -2.0
 """Stands for the cosine of a map with itself and with a place that holds no map; below any cosine,
@@ -79,8 +79,8 @@ def _ones(count: int, xp: ModuleType) -> Any:
     return xp.ones(count, xp.float32)
 
 
-def degree_scale(graph: Any) -> Any:
-    """Return D^−½ of graphs, finite for a map without any neighbour (whose row is zero anyway).
+def degrees(graph: Any) -> Any:
+    """Return the sums D of the weights of each map, above zero for a map without any neighbour.
 
     Args:
         graph: ``(s, W, W)`` float32, symmetric.
@@ -91,17 +91,4 @@ def degree_scale(graph: Any) -> Any:
     xp = array_namespace(graph)
     # Weights are halves: whichever way they are added up, the sum is exact.
     degree = graph @ _ones(graph.shape[2], xp)
-    return xp.maximum(degree, LEAST_DEGREE) ** -0.5
-
-
-def normalised_graph(graph: Any, scale: Any) -> Any:
-    """Return M = D^−½ A D^−½, whose leading eigenvectors are the lowest of the Laplacian I − M.
-
-    Args:
-        graph: ``(s, W, W)`` float32 A, symmetric.
-        scale: ``(s, W)`` D^−½, see :func:`degree_scale`.
-
-    Returns:
-        ``(s, W, W)`` float32; rows without any neighbour are zero.
-    """
-    return graph * scale[:, :, None] * scale[:, None, :]
+    return xp.maximum(degree, LEAST_DEGREE, out=degree)

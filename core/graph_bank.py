@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .backend import to_numpy
 from .config import WindowConfig
-from .graph import ANY_MAP, degree_scale, normalised_graph, update_graph
+from .graph import ANY_MAP, degrees, update_graph
 from .subspace import Filter, exact_subspace, track_subspace
 
 __all__ = ["GraphBank", "rows_of"]
@@ -108,20 +108,20 @@ class GraphBank:
     ) -> tuple[Any, NDArray[np.float32]]:
         """Carry the eigenpairs along; where that is new, due or fails, compute them exactly."""
         config = self.config
-        scale = degree_scale(graph)
+        degree = degrees(graph)
         wanted = [min(n + 1, config.block) for n in parts]
         age = [self.since_exact[slot] for slot in slots]
         carried = [a for a, n in enumerate(age) if 0 <= n < config.restart]
         if len(carried) == len(slots):
             vectors, values, worst = track_subspace(
-                graph, scale, vectors, values, places, wanted, self._filter
+                graph, degree, vectors, values, places, wanted, self._filter
             )
         else:
             vectors, values, worst = vectors.copy(), values.copy(), [np.inf] * len(slots)
             if carried:
                 vectors[carried], values[carried], found = track_subspace(
                     graph[carried],
-                    scale[carried],
+                    degree[carried],
                     vectors[carried],
                     values[carried],
                     places[carried],
@@ -135,8 +135,9 @@ class GraphBank:
             if worst[a] <= config.restart_residual:
                 continue
             m = counts[a]
-            matrix = normalised_graph(graph[a : a + 1, :m, :m], scale[a : a + 1, :m])
-            exact, level = exact_subspace(to_numpy(matrix[0]), config.block)
+            exact, level = exact_subspace(
+                to_numpy(graph[a, :m, :m]), to_numpy(degree[a, :m]), config.block
+            )
             vectors[a] = 0.0
             vectors[a, :, :m] = self._xp.asarray(exact)
             values[a] = level

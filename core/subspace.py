@@ -48,25 +48,27 @@ class Filter:
 
 
 def exact_subspace(
-    matrix: NDArray[np.float32], block: int
+    graph: NDArray[np.float32], degree: NDArray[np.float32], block: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the leading eigenvectors of one graph from a dense solver, in float64 inside.
 
     Args:
-        matrix: ``(m, m)`` symmetric.
+        graph: ``(m, m)`` A, symmetric.
+        degree: ``(m,)`` D.
         block: how many, at most m.
 
     Returns:
-        Vectors in rows ``(block, m)`` and eigenvalues ``(block,)``, descending.
+        Vectors of D^−½·A·D^−½ in rows ``(block, m)`` and eigenvalues ``(block,)``, descending.
     """
-    values, vectors = np.linalg.eigh(matrix.astype(np.float64))
+    scale = degree.astype(np.float64) ** -0.5
+    values, vectors = np.linalg.eigh(graph * scale[:, None] * scale)
     last = slice(None, -block - 1, -1)
     return vectors.T[last].astype(np.float32), values[last].astype(np.float32)
 
 
 def track_subspace(
     graph: Any,
-    scale: Any,
+    degree: Any,
     vectors: Any,
     values: NDArray[np.float32],
     places: Any,
@@ -77,8 +79,8 @@ def track_subspace(
 
     Args:
         graph: ``(s, W, W)`` float32 A.
-        scale: ``(s, W)`` float32 D^−½, see :func:`facestage.core.graph.degree_scale`.
-        vectors: ``(s, b, W)`` float32, those of the graphs before the change; written to.
+        degree: ``(s, W)`` float32 D, see :func:`facestage.core.graph.degrees`.
+        vectors: ``(s, b, W)`` float32, those of the graphs before the change.
         values: ``(s, b)`` their eigenvalues, descending (NumPy).
         places: ``(s, c)`` columns that are new and filled in from their neighbours.
         wanted: ``(s,)`` how many leading pairs must be good.
@@ -92,31 +94,36 @@ def track_subspace(
     half = [(min(max(v, 0.0), 0.9) - how.low) * 0.5 for v in values[:, -1].tolist()]
     stretch = np.array([-2.0 / h for h in half], np.float32)[:, None]
     shift = np.array([2.0 + 2.0 * how.low / h for h in half], np.float32)[:, None]
-    there, size = xp.asarray(stretch), graph.shape[1]
-    # −2/half · (M − centre·I): what the recurrence multiplies by, and the same for all rounds.
-    # Negative, so that LAPACK's rising eigenvalues begin with the leading ones; to a polynomial of
-    # even degree it is all the same, and one of odd degree turns the vectors around.
-    scaled = graph * (scale * there)[:, :, None]
-    scaled *= scale[:, None]
+    size, new = graph.shape[1], flat_rows(places, graph.shape[1])
+    # Inside, all is done with D^−½·v, the eigenvectors of D⁻¹·A, which one scaling makes of A.
+    # There a new map has what its neighbours have in the mean.
+    root = xp.sqrt(degree)[:, None]
+    vectors = vectors / root
     columns, window = vectors.transpose(0, 2, 1), xp.arange(len(graph))[:, None]
     columns[window, places] = 0.0
-    new = scaled.reshape(-1, size)[flat_rows(places, size)].reshape(*places.shape, size)
-    columns[window, places] = new @ columns / there[:, :, None]
+    beside = graph.reshape(-1, size)[new].reshape(*places.shape, size) @ columns
+    columns[window, places] = beside / degree.reshape(-1)[new].reshape(*places.shape, 1)
+    # −2/half · (A·D⁻¹ − centre·I): what the recurrence multiplies by, and the same for all rounds.
+    # Negative, so that LAPACK's rising eigenvalues begin with the leading ones; to a polynomial of
+    # even degree it is all the same, and one of odd degree turns the vectors around.
+    scaled = graph * (xp.asarray(stretch) / degree)[:, None]
     diagonal = scaled.reshape(len(scaled), -1)[:, :: size + 1]
     diagonal += xp.asarray(shift)
     most = max(wanted)
-    vectors, ritz, error = _filter_round(scaled, vectors, how.degree, most)
+    vectors, ritz, error = _filter_round(scaled, degree, vectors, how.degree, most)
     worst = _residuals(ritz, error, wanted, half)
     for _ in range(MAX_ROUNDS - 1):
         at = [a for a, residual in enumerate(worst) if residual > how.tolerance]
         if not at:
             break
-        vectors[at], ritz[at], error = _filter_round(scaled[at], vectors[at], how.degree, most)
+        vectors[at], ritz[at], error = _filter_round(
+            scaled[at], degree[at], vectors[at], how.degree, most
+        )
         left = _residuals(ritz[at], error, [wanted[a] for a in at], [half[a] for a in at])
         for a, residual in zip(at, left, strict=True):
             worst[a] = residual
     # The Ritz values are those of the scaled matrix.
-    return vectors, (ritz - shift) / stretch, worst
+    return vectors * root, (ritz - shift) / stretch, worst
 
 
 def _residuals(
@@ -138,7 +145,7 @@ def _residuals(
 
 
 def _filter_round(
-    scaled: Any, vectors: Any, degree: int, columns: int
+    scaled: Any, weights: Any, vectors: Any, degree: int, columns: int
 ) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
     """Apply T_degree to the vectors and solve the eigenproblem in the space that they span.
 
@@ -156,7 +163,7 @@ def _filter_round(
     b = now.shape[1]
     # All inner products of the vectors and their images.
     both = xp.concatenate((now, now @ scaled), axis=1)
-    small = both @ both.transpose(0, 2, 1)
+    small = (both * weights[:, None]) @ both.transpose(0, 2, 1)
     values, turn = _ritz(small[:, b:, :b], small[:, :b, :b], xp)
     # |S·v − θ·v|² = |S·v|² − θ² of vectors of unit length.
     ahead = turn[:, :columns]

@@ -14,7 +14,7 @@ import pytest
 from facestage.core import track as track_module
 from facestage.core.config import WindowConfig
 from facestage.core.errors import ConfigError
-from facestage.core.graph import ANY_MAP, NO_MAP, degree_scale, update_graph
+from facestage.core.graph import ANY_MAP, NO_MAP, degrees, update_graph
 from facestage.core.prototypes import PrototypeMemory
 from facestage.core.similarity import NoiseModel
 from facestage.core.spectral import (
@@ -685,8 +685,8 @@ def test_a_dependent_basis_is_reported_not_raised() -> None:
     values = np.full((2, 3), 0.5, np.float32)
     wanted = [1, 1]
     places = np.zeros((2, 1), int)
-    scale = degree_scale(graph)
-    _, found, worst = track_subspace(graph, scale, vectors, values, places, wanted, Filter())
+    degree = degrees(graph)
+    _, found, worst = track_subspace(graph, degree, vectors, values, places, wanted, Filter())
     assert worst[0] < 0.02
     assert found[0, 0] == pytest.approx(1.0, abs=1e-3)
     assert not worst[1] < 0.5
