@@ -318,7 +318,8 @@ class PrototypeMemory:
         """
         used = self._used
         cosine = (self._total[:used] @ x) / self._reach[:used]
-        scale = float(self.fit[cosine.argmax()]) if used else 1.0
+        values = cosine.tolist()
+        scale = float(self.fit[values.index(max(values))]) if used else 1.0
         cosine /= scale
         return cosine, scale
 

@@ -382,10 +382,12 @@ def merge_blocks(
             break
         first = highest.index(best)
         second = excess[first].index(best)
-        for c in range(k):
-            total[first][c] += total[second][c]
-        for c in range(k):
-            total[c][first] += total[c][second]
+        line, gone = total[first], total[second]
+        line[first] += gone[first] + gone[first] + gone[second]
+        for c in alive:
+            if c != first:
+                line[c] += gone[c]
+                total[c][first] = line[c]
         size[first] += size[second]
         carries[first] = max(carries[first], carries[second])
         into = [first if a == second else a for a in into]

@@ -137,11 +137,11 @@ def _residuals(
         wanted: how many count.
         half: half the width of the interval that was stretched, see :func:`track_subspace`.
     """
-    found = []
-    for theta, square, n, h in zip(ritz.tolist(), image.tolist(), wanted, half, strict=True):
-        most = max([square[i] - theta[i] ** 2 for i in range(n)])
-        found.append(max(most, 0.0) ** 0.5 * h * 0.5)
-    return found
+    left = (image - ritz[:, : image.shape[1]] ** 2).tolist()
+    return [
+        max(*line[:n], 0.0) ** 0.5 * h * 0.5
+        for line, n, h in zip(left, wanted, half, strict=True)
+    ]
 
 
 def _filter_round(
