@@ -105,24 +105,25 @@ def cluster_cosines(
         memory: prototypes, those that ``pieces`` was cut with.
         energies: noise left in means, see :meth:`PrototypeMemory.refresh`.
     """
-    products, first = pieces.products, len(pieces.part)
-    # Of prototypes as they are: their sum with all others, and its clean length.
-    counts = [memory.count(row) for row in known]
-    lengths = [count * float(memory.lengths[row]) for row, count in zip(known, counts, strict=True)]
+    products, labels = pieces.products, pieces.label
+    totals = [products[len(labels) + row] for row in known]
+    squares = [total[len(labels) + row] for row, total in zip(known, totals, strict=True)]
+    # Clean lengths of the sums behind the prototypes as they are.
+    reach = [memory.count(row) * float(memory.lengths[row]) for row in known]
     found = []
     for mine, size, own_counts in zip(members, sizes, held, strict=True):
-        square = sum([products[p][q] for p in mine for q in mine])
-        length = size * clean(square / size**2, float(energies[size]))
+        own_square = sum([products[p][q] for p in mine for q in mine])
+        length = size * clean(own_square / size**2, float(energies[size]))
         line = []
-        for b, row in enumerate(known):
-            total = products[first + row]
+        for b, own_count in enumerate(own_counts):
+            total = totals[b]
             dot = sum([total[piece] for piece in mine])
-            count = memory.without(row, own_counts[b]) if own_counts[b] else None
+            count = memory.without(known[b], own_count) if own_count else None
             if count is None:
-                line.append(dot / (length * lengths[b]))
+                line.append(dot / (length * reach[b]))
                 continue
-            square = total[first + row]
-            own = [piece for piece in mine if pieces.label[piece] == row]
+            square = squares[b]
+            own = [piece for piece in mine if labels[piece] == known[b]]
             for piece in own:
                 part = products[piece]
                 square += sum([part[other] for other in own]) - 2.0 * total[piece]

@@ -454,9 +454,9 @@ class PrototypeMemory:
         ages = [self._born[int(row)] or 0 for row in rows]
         born = np.array(ages)
         young = now - np.maximum(born[:, None], born[None]) < config.size
-        means, length = self.means[rows], self.lengths[rows]
+        sums, reach = self._total[rows], self._reach[rows]
         # Over its own threshold by most: a similar pair of old ones must not hide a young pair.
-        excess = means @ means.T / np.outer(length, length)
+        excess = sums @ sums.T / np.outer(reach, reach)
         excess -= np.where(young, config.split, config.alias)
         np.fill_diagonal(excess, -np.inf)
         a, b = divmod(int(excess.argmax()), len(rows))

@@ -18,6 +18,7 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from .backend import array_namespace, to_numpy
@@ -42,6 +43,8 @@ FAR_LAG = 8
 PROFILE_QUANTILE = 0.6
 """Quantile of the cosines at one lag: above the median, because pairs that straddle a change of
 pattern only ever lower them."""
+NO_RUN = -1 << 40
+"""Number that no run has."""
 MIN_MAPS = 8
 """With fewer maps the noise cannot be measured and :data:`DEFAULT_NOISE` stands in."""
 MIN_EXPLAINED = 0.5
@@ -136,14 +139,6 @@ def gram_row(window: Any, x: Any) -> Any:
     """
     xp = array_namespace(window, x)
     return xp.clip(window @ x, -1.0, 1.0)
-
-
-@lru_cache(maxsize=16)
-def _pairs_apart(m: int, lags: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return for lags 1, 2, … and each of ``m`` maps the later one, and whether there is one."""
-    later = np.arange(m) + np.arange(1, lags + 1)[:, None]
-    inside = later < m
-    return np.where(inside, later, 0), inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +239,13 @@ def ring_profile(
     lags = min(max_lag, m - 4)
     if lags < 1:
         return np.empty(0)
-    later, inside = _pairs_apart(m, lags)
-    paired = inside & (runs[later] == runs)
+    # Maps later by 1, 2, … in rows; those beyond the newest are paired with nothing.
+    later = sliding_window_view(np.concatenate((runs, np.full(lags, NO_RUN))), m)[1:]
+    paired = later == runs
     pairs = paired.sum(axis=1)
+    flat = sliding_window_view(np.concatenate((order, order[:lags])), m)[1:] * gram.shape[1] + order
     # Sorting with what does not count at the end puts the quantile of each row at a known place.
-    cosines = xp.where(xp.asarray(paired), gram[order[later], order], xp.inf)
+    cosines = xp.where(xp.asarray(paired), gram.reshape(-1)[xp.asarray(flat)], xp.inf)
     ascending = to_numpy(xp.sort(cosines, axis=1))
     known = int(np.argmin(pairs > 0)) if (pairs == 0).any() else lags
     place = PROFILE_QUANTILE * (pairs[:known] - 1)
@@ -287,9 +284,9 @@ def profile_noise(profile: NDArray[np.float64], far_lag: int = FAR_LAG) -> Noise
     if profile.size < MIN_MAPS - 4:
         return DEFAULT_NOISE
     far = profile[max(0, min(far_lag, profile.size - 2) - 1) :]
-    level = float(np.clip(far.mean(), 0.2, 0.995))
-    rho = np.minimum.accumulate(np.clip((profile - level) / (1.0 - level), 0.0, 1.0))
-    return NoiseModel(level, tuple(rho.tolist()))
+    level = min(max(float(far.mean()), 0.2), 0.995)
+    rho = np.minimum.accumulate((profile - level) / (1.0 - level)).tolist()
+    return NoiseModel(level, tuple([min(max(value, 0.0), 1.0) for value in rho]))
 
 
 def corrected_cosines(

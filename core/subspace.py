@@ -139,8 +139,7 @@ def _residuals(
     """
     left = (image - ritz[:, : image.shape[1]] ** 2).tolist()
     return [
-        max(*line[:n], 0.0) ** 0.5 * h * 0.5
-        for line, n, h in zip(left, wanted, half, strict=True)
+        max(*line[:n], 0.0) ** 0.5 * h * 0.5 for line, n, h in zip(left, wanted, half, strict=True)
     ]
 
 

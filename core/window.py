@@ -379,8 +379,8 @@ class WindowBank:
         properly every few maps.
         """
         parts, new = self._parts[slot], places.tolist()
+        weights[:, new] = 0.0
         for place, weight in dict(zip(new, weights, strict=True)).items():
-            weight[new] = 0.0
             parts[place] = np.bincount(parts, weight).argmax()
         track.carry(parts, new, self._x[slot])
 
