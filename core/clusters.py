@@ -98,7 +98,7 @@ def _lloyd(
         centres[:, :, k] = xp.einsum("sij,sij->si", centres, centres) * -0.5
         if wanted is not None:
             centres[:, :, k] -= xp.asarray(~wanted * np.float32(FAR))
-        nearest = to_numpy((centres @ lifted).argmax(axis=1))
+        nearest = to_numpy((columns @ centres.transpose(0, 2, 1)).argmax(axis=2))
         old, labels = labels, nearest if held is None else np.where(held, nearest, -1)
         if ((old == labels) | (old < 0)).all():
             break

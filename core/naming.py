@@ -19,9 +19,18 @@ from scipy.optimize import linear_sum_assignment
 
 from .config import WindowConfig
 from .prototypes import PrototypeMemory, clean
-from .ring import UNDECIDED
+from .ring import UNDECIDED, MapRing
 
-__all__ = ["Pieces", "cluster_cosines", "cut", "match_clusters", "patterns_of_parts"]
+__all__ = [
+    "Pieces",
+    "cluster_cosines",
+    "cut",
+    "give",
+    "large_clusters",
+    "match_clusters",
+    "match_pieces",
+    "patterns_of_parts",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -57,6 +66,14 @@ class Pieces:
         both = np.concatenate((self.sums, totals))
         self.products = (both @ both.T).tolist()
 
+    def carried(self, members: list[int], known: list[int]) -> FloatArray:
+        """Add up what some pieces have of each pattern ``(l, D)``."""
+        found = np.zeros((len(known), self.sums.shape[1]))
+        for piece in members:
+            if self.label[piece] != UNDECIDED:
+                found[known.index(self.label[piece])] += self.sums[piece]
+        return found
+
 
 def cut(parts: IntArray, labels: IntArray, x: NDArray[np.float32], totals: FloatArray) -> Pieces:
     """Cut parts by the patterns that their maps carry.
@@ -83,6 +100,71 @@ def cut(parts: IntArray, labels: IntArray, x: NDArray[np.float32], totals: Float
     )
     pieces.multiply(totals)
     return pieces
+
+
+def give(pieces: Pieces, labels: list[int], ring: MapRing, memory: PrototypeMemory) -> None:
+    """Give the maps of each piece to a pattern (−1: to none)."""
+    if labels == pieces.label:
+        return
+    for piece, (old, new) in enumerate(zip(pieces.label, labels, strict=True)):
+        if old == new:
+            continue
+        total, count = pieces.sums[piece], pieces.size[piece]
+        if old != UNDECIDED:
+            memory.remove(old, total, count)
+        if new != UNDECIDED:
+            memory.add(new, total, count)
+    ring.labels[: len(pieces.of)] = np.array(labels)[pieces.of]
+
+
+def large_clusters(pieces: Pieces, clusters: Sequence[int], least: int) -> dict[int, list[int]]:
+    """Return clusters of at least so many maps, in order, each with its pieces.
+
+    Args:
+        pieces: of the window.
+        clusters: ``(p,)`` cluster of each piece.
+        least: maps.
+    """
+    members: dict[int, list[int]] = {}
+    for piece, cluster in enumerate(clusters):
+        members.setdefault(cluster, []).append(piece)
+    return {
+        cluster: mine
+        for cluster, mine in sorted(members.items())
+        if sum([pieces.size[piece] for piece in mine]) >= least
+    }
+
+
+def match_pieces(
+    pieces: Pieces, members: Sequence[list[int]], memory: PrototypeMemory, energies: FloatArray
+) -> tuple[list[int], list[list[int]], list[int | None]]:
+    """Find the patterns that clusters of the window go on with.
+
+    Args:
+        pieces: of the window.
+        members: pieces of each of k clusters.
+        memory: prototypes, refreshed.
+        energies: noise left in means, see :meth:`PrototypeMemory.refresh`.
+
+    Returns:
+        The l known patterns, how many maps of each cluster carry each of them (``k × l``), and per
+        cluster its pattern, or None.
+    """
+    known = [row for row, length in enumerate(memory.lengths.tolist()) if length < np.inf]
+    at = {row: b for b, row in enumerate(known)}
+    everywhere = [0] * len(known)
+    for label, size in zip(pieces.label, pieces.size, strict=True):
+        if label != UNDECIDED:
+            everywhere[at[label]] += size
+    held = [[0] * len(known) for _ in members]
+    for mine, line in zip(members, held, strict=True):
+        for piece in mine:
+            if pieces.label[piece] != UNDECIDED:
+                line[at[pieces.label[piece]]] += pieces.size[piece]
+    sizes = [sum([pieces.size[piece] for piece in mine]) for mine in members]
+    cosine = cluster_cosines(pieces, members, sizes, known, held, memory, energies)
+    found = match_clusters(cosine, held, sizes, everywhere, memory.config)
+    return known, held, [None if b is None else known[b] for b in found]
 
 
 def cluster_cosines(

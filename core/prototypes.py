@@ -197,7 +197,8 @@ class PrototypeMemory:
 
     def add(self, row: int, total: NDArray[np.floating], count: int = 1) -> None:
         """Count maps of the window, given by their sum, for a pattern."""
-        self._total[row] += total
+        mine = self._total[row]
+        mine += total
         self._n_inside[row] += count
         self._uses += 1
         self._last_use[row] = self._uses

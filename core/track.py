@@ -21,7 +21,7 @@ from .births import NEW, judge_cluster
 from .config import WindowConfig
 from .display import LetterDisplay, Likeness
 from .errors import ConfigError
-from .naming import Pieces, cluster_cosines, cut, match_clusters, patterns_of_parts
+from .naming import Pieces, cut, give, large_clusters, match_pieces, patterns_of_parts
 from .noise import WindowNoise
 from .prototypes import PrototypeMemory
 from .ring import UNDECIDED, MapRing
@@ -378,12 +378,8 @@ class LetterTrack:
         Returns:
             ``(p,)`` the pattern that the maps of each piece carry now, or −1.
         """
-        config, memory, energies = self.config, self.memory, self.noise.energies
-        members: dict[int, list[int]] = {}
-        for piece, cluster in enumerate(clusters):
-            members.setdefault(cluster, []).append(piece)
-        counts = {c: sum([pieces.size[p] for p in mine]) for c, mine in members.items()}
-        large = sorted(c for c in members if counts[c] >= config.min_cluster)
+        memory = self.memory
+        large = large_clusters(pieces, clusters, self.config.min_cluster)
         if not large:
             return pieces.label
         if self._founding:
@@ -394,59 +390,30 @@ class LetterTrack:
             first = min(large, key=lambda cluster: int(age[of_map == cluster].min()))
             shown = self.display.shown
             labels = [shown if cluster == first else UNDECIDED for cluster in clusters]
-            self._give(pieces, labels)
+            give(pieces, labels, self.ring, memory)
             pieces.label = labels
             pieces.multiply(memory.totals)
-        memory.refresh(energies)
-        rows = [row for row, length in enumerate(memory.lengths.tolist()) if length < np.inf]
-        at = {row: b for b, row in enumerate(rows)}
-        every = {c: [0] * len(rows) for c in members}
-        for label, size, cluster in zip(pieces.label, pieces.size, clusters, strict=True):
-            if label != UNDECIDED:
-                every[cluster][at[label]] += size
-        mine, held = [members[c] for c in large], [every[c] for c in large]
-        sizes = [counts[c] for c in large]
-        cosine = cluster_cosines(pieces, mine, sizes, rows, held, memory, energies)
-        everywhere = [sum(column) for column in zip(*every.values(), strict=True)]
-        found = match_clusters(cosine, held, sizes, everywhere, config)
+        memory.refresh(self.noise.energies)
+        members = list(large.values())
+        known, held, found = match_pieces(pieces, members, memory, self.noise.energies)
         labels = list(pieces.label)
-        for a, position in enumerate(found):
-            if position is not None:
-                row = rows[position]
-            else:
-                row = self._decide(pieces, mine[a], x, np.array(rows, np.int64), held[a])
-            for piece in mine[a]:
+        for mine, counts, row in zip(members, held, found, strict=True):
+            if row is None:
+                row = self._decide(pieces, mine, x, known, counts)
+            for piece in mine:
                 # A cluster that is not clear yet must not pull the pattern it was taken for.
                 labels[piece] = UNDECIDED if row is None else row
-        self._give(pieces, labels)
+        give(pieces, labels, self.ring, memory)
         return labels
 
-    def _give(self, pieces: Pieces, labels: list[int]) -> None:
-        """Give the maps of each piece to a pattern (−1: to none)."""
-        if labels == pieces.label:
-            return
-        memory = self.memory
-        for piece, (old, new) in enumerate(zip(pieces.label, labels, strict=True)):
-            if old == new:
-                continue
-            total, count = pieces.sums[piece], pieces.size[piece]
-            if old != UNDECIDED:
-                memory.remove(old, total, count)
-            if new != UNDECIDED:
-                memory.add(new, total, count)
-        self.ring.labels[: len(pieces.of)] = np.array(labels)[pieces.of]
-
     def _decide(
-        self, pieces: Pieces, members: list[int], x: Rows, known: IntArray, held: list[int]
+        self, pieces: Pieces, members: list[int], x: Rows, known: list[int], held: list[int]
     ) -> int | None:
         """Return the pattern of an unmatched cluster, begun now if it is a new one, or None."""
-        memory = self.memory
+        memory, rows = self.memory, np.array(known, np.int64)
         places = np.flatnonzero(np.isin(pieces.of, members))
-        own = np.zeros((len(known), x.shape[1]))
-        for piece in members:
-            own[known == pieces.label[piece]] += pieces.sums[piece]
-        counts = np.array(held, np.float64)
-        row = judge_cluster(self.ring, self.noise, memory, places, x, known, own, counts)
+        own, counts = pieces.carried(members, known), np.array(held, np.float64)
+        row = judge_cluster(self.ring, self.noise, memory, places, x, rows, own, counts)
         if row != NEW:
             return row
         assert self.display.shown is not None
