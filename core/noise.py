@@ -27,11 +27,13 @@ class WindowNoise:
         energies: ``(W + 1,)`` noise left in a mean of so many maps, see
             :meth:`facestage.core.similarity.NoiseModel.energies`.
         enough: so many maps tell a pattern from the noise around it.
+        usual_mass: sum of the positive relevance of a map as it usually is; 0 if unknown.
         spread: ``(W + 1,)`` variance of a cosine that noise explains, for means of so many maps.
     """
 
     def __init__(self, config: WindowConfig) -> None:
         self.config = config
+        self.usual_mass = 0.0
         self._deviation = 0.0
         self._estimates = 0
         self._take(DEFAULT_NOISE, np.empty(0))
@@ -65,3 +67,21 @@ class WindowNoise:
             self._estimates += 1
         weight = max(self.config.noise_follow, 1.0 / max(self._estimates, 1))
         self._take(self.model.blend(newer, weight), steps)
+
+    def strength(self, mass: float, seen: int) -> float:
+        """Return how similar a map of this mass is to its prototype, against one of usual mass.
+
+        Noise stays while a pattern fades: of a map of half the mass, noise is twice the share. What
+        is usual is learnt from each map.
+
+        Args:
+            mass: sum of its positive relevance; 0 if unknown.
+            seen: maps taken in before.
+        """
+        if mass <= 0:
+            return 1.0
+        usual, level = self.usual_mass, self.model.level
+        self.usual_mass += (mass - usual) / min(seen + 1, self.config.size)
+        if mass >= usual:
+            return 1.0
+        return (level + (1.0 - level) * (usual / mass) ** 2) ** -0.5

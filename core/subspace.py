@@ -166,8 +166,8 @@ def _filter_round(
     values, turn = _ritz(small[:, b:, :b], small[:, :b, :b], xp)
     # |S·v − θ·v|² = |S·v|² − θ² of vectors of unit length.
     ahead = turn[:, :columns]
-    error = (ahead @ small[:, b:, b:] * ahead).sum(axis=2)
-    return turn @ now, to_numpy(values), to_numpy(error)
+    squares = xp.einsum("sij,sij->si", ahead @ small[:, b:, b:], ahead)
+    return turn @ now, to_numpy(values), to_numpy(squares)
 
 
 def _ritz(small: Any, overlap: Any, xp: Any) -> tuple[Any, Any]:

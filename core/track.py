@@ -90,7 +90,6 @@ class LetterTrack:
         self.display = LetterDisplay(config)
         self.likeness = Likeness(np.empty(0))
         self.refused = 0
-        self._typical_mass = 0.0
         self._recent: deque[tuple[int, Rows]] = deque()
         self._map_shape: tuple[int, ...] | None = None
         self._last_index: int | None = None
@@ -236,10 +235,10 @@ class LetterTrack:
         if label != UNDECIDED:
             memory.expel(label, rows[place])
         rows[place] = x
-        strength = self._strength(mass)
+        strength = self.noise.strength(mass, ring.seen)
         if relevance is not None:
             self._recent.append((ring.seen, np.array(relevance, np.float32)))
-        heavy = mass <= 0 or mass >= config.birth_mass * self._typical_mass
+        heavy = mass <= 0 or mass >= config.birth_mass * self.noise.usual_mass
         ring.enter(index, sure and heavy)
         settled = ring.seen - min(config.recent_maps, config.size - 1)
         while self._recent and self._recent[0][0] < settled:
@@ -262,20 +261,6 @@ class LetterTrack:
                 values[best] = -np.inf
                 if top - max(values) >= config.margin:
                     likeness.fast = best
-
-    def _strength(self, mass: float) -> float:
-        """Return how similar a map of this mass is to its prototype, against one of usual mass.
-
-        Noise stays while a pattern fades: of a map of half the mass, noise is twice the share.
-        """
-        if mass <= 0:
-            return 1.0
-        usual = self._typical_mass
-        self._typical_mass += (mass - usual) / min(self.ring.seen + 1, self.config.size)
-        if mass >= usual:
-            return 1.0
-        level = self.noise.model.level
-        return (level + (1.0 - level) * (usual / mass) ** 2) ** -0.5
 
     def due(self) -> bool:
         """Tell whether the window is to be clustered for the newest map."""
