@@ -18,7 +18,6 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from .backend import array_namespace, to_numpy
@@ -219,6 +218,12 @@ def lag_profile(
     return np.asarray(profile, dtype=np.float64)
 
 
+@lru_cache(maxsize=16)
+def _later(m: int, lags: int) -> NDArray[np.int64]:
+    """Return the numbers of the maps that are later by 1, 2, … than each of ``m`` ``(lags, m)``."""
+    return np.arange(m) + np.arange(1, lags + 1)[:, None]
+
+
 def ring_profile(
     gram: Any, order: NDArray[np.int64], runs: NDArray[np.int64], max_lag: int = MAX_LAG
 ) -> NDArray[np.float64]:
@@ -240,10 +245,10 @@ def ring_profile(
     if lags < 1:
         return np.empty(0)
     # Maps later by 1, 2, … in rows; those beyond the newest are paired with nothing.
-    later = sliding_window_view(np.concatenate((runs, np.full(lags, NO_RUN))), m)[1:]
-    paired = later == runs
+    later = _later(m, lags)
+    paired = np.concatenate((runs, np.full(lags, NO_RUN)))[later] == runs
     pairs = paired.sum(axis=1)
-    flat = sliding_window_view(np.concatenate((order, order[:lags])), m)[1:] * gram.shape[1] + order
+    flat = np.concatenate((order, order[:lags]))[later] * gram.shape[1] + order
     # Sorting with what does not count at the end puts the quantile of each row at a known place.
     cosines = xp.where(xp.asarray(paired), gram.reshape(-1)[xp.asarray(flat)], xp.inf)
     ascending = to_numpy(xp.sort(cosines, axis=1))

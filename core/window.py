@@ -380,7 +380,7 @@ class WindowBank:
         """
         parts, new = self._parts[slot], places.tolist()
         weights[:, new] = 0.0
-        for place, weight in dict(zip(new, weights, strict=True)).items():
+        for place, weight in zip(new, weights, strict=True):
             parts[place] = np.bincount(parts, weight).argmax()
         track.carry(parts, new, self._x[slot])
 
