@@ -41,6 +41,8 @@ FIT_MEMORY = 60
 """Maps over which both are averaged."""
 SPELL = 8
 """Maps in a row whose mean is watched straying."""
+LEAST_NOISY = 0.25
+"""A prototype keeps at least this share of its energy when its maps are held to be noisier."""
 MOST_ASTRAY = 0.2
 """Most by which one map or mean counts as astray: what is not of the pattern must teach little."""
 
@@ -404,11 +406,13 @@ class PrototypeMemory:
         Returns:
             ``(l,)`` at least 1.
         """
-        counts = np.array([self.count(row) for row in rows.tolist()])
-        energy = energies[np.minimum(np.rint(counts).astype(np.int64), len(energies) - 1)]
-        squares = self._squares[rows]
-        noisier = np.maximum(squares - times * energy, 0.5 * MIN_EXPLAINED * squares)
-        return self.lengths[rows] / np.sqrt(np.maximum(noisier, MIN_ENERGY))
+        factors = []
+        for row in rows.tolist():
+            square = self._squares[row]
+            energy = float(energies[min(round(self.count(row)), len(energies) - 1)])
+            noisier = max(square - times * energy, LEAST_NOISY * square, MIN_ENERGY)
+            factors.append(float(self.lengths[row]) / noisier**0.5)
+        return np.array(factors)
 
     def without(self, row: int, held: float) -> float | None:
         """Return how many maps are behind a prototype without ``held`` of a cluster's own.

@@ -345,9 +345,11 @@ def test_a_device_gives_the_same_clusters_and_keeps_what_is_large(
 ) -> None:
     stream = make_stream(21, [(0, 50), (1, 40), (2, 30)], noise=0.2)
     x = stream.descriptors[:: 120 // n][:n]
-    expected = spray(x, preset)
+    # Where its eight clusters cut three patterns is up to rounding; three are not.
+    clusters = 3 if preset == "corelay" else None
+    expected = spray(x, preset, clusters=clusters)
     device = Device.install(monkeypatch)
-    found = spray(device.asarray(x), preset)
+    found = spray(device.asarray(x), preset, clusters=clusters)
     np.testing.assert_array_equal(found.labels, expected.labels)
     np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, atol=1e-9)
     assert isinstance(found.labels, np.ndarray)
