@@ -30,12 +30,12 @@ class Likeness:
     """How the newest map resembles the prototypes.
 
     Attributes:
-        similarity: ``(L,)``, 1 for what the nearest pattern's own maps have.
+        similarity: to each, 1 for what the nearest pattern's own maps have.
         scale: what of a cosine counts as 1, see :meth:`PrototypeMemory.similarity`.
         fast: pattern that the map clearly shows by its prototype alone, or −1.
     """
 
-    similarity: FloatArray
+    similarity: list[float]
     scale: float = 1.0
     fast: int = UNDECIDED
 
@@ -57,15 +57,21 @@ class LetterDisplay:
         self.since = 0
         self._run_start: int | None = None
         self._first_of_its_run = True
-        self._evidence: FloatArray = np.zeros(config.max_letters)
+        self._evidence = [0.0] * config.max_letters
+        self._any_evidence = False
         self._last_score = (0, UNDECIDED, 0.0)
-        self._apart: FloatArray = np.ones(0)
+        self._apart: list[float] = []
         self._apart_of = (UNDECIDED, 0, 0)
 
     def gap(self) -> None:
         """Note that the next map begins a new run."""
         self._run_start = None
-        self._evidence[:] = 0.0
+        self._clear()
+
+    def _clear(self) -> None:
+        """Forget all evidence."""
+        self._evidence = [0.0] * len(self._evidence)
+        self._any_evidence = False
 
     def begin(self, frame: int) -> None:
         """Begin the update of a frame."""
@@ -76,6 +82,7 @@ class LetterDisplay:
     def welcome(self, row: int) -> None:
         """Let a pattern that was just born begin with what its first maps said for it."""
         self._evidence[row] = self.config.head_start
+        self._any_evidence = True
 
     def replace(self, row: int, into: int) -> None:
         """Let a pattern (−1: none) stand for one that is gone."""
@@ -105,7 +112,7 @@ class LetterDisplay:
         assert self.shown is not None
         label = int(ring.labels[ring.place])
         if label != UNDECIDED and label < len(similarity):
-            value = float(similarity[label])
+            value = similarity[label]
             memory.learn_fit(label, value, ring.run, likeness.scale)
             run, last, before = self._last_score
             if (run, last) == (ring.run, label):
@@ -120,26 +127,27 @@ class LetterDisplay:
         used = len(similarity)
         if used < 2 or self.shown >= used:
             return
-        evidence = self._evidence[:used]
-        if similarity[self.shown] >= similarity.max() and not evidence.any():
+        shown = similarity[self.shown]
+        if shown >= max(similarity) and not self._any_evidence:
             return  # nothing speaks for another pattern, and nothing did
-        lead = similarity - similarity[self.shown]
-        lead /= self._apartness(ring, memory, energies, used)
-        np.minimum(lead, MOST_EVIDENCE, out=lead)
-        np.maximum(lead, -MOST_EVIDENCE, out=lead)
-        # What resembles neither speaks for neither.
-        lead[(similarity < self.config.keep_cosine) & (lead > 0)] = 0.0
-        evidence += lead
-        np.maximum(evidence, 0.0, out=evidence)
+        evidence, apart = self._evidence, self._apartness(ring, memory, energies, used)
+        for row, one in enumerate(similarity):
+            lead = min(max((one - shown) / apart[row], -MOST_EVIDENCE), MOST_EVIDENCE)
+            # What resembles neither speaks for neither.
+            if lead < 0 or one >= self.config.keep_cosine:
+                evidence[row] = max(evidence[row] + lead, 0.0)
         evidence[self.shown] = 0.0
-        now = int(evidence.argmax())
-        if evidence[now] >= self.config.evidence and now in memory:
+        most = max(evidence[:used])
+        now = evidence.index(most)
+        if most >= self.config.evidence and now in memory:
             self.shown, self.since = now, max(self.since, _first_of_run(ring, now))
-            self._evidence[:] = 0.0
+            self._clear()
+        else:
+            self._any_evidence = any(evidence)
 
     def _apartness(
         self, ring: MapRing, memory: PrototypeMemory, energies: FloatArray, used: int
-    ) -> FloatArray:
+    ) -> list[float]:
         """Return how far the shown prototype is from all others, 1 − cosine ``(used,)``.
 
         Prototypes move slowly: it is looked at again every few maps.
@@ -148,7 +156,8 @@ class LetterDisplay:
         if key != self._apart_of:
             assert self.shown is not None
             memory.refresh(energies)
-            self._apart = np.maximum(1.0 - memory.cosines(self.shown)[:used], MIN_APART)
+            apart = 1.0 - memory.cosines(self.shown)[:used]
+            self._apart = np.maximum(apart, MIN_APART).tolist()
             self._apart_of = key
         return self._apart
 

@@ -52,9 +52,13 @@ def update_graph(gram: Any, graph: Any, weakest: Any, places: Any, neighbours: i
     new = flat_rows(places, size)
     cosines, edges = gram.reshape(-1, size), graph.reshape(-1, size)
     # Rows to which a new map is nearer than their farthest neighbour, and those tied to an old one.
-    changed = cosines[new].reshape(count, -1, size) > weakest[:, None]
-    changed |= edges[new].reshape(changed.shape) > 0.0
-    changed = changed.any(axis=1).reshape(-1)
+    if len(new) == 1:
+        changed = gram[0, new[0]] > weakest[0]
+        changed |= edges[new[0]] > 0.0
+    else:
+        changed = cosines[new].reshape(count, -1, size) > weakest[:, None]
+        changed |= edges[new].reshape(changed.shape) > 0.0
+        changed = changed.any(axis=1).reshape(-1)
     changed[new] = True
     (row,) = changed.nonzero()
     cosines = cosines[row]

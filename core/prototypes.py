@@ -8,6 +8,7 @@ gets its letter when it is first shown, and a letter shown once is never given t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ class PrototypeMemory:
         self._n_outside = [0.0] * rows
         # Length of each mean as it is, squared; clean length of each sum.
         self._squares = [0.0] * rows
-        self._reach: FloatArray = np.full(rows, np.inf)
+        self._reach = [np.inf] * rows
         self._born: list[int | None] = [None] * rows
         self._birth: list[NDArray[np.float32] | None] = [None] * rows
         self._last_use = [0] * rows
@@ -292,24 +293,20 @@ class PrototypeMemory:
                 :meth:`facestage.core.similarity.NoiseModel.energies`.
             everything: the noise model has changed, too.
         """
-        again = set(self._stale)
-        for row in self._stale:
-            count, total = self._n_inside[row] + self._n_outside[row], self._total[row]
+        stale, most = self._stale, len(energies) - 1
+        for row in stale.union(self.rows().tolist()) if everything else stale:
+            count = self._n_inside[row] + self._n_outside[row]
             if count < 0.5:
                 self.lengths[row] = self._reach[row] = np.inf
-                again.discard(row)
-            else:
+                continue
+            if row in stale:
+                total = self._total[row]
                 self._squares[row] = float(total @ total) / count**2
-        self._stale.clear()
-        if everything:
-            again.update(self.rows().tolist())
-        for row in again:
-            count = self._n_inside[row] + self._n_outside[row]
-            energy = float(energies[min(round(count), len(energies) - 1)])
-            length = self.lengths[row] = clean(self._squares[row], energy)
-            self._reach[row] = length * count
+            length = clean(self._squares[row], float(energies[min(round(count), most)]))
+            self.lengths[row], self._reach[row] = length, length * count
+        stale.clear()
 
-    def similarity(self, x: NDArray[np.float32]) -> tuple[FloatArray, float]:
+    def similarity(self, x: NDArray[np.float32]) -> tuple[list[float], float]:
         """Compare a map with all prototypes; call :meth:`refresh` before.
 
         All share one scale, the ``fit`` of the nearest: noise shortens what a map has in common
@@ -319,12 +316,12 @@ class PrototypeMemory:
             ``(used,)``: 1 for what the own maps of the nearest pattern usually have, 0 in rows
             without maps; and that scale.
         """
-        used = self._used
-        cosine = (self._total[:used] @ x) / self._reach[:used]
-        values = cosine.tolist()
-        scale = float(self.fit[values.index(max(values))]) if used else 1.0
-        cosine /= scale
-        return cosine, scale
+        if not self._used:
+            return [], 1.0
+        products = (self._total[: self._used] @ x).tolist()
+        cosines = [p / reach for p, reach in zip(products, self._reach, strict=False)]
+        scale = float(self.fit[cosines.index(max(cosines))])
+        return [cosine / scale for cosine in cosines], scale
 
     def rows(self) -> IntArray:
         """Return the rows of patterns with maps; call :meth:`refresh` before."""
@@ -332,16 +329,16 @@ class PrototypeMemory:
 
     def cosines(self, row: int) -> FloatArray:
         """Return the clean cosines ``(used,)`` of a prototype with all; 0 without maps."""
-        reach = self._reach[: self._used]
+        reach = np.array(self._reach[: self._used])
         return self.totals @ self._total[row] / (reach * self._reach[row])
 
     def drift(self, row: int) -> float:
         """Return the cosine of a prototype with what it was when it had come of age, −1 to 1."""
         birth = self._birth[row]
-        now = self._total[row]
         if birth is None:
             return 1.0
-        return float(birth @ now / max(float(np.linalg.norm(birth) * np.linalg.norm(now)), 1e-12))
+        now = self._total[row]
+        return float(birth @ now) / max(float(now @ now) ** 0.5, 1e-12)
 
     def come_of_age(self) -> None:
         """Remember prototypes that now rest on ``config.mature`` maps, for :meth:`drift`."""
@@ -351,7 +348,9 @@ class PrototypeMemory:
                 and self._born[row] is not None
                 and self.count(row) >= self.config.mature
             ):
-                self._birth[row] = (self._total[row] / self.count(row)).astype(np.float32)
+                total = self._total[row]
+                unit = total / max(float(total @ total) ** 0.5, 1e-12)
+                self._birth[row] = unit.astype(np.float32)
 
     def compare(
         self,
@@ -453,22 +452,21 @@ class PrototypeMemory:
         clusters apart; an old one with a stricter threshold.
         """
         config = self.config
-        rows = self.rows()
+        rows = self.rows().tolist()
         if len(rows) < 2:
             return None
-        ages = [self._born[int(row)] or 0 for row in rows]
-        born = np.array(ages)
-        young = now - np.maximum(born[:, None], born[None]) < config.size
-        sums, reach = self._total[rows], self._reach[rows]
-        # Over its own threshold by most: a similar pair of old ones must not hide a young pair.
-        excess = sums @ sums.T / np.outer(reach, reach)
-        excess -= np.where(young, config.split, config.alias)
-        np.fill_diagonal(excess, -np.inf)
-        a, b = divmod(int(excess.argmax()), len(rows))
-        if excess[a, b] <= 0:
-            return None
-        (_, older), (_, younger) = sorted(((ages[a], int(rows[a])), (ages[b], int(rows[b]))))
-        return younger, older
+        sums = self._total[rows]
+        products = (sums @ sums.T).tolist()
+        born = [self._born[row] or 0 for row in rows]
+        most, pair = 0.0, None
+        for a, b in itertools.combinations(range(len(rows)), 2):
+            young = now - max(born[a], born[b]) < config.size
+            # Over its own threshold by most: a similar pair of old ones must not hide a young pair.
+            cosine = products[a][b] / (self._reach[rows[a]] * self._reach[rows[b]])
+            excess = cosine - (config.split if young else config.alias)
+            if excess > most:
+                most, pair = excess, sorted(((born[a], rows[a]), (born[b], rows[b])))
+        return None if pair is None else (pair[1][1], pair[0][1])
 
     def absorb(self, younger: int, older: int) -> tuple[str, str] | None:
         """Merge a pattern into an older one.

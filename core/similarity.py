@@ -86,28 +86,28 @@ def normalise(x: Any) -> Any:
     return x / xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
 
 
-def normalise_valid(x: Any) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+def normalise_valid(x: Any) -> tuple[NDArray[np.float32], list[bool], list[bool]]:
     """Scale rows to unit length and tell which rows have a direction at all.
 
     Args:
         x: ``(n, D)`` real, NumPy.
 
     Returns:
-        ``(n, D)`` float32 (zero where there is no direction), ``(n,)`` True where the row is
-        finite, and ``(n,)`` True where it is finite and not zero.
+        ``(n, D)`` float32 (zero where there is no direction); for each row whether it is finite,
+        and whether it is finite and not zero.
     """
     x = np.asarray(x, dtype=np.float64)
     squares = np.einsum("ij,ij->i", x, x)
-    if all(TINY < square < HUGE for square in squares.tolist()):
-        valid = np.ones(len(x), bool)
-        return (x / np.sqrt(squares)[:, None]).astype(np.float32), valid, valid
+    plain = [TINY < square < HUGE for square in squares.tolist()]
+    if all(plain):
+        return (x / np.sqrt(squares)[:, None]).astype(np.float32), plain, plain
     # Squares of tiny or huge entries leave the range of numbers; scaled by the largest they do not.
     peak = np.abs(x).max(axis=1)
     finite = np.isfinite(peak)
     valid = finite & (peak > 0)
     x = np.where(valid[:, None], x, 1.0) / np.where(valid, peak, 1.0)[:, None]
     x /= np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
-    return np.where(valid[:, None], x, 0.0).astype(np.float32), finite, valid
+    return np.where(valid[:, None], x, 0.0).astype(np.float32), finite.tolist(), valid.tolist()
 
 
 def gram(x: Any) -> Any:

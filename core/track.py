@@ -88,7 +88,7 @@ class LetterTrack:
         self.ring = MapRing(config.size)
         self.noise = WindowNoise(config)
         self.display = LetterDisplay(config)
-        self.likeness = Likeness(np.empty(0))
+        self.likeness = Likeness([])
         self.refused = 0
         self._recent: deque[tuple[int, Rows]] = deque()
         self._map_shape: tuple[int, ...] | None = None
@@ -250,16 +250,15 @@ class LetterTrack:
         memory.refresh(self.noise.energies)
         similarity, scale = memory.similarity(x)
         if strength != 1.0:
-            similarity /= strength
+            similarity = [one / strength for one in similarity]
         self.likeness = likeness = Likeness(similarity, scale)
-        values = similarity.tolist()
-        if values:
-            top = max(values)
+        if similarity:
+            top = max(similarity)
             ring.odd[place] = top < UNLIKE
             if top >= config.fast:
-                best = values.index(top)
-                values[best] = -np.inf
-                if top - max(values) >= config.margin:
+                best = similarity.index(top)
+                others = similarity[:best] + similarity[best + 1 :]
+                if not others or top - max(others) >= config.margin:
                     likeness.fast = best
 
     def due(self) -> bool:

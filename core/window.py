@@ -231,10 +231,10 @@ class WindowBank:
         for track, index, relevance in zip(tracks, indices, full, strict=True):
             track.check(index, relevance)
         x, finite, valid = normalise_valid(rows)
-        usable = given & valid
+        at = [i for i in range(n) if given[i] and valid[i]]
         for i in range(n):
             tracks[i].begin(indices[i], full[i])
-            if usable[i]:
+            if given[i] and valid[i]:
                 tracks[i].insert(
                     self._x[slots[i]],
                     indices[i],
@@ -245,7 +245,6 @@ class WindowBank:
                 )
             elif given[i] and not finite[i]:
                 tracks[i].refused += 1
-        at = list(range(n)) if usable.all() else np.flatnonzero(usable).tolist()
         if at:
             self._insert(slots, tracks, x, at, there)
             due = [i for i in at if tracks[i].due()]
@@ -257,12 +256,12 @@ class WindowBank:
 
     def _checked(
         self, descriptors: Sequence[NDArray[np.floating] | None] | NDArray[np.floating], n: int
-    ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    ) -> tuple[NDArray[np.floating], list[bool]]:
         """Return the descriptors as one array and which of them were given."""
         if len(descriptors) != n:
             raise ValueError(f"{n} windows were named but {len(descriptors)} descriptors handed")
         if isinstance(descriptors, np.ndarray) and descriptors.shape[1:] == (self.dimension,):
-            return descriptors, np.ones(n, bool)
+            return descriptors, [True] * n
         for row in descriptors:
             if row is not None and np.shape(row) != (self.dimension,):
                 raise ValueError(
@@ -270,7 +269,7 @@ class WindowBank:
                     f"({self.dimension},); hand over one flattened map, always pooled to the same "
                     "side"
                 )
-        given = np.array([row is not None for row in descriptors], bool)
+        given = [row is not None for row in descriptors]
         rows = np.zeros((n, self.dimension))
         for i, row in enumerate(descriptors):
             if row is not None:
