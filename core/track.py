@@ -52,8 +52,8 @@ class WindowUpdate:
         born: letters given for the first time.
         retired: (letter, the older letter that stands for it now).
         forgotten: letters given up to make room, unseen for longest. They are not given again.
-        drifted: letters whose prototype was just found to have moved far from what it was when
-            young, see :attr:`LetterTrack.drifted`.
+        drifted: letters whose prototype was found, for the first time, to have moved far from what
+            it was when young, see :attr:`LetterTrack.drifted`.
     """
 
     letter: str
@@ -100,7 +100,7 @@ class LetterTrack:
         self._named_at = 0
         self._retired: tuple[tuple[str, str], ...] = ()
         self._forgotten: list[str] = []
-        self._drifted: tuple[str, ...] = ()
+        self._told_drifted: set[str] = set()
         self._newly_drifted: tuple[str, ...] = ()
 
     # ---- what is known
@@ -447,8 +447,11 @@ class LetterTrack:
                 self._forget(row, UNDECIDED)
         memory.refresh(self.noise.energies)
         memory.come_of_age()
-        before, self._drifted = self._drifted, self.drifted
-        self._newly_drifted = tuple(name for name in self._drifted if name not in before)
+        # Told once: a prototype may hover about the threshold for long.
+        self._newly_drifted = tuple(
+            letter for letter in self.drifted if letter not in self._told_drifted
+        )
+        self._told_drifted.update(self._newly_drifted)
         pair = memory.agreeing(self.ring.seen)
         if pair is None:
             return
