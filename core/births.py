@@ -28,7 +28,7 @@ INDEPENDENT = 4
 """Maps so far apart share little noise: their cosines show how noisy a few maps are."""
 LEAST = 0.25
 """A mean keeps at least this share of its energy when a cluster's own noise is taken off it."""
-ROUGHEST = 0.45
+ROUGHEST = 0.6
 """No birth while the noise left in the mean of its maps exceeds this share of their coherence …"""
 UNSURE = 0.2
 """… and each such share of noise lowers the cosine from which on it may be a known pattern by

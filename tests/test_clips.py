@@ -115,8 +115,9 @@ def test_no_face_is_invented(analyse: Analyse) -> None:
 @pytest.mark.parametrize(
     ("clip", "least"),
     [
-        # The lip's AUs form a continuum there, which both cut, but not at the same places.
-        ("WolfgangLanger_Pexels.mp4", 0.7),
+        # The lip's AUs form a continuum there, which both cut, but not at the same places: .72 to
+        # .77 by the order in which sums are rounded, which the tracked points magnify.
+        ("WolfgangLanger_Pexels.mp4", 0.65),
         ("single_face.mp4", 0.85),
         ("face_noface.mov", 0.85),
         ("noface_face.mov", 0.85),
