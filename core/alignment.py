@@ -33,6 +33,10 @@ _DECIMATE_ABOVE = 2.0
 """Keep at least this many pixels per crop pixel for the Gaussian when decimating by boxes."""
 
 
+_ROUNDING = 16 * float(np.finfo(np.float64).eps)
+"""Points closer together than this share of their coordinates are one point."""
+
+
 def similarity(src: ArrayLike, dst: ArrayLike, weights: ArrayLike) -> NDArray[np.float32]:
     """Fit the similarity that maps ``src`` to ``dst`` best, in closed form.
 
@@ -64,7 +68,9 @@ def similarity(src: ArrayLike, dst: ArrayLike, weights: ArrayLike) -> NDArray[np
     s = source - source_mean
     weighted = w * s
     spread = float(np.vdot(weighted, s).real)
-    if not 0 < spread < math.inf:
+    # The mean of equal numbers need not be that number to the last bit.
+    rounding = _ROUNDING * float(np.abs(source).max())
+    if not rounding**2 < spread < math.inf:
         raise ConfigError(
             f"cannot fit a similarity to the points {np.asarray(src).tolist()}: they have no "
             "extent; pass at least two distinct, finite points with positive weight"

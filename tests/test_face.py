@@ -101,7 +101,10 @@ def test_similarity_never_mirrors_and_ignores_weightless_points() -> None:
     )
 
 
-@pytest.mark.parametrize("points", [np.full((5, 2), 7.0), np.full((5, 2), np.nan)])
+@pytest.mark.parametrize(
+    "points",
+    [np.full((5, 2), value) for value in (0.0, 7.0, -1e4 / 3, np.nan)],
+)
 def test_similarity_refuses_points_without_extent(points: NDArray[np.float64]) -> None:
     with pytest.raises(ConfigError, match="no extent"):
         similarity(points, TEMPLATE, WEIGHTS)
