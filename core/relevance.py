@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError
 
-__all__ = ["Maps", "cells", "describe", "pool", "stacked", "top_x"]
+__all__ = ["Maps", "brink", "cells", "describe", "pool", "stacked", "top_x"]
 
 Maps = torch.Tensor | NDArray[np.floating]
 """``(P, H, W)`` relevance: a tensor, or an array, which is taken for one on the CPU."""
@@ -138,8 +138,7 @@ def top_x(maps: Maps, x: float = 0.25) -> torch.Tensor:
     References:
         Paper §3.5, Top-X-Relevance Projection.
     """
-    if not 0 <= x <= 1:
-        raise ConfigError(f"the share of relevance to keep lies between 0 and 1, not at {x}")
+    _check_share(x)
     stack = stacked(maps)
     values = stack.relu().flatten(1)
     mask = (_top_x_host if stack.device.type == "cpu" else _top_x_device)(values, x)
@@ -151,19 +150,9 @@ def _top_x_host(values: torch.Tensor, x: float) -> torch.Tensor:
     rows = values.numpy()
     mask = np.zeros(rows.shape, bool)
     for n, row in enumerate(rows):
-        total = cv2.sumElems(row)[0]  # in float64
-        wanted = x * total
-        if not wanted > 0:  # NaN is not either
+        ranked, last = _ranked(row, x)
+        if last < 0:
             continue
-        # Relevance is concentrated: the fewest pixels that reach what is wanted are among those
-        # above twice the mean, as a rule a fortieth of all, and only these need be ranked. NumPy
-        # sorts values alone with vector instructions; torch would sort their places along.
-        ranked, reached = _summed(row[row >= _WELL_ABOVE * total / row.size])
-        if not reached.size or reached[-1] < wanted:
-            ranked, reached = _summed(row)
-            wanted = x * reached[-1]  # the same sum, rounded alike: all of it can be reached
-        # The pixel that first reaches what is wanted is the last one kept.
-        last = min(int(reached.searchsorted(wanted)), ranked.size - 1)
         level = ranked[last]
         np.greater_equal(row, level, out=mask[n])
         if np.count_nonzero(mask[n]) > last + 1:
@@ -171,6 +160,54 @@ def _top_x_host(values: torch.Tensor, x: float) -> torch.Tensor:
             equal = np.flatnonzero(row == level)
             mask[n, equal[: last + 1 - np.count_nonzero(mask[n])]] = True
     return torch.from_numpy(mask)
+
+
+def brink(row: NDArray[np.floating], x: float = 0.25) -> tuple[float, float, float] | None:
+    """Return where the Top-X projection of a map begins and ends, see :func:`top_x`.
+
+    Args:
+        row: ``(N,)`` relevance of its pixels in any order, none negative.
+        x: share of the mass to keep, 0–1.
+
+    Returns:
+        The largest value, the least that is kept, and the largest that is not (0 if all are
+        kept); None if none is kept.
+
+    Raises:
+        ConfigError: ``x`` is outside 0–1.
+    """
+    _check_share(x)
+    ranked, last = _ranked(row, x)
+    if last < 0:
+        return None
+    peak, kept = float(ranked[0]), float(ranked[last])
+    if last + 1 < ranked.size:
+        return peak, kept, float(ranked[last + 1])
+    below = row[row < ranked[last]]
+    return peak, kept, float(below.max()) if below.size else 0.0
+
+
+def _check_share(x: float) -> None:
+    if not 0 <= x <= 1:
+        raise ConfigError(f"the share of relevance to keep lies between 0 and 1, not at {x}")
+
+
+def _ranked(row: NDArray[np.floating], x: float) -> tuple[NDArray[np.floating], int]:
+    """Return the largest values in falling order, and the place among them of the last one kept;
+    −1 if none is."""
+    total = cv2.sumElems(row)[0]  # in float64
+    wanted = x * total
+    if not wanted > 0:  # NaN is not either
+        return row[:0], -1
+    # Relevance is concentrated: the fewest pixels that reach what is wanted are among those
+    # above twice the mean, as a rule a fortieth of all, and only these need be ranked. NumPy
+    # sorts values alone with vector instructions; torch would sort their places along.
+    ranked, reached = _summed(row[np.flatnonzero(row >= _WELL_ABOVE * total / row.size)])
+    if not reached.size or reached[-1] < wanted:
+        ranked, reached = _summed(row)
+        wanted = x * reached[-1]  # the same sum, rounded alike: all of it can be reached
+    # The pixel that first reaches what is wanted is the last one kept.
+    return ranked, min(int(reached.searchsorted(wanted)), ranked.size - 1)
 
 
 def _summed(values: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
@@ -208,8 +245,7 @@ def cells(maps: Maps, side: int, x: float = 0.25) -> tuple[torch.Tensor, torch.T
     Raises:
         ConfigError: ``x`` is outside 0–1, ``side`` below 1, or wrong shape.
     """
-    if not 0 <= x <= 1:
-        raise ConfigError(f"the share of relevance to keep lies between 0 and 1, not at {x}")
+    _check_share(x)
     stack = stacked(maps)
     return (_cells_host if stack.device.type == "cpu" else _cells_device)(stack, side, x)
 

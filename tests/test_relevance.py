@@ -356,3 +356,23 @@ def test_nothing_waits_for_a_gpu() -> None:
         relevance.cells(maps, 48)
     finally:
         torch.cuda.set_sync_debug_mode(before)
+
+
+@pytest.mark.parametrize("x", [0.0, 0.1, 0.25, 0.9, 1.0])
+def test_the_brink_of_a_projection_is_where_its_mask_ends(x: float) -> None:
+    rng = np.random.default_rng(11)
+    sharp = rng.exponential(size=(6, 12, 12)) ** 3
+    flat = rng.integers(0, 3, (6, 12, 12)) * 1.0  # ties, and zeros
+    for one in np.concatenate((sharp, flat, np.zeros((1, 12, 12)))).astype(np.float32):
+        mask = relevance.top_x(one[None], x)[0].numpy()
+        ends = relevance.brink(one.reshape(-1), x)
+        if not mask.any():
+            assert ends is None
+            continue
+        rest = one[~mask]
+        assert ends == (one.max(), one[mask].min(), rest.max() if rest.size else 0.0)
+
+
+def test_the_brink_asks_for_a_share() -> None:
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        relevance.brink(np.ones(4, np.float32), 1.5)

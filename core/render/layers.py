@@ -9,17 +9,19 @@ References:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..relevance import Maps, top_x
+from ..relevance import Maps, brink
 from .lettering import Colour, bgr, blend, draw_text, rounded_mask, text_width
 from .projections import check_one_each, finite, opacity, smooth, weights
 
@@ -37,7 +39,11 @@ _STRIPE = 1 / 45
 _REACH = 2
 """Pixels of the map around a projection within which its enlarged contour runs."""
 
-_TINY = float(np.finfo(np.float32).tiny)
+_FLAT = 1e-6
+"""Least slope that counts, in shares of a map's peak per pixel: no plateau is infinitely wide."""
+_DIMMED: NDArray[np.float32] = (np.arange(256) * _DIM + _LIFT).astype(np.float32)
+_DIMMED_BYTES: NDArray[np.uint8] = np.rint(_DIMMED).astype(np.uint8)
+"""Grey below projections for each grey of a face."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,77 +90,134 @@ def layers(
     names = names or [""] * len(raw)
     check_one_each("names", names, raw)
     array = raw.cpu().numpy()
-    strong = [n for n, one in enumerate(array) if cv2.minMaxLoc(one)[1] > 0]
+    strong = np.flatnonzero(array.max(axis=(1, 2), initial=0) > 0).tolist()
     values = smooth(array if len(strong) == len(array) else array[strong])
-    for one in values:
-        cv2.threshold(one, 0, 0, cv2.THRESH_TOZERO, one)
-    masks = top_x(values, x).numpy().view(np.uint8)
+    np.maximum(values, 0, out=values)
+    boxes, numbers = [], []
+    for n, one in zip(strong, values, strict=True):
+        box = _box_of(one, x, side)
+        if box is not None:
+            boxes.append(box)
+            numbers.append(n)
     nowhere, nothing = np.empty(0, np.int64), np.empty(0, np.float32)
     made = [
         Layer(bgr(colour), name, nowhere, nothing, nowhere, nothing)
         for colour, name in zip(colours, names, strict=True)
     ]
-    for n, one, mask in zip(strong, values, masks, strict=True):
-        box = _box(mask, side)
-        if box is not None:
-            made[n] = _layer(one, mask, box, side, made[n].colour, made[n].name)
+    for n, parts in zip(numbers, _drawn(boxes, side), strict=True):
+        made[n] = Layer(made[n].colour, made[n].name, *parts)
     return tuple(made)
 
 
-def _layer(
-    values: NDArray[np.float32],
-    mask: NDArray[np.uint8],
-    box: tuple[slice, slice],
-    side: int,
-    colour: Colour,
-    name: str,
-) -> Layer:
-    """Return the layer of one smoothed map ``(S, S)`` and its projection, which lies in a box."""
-    rows, columns = box
-    # The contour lies between the weakest pixel kept and the strongest one dropped.
-    kept, peak, _, _ = cv2.minMaxLoc(values, mask)
-    _, dropped, _, _ = cv2.minMaxLoc(values, 1 - mask)
-    level = (kept + dropped) / 2
+@dataclass(frozen=True, slots=True, eq=False)
+class _Box:
+    """The part of a picture around the projection of one map.
+
+    Attributes:
+        peak: largest value of the map.
+        level: height of the contour, as a share of it.
+        pixels: ``(n,)`` int64 the pixels of the box.
+        height, down, right: ``(n,)`` float32 their values, and the slopes to the next pixels.
+    """
+
+    peak: float
+    level: float
+    pixels: NDArray[np.int64]
+    height: NDArray[np.float32]
+    down: NDArray[np.float32]
+    right: NDArray[np.float32]
+
+
+def _box_of(values: NDArray[np.float32], x: float, side: int) -> _Box | None:
+    """Return the box around the projection of a smoothed map ``(S, S)``; None if it has none."""
+    ends = brink(values.reshape(-1), x)
+    if ends is None:
+        return None
+    peak, kept, dropped = ends
+    rows, columns = _reach(cv2.boundingRect((values >= kept).view(np.uint8)), len(values), side)
     # One pixel more all around, where there is one: for the slope.
     top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
     wider, broader = slice(top, min(rows.stop + 1, side)), slice(left, min(columns.stop + 1, side))
+    heights: Any
     if values.shape == (side, side):
-        strength = values[wider, broader]
+        heights = np.ascontiguousarray(values[wider, broader])
     else:
         tall, wide = weights(values.shape[0], side), weights(values.shape[1], side)
-        strength = tall[wider] @ values @ wide[broader].T
+        heights = tall[wider] @ values @ wide[broader].T
+    down: Any
+    right: Any
+    down, right = (
+        cv2.Sobel(heights, cv2.CV_32F, *way, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
+        for way in ((0, 1), (1, 0))
+    )
+    # At the edge of the picture the difference is that of two neighbours, not of three pixels.
+    for step, place in ((down, rows), (right.T, columns)):
+        if place.start == 0:
+            step[0] *= 2
+        if place.stop == side:
+            step[-1] *= 2
     inner = (
         slice(rows.start - top, rows.stop - top),
         slice(columns.start - left, columns.stop - left),
     )
-    slope = cv2.magnitude(_differences(strength)[inner], _differences(strength.T).T[inner])
-    strength = strength[inner].reshape(-1)
+    # The contour lies between the weakest pixel kept and the strongest one dropped.
+    return _Box(
+        peak,
+        (kept + dropped) / 2 / peak,
+        _numbered(side)[rows, columns].reshape(-1),
+        *(part[inner].reshape(-1) for part in (heights, down, right)),
+    )
+
+
+@lru_cache(maxsize=4)
+def _numbered(side: int) -> NDArray[np.int64]:
+    """Return the number of each pixel of a picture ``(side, side)``."""
+    return np.arange(side * side).reshape(side, side)
+
+
+def _drawn(
+    boxes: Sequence[_Box], side: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]]:
+    """Return area, opacity, edge and coverage of each box, see :class:`Layer`.
+
+    The pixels of all boxes go through each step together.
+    """
+    if not boxes:
+        return []
+    sizes = [len(box.pixels) for box in boxes]
+
+    def spread(values: list[float]) -> NDArray[np.float32]:
+        return np.repeat(np.array(values, np.float32), sizes)
+
+    pixels, height, down, right = (
+        np.concatenate(parts)
+        for parts in zip(*((b.pixels, b.height, b.down, b.right) for b in boxes), strict=True)
+    )
+    # As shares of the peak: squares of faint relevance would vanish.
+    peaks = spread([box.peak for box in boxes])
+    for part in (height, down, right):
+        part /= peaks
     # Height over slope is the distance to the contour in pixels of the picture.
-    np.maximum(slope, max(1e-6 * peak, _TINY), out=slope)
-    distance = strength - np.float32(level)
-    distance /= slope.reshape(-1)
-    line = np.float32(max(1.0, side / 200) / 2 + 0.5)
+    down *= down
+    right *= right
+    down += right
+    slope = np.maximum(np.sqrt(down, out=down), np.float32(_FLAT), out=down)
+    distance = height - spread([box.level for box in boxes])
+    distance /= slope
     # Few pixels are painted, and they are picked once.
-    inside, along = np.flatnonzero(distance > -0.5), np.flatnonzero(np.abs(distance) < line)
+    line = np.float32(max(1.0, side / 200) / 2 + 0.5)
+    away = np.abs(distance)
+    inside, along = np.flatnonzero(distance > -0.5), np.flatnonzero(away < line)
     alpha = np.minimum(distance[inside] + np.float32(0.5), 1)
-    alpha *= opacity(np.minimum(np.maximum(strength[inside] / np.float32(peak), 0), 1))
-    outline = np.minimum(line - np.abs(distance[along]), 1)
-    width = columns.stop - columns.start
-    first = rows.start * side + columns.start
-    area, edge = (first + place // width * side + place % width for place in (inside, along))
-    return Layer(colour, name, area, alpha, edge, outline)
-
-
-def _differences(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return half the difference of the rows on both sides of each; at an edge, of row and next."""
-    made = np.empty_like(values)
-    if len(values) < 2:
-        made[:] = 0
-        return made
-    np.subtract(values[2:], values[:-2], out=made[1:-1])
-    made[1:-1] *= 0.5
-    made[0], made[-1] = values[1] - values[0], values[-1] - values[-2]
-    return made
+    alpha *= opacity(np.minimum(np.maximum(height[inside], 0), 1))
+    outline = np.minimum(line - away[along], 1)
+    ends = np.cumsum([0, *sizes])
+    areas, edges = (np.searchsorted(found, ends).tolist() for found in (inside, along))
+    area, edge = pixels[inside], pixels[along]
+    return [
+        (area[a:b], alpha[a:b], edge[c:d], outline[c:d])
+        for (a, b), (c, d) in zip(itertools.pairwise(areas), itertools.pairwise(edges), strict=True)
+    ]
 
 
 def compose(crop: NDArray[np.uint8], shown: Sequence[Layer] | None, side: int) -> NDArray[np.uint8]:
@@ -176,8 +239,7 @@ def compose(crop: NDArray[np.uint8], shown: Sequence[Layer] | None, side: int) -
     face = grey.astype(np.uint8, copy=False)
     if not shown:
         return cv2.cvtColor(face, cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
-    flat = (np.arange(256) * _DIM + _LIFT).astype(np.float32)
-    painted = cv2.cvtColor(cv2.LUT(face, np.rint(flat).astype(np.uint8)), cv2.COLOR_GRAY2BGR)
+    painted = cv2.cvtColor(cv2.LUT(face, _DIMMED_BYTES), cv2.COLOR_GRAY2BGR)
     painted = painted.astype(np.uint8, copy=False)
     drawn = [layer for layer in shown if len(layer.area)]
     if drawn:
@@ -187,7 +249,7 @@ def compose(crop: NDArray[np.uint8], shown: Sequence[Layer] | None, side: int) -
             place[layer.area] = place[layer.edge] = 1
         touched = np.flatnonzero(place)
         place[touched] = np.arange(len(touched))
-        picture = np.repeat(flat[face.reshape(-1)[touched]], 3).reshape(-1, 3)
+        picture = np.repeat(_DIMMED[face.reshape(-1)[touched]], 3).reshape(-1, 3)
         tint, cover = _striped(drawn, [place[layer.area] for layer in drawn], touched, side)
         picture += (tint - picture) * cover[:, None]
         # The contours of small areas are painted last: those of large ones would hide them.
@@ -232,15 +294,19 @@ def composite(
     return compose(crop, layers(maps, colours, side, x), side)
 
 
-def _box(mask: NDArray[np.uint8], side: int) -> tuple[slice, slice] | None:
-    """Return rows and columns of a picture that hold the outline of a mask ``(S, S)``, if any."""
-    left, top, wide, tall = cv2.boundingRect(mask)
-    if not wide:
-        return None
+def _reach(found: Sequence[int], whole: int, side: int) -> tuple[slice, slice]:
+    """Return rows and columns of a picture that hold a projection's outline.
+
+    Args:
+        found: left, top, width and height of the projection in a map …
+        whole: … of this side.
+        side: of the picture.
+    """
+    left, top, wide, tall = found
     line = math.ceil(max(1.0, side / 200) / 2 + 1)
+    scale = side / whole
     places = []
-    for first, size, whole in ((top, tall, mask.shape[0]), (left, wide, mask.shape[1])):
-        scale = side / whole
+    for first, size in ((top, tall), (left, wide)):
         begin = math.floor((first - _REACH) * scale) - line
         end = math.ceil((first + size + _REACH) * scale) + line
         places.append(slice(max(begin, 0), min(end, side)))

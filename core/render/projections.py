@@ -11,6 +11,7 @@ References:
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -118,7 +119,10 @@ def finite(maps: Maps) -> torch.Tensor:
     """Return ``(P, H, W)`` float32."""
     values = stacked(maps).float()
     if values.device.type == "cpu":
-        sound = bool(np.isfinite(values.numpy()).all())
+        # A sum that is finite has no term that is not; one that overflows may have.
+        array = values.numpy()
+        with np.errstate(over="ignore", invalid="ignore"):
+            sound = math.isfinite(array.sum()) or bool(np.isfinite(array).all())
     else:  # least and largest are NaN if any value is
         sound = not values.numel() or bool(torch.isfinite(torch.stack(values.aminmax())).all())
     if not sound:
