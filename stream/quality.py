@@ -58,7 +58,7 @@ def explain_quality(
     frames: Annotated[
         int,
         typer.Option(
-            min=1,
+            min=LEAST_FRAMES,
             max=MOST_FRAMES,
             help="Frames to measure on, spread over those with an active AU. Perturbation and "
             f"randomisation take {COSTLY_FRAMES} per AU.",

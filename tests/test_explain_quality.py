@@ -122,6 +122,7 @@ def test_options_that_cannot_work_are_refused_before_the_work(frames: Path, tmp_
     assert isinstance(error, ConfigError)
     assert "there is no folder" in str(error)
     assert run(frames, "--frames", "0").exit_code == 2
+    assert run(frames, "--frames", "4").exit_code == 2  # too few for any AU
 
 
 @pytest.mark.parametrize("answers", [1, 4])
