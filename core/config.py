@@ -144,7 +144,12 @@ class WindowConfig:
     maps."""
     split: float = 0.90
     """Clusters of the window whose cosine exceeds this are one pattern; the same value as in the
-    ``sequence`` preset, so that live and whole-sequence letters mean the same."""
+    ``sequence`` preset …"""
+    split_clear: float = 0.92
+    """The same where the maps of a pattern hardly differ: a smaller difference is one there. On a
+    real face it parts the grimace from the laugh; where noise is high it would cut patterns."""
+    clear: tuple[float, float] = (0.8, 0.9)
+    """Cosines of two maps of a pattern between which ``split`` rises to ``split_clear``."""
     match: float = 0.88
     """A cluster may continue a prototype from this cosine on."""
     keep_overlap: float = 0.5

@@ -27,6 +27,7 @@ class WindowNoise:
         energies: ``(W + 1,)`` noise left in a mean of so many maps, see
             :meth:`facestage.core.similarity.NoiseModel.energies`.
         enough: so many maps tell a pattern from the noise around it.
+        split: clusters whose clean cosine exceeds this are one pattern.
         usual_mass: sum of the positive relevance of a map as it usually is; 0 if unknown.
         spread: ``(W + 1,)`` variance of a cosine that noise explains, for means of so many maps.
     """
@@ -52,6 +53,9 @@ class WindowNoise:
         clear = energies <= config.birth_noise * model.level
         clear[: config.min_new] = False
         self.enough = int(clear.argmax()) if clear.any() else config.size
+        low, high = config.clear
+        clearness = min(max((model.level - low) / (high - low), 0.0), 1.0)
+        self.split = config.split + clearness * (config.split_clear - config.split)
         limit = config.certainty * self._deviation
         self.spread: FloatArray = np.minimum(limit**2 * energies / energies[1], MAX_SPREAD)
 

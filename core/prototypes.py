@@ -445,11 +445,15 @@ class PrototypeMemory:
                     return True
         return False
 
-    def agreeing(self, now: int) -> tuple[int, int] | None:
+    def agreeing(self, now: int, split: float) -> tuple[int, int] | None:
         """Return (younger, older) of the two most similar patterns if they are one, else None.
 
         A young prototype rests on few maps, so it is compared with the threshold that keeps
         clusters apart; an old one with a stricter threshold.
+
+        Args:
+            now: maps taken in so far.
+            split: the threshold of clusters, see :class:`facestage.core.noise.WindowNoise`.
         """
         config = self.config
         rows = self.rows().tolist()
@@ -463,7 +467,7 @@ class PrototypeMemory:
             young = now - max(born[a], born[b]) < config.size
             # Over its own threshold by most: a similar pair of old ones must not hide a young pair.
             cosine = products[a][b] / (self._reach[rows[a]] * self._reach[rows[b]])
-            excess = cosine - (config.split if young else config.alias)
+            excess = cosine - (split if young else config.alias)
             if excess > most:
                 most, pair = excess, sorted(((born[a], rows[a]), (born[b], rows[b])))
         return None if pair is None else (pair[1][1], pair[0][1])

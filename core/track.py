@@ -334,7 +334,7 @@ class LetterTrack:
             pieces.products,
             pieces.size,
             noise.energies,
-            self.config.split,
+            noise.split,
             noise.spread,
             pieces.label,
         )
@@ -452,7 +452,7 @@ class LetterTrack:
             letter for letter in self.drifted if letter not in self._told_drifted
         )
         self._told_drifted.update(self._newly_drifted)
-        pair = memory.agreeing(self.ring.seen)
+        pair = memory.agreeing(self.ring.seen, self.noise.split)
         if pair is None:
             return
         younger, older = pair

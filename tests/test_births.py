@@ -172,6 +172,15 @@ def test_a_new_pattern_brings_along_what_its_first_maps_said() -> None:
     assert shown_at[1] < shown_at[0] <= 8
 
 
+def test_where_maps_hardly_differ_a_smaller_difference_is_one() -> None:
+    config, found = WindowConfig(), []
+    for level in (0.6, 0.85, 0.97):
+        noise = WindowNoise(config)
+        noise.learn(NoiseModel(level, ()), np.empty(0), 0)
+        found.append(noise.split)
+    assert found[0] == config.split < found[1] < found[2] == config.split_clear
+
+
 def test_places_of_a_ring_are_reused_and_in_order() -> None:
     ring = MapRing(4)
     for frame in range(6):

@@ -6,6 +6,7 @@ The clips and ``events.csv`` lie outside the project; see the ``shared`` fixture
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -110,6 +111,22 @@ def test_no_face_is_invented(analyse: Analyse) -> None:
     assert [s.labels for s in result.stages] == [("LOST",)]
     assert {row.face for row in result.rows} == {FaceState.LOST}
     assert result.prototypes == {}
+
+
+def test_live_a_crying_and_a_laughing_mouth_have_letters_of_their_own(
+    shared: Path, network: AUNetwork, agreement: ModuleType
+) -> None:
+    clip = str(shared / "clips" / "WolfgangLanger_Pexels.mp4")
+    _, results = agreement.run_live(clip, "haar", network)
+    seen = [result.letters.get(12) for result in results]
+    weeping, laughing = (Counter(filter(None, seen[a:b])) for a, b in ((0, 229), (249, 472)))
+    assert len(weeping) <= 2
+    assert len(laughing) <= 2
+    joy, shown = laughing.most_common(1)[0]
+    assert joy not in weeping
+    assert shown > 0.8 * laughing.total()
+    # The hand is gone at 229, and from 249 on she laughs.
+    assert 225 <= seen.index(joy) <= 249
 
 
 @pytest.mark.parametrize(

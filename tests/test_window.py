@@ -286,7 +286,7 @@ def test_agreeing_letters_are_joined_and_the_older_stays() -> None:
             memory.add(identity, unit(pattern + 0.02 * rng.standard_normal(50)))
         ids.append(identity)
     memory.refresh(NoiseModel(0.98, (0.0,)).energies(128))
-    assert memory.agreeing(1000) == (ids[1], ids[0])
+    assert memory.agreeing(1000, WindowConfig().split) == (ids[1], ids[0])
     assert memory.absorb(ids[1], ids[0]) == ("B", "A")
     assert list(memory.by_letter()) == ["A"]
     assert memory.count(ids[0]) == 40
@@ -430,7 +430,7 @@ def test_a_young_pair_is_joined_although_an_old_one_is_more_similar() -> None:
     old = pair(0, (config.split + config.alias) / 2 + 0.002, born=0)
     young = pair(4, (config.split + config.alias) / 2, born=1000)
     memory.refresh(noise.energies(128))
-    assert memory.agreeing(1010) == (young[1], young[0])
+    assert memory.agreeing(1010, config.split) == (young[1], young[0])
     assert old[0] in memory
     memory.give_letter(young[1], np.ones((2, 2), np.float32))
     memory.absorb(young[1], young[0])
