@@ -145,7 +145,7 @@ class WindowConfig:
     split: float = 0.90
     """Clusters of the window whose cosine exceeds this are one pattern; the same value as in the
     ``sequence`` preset …"""
-    split_clear: float = 0.92
+    split_clear: float = 0.93
     """The same where the maps of a pattern hardly differ: a smaller difference is one there. On a
     real face it parts the grimace from the laugh; where noise is high it would cut patterns."""
     clear: tuple[float, float] = (0.8, 0.9)
