@@ -12,7 +12,7 @@ from facestage.core.network import AUNetwork
 from torch import nn
 
 attr = pytest.importorskip("captum.attr", reason="pip install captum")
-rules = pytest.importorskip("captum.attr._utils.lrp_rules")
+rules = pytest.importorskip("captum.attr._utils.lrp_rules", reason="another version of captum")
 
 
 class FlatRule(rules.EpsilonRule):
