@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError
 
-__all__ = ["Maps", "brink", "cells", "describe", "pool", "stacked", "top_x"]
+__all__ = ["Maps", "brink", "cells", "check_share", "describe", "pool", "stacked", "top_x"]
 
 Maps = torch.Tensor | NDArray[np.floating]
 """``(P, H, W)`` relevance: a tensor, or an array, which is taken for one on the CPU."""
@@ -138,7 +138,7 @@ def top_x(maps: Maps, x: float = 0.25) -> torch.Tensor:
     References:
         Paper §3.5, Top-X-Relevance Projection.
     """
-    _check_share(x)
+    check_share(x)
     stack = stacked(maps)
     values = stack.relu().flatten(1)
     mask = (_top_x_host if stack.device.type == "cpu" else _top_x_device)(values, x)
@@ -176,7 +176,7 @@ def brink(row: NDArray[np.floating], x: float = 0.25) -> tuple[float, float, flo
     Raises:
         ConfigError: ``x`` is outside 0–1.
     """
-    _check_share(x)
+    check_share(x)
     ranked, last = _ranked(row, x)
     if last < 0:
         return None
@@ -187,7 +187,12 @@ def brink(row: NDArray[np.floating], x: float = 0.25) -> tuple[float, float, flo
     return peak, kept, float(below.max()) if below.size else 0.0
 
 
-def _check_share(x: float) -> None:
+def check_share(x: float) -> None:
+    """Refuse a share of relevance outside 0–1.
+
+    Raises:
+        ConfigError: it is.
+    """
     if not 0 <= x <= 1:
         raise ConfigError(f"the share of relevance to keep lies between 0 and 1, not at {x}")
 
@@ -245,7 +250,7 @@ def cells(maps: Maps, side: int, x: float = 0.25) -> tuple[torch.Tensor, torch.T
     Raises:
         ConfigError: ``x`` is outside 0–1, ``side`` below 1, or wrong shape.
     """
-    _check_share(x)
+    check_share(x)
     stack = stacked(maps)
     return (_cells_host if stack.device.type == "cpu" else _cells_device)(stack, side, x)
 

@@ -473,3 +473,9 @@ def test_legend_wraps_and_carries_each_colour() -> None:
     assert wide.shape[1] == 1600
     for au in aus:
         assert (narrow.reshape(-1, 3) == bgr(AU_COLOURS[au])).all(axis=1).any()
+
+
+def test_layers_ask_for_a_share_whatever_the_maps() -> None:
+    for maps in (np.zeros((1, 8, 8), np.float32), np.ones((1, 8, 8), np.float32)):
+        with pytest.raises(ConfigError, match="between 0 and 1"):
+            layers(maps, ["#E69F00"], 16, 1.5)

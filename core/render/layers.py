@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..relevance import Maps, brink
+from ..relevance import Maps, brink, check_share
 from .lettering import Colour, bgr, blend, draw_text, rounded_mask, text_width
 from .projections import check_one_each, finite, opacity, smooth, weights
 
@@ -83,8 +83,10 @@ def layers(
         names: one per map; written on the projection where another one has the same colour.
 
     Raises:
-        ConfigError: wrong shape, a value that is not finite, or not one colour and name per map.
+        ConfigError: wrong shape, a value that is not finite, not one colour and name per map, or
+            ``x`` is outside 0–1.
     """
+    check_share(x)
     raw = finite(maps)
     check_one_each("colours", colours, raw)
     names = names or [""] * len(raw)
