@@ -359,20 +359,28 @@ def test_nothing_waits_for_a_gpu() -> None:
 
 
 @pytest.mark.parametrize("x", [0.0, 0.1, 0.25, 0.9, 1.0])
-def test_the_brink_of_a_projection_is_where_its_mask_ends(x: float) -> None:
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+def test_the_brink_of_a_projection_is_where_its_mask_ends(x: float, scale: float) -> None:
     rng = np.random.default_rng(11)
     sharp = rng.exponential(size=(6, 12, 12)) ** 3
     flat = rng.integers(0, 3, (6, 12, 12)) * 1.0  # ties, and zeros
-    for one in np.concatenate((sharp, flat, np.zeros((1, 12, 12)))).astype(np.float32):
-        mask = relevance.top_x(one[None], x)[0].numpy()
-        ends = relevance.brink(one.reshape(-1), x)
-        if not mask.any():
-            assert ends is None
-            continue
-        rest = one[~mask]
-        assert ends == (one.max(), one[mask].min(), rest.max() if rest.size else 0.0)
+    lone = np.zeros((2, 12, 12))
+    lone[1, 3, 4] = 1
+    maps = np.concatenate((sharp, flat, lone, np.ones((1, 12, 12)))).astype(np.float32)
+    maps[::2] *= np.float32(scale)  # faint and strong maps side by side
+    masks = relevance.top_x(maps, x).numpy()
+    for among, chosen in ((slice(None), masks), (slice(3, 4), masks[3:4]), (slice(0), masks[:0])):
+        peak, kept, dropped = relevance.brinks(maps[among], x)
+        assert peak.shape == kept.shape == dropped.shape == (len(chosen),)
+        ends = zip(maps[among], chosen, peak, kept, dropped, strict=True)
+        for one, mask, most, least, rest in ends:
+            if not mask.any():
+                assert (least, rest) == (np.inf, 0)
+                continue
+            assert (most, least) == (one.max(), one[mask].min())
+            assert rest == one[~mask].max(initial=0)
 
 
 def test_the_brink_asks_for_a_share() -> None:
     with pytest.raises(ConfigError, match="between 0 and 1"):
-        relevance.brink(np.ones(4, np.float32), 1.5)
+        relevance.brinks(np.ones((1, 2, 2), np.float32), 1.5)

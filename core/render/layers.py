@@ -15,15 +15,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..relevance import Maps, brink, check_share
+from ..relevance import Maps, brinks, check_share
 from .lettering import Colour, bgr, blend, draw_text, rounded_mask, text_width
-from .projections import check_one_each, finite, opacity, smooth, weights
+from .projections import PAD, check_one_each, finite, opacity, smooth_tall, weights
 
 __all__ = ["SMALLEST_WITH_TEXT", "Layer", "compose", "composite", "layers"]
 
@@ -36,9 +35,9 @@ _OUTLINE = 0.6
 """Share of the colour in its contour; the rest is white: it must stand out from its own area."""
 _STRIPE = 1 / 45
 """Width of the stripes where projections overlap, as a share of the picture's side."""
-_REACH = 2
-"""Pixels of the map around a projection within which its enlarged contour runs."""
+IntArray = NDArray[np.int64]
 
+_FAINTEST = np.finfo(np.float32).tiny
 _FLAT = 1e-6
 """Least slope that counts, in shares of a map's peak per pixel: no plateau is infinitely wide."""
 _DIMMED: NDArray[np.float32] = (np.arange(256) * _DIM + _LIFT).astype(np.float32)
@@ -92,134 +91,149 @@ def layers(
     names = names or [""] * len(raw)
     check_one_each("names", names, raw)
     array = raw.cpu().numpy()
-    strong = np.flatnonzero(array.max(axis=(1, 2), initial=0) > 0).tolist()
-    values = smooth(array if len(strong) == len(array) else array[strong])
-    np.maximum(values, 0, out=values)
-    boxes, numbers = [], []
-    for n, one in zip(strong, values, strict=True):
-        box = _box_of(one, x, side)
-        if box is not None:
-            boxes.append(box)
-            numbers.append(n)
-    nowhere, nothing = np.empty(0, np.int64), np.empty(0, np.float32)
-    made = [
-        Layer(bgr(colour), name, nowhere, nothing, nowhere, nothing)
-        for colour, name in zip(colours, names, strict=True)
-    ]
-    for n, parts in zip(numbers, _drawn(boxes, side), strict=True):
-        made[n] = Layer(made[n].colour, made[n].name, *parts)
-    return tuple(made)
+    tops = array.max(axis=(1, 2), initial=0)
+    numbers = np.flatnonzero(tops > 0).tolist()
+    drawn: dict[int, _Painted] = {}
+    if numbers:
+        if len(numbers) < len(array):
+            array, tops = array[numbers], tops[numbers]
+        # As shares of their peaks: squares of faint relevance would vanish.
+        tall = smooth_tall(array, 1 / np.maximum(tops, _FAINTEST))
+        np.maximum(tall, 0, out=tall)
+        tall[:, :PAD] = tall[:, -PAD:] = 0
+        drawn = dict(zip(numbers, _drawn(tall, x, side), strict=True))
+    nowhere = np.empty(0, np.int64), np.empty(0, np.float32)
+    return tuple(
+        Layer(bgr(colour), name, *drawn.get(n, nowhere * 2))
+        for n, (colour, name) in enumerate(zip(colours, names, strict=True))
+    )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Box:
-    """The part of a picture around the projection of one map.
+_Painted = tuple[IntArray, NDArray[np.float32], IntArray, NDArray[np.float32]]
 
-    Attributes:
-        peak: largest value of the map.
-        level: height of the contour, as a share of it.
-        pixels: ``(n,)`` int64 the pixels of the box.
-        height, down, right: ``(n,)`` float32 their values, and the slopes to the next pixels.
+
+def _drawn(tall: NDArray[np.float32], x: float, side: int) -> list[_Painted]:
+    """Return area, opacity, edge and coverage of each map's projection, see :class:`Layer`.
+
+    The pixels of all maps go through each step together.
+
+    Args:
+        tall: ``(P, PAD + H + PAD, W)`` maps at like scales, smoothed, none negative, and zeros.
+        x: share of the relevance to keep, 0–1.
+        side: side of the picture, pixels.
     """
-
-    peak: float
-    level: float
-    pixels: NDArray[np.int64]
-    height: NDArray[np.float32]
-    down: NDArray[np.float32]
-    right: NDArray[np.float32]
-
-
-def _box_of(values: NDArray[np.float32], x: float, side: int) -> _Box | None:
-    """Return the box around the projection of a smoothed map ``(S, S)``; None if it has none."""
-    ends = brink(values.reshape(-1), x)
-    if ends is None:
-        return None
-    peak, kept, dropped = ends
-    rows, columns = _reach(cv2.boundingRect((values >= kept).view(np.uint8)), len(values), side)
-    # One pixel more all around, where there is one: for the slope.
-    top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
-    wider, broader = slice(top, min(rows.stop + 1, side)), slice(left, min(columns.stop + 1, side))
-    heights: Any
-    if values.shape == (side, side):
-        heights = np.ascontiguousarray(values[wider, broader])
-    else:
-        tall, wide = weights(values.shape[0], side), weights(values.shape[1], side)
-        heights = tall[wider] @ values @ wide[broader].T
-    down: Any
-    right: Any
-    down, right = (
-        cv2.Sobel(heights, cv2.CV_32F, *way, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
-        for way in ((0, 1), (1, 0))
-    )
-    # At the edge of the picture the difference is that of two neighbours, not of three pixels.
-    for step, place in ((down, rows), (right.T, columns)):
-        if place.start == 0:
-            step[0] *= 2
-        if place.stop == side:
-            step[-1] *= 2
-    inner = (
-        slice(rows.start - top, rows.stop - top),
-        slice(columns.start - left, columns.stop - left),
-    )
-    # The contour lies between the weakest pixel kept and the strongest one dropped.
-    return _Box(
-        peak,
-        (kept + dropped) / 2 / peak,
-        _numbered(side)[rows, columns].reshape(-1),
-        *(part[inner].reshape(-1) for part in (heights, down, right)),
-    )
-
-
-@lru_cache(maxsize=4)
-def _numbered(side: int) -> NDArray[np.int64]:
-    """Return the number of each pixel of a picture ``(side, side)``."""
-    return np.arange(side * side).reshape(side, side)
-
-
-def _drawn(
-    boxes: Sequence[_Box], side: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]]:
-    """Return area, opacity, edge and coverage of each box, see :class:`Layer`.
-
-    The pixels of all boxes go through each step together.
-    """
-    if not boxes:
-        return []
-    sizes = [len(box.pixels) for box in boxes]
-
-    def spread(values: list[float]) -> NDArray[np.float32]:
-        return np.repeat(np.array(values, np.float32), sizes)
-
-    pixels, height, down, right = (
-        np.concatenate(parts)
-        for parts in zip(*((b.pixels, b.height, b.down, b.right) for b in boxes), strict=True)
-    )
-    # As shares of the peak: squares of faint relevance would vanish.
-    peaks = spread([box.peak for box in boxes])
-    for part in (height, down, right):
-        part /= peaks
-    # Height over slope is the distance to the contour in pixels of the picture.
-    down *= down
-    right *= right
-    down += right
-    slope = np.maximum(np.sqrt(down, out=down), np.float32(_FLAT), out=down)
-    distance = height - spread([box.level for box in boxes])
-    distance /= slope
-    # Few pixels are painted, and they are picked once.
-    line = np.float32(max(1.0, side / 200) / 2 + 0.5)
-    away = np.abs(distance)
-    inside, along = np.flatnonzero(distance > -0.5), np.flatnonzero(away < line)
+    count, width = len(tall), tall.shape[2]
+    height = tall.shape[1] - 2 * PAD
+    peak, kept, dropped = brinks(tall, x)
+    # The contour runs less than a pixel of the map away from what is kept.
+    line = max(1.0, side / 200) / 2 + 0.5
+    reach = 1 + math.ceil(line * max(height, width) / side)
+    mask = (tall >= kept[:, None, None]).view(np.uint8).reshape(-1, width)
+    near = cv2.dilate(mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)).reshape(tall.shape)
+    near[:, :PAD] = near[:, -PAD:] = 0
+    made = (_pixels if height == width == side else _enlarged)(tall, near, side)
+    number, pixel, heights, slopes = made
+    # Height over slope is the distance to the contour, in pixels of the picture. The contour lies
+    # between the weakest pixel kept and the strongest one dropped.
+    distance = heights - ((kept + dropped) / 2)[number]
+    distance /= np.maximum(slopes, np.float32(_FLAT))
+    inside, away = np.flatnonzero(distance > -0.5), np.abs(distance)
+    along = np.flatnonzero(away < line)
+    strength = heights[inside] / peak[number[inside]]
     alpha = np.minimum(distance[inside] + np.float32(0.5), 1)
-    alpha *= opacity(np.minimum(np.maximum(height[inside], 0), 1))
-    outline = np.minimum(line - away[along], 1)
-    ends = np.cumsum([0, *sizes])
-    areas, edges = (np.searchsorted(found, ends).tolist() for found in (inside, along))
-    area, edge = pixels[inside], pixels[along]
+    alpha *= opacity(np.minimum(strength, 1))
+    outline = np.minimum(np.float32(line) - away[along], 1)
+    ends = number.searchsorted(np.arange(count + 1))
+    areas, edges = inside.searchsorted(ends).tolist(), along.searchsorted(ends).tolist()
+    area, edge = pixel[inside], pixel[along]
     return [
         (area[a:b], alpha[a:b], edge[c:d], outline[c:d])
         for (a, b), (c, d) in zip(itertools.pairwise(areas), itertools.pairwise(edges), strict=True)
     ]
+
+
+_Pixels = tuple[IntArray, IntArray, NDArray[np.float32], NDArray[np.float32]]
+
+
+def _pixels(tall: NDArray[np.float32], near: NDArray[np.uint8], side: int) -> _Pixels:
+    """Return pixels of a picture, with height and slope.
+
+    Args:
+        tall: ``(P, PAD + S + PAD, S)`` maps of the size of the picture.
+        near: same shape, other than 0 where a pixel is asked for.
+        side: S.
+
+    Returns:
+        ``(n,)`` each: the map of each pixel, rising, its number in the picture, its height, and its
+        slope per pixel.
+    """
+    at = np.flatnonzero(near)
+    number, pixel = np.divmod(at, tall[0].size)
+    pixel -= PAD * side
+    return number, pixel, *_slopes(tall.reshape(-1), at, side, pixel, side)
+
+
+def _enlarged(tall: NDArray[np.float32], near: NDArray[np.uint8], side: int) -> _Pixels:
+    """Do the same for maps of another size than the picture.
+
+    Only the part of each map that is near its projection is enlarged.
+    """
+    maps, masks = tall[:, PAD:-PAD], near[:, PAD:-PAD]
+    height, width = maps.shape[1:]
+    down, across = weights(height, side), weights(width, side)
+    row_of, column_of = _sources(height, side), _sources(width, side)
+    found = []
+    for n, (values, mask) in enumerate(zip(maps, masks, strict=True)):
+        left, top, wide, high = cv2.boundingRect(mask)
+        first, last = row_of.searchsorted((top, top + high))
+        begin, end = column_of.searchsorted((left, left + wide))
+        # One pixel more all around, where there is one: for the slope.
+        upper, outer = max(first - 1, 0), max(begin - 1, 0)
+        part = down[upper : last + 1] @ values @ across[outer : end + 1].T
+        inside = mask[row_of[first:last, None], column_of[begin:end]]
+        row, column = np.divmod(np.flatnonzero(inside), max(int(end - begin), 1))
+        row += first
+        column += begin
+        at = (row - upper) * part.shape[1] + column - outer
+        pixel = row * side + column
+        slopes = _slopes(part.reshape(-1), at, part.shape[1], pixel, side)
+        found.append((np.full(len(at), n), pixel, *slopes))
+    number, pixel, heights, rises = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return number, pixel, heights, rises
+
+
+def _slopes(
+    field: NDArray[np.float32], at: IntArray, width: int, pixel: IntArray, side: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return heights and slopes per pixel ``(n,)`` of pixels of a picture.
+
+    Args:
+        field: heights, row after row …
+        at: ``(n,)`` … where the pixels are in them …
+        width: … and the length of a row.
+        pixel: ``(n,)`` number of each in a picture …
+        side: … of this side.
+    """
+    around = at + np.array((width, 1, -width, -1))[:, None]
+    place = np.stack(np.divmod(pixel, side))
+    apart: NDArray[np.float32] | float = 2.0
+    if place.min(initial=side) == 0 or place.max(initial=0) == side - 1:
+        # At the edge of the picture the pixel stands for the neighbour it lacks.
+        first, last = place == 0, place == side - 1
+        np.copyto(around[:2], at, where=last)
+        np.copyto(around[2:], at, where=first)
+        apart = np.where(first | last, np.float32(1), np.float32(2))
+    there = field[around]
+    rise = there[:2] - there[2:]
+    rise /= apart
+    rise *= rise
+    return field[at], np.sqrt(rise[0] + rise[1])
+
+
+@lru_cache(maxsize=16)
+def _sources(size: int, side: int) -> IntArray:
+    """Return the pixel of a map of ``size`` that each of ``side`` pixels lies in, rising."""
+    return (np.arange(side) * 2 + 1) * size // (2 * side)
 
 
 def compose(crop: NDArray[np.uint8], shown: Sequence[Layer] | None, side: int) -> NDArray[np.uint8]:
@@ -245,22 +259,7 @@ def compose(crop: NDArray[np.uint8], shown: Sequence[Layer] | None, side: int) -
     painted = painted.astype(np.uint8, copy=False)
     drawn = [layer for layer in shown if len(layer.area)]
     if drawn:
-        # Pixels that any layer paints, and where each is among them.
-        place = np.zeros(side * side, np.intp)
-        for layer in drawn:
-            place[layer.area] = place[layer.edge] = 1
-        touched = np.flatnonzero(place)
-        place[touched] = np.arange(len(touched))
-        picture = np.repeat(_DIMMED[face.reshape(-1)[touched]], 3).reshape(-1, 3)
-        tint, cover = _striped(drawn, [place[layer.area] for layer in drawn], touched, side)
-        picture += (tint - picture) * cover[:, None]
-        # The contours of small areas are painted last: those of large ones would hide them.
-        for layer in sorted(drawn, key=lambda layer: -len(layer.area)):
-            bright = 255 - _OUTLINE * (255 - np.array(layer.colour, np.float32))
-            at = place[layer.edge]
-            part = picture[at]
-            picture[at] = part + (bright - part) * layer.outline[:, None]
-        painted.reshape(-1, 3)[touched] = np.rint(picture).astype(np.uint8)
+        _paint(painted.reshape(-1, 3), face.reshape(-1), drawn, side)
     if side >= SMALLEST_WITH_TEXT:
         _name_lookalikes(painted, shown)
     return painted
@@ -296,61 +295,84 @@ def composite(
     return compose(crop, layers(maps, colours, side, x), side)
 
 
-def _reach(found: Sequence[int], whole: int, side: int) -> tuple[slice, slice]:
-    """Return rows and columns of a picture that hold a projection's outline.
+def _paint(
+    painted: NDArray[np.uint8], face: NDArray[np.uint8], drawn: Sequence[Layer], side: int
+) -> None:
+    """Paint layers, the pixels of all of them together.
 
     Args:
-        found: left, top, width and height of the projection in a map …
-        whole: … of this side.
+        painted: ``(side², 3)`` picture to be painted.
+        face: ``(side²,)`` the face in grey.
+        drawn: layers that paint anything.
         side: of the picture.
     """
-    left, top, wide, tall = found
-    line = math.ceil(max(1.0, side / 200) / 2 + 1)
-    scale = side / whole
-    places = []
-    for first, size in ((top, tall), (left, wide)):
-        begin = math.floor((first - _REACH) * scale) - line
-        end = math.ceil((first + size + _REACH) * scale) + line
-        places.append(slice(max(begin, 0), min(end, side)))
-    return places[0], places[1]
+    # The contours of small areas are painted last: those of large ones would hide them.
+    outlined = sorted(drawn, key=lambda layer: -len(layer.area))
+    area = np.concatenate([layer.area for layer in drawn])
+    edge = np.concatenate([layer.edge for layer in outlined])
+    # Where each of them is among the pixels that any layer paints.
+    place = np.zeros(side * side, np.int64)
+    place[area] = place[edge] = 1
+    touched = np.flatnonzero(place)
+    place[touched] = np.arange(len(touched))
+    area, edge = place[area], place[edge]
+    picture = np.repeat(_DIMMED[face[touched]], 3).reshape(-1, 3)
+    tint, cover = _striped(drawn, area, touched, side)
+    picture += (tint - picture) * cover[:, None]
+    bright = 255 - _OUTLINE * (255 - np.array([layer.colour for layer in outlined], np.float32))
+    bright = bright.repeat([len(layer.edge) for layer in outlined], axis=0)
+    outline = np.concatenate([layer.outline for layer in outlined])[:, None]
+    turn = _turns(edge, len(touched))
+    for number in range(int(turn.max(initial=-1)) + 1):
+        now = np.flatnonzero(turn == number)
+        at = edge[now]
+        part = picture[at]
+        picture[at] = part + (bright[now] - part) * outline[now]
+    painted[touched] = np.rint(picture).astype(np.uint8)
+
+
+def _turns(pixels: IntArray, count: int) -> IntArray:
+    """Return how often each pixel ``(n,)`` of ``count`` came before in their order."""
+    met = np.bincount(pixels, minlength=count)
+    if met.max(initial=0) < 2:
+        return np.zeros(len(pixels), np.int64)
+    order = pixels.argsort(kind="stable")
+    turns = np.empty(len(pixels), np.int64)
+    turns[order] = np.arange(len(pixels)) - np.repeat(np.cumsum(met) - met, met)
+    return turns
 
 
 def _striped(
-    drawn: Sequence[Layer], places: Sequence[NDArray[np.intp]], touched: NDArray[np.intp], side: int
+    drawn: Sequence[Layer], area: IntArray, touched: IntArray, side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return colour ``(n, 3)`` and opacity ``(n,)`` of all layers together.
+    """Return colour ``(t, 3)`` and opacity ``(t,)`` of all layers together.
 
     Where k projections overlap, their colours take turns in diagonal stripes: mixed, they would
     give a colour that belongs to none of them.
 
     Args:
         drawn: the layers.
-        places: where the pixels of each one's area are in ``touched``.
-        touched: ``(n,)`` pixels.
+        area: ``(n,)`` the pixels of all their areas, as places in ``touched``.
+        touched: ``(t,)`` pixels.
         side: of the picture.
     """
     tint, cover = np.zeros((len(touched), 3), np.float32), np.zeros(len(touched), np.float32)
-    count = np.zeros(len(touched), np.uint16)
-    for place in places:
-        count[place] += 1
-    if count.max() == 1:
-        for layer, place in zip(drawn, places, strict=True):
-            tint[place], cover[place] = layer.colour, layer.alpha
+    colours = np.array([layer.colour for layer in drawn], np.float32)
+    colours = colours.repeat([len(layer.area) for layer in drawn], axis=0)
+    alpha = np.concatenate([layer.alpha for layer in drawn])
+    turn = _turns(area, len(touched))
+    if not turn.any():
+        tint[area], cover[area] = colours, alpha
         return tint, cover
-    np.maximum(count, 1, out=count)
+    count = np.bincount(area)[area]
     edges, softened = _stripes(side)
-    turn, after = edges[touched], softened[touched]
+    at = touched[area]
+    edge, after = edges[at], softened[at]
     # Whose turn it is before an edge between two stripes, and after it.
-    one, other = (turn + count - 1) % count + 1, turn % count + 1
-    before = 1 - after
-    rank = np.zeros(len(touched), np.uint16)
-    for layer, place in zip(drawn, places, strict=True):
-        rank[place] += 1
-        mine = rank[place]
-        share = (one[place] == mine) * before[place]
-        share += (other[place] == mine) * after[place]
-        tint[place] += share[:, None] * np.array(layer.colour, np.float32)
-        cover[place] += share * layer.alpha
+    share = ((edge + count - 1) % count == turn) * (1 - after) + (edge % count == turn) * after
+    for channel in range(3):
+        tint[:, channel] = np.bincount(area, share * colours[:, channel], len(touched))
+    cover[:] = np.bincount(area, share * alpha, len(touched))
     return tint, cover
 
 

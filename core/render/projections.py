@@ -31,6 +31,8 @@ _Values = TypeVar("_Values", torch.Tensor, NDArray[np.float32])
 _FAINTEST, _STRONGEST = 0.40, 0.85
 """Opacity of a projection's least and most relevant pixel, 0–1."""
 _BINOMIAL = np.array([1, 4, 6, 4, 1], np.float32) / 16
+PAD = 2
+"""Half the width of that kernel."""
 # A first layer of stride 2 prints a lattice of period 2 on every map. This kernel (σ = 1 px) is
 # zero at exactly that frequency, and keeps the mass.
 
@@ -119,10 +121,8 @@ def finite(maps: Maps) -> torch.Tensor:
     """Return ``(P, H, W)`` float32."""
     values = stacked(maps).float()
     if values.device.type == "cpu":
-        # A sum that is finite has no term that is not; one that overflows may have.
-        array = values.numpy()
-        with np.errstate(over="ignore", invalid="ignore"):
-            sound = math.isfinite(array.sum()) or bool(np.isfinite(array).all())
+        # A sum that is finite has no term that is not, and in float64 none overflows.
+        sound = math.isfinite(cv2.sumElems(values.view(-1, values.shape[2]).numpy())[0])
     else:  # least and largest are NaN if any value is
         sound = not values.numel() or bool(torch.isfinite(torch.stack(values.aminmax())).all())
     if not sound:
@@ -141,10 +141,31 @@ def check_one_each(what: str, given: Sequence[str], maps: torch.Tensor) -> None:
 
 def smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Smooth maps ``(P, H, W)`` by the binomial kernel; the border is mirrored with its edge."""
-    made = np.empty_like(values)
-    for one, out in zip(values, made, strict=True):
-        cv2.sepFilter2D(one, cv2.CV_32F, _BINOMIAL, _BINOMIAL, out, borderType=cv2.BORDER_REFLECT)
-    return made
+    return smooth_tall(values, np.ones(len(values), np.float32))[:, PAD:-PAD]
+
+
+def smooth_tall(values: NDArray[np.float32], times: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Do the same with rows between the maps, so that all of them are one picture.
+
+    Args:
+        values: ``(P, H, W)``.
+        times: ``(P,)`` what each is multiplied with first.
+
+    Returns:
+        ``(P, PAD + H + PAD, W)`` float32, contiguous. The rows around each map mean nothing.
+    """
+    count, height, width = values.shape
+    tall = np.empty((count, height + 2 * PAD, width), np.float32)
+    if not tall.size:
+        return tall
+    np.multiply(values, times[:, None, None], out=tall[:, PAD:-PAD])
+    # A map one pixel high mirrors that pixel again.
+    tall[:, 1], tall[:, 0] = tall[:, 2], tall[:, min(3, height + 1)]
+    tall[:, -2], tall[:, -1] = tall[:, -3], tall[:, max(-4, -height - 2)]
+    made = cv2.sepFilter2D(
+        tall.reshape(-1, width), cv2.CV_32F, _BINOMIAL, _BINOMIAL, borderType=cv2.BORDER_REFLECT
+    )
+    return made.reshape(tall.shape).astype(np.float32, copy=False)
 
 
 @functools.lru_cache(maxsize=16)
