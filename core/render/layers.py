@@ -102,9 +102,10 @@ def layers(
         np.maximum(tall, 0, out=tall)
         tall[:, :PAD] = tall[:, -PAD:] = 0
         drawn = dict(zip(numbers, _drawn(tall, x, side), strict=True))
-    nowhere = np.empty(0, np.int64), np.empty(0, np.float32)
+    nothing, bare = np.empty(0, np.int64), np.empty(0, np.float32)
+    nowhere: _Painted = (nothing, bare, nothing, bare)
     return tuple(
-        Layer(bgr(colour), name, *drawn.get(n, nowhere * 2))
+        Layer(bgr(colour), name, *drawn.get(n, nowhere))
         for n, (colour, name) in enumerate(zip(colours, names, strict=True))
     )
 
@@ -129,7 +130,8 @@ def _drawn(tall: NDArray[np.float32], x: float, side: int) -> list[_Painted]:
     line = max(1.0, side / 200) / 2 + 0.5
     reach = 1 + math.ceil(line * max(height, width) / side)
     mask = (tall >= kept[:, None, None]).view(np.uint8).reshape(-1, width)
-    near = cv2.dilate(mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)).reshape(tall.shape)
+    around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    near = cv2.dilate(mask, around).reshape(tall.shape).astype(np.uint8, copy=False)
     near[:, :PAD] = near[:, -PAD:] = 0
     made = (_pixels if height == width == side else _enlarged)(tall, near, side)
     number, pixel, heights, slopes = made
