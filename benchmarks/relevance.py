@@ -1,7 +1,8 @@
 """What do descriptors, projections and pictures cost, measured by the LRP pass they follow?
 
-The embedded network explains P pairs of frames of the demo clip; each product of the P maps is
-then timed against that pass, and against the quicker one in bfloat16:
+The embedded network explains P pairs of frames of the demo clip, in each frame those of the Action
+Units it finds most active; each product of the P maps is then timed against that pass, and against
+the quicker one in bfloat16:
 
 - ``describe``: descriptors, made of every map of every frame;
 - ``cells``: the 48×48 Top-X masks of the page, made where anybody watches. These two are what a
@@ -78,8 +79,9 @@ def measure(
     """Return the figures for P pairs."""
     per_frame = min(pairs, AUS_AT_ONCE)
     crops = crops[: pairs // per_frame]
-    wanted = [(frame, au) for frame in range(len(crops)) for au in range(per_frame)]
     inputs = network.prepare(crops)
+    strongest = network.logits_module(inputs).argsort(dim=1, descending=True)[:, :per_frame]
+    wanted = [(frame, au) for frame, aus in enumerate(strongest.tolist()) for au in aus]
 
     def explain(precision: str) -> torch.Tensor:
         dtype = lrp.PRECISIONS[precision]

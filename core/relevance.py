@@ -21,7 +21,7 @@ __all__ = ["Maps", "brinks", "cells", "check_share", "describe", "pool", "stacke
 
 Maps = torch.Tensor | NDArray[np.floating]
 """``(P, H, W)`` relevance: a tensor, or an array, which is taken for one on the CPU."""
-_WELL_ABOVE = 5.0
+_WELL_ABOVE = 7.0
 """Times the mean of a map: pixels above it are ranked first."""
 
 

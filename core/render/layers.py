@@ -131,8 +131,8 @@ def _drawn(tall: NDArray[np.float32], x: float, side: int) -> list[_Painted]:
     reach = 1 + math.ceil(line * max(height, width) / side)
     mask = (tall >= kept[:, None, None]).view(np.uint8).reshape(-1, width)
     around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    near = cv2.dilate(mask, around).reshape(tall.shape).astype(np.uint8, copy=False)
-    near[:, :PAD] = near[:, -PAD:] = 0
+    near = cv2.dilate(mask, around).reshape(tall.shape).view(np.bool_)
+    near[:, :PAD] = near[:, -PAD:] = False
     made = (_pixels if height == width == side else _enlarged)(tall, near, side)
     number, pixel, heights, slopes = made
     # Height over slope is the distance to the contour, in pixels of the picture. The contour lies
@@ -157,12 +157,12 @@ def _drawn(tall: NDArray[np.float32], x: float, side: int) -> list[_Painted]:
 _Pixels = tuple[IntArray, IntArray, NDArray[np.float32], NDArray[np.float32]]
 
 
-def _pixels(tall: NDArray[np.float32], near: NDArray[np.uint8], side: int) -> _Pixels:
+def _pixels(tall: NDArray[np.float32], near: NDArray[np.bool_], side: int) -> _Pixels:
     """Return pixels of a picture, with height and slope.
 
     Args:
         tall: ``(P, PAD + S + PAD, S)`` maps of the size of the picture.
-        near: same shape, other than 0 where a pixel is asked for.
+        near: same shape, which pixels.
         side: S.
 
     Returns:
@@ -175,7 +175,7 @@ def _pixels(tall: NDArray[np.float32], near: NDArray[np.uint8], side: int) -> _P
     return number, pixel, *_slopes(tall.reshape(-1), at, side, pixel, side)
 
 
-def _enlarged(tall: NDArray[np.float32], near: NDArray[np.uint8], side: int) -> _Pixels:
+def _enlarged(tall: NDArray[np.float32], near: NDArray[np.bool_], side: int) -> _Pixels:
     """Do the same for maps of another size than the picture.
 
     Only the part of each map that is near its projection is enlarged.
@@ -186,7 +186,7 @@ def _enlarged(tall: NDArray[np.float32], near: NDArray[np.uint8], side: int) -> 
     row_of, column_of = _sources(height, side), _sources(width, side)
     found = []
     for n, (values, mask) in enumerate(zip(maps, masks, strict=True)):
-        left, top, wide, high = cv2.boundingRect(mask)
+        left, top, wide, high = cv2.boundingRect(mask.view(np.uint8))
         first, last = row_of.searchsorted((top, top + high))
         begin, end = column_of.searchsorted((left, left + wide))
         # One pixel more all around, where there is one: for the slope.
@@ -216,20 +216,17 @@ def _slopes(
         pixel: ``(n,)`` number of each in a picture …
         side: … of this side.
     """
-    around = at + np.array((width, 1, -width, -1))[:, None]
-    place = np.stack(np.divmod(pixel, side))
-    apart: NDArray[np.float32] | float = 2.0
-    if place.min(initial=side) == 0 or place.max(initial=0) == side - 1:
-        # At the edge of the picture the pixel stands for the neighbour it lacks.
-        first, last = place == 0, place == side - 1
-        np.copyto(around[:2], at, where=last)
-        np.copyto(around[2:], at, where=first)
-        apart = np.where(first | last, np.float32(1), np.float32(2))
-    there = field[around]
-    rise = there[:2] - there[2:]
-    rise /= apart
-    rise *= rise
-    return field[at], np.sqrt(rise[0] + rise[1])
+    column = pixel % side
+    # At the edge of the picture the pixel stands for the neighbour it lacks.
+    above, below = pixel >= side, pixel < side * (side - 1)
+    before, after = column > 0, column < side - 1
+    down = field[at + width * below] - field[at - width * above]
+    right = field[at + after] - field[at - before]
+    for rise, both in ((down, above & below), (right, before & after)):
+        rise /= both.view(np.int8) + np.int8(1)
+        rise *= rise
+    down += right
+    return field[at], np.sqrt(down, out=down)
 
 
 @lru_cache(maxsize=16)
@@ -313,9 +310,10 @@ def _paint(
     area = np.concatenate([layer.area for layer in drawn])
     edge = np.concatenate([layer.edge for layer in outlined])
     # Where each of them is among the pixels that any layer paints.
-    place = np.zeros(side * side, np.int64)
-    place[area] = place[edge] = 1
-    touched = np.flatnonzero(place)
+    painted_at = np.zeros(side * side, bool)
+    painted_at[area] = painted_at[edge] = True
+    touched = np.flatnonzero(painted_at)
+    place = np.empty(side * side, np.int64)
     place[touched] = np.arange(len(touched))
     area, edge = place[area], place[edge]
     picture = np.repeat(_DIMMED[face[touched]], 3).reshape(-1, 3)

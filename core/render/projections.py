@@ -122,7 +122,8 @@ def finite(maps: Maps) -> torch.Tensor:
     values = stacked(maps).float()
     if values.device.type == "cpu":
         # A sum that is finite has no term that is not, and in float64 none overflows.
-        sound = math.isfinite(cv2.sumElems(values.view(-1, values.shape[2]).numpy())[0])
+        rows = values.numpy().reshape(-1, values.shape[2])
+        sound = math.isfinite(cv2.sumElems(rows)[0])
     else:  # least and largest are NaN if any value is
         sound = not values.numel() or bool(torch.isfinite(torch.stack(values.aminmax())).all())
     if not sound:
