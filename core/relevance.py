@@ -243,7 +243,7 @@ def _ranked(row: NDArray[np.floating], x: float) -> tuple[NDArray[np.floating], 
     if not wanted > 0:  # NaN is not either
         return row[:0], -1
     # Relevance is concentrated: the fewest pixels that reach what is wanted are among those well
-    # above the mean, as a rule a twentieth of all, and only these need be ranked. NumPy
+    # above the mean, as a rule a thirtieth of all, and only these need be ranked. NumPy
     # sorts values alone with vector instructions; torch would sort their places along.
     ranked, reached = _summed(row[np.flatnonzero(row >= _WELL_ABOVE * total / row.size)])
     if not reached.size or reached[-1] < wanted:
