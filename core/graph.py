@@ -74,8 +74,14 @@ def update_graph(gram: Any, graph: Any, weakest: Any, places: Any, neighbours: i
     weights = (cosines >= best[:, None]).astype(xp.float32)
     weights += cosines >= others
     weights *= 0.5
+    if count == 1:
+        graph[at, row] = weights
+        graph.transpose(0, 2, 1)[at, row] = weights
+        return
+    # Columns take long to write, and few of their entries are new.
+    which, other = (graph[at, row] != weights).nonzero()
     graph[at, row] = weights
-    graph.transpose(0, 2, 1)[at, row] = weights
+    graph[at[which], other, row[which]] = weights[which, other]
 
 
 @lru_cache(maxsize=4)

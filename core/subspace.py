@@ -78,7 +78,7 @@ def track_subspace(
     """Move subspaces along with their graphs.
 
     Args:
-        graph: ``(s, W, W)`` float32 A.
+        graph: ``(s, W, W)`` float32 A; its diagonal is used in between, and 0 again in the end.
         degree: ``(s, W)`` float32 D, see :func:`facestage.core.graph.degrees`.
         vectors: ``(s, b, W)`` float32, those of the graphs before the change.
         values: ``(s, b)`` their eigenvalues, descending (NumPy).
@@ -109,26 +109,27 @@ def track_subspace(
         columns[window, places] = 0.0
         beside = graph.reshape(-1, size)[new].reshape(*places.shape, size) @ columns
         columns[window, places] = beside / degree.reshape(-1)[new].reshape(*places.shape, 1)
-    # −2/half · (A·D⁻¹ − centre·I): what the recurrence multiplies by, and the same for all rounds.
+    # S = −2/half · (A·D⁻¹ − centre·I) is what the recurrence multiplies by, as (A + diagonal)·weight.
     # Negative, so that LAPACK's rising eigenvalues begin with the leading ones; to a polynomial of
     # even degree it is all the same, and one of odd degree turns the vectors around.
-    scaled = graph * (xp.asarray(stretch) / degree)[:, None]
-    diagonal = scaled.reshape(len(scaled), -1)[:, :: size + 1]
-    diagonal += xp.asarray(shift)
+    weight = (xp.asarray(stretch) / degree)[:, None]
+    diagonal = graph.reshape(len(graph), -1)[:, :: size + 1]
+    diagonal[:] = xp.asarray(shift / stretch) * degree
     most = max(wanted)
-    vectors, ritz, error = _filter_round(scaled, degree, vectors, how.degree, most)
+    vectors, ritz, error = _filter_round(graph, weight, degree, vectors, how.degree, most)
     worst = _residuals(ritz, error, wanted, half)
     for _ in range(MAX_ROUNDS - 1):
         at = [a for a, residual in enumerate(worst) if residual > how.tolerance]
         if not at:
             break
         vectors[at], ritz[at], error = _filter_round(
-            scaled[at], degree[at], vectors[at], how.degree, most
+            graph[at], weight[at], degree[at], vectors[at], how.degree, most
         )
         left = _residuals(ritz[at], error, [wanted[a] for a in at], [half[a] for a in at])
         for a, residual in zip(at, left, strict=True):
             worst[a] = residual
-    # The Ritz values are those of the scaled matrix.
+    diagonal[:] = 0.0
+    # The Ritz values are those of S.
     return vectors * root, (ritz - shift) / stretch, worst
 
 
@@ -150,25 +151,36 @@ def _residuals(
 
 
 def _filter_round(
-    scaled: Any, weights: Any, vectors: Any, degree: int, columns: int
+    matrix: Any, weight: Any, degree: Any, vectors: Any, order: int, columns: int
 ) -> tuple[Any, NDArray[np.float32], NDArray[np.float32]]:
-    """Apply T_degree to the vectors and solve the eigenproblem in the space that they span.
+    """Apply T_order to the vectors and solve the eigenproblem in the space that they span.
+
+    Args:
+        matrix: ``(s, W, W)`` symmetric, which gives S once its columns are multiplied by …
+        weight: … ``(s, 1, W)``: fewer numbers to multiply in the product with few vectors.
+        degree: ``(s, W)`` the product in which vectors are orthogonal.
+        vectors: ``(s, b, W)``.
+        order: of the polynomial.
+        columns: see below.
 
     Returns:
-        Ritz vectors ``(s, b, W)``, Ritz values ``(s, b)``, both of ``scaled`` and rising, and the
-        squared lengths of the images of the first ``columns`` of them.
+        Ritz vectors ``(s, b, W)``, Ritz values ``(s, b)``, both of S and rising, and the squared
+        lengths of the images of the first ``columns`` of them.
     """
-    xp = array_namespace(scaled)
-    before, now = vectors, vectors @ scaled
-    now *= 0.5
-    for _ in range(degree - 1):
-        after = now @ scaled
+    xp = array_namespace(matrix)
+    before, now = vectors, vectors @ matrix
+    now *= 0.5 * weight
+    for _ in range(order - 1):
+        after = now @ matrix
+        after *= weight
         after -= before
         before, now = now, after
     b = now.shape[1]
     # All inner products of the vectors and their images.
-    both = xp.concatenate((now, now @ scaled), axis=1)
-    small = (both * weights[:, None]) @ both.transpose(0, 2, 1)
+    image = now @ matrix
+    image *= weight
+    both = xp.concatenate((now, image), axis=1)
+    small = (both * degree[:, None]) @ both.transpose(0, 2, 1)
     values, turn = _ritz(small[:, b:, :b], small[:, :b, :b], xp)
     # |S·v − θ·v|² = |S·v|² − θ² of vectors of unit length.
     ahead = turn[:, :columns]

@@ -378,7 +378,8 @@ class WindowBank:
         properly every few maps.
         """
         parts, new = self._parts[slot], places.tolist()
-        weights[:, new] = 0.0
+        if len(new) > 1:  # no map is its own neighbour
+            weights[:, new] = 0.0
         for place, weight in zip(new, weights, strict=True):
             parts[place] = np.bincount(parts, weight).argmax()
         track.carry(parts, new, self._x[slot])
