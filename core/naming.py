@@ -272,7 +272,7 @@ def match_clusters(
 
 def patterns_of_parts(
     pieces: Pieces, parts: IntArray, clusters: Sequence[int], labels: Sequence[int]
-) -> list[int] | None:
+) -> tuple[list[int], bool]:
     """Return the pattern that each part of the graph passes on to new maps.
 
     Args:
@@ -282,20 +282,21 @@ def patterns_of_parts(
         labels: ``(p,)`` pattern that its maps carry now, or −1.
 
     Returns:
-        Per part its pattern; None where a part is not clear, or one pattern lies in two clusters:
-        then something is still to be decided.
+        Per part its pattern, empty where a part has none; and whether all is clear: no part is
+        mixed, and no pattern lies in two clusters. Otherwise something is still to be decided.
     """
     carried: list[dict[int, int]] = [{} for _ in range(pieces.part[-1] + 1)]
     for part, label, size in zip(pieces.part, labels, pieces.size, strict=True):
         carried[part][label] = carried[part].get(label, 0) + size
-    passed = []
+    passed, pure = [], True
     for counts in carried:
         most = max(counts, key=counts.__getitem__, default=UNDECIDED)
-        if most == UNDECIDED or counts[most] < MOSTLY * sum(counts.values()):
-            return None
+        if most == UNDECIDED:
+            return [], False
         passed.append(most)
+        pure &= counts[most] >= MOSTLY * sum(counts.values())
     # Should a part lie in two clusters, its last map says in which it counts.
     last = np.zeros(len(passed), np.int64)
     last[parts] = pieces.of
     lie_in = [clusters[piece] for piece in last.tolist()]
-    return passed if len(set(zip(passed, lie_in, strict=True))) == len(set(passed)) else None
+    return passed, pure and len(set(zip(passed, lie_in, strict=True))) == len(set(passed))

@@ -35,7 +35,9 @@ IntArray = NDArray[np.int64]
 Rows = NDArray[np.float32]
 
 FULL_CHECK = 16
-"""Clusters that go on as they were are compared with the prototypes only every so many maps."""
+"""Clusters that go on as they were are compared with the prototypes only every so many maps …"""
+SOON = 3
+"""… and after so many where something is still to be decided."""
 UNLIKE = 0.4
 """A map that resembles its nearest prototype less is like none of them."""
 
@@ -97,7 +99,7 @@ class LetterTrack:
         self._counts: dict[str, int] = {}
         self._aliases: dict[str, str] = {}
         self._pattern_of_part: list[int] = []
-        self._named_at = 0
+        self._carry_until = 0
         self._retired: tuple[tuple[str, str], ...] = ()
         self._forgotten: list[str] = []
         self._told_drifted: set[str] = set()
@@ -285,7 +287,7 @@ class LetterTrack:
         Only while the newest map clearly shows a prototype.
         """
         clear = self.likeness.fast != UNDECIDED and bool(self._pattern_of_part)
-        return clear and self.ring.seen - self._named_at <= FULL_CHECK
+        return clear and self.ring.seen <= self._carry_until
 
     def carry(self, parts: IntArray, places: list[int], rows: Rows) -> None:
         """Let new maps join the patterns of their parts.
@@ -340,9 +342,8 @@ class LetterTrack:
         )
         labels = self._name_clusters(pieces, clusters, rows)
         # Parts whose maps carry one pattern each pass it on until something changes.
-        passed = patterns_of_parts(pieces, parts, clusters, labels)
-        if passed is not None:
-            self._pattern_of_part, self._named_at = passed, self.ring.seen
+        self._pattern_of_part, clear = patterns_of_parts(pieces, parts, clusters, labels)
+        self._carry_until = self.ring.seen + (FULL_CHECK if clear else SOON)
 
     def _cut(self, parts: IntArray, rows: Rows) -> Pieces:
         """Note the part of each map and cut the parts by the patterns that their maps carry."""
