@@ -26,6 +26,8 @@ from pathlib import Path
 
 import numpy as np
 from facestage.core.config import WindowConfig
+from facestage.core.graph import NO_MAP
+from facestage.core.graph_bank import GraphBank
 from facestage.core.similarity import DEFAULT_NOISE
 from facestage.core.spectral import SprayPreset, knn_graph, laplacian, partition
 from facestage.core.window import WindowBank
@@ -110,6 +112,37 @@ def time_batch(count: int, maps: int, config: WindowConfig) -> dict[str, float]:
     return {"together": round(each[0], 1), "one by one": round(each[1], 1)}
 
 
+def time_graphs(count: int, maps: int, config: WindowConfig) -> dict[str, float]:
+    """Return CPU microseconds per map of the spectral step alone: graphs and eigenvectors."""
+    x, size = make_stream(TIMED).descriptors, config.size
+    together, singly = (GraphBank(config, count, np) for _ in range(2))
+    held = np.zeros((count, size, x.shape[1]), np.float32)
+    gram = np.full((count, size, size), NO_MAP, np.float32)
+    slots, parts = list(range(count)), [1] * count
+    clock, spent = time.thread_time, np.zeros(2)
+    for i in range(size + 20 + maps):
+        place, filled = i % size, min(i + 1, size)
+        for a in slots:
+            held[a, place] = x[i + 40 * a]
+            row = held[a] @ held[a, place]
+            row[place] = row[filled:] = NO_MAP
+            gram[a, place] = gram[a, :, place] = row
+        if filled < config.linkage_below:
+            continue
+        new = [place] if filled > config.linkage_below else list(range(filled))
+        places, counts = np.array([new] * count), [filled] * count
+        begun = clock()
+        _, _, values = together.advance(slots, gram, places, counts, parts)
+        middle = clock()
+        for a in slots:
+            singly.advance([a], gram[a : a + 1], places[a : a + 1], [filled], [parts[a]])
+        if i >= size + 20:
+            spent += (middle - begun, clock() - middle)
+        parts = np.maximum((values > 1.0 - config.tau).sum(axis=1), 1).tolist()
+    each = spent / (maps * count) * 1e6
+    return {"together": round(each[0], 1), "one by one": round(each[1], 1)}
+
+
 def follow(stream: Stream, config: WindowConfig) -> Quality:
     """Run a stream through a window and judge what it shows."""
     bank = WindowBank(config)
@@ -143,11 +176,13 @@ def main() -> None:
             f"{single['scikit-learn'] / single[name]:.1f}x, own exact "
             f"{single['own exact'] / single[name]:.1f}x"
         )
-    with threadpool_limits(1):
-        batch = time_batch(12, 60, config)
-    result["us_per_map_12_windows"] = batch
-    ratio = batch["one by one"] / batch["together"]
-    print(f"12 windows: {batch['together']:.0f} us per map together, {ratio:.2f}x of one by one")
+    for name, timed in (("12_windows", time_batch), ("12_graphs", time_graphs)):
+        with threadpool_limits(1):
+            batch = timed(12, 60, config)
+        result[f"us_per_map_{name}"] = batch
+        ratio = batch["one by one"] / batch["together"]
+        what = name.replace("_", " ")
+        print(f"{what}: {batch['together']:.0f} us per map together, {ratio:.2f}x of one by one")
 
     bank = WindowBank(config)
     slot = bank.open()

@@ -79,9 +79,10 @@ def update_graph(gram: Any, graph: Any, weakest: Any, places: Any, neighbours: i
         graph.transpose(0, 2, 1)[at, row] = weights
         return
     # Columns take long to write, and few of their entries are new.
-    which, other = (graph[at, row] != weights).nonzero()
+    (different,) = (graph[at, row] != weights).reshape(-1).nonzero()
     graph[at, row] = weights
-    graph[at[which], other, row[which]] = weights[which, other]
+    which = different // size
+    graph[at[which], different % size, row[which]] = weights.reshape(-1)[different]
 
 
 @lru_cache(maxsize=4)

@@ -301,7 +301,7 @@ class PrototypeMemory:
                 continue
             if row in stale:
                 total = self._total[row]
-                self._squares[row] = float(total @ total) / count**2
+                self._squares[row] = float(total.dot(total)) / count**2
             length = clean(self._squares[row], float(energies[min(round(count), most)]))
             self.lengths[row], self._reach[row] = length, length * count
         stale.clear()
@@ -318,7 +318,7 @@ class PrototypeMemory:
         """
         if not self._used:
             return [], 1.0
-        products = (self._total[: self._used] @ x).tolist()
+        products = self._total[: self._used].dot(x.astype(np.float64)).tolist()
         cosines = [p / reach for p, reach in zip(products, self._reach, strict=False)]
         scale = float(self.fit[cosines.index(max(cosines))])
         return [cosine / scale for cosine in cosines], scale

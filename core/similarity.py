@@ -218,10 +218,17 @@ def lag_profile(
     return np.asarray(profile, dtype=np.float64)
 
 
-@lru_cache(maxsize=16)
-def _later(m: int, lags: int) -> NDArray[np.int64]:
-    """Return the numbers of the maps that are later by 1, 2, … than each of ``m`` ``(lags, m)``."""
-    return np.arange(m) + np.arange(1, lags + 1)[:, None]
+def _shifted(values: NDArray[np.int64], lags: int, beyond: int) -> NDArray[np.int64]:
+    """Return the values ``(m,)`` of what is later by 1, 2, … ``(lags, m)``, as a view.
+
+    Args:
+        values: in the order of time.
+        lags: how many.
+        beyond: stands for what is later than the last.
+    """
+    m, step = len(values), values.itemsize
+    longer = np.concatenate((values, np.full(lags, beyond)))
+    return np.ndarray((lags, m), np.int64, longer, offset=step, strides=(step, step))
 
 
 def ring_profile(
@@ -245,10 +252,9 @@ def ring_profile(
     if lags < 1:
         return np.empty(0)
     # Maps later by 1, 2, … in rows; those beyond the newest are paired with nothing.
-    later = _later(m, lags)
-    paired = np.concatenate((runs, np.full(lags, NO_RUN)))[later] == runs
+    paired = _shifted(runs, lags, NO_RUN) == runs
     pairs = paired.sum(axis=1)
-    flat = np.concatenate((order, order[:lags]))[later] * gram.shape[1] + order
+    flat = _shifted(order * gram.shape[1], lags, 0) + order
     # Sorting with what does not count at the end puts the quantile of each row at a known place.
     cosines = xp.where(xp.asarray(paired), gram.reshape(-1)[xp.asarray(flat)], xp.inf)
     ascending = to_numpy(xp.sort(cosines, axis=1))

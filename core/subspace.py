@@ -109,9 +109,9 @@ def track_subspace(
         columns[window, places] = 0.0
         beside = graph.reshape(-1, size)[new].reshape(*places.shape, size) @ columns
         columns[window, places] = beside / degree.reshape(-1)[new].reshape(*places.shape, 1)
-    # S = −2/half · (A·D⁻¹ − centre·I) is what the recurrence multiplies by, as (A + diagonal)·weight.
-    # Negative, so that LAPACK's rising eigenvalues begin with the leading ones; to a polynomial of
-    # even degree it is all the same, and one of odd degree turns the vectors around.
+    # S = −2/half · (A·D⁻¹ − centre·I) is what the recurrence multiplies by: A with a diagonal, and
+    # weights. Negative, so that LAPACK's rising eigenvalues begin with the leading ones; to a
+    # polynomial of even degree it is all the same, and one of odd degree turns the vectors around.
     weight = (xp.asarray(stretch) / degree)[:, None]
     diagonal = graph.reshape(len(graph), -1)[:, :: size + 1]
     diagonal[:] = xp.asarray(shift / stretch) * degree
@@ -177,9 +177,9 @@ def _filter_round(
         before, now = now, after
     b = now.shape[1]
     # All inner products of the vectors and their images.
-    image = now @ matrix
-    image *= weight
-    both = xp.concatenate((now, image), axis=1)
+    both = xp.empty((len(now), 2 * b, now.shape[2]), xp.float32)
+    both[:, :b] = now
+    xp.multiply(now @ matrix, weight, out=both[:, b:])
     small = (both * degree[:, None]) @ both.transpose(0, 2, 1)
     values, turn = _ritz(small[:, b:, :b], small[:, :b, :b], xp)
     # |S·v − θ·v|² = |S·v|² − θ² of vectors of unit length.
