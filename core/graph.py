@@ -66,8 +66,9 @@ def update_graph(gram: Any, graph: Any, weakest: Any, places: Any, neighbours: i
     xp.maximum(best, ANY_MAP, out=best)
     weakest.reshape(-1)[row] = best
     # Cosines are the same both ways: a row also shows which others count its map as a neighbour.
+    at: Any = 0
     if count == 1:
-        at, others = 0, weakest
+        others = weakest
     else:
         at = row // size
         others, row = weakest[at], row % size

@@ -101,17 +101,18 @@ def test_parts_pass_on_what_nearly_all_their_maps_carry() -> None:
     parts = np.repeat([0, 1, 2], [20, 10, 10])
     labels = np.repeat([3, 0, 3], [20, 10, 10])
 
-    def passed(labels: np.ndarray, joined: dict[int, int]) -> list[int] | None:
+    def passed(labels: np.ndarray, joined: dict[int, int]) -> tuple[list[int], bool]:
         pieces = pieces_of(parts, labels)
         return patterns_of_parts(
             pieces, parts, [joined[part] for part in pieces.part], pieces.label
         )
 
-    assert passed(labels, {0: 0, 1: 1, 2: 0}) == [3, 0, 3]
-    # One pattern in two clusters, a part in two minds, a part without a name.
-    assert passed(labels, {0: 0, 1: 1, 2: 2}) is None
+    assert passed(labels, {0: 0, 1: 1, 2: 0}) == ([3, 0, 3], True)
+    # One pattern in two clusters, a part in two minds: something is still to be decided.
+    assert passed(labels, {0: 0, 1: 1, 2: 2}) == ([3, 0, 3], False)
     mixed = labels.copy()
     mixed[:3] = 0
-    assert passed(mixed, {0: 0, 1: 1, 2: 0}) is None
+    assert passed(mixed, {0: 0, 1: 1, 2: 0}) == ([3, 0, 3], False)
+    # A part without a name passes nothing on.
     mixed[:20] = UNDECIDED
-    assert passed(mixed, {0: 0, 1: 1, 2: 0}) is None
+    assert passed(mixed, {0: 0, 1: 1, 2: 0}) == ([], False)
