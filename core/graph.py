@@ -11,7 +11,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from .backend import array_namespace
+from .backend import array_namespace, is_numpy
 
 __all__ = ["ANY_MAP", "NO_MAP", "degrees", "flat_rows", "update_graph"]
 
@@ -75,11 +75,11 @@ def update_graph(gram: Any, graph: Any, weakest: Any, places: Any, neighbours: i
     weights = (cosines >= best[:, None]).astype(xp.float32)
     weights += cosines >= others
     weights *= 0.5
-    if count == 1:
+    if count == 1 or not is_numpy(xp):
         graph[at, row] = weights
         graph.transpose(0, 2, 1)[at, row] = weights
         return
-    # Columns take long to write, and few of their entries are new.
+    # On a CPU columns take long to write, and few of their entries are new.
     (different,) = (graph[at, row] != weights).reshape(-1).nonzero()
     graph[at, row] = weights
     which = different // size
