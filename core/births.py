@@ -24,19 +24,17 @@ Rows = NDArray[np.float32]
 
 NEW = -2
 """The cluster is a new pattern."""
-INDEPENDENT = 4
-"""Maps so far apart share little noise: their cosines show how noisy a few maps are."""
 LEAST = 0.25
 """A mean keeps at least this share of its energy when a cluster's own noise is taken off it."""
-ROUGHEST = 0.6
-"""No birth while the noise left in the mean of its maps exceeds this share of their coherence …"""
 UNSURE = 0.2
-"""… and each such share of noise lowers the cosine from which on it may be a known pattern by
-this much."""
+"""Noise left in the mean of a cluster, as a share of its coherence, lowers the cosine from which on
+it may be a known pattern by this much …"""
+PLENTY = 7
+"""So many maps show well enough how noisy they are …"""
+HASTE = 0.03
+"""… and each that lacks lowers that cosine by this much: what is told in a hurry must be clear."""
 ROUGH_KNOWN = 12
 """So many noisy maps that may be a known pattern are taken for it; fewer wait."""
-SETTLED = 48
-"""Before so many maps, lasting noise cannot be told from a pattern in a hurry."""
 GOES_ON = 0.28
 """A cluster goes on from the maps before it if the two means are apart (1 − cosine) by at most this
 share of what two maps are."""
@@ -72,16 +70,14 @@ def judge_cluster(
         :data:`NEW`, a known pattern, or None.
     """
     config, level = memory.config, noise.model.level
-    # The first maps tell noise that lasts from a pattern no better than their short time lets.
-    enough = min(noise.enough, config.plenty) if ring.seen >= SETTLED else noise.enough
-    if len(places) < enough:
+    if len(places) < config.min_new:
         return None
     age = ring.age()
-    newest = places[np.argsort(age[places])][-max(config.live, noise.enough) :]
-    ages = (ring.seen - 1 - newest[[-1, -enough]]) % config.size
+    newest = places[np.argsort(age[places])][-config.live :]
+    ages = (ring.seen - 1 - newest[[-1, -config.min_new]]) % config.size
     if (
         ages[0] >= config.recent
-        or ages[1] >= config.span * enough
+        or ages[1] >= config.span * config.min_new
         or ring.firm[newest].mean() <= 0.5
     ):
         return None
@@ -102,12 +98,9 @@ def judge_cluster(
         if excess.max() >= 0:
             return int(known[excess.argmax()])
         eased = near * memory.ease(known, noise.energies, rough / energy) / eased_length
-        if eased.max() >= config.match - UNSURE * rough / coherence:
+        unsure = UNSURE * rough / coherence + HASTE * max(PLENTY - len(newest), 0)
+        if eased.max() >= config.match - unsure:
             return int(known[eased.argmax()]) if len(newest) >= ROUGH_KNOWN else None
-        if len(newest) < noise.enough and excess.max() >= -(noise.spread[len(newest)] ** 0.5):
-            return None
-        if rough > ROUGHEST * coherence:
-            return None
         shown = _drifted_from(ring, noise, config, places, x)
         if shown is not None:
             return shown if shown != UNDECIDED else None
@@ -120,20 +113,21 @@ def _coherence(maps: Rows, age: IntArray, noise: NoiseModel) -> float:
     """Return the cosine of two of these maps whose noise is independent, at most 1.
 
     Weak maps and patterns of little contrast are noisier than the rest of the window, and the
-    mean of a few of them resembles its prototype less than the noise of all would explain.
+    mean of a few of them resembles its prototype less than the noise of all would explain. What
+    resembles no pattern because something is new, on the other hand, resembles itself.
 
     Args:
         maps: ``(n, D)``.
         age: ``(n,)`` their order in time.
-        noise: that of the whole window. Its level stands in where pairs are few, and what its
-            correlation says that two maps still share at their distance is taken off.
+        noise: that of the whole window. Its level counts for one more pair, and what its
+            correlation says that two maps share at their distance is taken off.
     """
-    lags = np.subtract.outer(age, age)
-    apart = lags >= INDEPENDENT
-    pairs = int(apart.sum())
-    own = (float((maps @ maps.T)[apart].sum()) + noise.level) / (pairs + 1)
+    first, second = np.triu_indices(len(maps), 1)
     shared = np.asarray((0.0, *noise.correlation, 0.0))
-    common = float(shared[np.minimum(lags[apart], len(shared) - 1)].sum()) / (pairs + 1)
+    lags = np.minimum(np.abs(age[first] - age[second]), len(shared) - 1)
+    pairs = len(lags) + 1
+    own = (float((maps @ maps.T)[first, second].sum()) + noise.level) / pairs
+    common = float(shared[lags].sum()) / pairs
     return max((own - common) / (1.0 - common), 0.01)
 
 

@@ -172,21 +172,15 @@ class WindowConfig:
     """Weight of a new estimate of the noise, after a plain mean of the first ones."""
     min_cluster: int = 4
     """Smaller clusters stay undecided, maps."""
-    min_new: int = 6
-    """A new pattern needs at least this many maps in the window."""
+    min_new: int = 4
+    """A new pattern needs at least this many maps in the window; so few must differ clearly."""
     recent: int = 3
     """A new pattern must hold one of this many latest maps: nothing is born in the past."""
-    birth_noise: float = 0.25
-    """… and so many that the noise left in their mean is at most this share of the pattern's own
-    energy: 6 maps where noise is low, 11 where two maps of a pattern have a cosine of .5."""
-    plenty: int = 7
-    """Fewer maps than that noise asks for, but so many at least, do if the new pattern is clearly
-    another one in spite of it."""
     span: float = 1.6
     """They must lie within this many times as many latest maps: a new pattern comes as a segment,
     scattered maps that resemble nothing are noise."""
     live: int = 16
-    """A new pattern is judged by this many of its latest maps, if that is enough of them."""
+    """A new pattern is judged by at most this many of its latest maps."""
     certainty: float = 1.5
     """What is different must be so by more than this many standard deviations: of the cosine, as
     noise moves it from one map to the next, and of the pattern's own straying over a few maps."""

@@ -1,4 +1,4 @@
-"""The noise of one window's maps, followed as they come, and what it asks of new patterns."""
+"""The noise of one window's maps, followed as they come."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ class WindowNoise:
         model: the noise model.
         energies: ``(W + 1,)`` noise left in a mean of so many maps, see
             :meth:`facestage.core.similarity.NoiseModel.energies`.
-        enough: so many maps tell a pattern from the noise around it.
         split: clusters whose clean cosine exceeds this are one pattern.
         usual_mass: sum of the positive relevance of a map as it usually is; 0 if unknown.
         spread: ``(W + 1,)`` variance of a cosine that noise explains, for means of so many maps.
@@ -50,9 +49,6 @@ class WindowNoise:
             rising = np.sort(np.abs(known))
             median = 0.5 * float(rising[len(rising) // 2] + rising[(len(rising) - 1) // 2])
             self._deviation = median / (0.6745 * 2**0.5)
-        clear = energies <= config.birth_noise * model.level
-        clear[: config.min_new] = False
-        self.enough = int(clear.argmax()) if clear.any() else config.size
         low, high = config.clear
         clearness = min(max((model.level - low) / (high - low), 0.0), 1.0)
         self.split = config.split + clearness * (config.split_clear - config.split)

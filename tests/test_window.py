@@ -538,7 +538,7 @@ def test_bad_maps_and_indices_are_named() -> None:
 
 def test_impossible_bounds_are_refused() -> None:
     with pytest.raises(ConfigError, match="enlarge the window"):
-        Window(WindowConfig(size=4))
+        Window(WindowConfig(size=3))
     with pytest.raises(ConfigError, match="choose another block"):
         Window(WindowConfig(block=6))
 
