@@ -24,6 +24,9 @@ Rows = NDArray[np.float32]
 
 NEW = -2
 """The cluster is a new pattern."""
+EXPECTED = 0.3
+"""The usual likeness of two maps of the window counts as this share of a pair of the cluster's own
+whose noise is independent."""
 LEAST = 0.25
 """A mean keeps at least this share of its energy when a cluster's own noise is taken off it."""
 UNSURE = 0.2
@@ -116,19 +119,22 @@ def _coherence(maps: Rows, age: IntArray, noise: NoiseModel) -> float:
     mean of a few of them resembles its prototype less than the noise of all would explain. What
     resembles no pattern because something is new, on the other hand, resembles itself.
 
+    Two maps that share ρ of their noise have the cosine c + (1 − c)·ρ; c fits all pairs by least
+    squares, so that those that share most of it hardly count.
+
     Args:
         maps: ``(n, D)``.
         age: ``(n,)`` their order in time.
-        noise: that of the whole window. Its level counts for one more pair, and what its
-            correlation says that two maps share at their distance is taken off.
+        noise: that of the whole window, whose correlation says what two maps share at their
+            distance.
     """
     first, second = np.triu_indices(len(maps), 1)
     shared = np.asarray((0.0, *noise.correlation, 0.0))
-    lags = np.minimum(np.abs(age[first] - age[second]), len(shared) - 1)
-    pairs = len(lags) + 1
-    own = (float((maps @ maps.T)[first, second].sum()) + noise.level) / pairs
-    common = float(shared[lags].sum()) / pairs
-    return max((own - common) / (1.0 - common), 0.01)
+    rho = shared[np.minimum(np.abs(age[first] - age[second]), len(shared) - 1)]
+    own = (maps @ maps.T)[first, second].astype(np.float64)
+    free = 1.0 - rho
+    fitted = float((own - rho) @ free) + EXPECTED * noise.level
+    return max(fitted / (float(free @ free) + EXPECTED), 0.01)
 
 
 def _drifted_from(
