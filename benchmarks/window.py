@@ -1,6 +1,7 @@
 """The sliding window against its peers: time, quality, memory. One JSON and one table.
 
-    python benchmarks/window.py [--quality eval|dev] [--seeds N] [--maps N] [--json FILE]
+    python benchmarks/window.py [--quality eval|dev|none] [--seeds N] [--workers N] [--maps N]
+                                [--json FILE]
 
 Time is CPU time of this thread, with one thread of BLAS for all (waiting for others would count as
 work of the peers), and the contestants take turns map by map, so that a busy machine slows all of
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import pickle
 import platform
 import time
@@ -33,7 +35,7 @@ from facestage.core.spectral import SprayPreset, knn_graph, laplacian, partition
 from facestage.core.window import WindowBank
 from sklearn.cluster import SpectralClustering
 from stream_quality import Quality, judge, summary
-from streams import Stream, make_stream, names
+from streams import make_stream, names
 from threadpoolctl import threadpool_limits
 
 TIMED = "medium/3/dev-0"
@@ -143,9 +145,9 @@ def time_graphs(count: int, maps: int, config: WindowConfig) -> dict[str, float]
     return {"together": round(each[0], 1), "one by one": round(each[1], 1)}
 
 
-def follow(stream: Stream, config: WindowConfig) -> Quality:
+def follow(name: str) -> Quality:
     """Run a stream through a window and judge what it shows."""
-    bank = WindowBank(config)
+    stream, bank = make_stream(name), WindowBank()
     slot, last, shown = bank.open(), None, []
     maps = zip(stream.frames.tolist(), stream.descriptors, stream.masses.tolist(), strict=True)
     for frame, x, mass in maps:
@@ -161,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quality", choices=("eval", "dev", "none"), default="eval")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1, help="processes that take the quality")
     parser.add_argument("--maps", type=int, default=400)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -202,10 +205,11 @@ def main() -> None:
         found: dict[str, list[Quality]] = {}
         every = list(names(args.quality, args.seeds))
         every += [f"medium/ar-{k}/{args.quality}-{s}" for k in (1, 2, 3) for s in range(args.seeds)]
-        for name in every:
-            level, scenario, _ = name.split("/")
-            key = f"AR .85, {scenario[3:]} patterns" if scenario.startswith("ar-") else level
-            found.setdefault(key, []).append(follow(make_stream(name), config))
+        with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
+            for name, judged in zip(every, pool.imap(follow, every), strict=True):
+                level, scenario, _ = name.split("/")
+                key = f"AR .85, {scenario[3:]} patterns" if scenario.startswith("ar-") else level
+                found.setdefault(key, []).append(judged)
         result["streams"] = args.quality
         result["quality"] = {key: summary(v) for key, v in found.items()}
         for key, figures in result["quality"].items():

@@ -180,24 +180,18 @@ def _enlarged(tall: NDArray[np.float32], near: NDArray[np.bool_], side: int) -> 
 
     Only the part of each map that is near its projection is enlarged.
     """
-    maps, masks = tall[:, PAD:-PAD], near[:, PAD:-PAD]
-    height, width = maps.shape[1:]
-    down, across = weights(height, side), weights(width, side)
-    row_of, column_of = _sources(height, side), _sources(width, side)
+    maps, masks = tall[:, PAD:-PAD], near[:, PAD:-PAD].view(np.uint8)
+    down, across = weights(maps.shape[1], side), weights(maps.shape[2], side)
     found = []
     for n, (values, mask) in enumerate(zip(maps, masks, strict=True)):
-        left, top, wide, high = cv2.boundingRect(mask.view(np.uint8))
-        first, last = row_of.searchsorted((top, top + high))
-        begin, end = column_of.searchsorted((left, left + wide))
+        wanted = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
+        left, top, wide, high = cv2.boundingRect(wanted)
         # One pixel more all around, where there is one: for the slope.
-        upper, outer = max(first - 1, 0), max(begin - 1, 0)
-        part = down[upper : last + 1] @ values @ across[outer : end + 1].T
-        inside = mask[row_of[first:last, None], column_of[begin:end]]
-        row, column = np.divmod(np.flatnonzero(inside), max(int(end - begin), 1))
-        row += first
-        column += begin
+        upper, outer = max(top - 1, 0), max(left - 1, 0)
+        part = down[upper : top + high + 1] @ values @ across[outer : left + wide + 1].T
+        pixel = np.flatnonzero(wanted.view(np.bool_))
+        row, column = np.divmod(pixel, side)
         at = (row - upper) * part.shape[1] + column - outer
-        pixel = row * side + column
         slopes = _slopes(part.reshape(-1), at, part.shape[1], pixel, side)
         found.append((np.full(len(at), n), pixel, *slopes))
     number, pixel, heights, rises = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -227,12 +221,6 @@ def _slopes(
         rise *= rise
     down += right
     return field[at], np.sqrt(down, out=down)
-
-
-@lru_cache(maxsize=16)
-def _sources(size: int, side: int) -> IntArray:
-    """Return the pixel of a map of ``size`` that each of ``side`` pixels lies in, rising."""
-    return (np.arange(side) * 2 + 1) * size // (2 * side)
 
 
 def compose(crop: NDArray[np.uint8], shown: Sequence[Layer] | None, side: int) -> NDArray[np.uint8]:
