@@ -14,6 +14,9 @@ All take turns, both passes among them, so that a busy machine is unfair to none
 get the maps that the float32 pass has just made, as they do live; medians of CPU time are compared
 (of elapsed time on a GPU). ``one by one`` is the same product called once per map.
 
+Composites and heatmaps are drawn once per stage and prototype, not for every pair, so their cost in
+a whole run of ``facestage analyze`` is measured, too: all pictures of the report, as it draws them.
+
     python benchmarks/relevance.py [--pairs 1 4 12 48] [--device cpu] [--rounds 31] [--out FILE]
 """
 
@@ -24,26 +27,37 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from demo_faces import faces
 from facestage.core import lrp, relevance
 from facestage.core.network import AUNetwork
+from facestage.core.render import pictures
 from facestage.core.render.layers import compose, layers
 from facestage.core.render.pictures import au_colour
 from facestage.core.render.projections import heatmap
+from facestage.core.sequence import SequenceAnalyzer
+from facestage.stream.detectors import make_detector
+from facestage.stream.exports import write_analysis
+from facestage.stream.offline import analyze_source
 from facestage.stream.publish import MASK_SIDE
+from live_offline import SHARED
 from numpy.typing import NDArray
 
 EVERY_FRAME = ("describe", "cells")
 BUDGET = 0.05
 """Most that the products of a live frame may cost, as a share of the LRP pass."""
 AUS_AT_ONCE = 12
+CLIPS = ("WolfgangLanger_Pexels.mp4", "single_face.mp4", "intel_asl_sorry.mkv")
+"""Real clips of a run, where they are at hand."""
 
 
 def products(
@@ -147,6 +161,42 @@ def measure(
     }
 
 
+def in_a_run(network: AUNetwork, source: str) -> dict[str, Any]:
+    """Return what a run spends on relevance maps, and on pictures of them."""
+    seconds = {"lrp": 0.0, "composite": 0.0, "heatmap": 0.0}
+
+    def timed(step: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*args: Any, **options: Any) -> Any:
+            start = time.thread_time()
+            result = call(*args, **options)
+            seconds[step] += time.thread_time() - start
+            return result
+
+        return measured
+
+    with ExitStack() as stack:
+        for step, module, name in (
+            ("lrp", lrp, "explain"),
+            ("composite", pictures, "layers"),
+            ("composite", pictures, "compose"),
+            ("heatmap", pictures, "heatmap"),
+        ):
+            wrapped = timed(step, getattr(module, name))
+            stack.enter_context(mock.patch.object(module, name, wrapped))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        result = analyze_source(source, SequenceAnalyzer(make_detector("haar"), network))
+        write_analysis(result, Path(folder) / "run")
+    return {
+        "source": Path(source).name,
+        "frames": len(result.rows),
+        "stages": len(result.stages),
+        "prototypes": len(result.prototypes),
+        "lrp_ms": round(1e3 * seconds["lrp"], 1),
+        "composite_share_of_lrp": round(seconds["composite"] / seconds["lrp"], 4),
+        "heatmap_share_of_lrp": round(seconds["heatmap"] / seconds["lrp"], 4),
+    }
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """Return the figures as a Markdown table: shares of the float32 pass, and of the other."""
     names = list(results[0]["products"])
@@ -186,6 +236,17 @@ def main() -> None:
     results = [measure(network, crops, pairs, args.rounds) for pairs in args.pairs]
     load.append(os.getloadavg()[0])
     print(table(results))
+    runs = []
+    if network.device.type == "cpu":  # elsewhere the time of this thread is not that of the maps
+        clips = [str(clip) for name in CLIPS if (clip := SHARED / "clips" / name).exists()]
+        runs = [in_a_run(network, source) for source in ("demo:", *clips)]
+    for run in runs:
+        print(
+            f"{run['source']}: {run['frames']} frames, {run['stages']} stages, "
+            f"{run['prototypes']} prototypes; composites of the report "
+            f"{100 * run['composite_share_of_lrp']:.1f} %, heatmaps "
+            f"{100 * run['heatmap_share_of_lrp']:.1f} % of all LRP"
+        )
     if args.out:
         cores = os.cpu_count() or 1
         facts = {
@@ -203,6 +264,7 @@ def main() -> None:
             "rounds": args.rounds,
             "budget_share": BUDGET,
             "cases": results,
+            "runs": runs,
             "table": table(results),
         }
         args.out.write_text(
