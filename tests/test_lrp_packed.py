@@ -132,6 +132,27 @@ def test_a_single_column_left_by_a_stride_comes_out_right() -> None:
     assert torch.allclose(made.double(), expected, atol=1e-5)
 
 
+def test_nothing_dilated_runs_in_bfloat16() -> None:
+    """Some processors crash where there are fewer rows than the dilation, packed or not."""
+    torch.manual_seed(0)
+    dtype, weight = torch.bfloat16, torch.randn(10, 10, 4, 3).to(torch.bfloat16)
+    for groups in (1, 2):
+        mine = weight[:, : 10 // groups]
+        conv = Convolution((0,), mine, None, (1, 1), (3, 0), (2, 2), groups)
+        back = Transpose(Layer(conv, (10, 1, 12), (10, 1, 8)), mine)
+        assert not back.packed
+        s = torch.randn(2, 10, 1, 8).to(dtype)
+        made = back(s)
+        assert made.dtype == dtype
+        expected = F.conv_transpose2d(
+            s.double(), mine.double(), padding=(3, 0), dilation=2, groups=groups
+        )
+        assert torch.allclose(made.double(), expected, atol=1e-2 * float(expected.abs().max()))
+    straight = Convolution((0,), weight, None, (1, 1), (3, 0), (1, 1), 1)
+    made_by = Transpose(Layer(straight, (10, 1, 12), (10, 4, 10)), weight)
+    assert made_by.packed == can_pack(dtype)
+
+
 @pytest.mark.usefixtures("unpackable")
 def test_a_build_that_cannot_pack_is_found_out() -> None:
     assert not any(can_pack(dtype) for dtype in DTYPES)
