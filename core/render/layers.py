@@ -37,7 +37,8 @@ _STRIPE = 1 / 45
 """Width of the stripes where projections overlap, as a share of the picture's side."""
 IntArray = NDArray[np.int64]
 
-_FAINTEST = np.finfo(np.float32).tiny
+_LEAST_PEAK = np.finfo(np.float32).tiny
+"""A map is divided by at least this: one over less may not be finite."""
 _FLAT = 1e-6
 """Least slope that counts, in shares of a map's peak per pixel: no plateau is infinitely wide."""
 _DIMMED: NDArray[np.float32] = (np.arange(256) * _DIM + _LIFT).astype(np.float32)
@@ -98,7 +99,7 @@ def layers(
         if len(numbers) < len(array):
             array, tops = array[numbers], tops[numbers]
         # As shares of their peaks: squares of faint relevance would vanish.
-        tall = smooth_tall(array, 1 / np.maximum(tops, _FAINTEST))
+        tall = smooth_tall(array, 1 / np.maximum(tops, _LEAST_PEAK))
         np.maximum(tall, 0, out=tall)
         tall[:, :PAD] = tall[:, -PAD:] = 0
         drawn = dict(zip(numbers, _drawn(tall, x, side), strict=True))
