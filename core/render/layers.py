@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..relevance import Maps, brinks, check_share
 from .lettering import Colour, bgr, blend, draw_text, rounded_mask, text_width
-from .projections import PAD, check_one_each, finite, opacity, smooth_tall, weights
+from .projections import PAD, check_one_each, finite, opacity, smooth_tall
 
 __all__ = ["SMALLEST_WITH_TEXT", "Layer", "compose", "composite", "layers"]
 
@@ -182,21 +182,42 @@ def _enlarged(tall: NDArray[np.float32], near: NDArray[np.bool_], side: int) -> 
     Only the part of each map that is near its projection is enlarged.
     """
     maps, masks = tall[:, PAD:-PAD], near[:, PAD:-PAD].view(np.uint8)
-    down, across = weights(maps.shape[1], side), weights(maps.shape[2], side)
     found = []
     for n, (values, mask) in enumerate(zip(maps, masks, strict=True)):
-        wanted = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST_EXACT)
-        left, top, wide, high = cv2.boundingRect(wanted)
-        # One pixel more all around, where there is one: for the slope.
-        upper, outer = max(top - 1, 0), max(left - 1, 0)
-        part = down[upper : top + high + 1] @ values @ across[outer : left + wide + 1].T
-        pixel = np.flatnonzero(wanted.view(np.bool_))
-        row, column = np.divmod(pixel, side)
-        at = (row - upper) * part.shape[1] + column - outer
-        slopes = _slopes(part.reshape(-1), at, part.shape[1], pixel, side)
-        found.append((np.full(len(at), n), pixel, *slopes))
+        left, top, wide, high = cv2.boundingRect(mask)
+        rows, first_row, height = _enlargeable(top, high, len(values), side)
+        columns, first_column, width = _enlargeable(left, wide, values.shape[1], side)
+        part, where = values[rows, columns], mask[rows, columns]
+        part = cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC)
+        wanted = cv2.resize(where, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        at = np.flatnonzero(wanted.view(np.bool_))
+        row, column = np.divmod(at, width)
+        pixel = (row + first_row) * side + column + first_column
+        found.append(
+            (np.full(len(at), n), pixel, *_slopes(part.reshape(-1), at, width, pixel, side))
+        )
     number, pixel, heights, rises = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return number, pixel, heights, rises
+
+
+def _enlargeable(begin: int, length: int, size: int, side: int) -> tuple[slice, int, int]:
+    """Return which part of an axis of a map can be enlarged as if all of it were.
+
+    Args:
+        begin: first pixel that is wanted …
+        length: … and how many are …
+        size: … of so many …
+        side: … that become this many.
+
+    Returns:
+        Pixels of the map, as few as begin and end with a pixel of the picture, too, and reach two
+        beyond those wanted, which cubic interpolation needs; the first of them in the picture, and
+        how many they become.
+    """
+    step = size // math.gcd(size, side)
+    first = max(begin - 2, 0) // step * step
+    end = min(math.ceil((begin + length + 2) / step) * step, size)
+    return slice(first, end), first * side // size, (end - first) * side // size
 
 
 def _slopes(

@@ -10,7 +10,6 @@ References:
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import TypeVar
@@ -18,7 +17,6 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
@@ -112,9 +110,12 @@ def enlarge(maps: Maps, side: int) -> torch.Tensor:
         ConfigError: wrong shape, or a value that is not finite.
     """
     values = smooth(finite(maps).cpu().numpy())
-    if values.shape[1:] != (side, side):
-        values = weights(values.shape[1], side) @ values @ weights(values.shape[2], side).T
-    return torch.from_numpy(values)
+    if values.shape[1:] == (side, side):
+        return torch.from_numpy(values)
+    made = np.empty((len(values), side, side), np.float32)
+    for small, large in zip(values, made, strict=True):
+        cv2.resize(small, (side, side), large, interpolation=cv2.INTER_CUBIC)
+    return torch.from_numpy(made)
 
 
 def finite(maps: Maps) -> torch.Tensor:
@@ -167,16 +168,6 @@ def smooth_tall(values: NDArray[np.float32], times: NDArray[np.float32]) -> NDAr
         tall.reshape(-1, width), cv2.CV_32F, _BINOMIAL, _BINOMIAL, borderType=cv2.BORDER_REFLECT
     )
     return made.reshape(tall.shape).astype(np.float32, copy=False)
-
-
-@functools.lru_cache(maxsize=16)
-def weights(size: int, side: int) -> NDArray[np.float32]:
-    """Return ``(side, size)``: what an axis of a map is multiplied with to get ``side`` pixels.
-
-    Bicubic interpolation as a product of matrices gives any part of a picture without the rest.
-    """
-    unit = torch.eye(size)[None, None]
-    return F.interpolate(unit, (side, size), mode="bicubic")[0, 0].contiguous().numpy()
 
 
 def opacity(strength: _Values) -> _Values:
