@@ -64,6 +64,7 @@ from .publish import action_units
 from .quality import explain_quality
 from .server import Server
 from .sources import Source, open_source, source_name
+from .threads import limit_blas
 
 __all__ = ["app", "main"]
 
@@ -373,6 +374,7 @@ def _stream_ids(sources: tuple[str, ...]) -> list[str]:
 
 def _run_live(options: LiveOptions) -> None:
     _use_threads(options.threads)
+    limit_blas(1)  # the products of a live frame are small
     network = AUNetwork.load(options.model, device=options.device)
     config = analyzer_config(
         options.min_stage_s,

@@ -17,6 +17,7 @@ from ...core.sequence import SequenceAnalyzer
 from ...core.types import SequenceResult
 from ..detectors import make_detector
 from ..offline import analyze_source
+from ..threads import limit_blas
 from .layouts import SequenceItem
 from .store import CorpusFolder
 
@@ -77,9 +78,10 @@ class SequenceWorker:
     """
 
     def __init__(self, settings: Settings, network: AUNetwork | None = None) -> None:
-        # Both would otherwise take every core in every worker.
+        # All would otherwise take every core in every worker.
         torch.set_num_threads(settings.threads)
         cv2.setNumThreads(settings.threads)
+        limit_blas(settings.threads)
         self._settings = settings
         self._folder = CorpusFolder(settings.out, settings.identity)
         network = network or AUNetwork.load(settings.model, device=settings.device)
