@@ -103,7 +103,13 @@ class GraphBatch(EagerBatch):
                 super().run()
         torch.cuda.current_stream(engine.device).wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):  # type: ignore[arg-type]
+        # Other threads may go on using the GPU meanwhile: what they do is not part of it.
+        recording = torch.cuda.graph(
+            self._graph,
+            pool=pool,  # type: ignore[arg-type]
+            capture_error_mode="thread_local",
+        )
+        with recording:
             self._made = super().run()
 
     def run(self) -> torch.Tensor:
