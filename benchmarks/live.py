@@ -25,6 +25,7 @@ from facestage.stream.hub import PICTURE, Hub
 from facestage.stream.pipeline import Pipeline, StepClock
 from facestage.stream.protocol import StreamInfo
 from facestage.stream.sources import Grab, Source, open_source
+from facestage.stream.threads import limit_blas
 
 
 class Faster(Source):
@@ -103,6 +104,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    limit_blas(1)  # as the command does
     network = AUNetwork.load(device=args.device)
     rows = []
     for speed in args.speeds:

@@ -350,6 +350,7 @@ def _use_threads(wanted: int | None) -> None:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     torch.set_num_threads(wanted or max(1, (cores or 1) // 2))
+    limit_blas(1)  # products of windows and sequences are small: more threads made them no faster
 
 
 def _baseline_text(result: SequenceResult) -> str:
@@ -374,7 +375,6 @@ def _stream_ids(sources: tuple[str, ...]) -> list[str]:
 
 def _run_live(options: LiveOptions) -> None:
     _use_threads(options.threads)
-    limit_blas(1)  # the products of a live frame are small
     network = AUNetwork.load(options.model, device=options.device)
     config = analyzer_config(
         options.min_stage_s,

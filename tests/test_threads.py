@@ -50,11 +50,12 @@ def test_a_worker_of_a_corpus_keeps_to_its_threads(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("several")
-def test_a_live_stream_leaves_its_small_products_to_one_thread(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("options", [["live", "--port", "0"], ["analyze", "--out", "out"]])
+def test_a_stream_and_a_recording_leave_their_small_products_to_one_thread(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    missing = str(tmp_path / "missing.mp4")
-    monkeypatch.setattr(sys, "argv", ["facestage", "live", missing, "--port", "0"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["facestage", *options, "missing.mp4"])
     with pytest.raises(SystemExit, match="4"):
         cli.main()
     assert set(threads()) == {1}
