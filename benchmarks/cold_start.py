@@ -1,10 +1,12 @@
 """What does the first explained face wait for? Measured in processes that have done nothing yet.
 
-Each process loads the embedded network, prepares LRP for it, explains one frame with 4 outputs and
-goes on to steady state. On a GPU it also records the batches of a live frame. ``facestage`` does
-all of it before the first frame (``warm_up``). Steps in CPU time of one thread (on a GPU in elapsed
+Each process imports the command line, loads the embedded network, prepares LRP for it, explains one
+frame with 4 outputs and goes on to steady state. On a GPU it also records the batches of a live
+frame. ``facestage`` does all of it before the first frame (``warm_up``). Steps in CPU time of one thread (on a GPU in elapsed
 time), medians over the processes, and as multiples of a steady pass:
 
+- ``torch``: torch imported;
+- ``import``: everything else that the commands import;
 - ``load``: weights read, checked and folded;
 - ``prepare``: the network lowered to LRP steps, weights laid out;
 - ``first``: the first pass, which makes what libraries make once;
@@ -17,6 +19,7 @@ time), medians over the processes, and as multiples of a steady pass:
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
@@ -27,17 +30,23 @@ from pathlib import Path
 from typing import Any
 
 OUTPUTS = 4
-STEPS = ("load", "prepare", "first", "record", "steady")
+STEPS = ("torch", "import", "load", "prepare", "first", "record", "steady")
 
 
 def once(device: str, preset: str, answer: Any) -> None:
     """Start anew; send the seconds of each step."""
+    seconds: dict[str, float] = {}
+    began = time.thread_time()
     import torch
+
+    seconds["torch"] = time.thread_time() - began
+    began = time.thread_time()
+    importlib.import_module("facestage.stream.cli")
+    seconds["import"] = time.thread_time() - began
     from facestage.core import lrp
     from facestage.core.network import AUNetwork
 
     torch.set_num_threads(1)
-    seconds: dict[str, float] = {}
 
     def clock() -> float:
         if device == "cpu":

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from facestage.core.architectures import SplitHeads, au_net
 from facestage.core.folding import example_input, fold_batchnorm
-from facestage.core.lrp import explain
+from facestage.core.lrp import explain, zennit_guard  # noqa: F401
 from facestage.core.network import AUNetwork
 from torch import nn
 
-# zennit can be imported once facestage.core.lrp has been.
+# zennit can be imported once the guard has been.
 from zennit.attribution import Gradient  # isort: skip
 from zennit.composites import EpsilonPlusFlat, LayerMapComposite  # isort: skip
 from zennit.core import BasicHook, Composite  # isort: skip

@@ -30,7 +30,7 @@ from facestage.core.network import AUNetwork
 from numpy.typing import NDArray
 from torch import nn
 
-# zennit can be imported once facestage.core.lrp has been.
+# zennit can be imported once the reference engine has been.
 from zennit.attribution import Gradient  # isort: skip
 from zennit.composites import COMPOSITES, EpsilonPlusFlat, LayerMapComposite  # isort: skip
 from zennit.composites import SpecialFirstLayerMapComposite  # isort: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,13 +21,14 @@ from .buckets import BucketEngine
 from .fused import CHUNK_BYTES, Counts, FusedEngine
 from .lower import UnsupportedNetworkError
 from .presets import ALIASES, PRESETS, Preset, preset_by_name
-from .reference import MAX_BATCH, ReferenceEngine
+
+if TYPE_CHECKING:
+    from .reference import ReferenceEngine
 
 __all__ = [
     "ALIASES",
     "CHUNK_BYTES",
     "ENGINES",
-    "MAX_BATCH",
     "PRECISIONS",
     "PRESETS",
     "Counts",
@@ -46,6 +47,7 @@ PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.
 ENGINES = ("auto", "fused", "reference")
 """Names of engines; ``auto`` takes the fused one wherever it can."""
 
+_FUSED = (FusedEngine, BucketEngine)
 # Input shapes for which one network stays prepared: a crop size, and some while trying things out.
 _MAX_PREPARED = 8
 
@@ -114,7 +116,7 @@ def explain(
     Returns:
         ``(P, H, W)`` on the model's device, of the dtype of its weights: relevance in logit
         units, summed over the channels. With ``stop`` the rows and columns of the layer it ends
-        at. Memory is bounded by :data:`CHUNK_BYTES`, or :data:`MAX_BATCH` frames at a time in the
+        at. Memory is bounded by :data:`CHUNK_BYTES`, or by a number of frames at a time in the
         reference engine.
 
     Raises:
@@ -149,7 +151,7 @@ def explain(
     with torch.inference_mode(False), torch.no_grad():
         entry = _prepare(model, tuple(x.shape[1:]), rules, engine, dtype)
         prepared = entry.engine
-        if dtype is not None and isinstance(prepared, ReferenceEngine):
+        if dtype is not None and not isinstance(prepared, _FUSED):
             why = f" ({entry.choice.reason})" if entry.choice.reason else ""
             raise ConfigError(
                 f"the reference LRP engine{why} computes in the precision of the weights; leave "
@@ -167,7 +169,7 @@ def explain(
                 "the input has values that are not finite (NaN or infinite); look at how it was "
                 "normalised"
             )
-        if not isinstance(prepared, ReferenceEngine):
+        if isinstance(prepared, _FUSED):
             return prepared.relevance(x, frames, outputs, stop)
         return prepared.relevance(x, frames, outputs) if frames else x.new_zeros((0, *x.shape[2:]))
 
@@ -179,7 +181,7 @@ def counts_of(model: nn.Module) -> Counts:
     """
     total = Counts()
     for entry in _prepared.get(model, {}).values():
-        if not isinstance(entry.engine, ReferenceEngine):
+        if isinstance(entry.engine, _FUSED):
             for name in Counts.__dataclass_fields__:
                 done = getattr(entry.engine.counts, name)
                 setattr(total, name, getattr(total, name) + done)
@@ -293,6 +295,9 @@ def _make(
             if engine == "fused":
                 raise
             reason = error.reason
+    # zennit, and torchvision with it, take a second to import, and few networks need them.
+    from .reference import ReferenceEngine
+
     return ReferenceEngine(model, shape, preset), EngineChoice("reference", reason)
 
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 import torch
 
 from .flow import Flow, Pairs
+from .formulas import away_from_zero, favoured, stabilized
 from .packed import Convolve, Layer, Transpose
 from .presets import Preset
 from .program import Convolution, Program, Rectify
-from .rules import away_from_zero, favoured, stabilized
 from .step import Ran, Step, quotient
 
 __all__ = ["UnsupportedRuleError", "convolution_step"]

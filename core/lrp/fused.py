@@ -18,10 +18,10 @@ from torch import nn
 from ..errors import ConfigError, ModelError
 from .convolutions import UnsupportedRuleError
 from .flow import Flow, Pairs
+from .formulas import start_weights
 from .lower import UnsupportedNetworkError, lower
 from .presets import Preset
 from .program import Dense, Program
-from .rules import start_weights
 from .step import Ran
 from .steps import make_step
 

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from ..errors import ModelError
 from ..folding import example_input, fold_batchnorm
 from . import zennit_guard  # noqa: F401  (must come before zennit)
+from .formulas import start_weights
 from .presets import PRESETS, ConvolutionRule, Preset
 from .rules import (
     AlphaOneBetaZero,
@@ -28,7 +29,6 @@ from .rules import (
     Rule,
     ZRule,
     pass_through,
-    start_weights,
     z_rule,
 )
 

@@ -25,6 +25,7 @@ from torch.nn.grad import conv2d_input
 
 from ..errors import ModelError
 from . import zennit_guard  # noqa: F401  (must come before zennit)
+from .formulas import away_from_zero, favoured, stabilized
 from .presets import Preset
 
 # zennit must follow the guard.
@@ -39,45 +40,9 @@ __all__ = [
     "PositiveHead",
     "Rule",
     "ZRule",
-    "away_from_zero",
-    "favoured",
     "pass_through",
-    "stabilized",
-    "start_weights",
     "z_rule",
 ]
-
-
-def away_from_zero(z: torch.Tensor, amount: float) -> torch.Tensor:
-    """Return ``z + amount·s(z)`` with s the sign and s(0) = +1."""
-    # Comparisons that give floats are vectorised on a CPU; masks of bool take eight times longer.
-    negative = torch.lt(z, 0, out=torch.empty_like(z))
-    return negative.mul_(-2 * amount).add_(amount).add_(z)
-
-
-def stabilized(z: torch.Tensor, preset: Preset) -> torch.Tensor:
-    """Return a denominator that is safe to divide by, as the preset defines it."""
-    if preset.stabilize == "zeros":
-        return torch.eq(z, 0, out=torch.empty_like(z)).mul_(preset.stabilizer).add_(z)
-    return away_from_zero(z, preset.stabilizer)
-
-
-def start_weights(outputs: torch.Tensor, count: int, preset: Preset) -> torch.Tensor:
-    """Return the weight of every logit in what is explained.
-
-    Args:
-        outputs: ``(P,)`` int64 numbers of outputs.
-        count: A, how many there are.
-        preset: says whether the other logits count against it.
-
-    Returns:
-        ``(P, A)`` float32: relevance starts from logits times these.
-    """
-    # F.one_hot looks at the values, which would wait for a GPU.
-    weights = (outputs[:, None] == torch.arange(count, device=outputs.device)).float()
-    if preset.contrast and count > 1:
-        weights = weights - (1 - weights) / (count - 1)
-    return weights
 
 
 class Part(NamedTuple):
@@ -400,17 +365,6 @@ class Gamma(Rule):
                 parts += tuple(Part(p.input, _masked(p.pull, mask)) for p in part)
             denominator = torch.where(mask, own, denominator)
         return Terms(parts, stabilized(denominator, self.preset))
-
-
-def favoured(
-    weight: torch.Tensor, bias: torch.Tensor | None, gamma: float
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return ``w + γw⁺`` and the same of the bias; for a negative γ ``w + |γ|w⁻``."""
-
-    def scaled(w: torch.Tensor) -> torch.Tensor:
-        return w + abs(gamma) * (w.clamp(min=0) if gamma > 0 else w.clamp(max=0))
-
-    return scaled(weight), None if bias is None else scaled(bias.detach())
 
 
 def _masked(

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from .convolutions import convolution_step
 from .flow import Flow
+from .formulas import away_from_zero, stabilized
 from .presets import Preset
 from .program import (
     Add,
@@ -24,7 +25,6 @@ from .program import (
     Program,
     Rectify,
 )
-from .rules import away_from_zero, stabilized
 from .step import Ran, Step, quotient
 
 __all__ = ["make_step"]
@@ -108,7 +108,8 @@ class _MaxPool(Step):
         if pool.tiles and flow.tile == (1, 1):
             # Which entry of a tile wins is the frame's business: it goes into the factor.
             factor = torch.ones_like(ran.made) if flow.factor is None else flow.factor
-            won = F.max_unpool2d(factor, ran.kept, pool.kernel, output_size=x.shape[2:])
+            # The function of torch.nn imports symbolic shapes for a check, which takes .3 s.
+            won = torch.ops.aten.max_unpool2d(factor, ran.kept, x.shape[2:])
             return [Flow(flow.c, won, pool.kernel, owned=False)]
         # A winner has the value of each window it wins, so the factor of the output carries over.
         same = flow.factor is ran.made and flow.tile == (1, 1)

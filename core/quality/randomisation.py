@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 from torch import nn
 
 from ..errors import ConfigError, ModelError
@@ -156,6 +155,8 @@ def rank_correlations(one: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
     a, b = np.asarray(one), np.asarray(other)
     if a.ndim != 3 or a.shape != b.shape:
         raise ConfigError(f"two stacks of maps (P, H, W) are compared, got {a.shape} and {b.shape}")
+    from scipy.stats import rankdata  # takes .3 s, which every other command would wait for
+
     ranks = [rankdata(s.reshape(len(s), -1), axis=1) for s in (a, b)]
     centred = [r - r.mean(axis=1, keepdims=True) for r in ranks]
     norms = np.linalg.norm(centred[0], axis=1) * np.linalg.norm(centred[1], axis=1)
