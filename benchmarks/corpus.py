@@ -107,8 +107,11 @@ class Clock:
         self._wrap(FaceTracker, "update", "following")
         self._wrap(observer.detector, "detect", "detector")
         self._wrap(network, "predict_prepared", "network")
+        self._wrap(network, "predict_from", "network")
+        self._wrap(lrp, "forward", "network")  # of which LRP makes use as well
         self._wrap(network, "five_points", "landmarks")
         self._wrap(lrp, "explain", "lrp")
+        self._wrap(lrp.Forward, "explain", "lrp")
         self._wrap(analyzer, "_keep", "pictures")
         self._wrap(Pictures, "nearest", "pictures")
         self._wrap(analyzer, "finish", "clustering")

@@ -177,6 +177,8 @@ def in_a_run(network: AUNetwork, source: str) -> dict[str, Any]:
     with ExitStack() as stack:
         for step, module, name in (
             ("lrp", lrp, "explain"),
+            ("lrp", lrp, "forward"),
+            ("lrp", lrp.Forward, "explain"),
             ("composite", pictures, "layers"),
             ("composite", pictures, "compose"),
             ("heatmap", pictures, "heatmap"),

@@ -15,7 +15,7 @@ References:
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
-from .architectures import ARCHITECTURES
+from .architectures import ARCHITECTURES, SplitHeads
 from .errors import ConfigError, DeviceError, ModelError
 from .folding import fold_batchnorm, frozen_copy
 from .model_card import LandmarkDecoding, ModelCard, Normalisation
@@ -122,8 +122,16 @@ class AUNetwork:
         # one crop, 17 against 33 ms for eight (one CPU thread).
         self._outputs = _channels_last(outputs.to(device)).eval()
         self.logits_module = _channels_last(logits_module.to(device)).eval()
+        self._intensity: nn.Module | None = (
+            outputs.intensity if isinstance(outputs, SplitHeads) else None
+        )
         self.card = card
         self.device = device
+
+    @property
+    def reads_hidden(self) -> bool:
+        """Whether presence and intensity are read from one hidden layer."""
+        return self._intensity is not None
 
     @property
     def name(self) -> str:
@@ -259,6 +267,24 @@ class AUNetwork:
         """
         return self._prediction(x, with_points=False)
 
+    @torch.inference_mode()
+    def predict_from(self, logits: torch.Tensor, hidden: torch.Tensor) -> Prediction:
+        """Tell presence and intensity from a pass forward that somebody else made.
+
+        Args:
+            logits: ``(B, A)`` what ``logits_module`` gives.
+            hidden: ``(B, F)`` what its last layer got.
+
+        Returns:
+            The prediction, without points.
+
+        Raises:
+            ModelError: the network does not read intensity from there, see :attr:`reads_hidden`.
+        """
+        if self._intensity is None:
+            raise ModelError(f"{self.name} does not read intensity from its last hidden layer")
+        return self._told(logits, self._intensity(hidden))
+
     def infer(self, crops: NDArray[np.uint8]) -> Prediction:
         """Predict presence, intensity and, given a landmark head, the five points at once.
 
@@ -306,11 +332,14 @@ class AUNetwork:
     @torch.inference_mode()
     def _prediction(self, x: torch.Tensor, *, with_points: bool) -> Prediction:
         logits, intensity, landmarks = self._outputs(x)
+        made = self._told(logits, intensity)
+        return replace(made, points=self._five(self._decode(landmarks))) if with_points else made
+
+    def _told(self, logits: torch.Tensor, intensity: torch.Tensor | None) -> Prediction:
         scaled = None
         if intensity is not None:
             scaled = (intensity * self.card.intensity_scale).clamp_(0.0, 5.0).float().cpu().numpy()
-        points = self._five(self._decode(landmarks)) if with_points else None
-        return Prediction(torch.sigmoid(logits).float().cpu().numpy(), scaled, points)
+        return Prediction(torch.sigmoid(logits).float().cpu().numpy(), scaled, None)
 
     def _decode(self, raw: torch.Tensor | None) -> NDArray[np.float32]:
         facts = self.card.landmarks

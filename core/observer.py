@@ -195,7 +195,11 @@ class Observer:
         crops = np.array([f.crop for f in faces if f.crop is not None], np.uint8)
         crops = crops.reshape(-1, size, size)
         inputs = self.network.prepare(crops)  # once, for prediction and explanation
-        prediction = self.network.predict_prepared(inputs)
+        ran = self._forward(inputs, states)
+        if ran is None or ran.hidden is None:
+            prediction = self.network.predict_prepared(inputs)
+        else:
+            prediction = self.network.predict_from(ran.logits, ran.hidden)
         presence, intensity = prediction.presence, prediction.intensity
         self._on_step("predict")
 
@@ -227,7 +231,7 @@ class Observer:
                     state.gate.reset()
             baselines.append(state.baseline_state)
             adjusted.append(values if baselines[i] == BaselineState.ACTIVE else None)
-        maps, descriptors, valid, there = self._explain(inputs, pairs)
+        maps, descriptors, valid, there = self._explain(inputs, pairs, ran)
         self._on_step("explain")
 
         observations: list[Observation] = []
@@ -287,10 +291,23 @@ class Observer:
             self._states[source] = _SourceState(tracker, gate, self._make_baseline())
         return self._states[source]
 
+    def _forward(self, inputs: torch.Tensor, states: Sequence[_SourceState]) -> lrp.Forward | None:
+        """Run the network forward once for prediction and explanation, where that saves time.
+
+        What LRP needs of the way forward costs a quarter of it, so it is made only where an AU was
+        active in the frame before.
+        """
+        if not self.network.reads_hidden or not any(state.gate.any_active for state in states):
+            return None
+        return lrp.forward(
+            self.network.logits_module, inputs, self.config.explain.preset, self._dtype
+        )
+
     def _explain(
         self,
         inputs: torch.Tensor,
         pairs: list[tuple[int, int]],
+        ran: lrp.Forward | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], torch.Tensor | None]:
         """Return maps, descriptors, which are valid, and the descriptors on a GPU if any."""
         explain = self.config.explain
@@ -299,13 +316,17 @@ class Observer:
             empty = np.zeros((0, *inputs.shape[2:]), np.float32)
             return empty, np.zeros((0, side * side), np.float32), np.zeros(0, bool), None
         # Crops of bytes are finite; looking at them here would wait for the device.
-        maps = lrp.explain(
-            self.network.logits_module,
-            inputs,
-            pairs,
-            preset=explain.preset,
-            dtype=self._dtype,
-            check=False,
+        maps = (
+            lrp.explain(
+                self.network.logits_module,
+                inputs,
+                pairs,
+                preset=explain.preset,
+                dtype=self._dtype,
+                check=False,
+            )
+            if ran is None
+            else ran.explain(pairs)
         )
         descriptors, valid = relevance.describe(
             maps, side=explain.descriptor_side, mode=explain.descriptor_mode

@@ -134,6 +134,11 @@ class PresenceGate:
             raise ConfigError("thresholds must satisfy 0 <= off <= on <= 1 for every AU")
         self._active = np.zeros(self.on.shape, bool)
 
+    @property
+    def any_active(self) -> bool:
+        """Whether an AU was active last."""
+        return bool(self._active.any())
+
     def update(self, presence: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return which AUs are active now, ``(A,)``, given their probabilities ``(A,)``."""
         self._active = np.where(self._active, presence >= self.off, presence >= self.on)

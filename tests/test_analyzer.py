@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from facestage.core.config import (
 from facestage.core.errors import ConfigError, SourceError
 from facestage.core.face import Detection
 from facestage.core.network import AUNetwork
-from facestage.core.observer import Observer
+from facestage.core.observer import Observation, Observer
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.types import (
     LOST,
@@ -96,6 +96,41 @@ def test_every_active_au_is_explained_and_lettered(results: list[FrameResult]) -
             assert np.isfinite(found).all()
     pairs = sum(len(result.maps) for result in results)
     assert sum(len(result.letters) for result in results) > 0.98 * pairs
+
+
+def test_the_network_runs_once_for_prediction_and_explanation_while_aus_are_active(
+    network: AUNetwork, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def noting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **options: Any) -> Any:
+            calls.append(name)
+            return call(*args, **options)
+
+        return noted
+
+    monkeypatch.setattr(network, "predict_prepared", noting("predict", network.predict_prepared))
+    monkeypatch.setattr(lrp, "explain", noting("explain", lrp.explain))
+    monkeypatch.setattr(lrp, "forward", noting("forward", lrp.forward))
+
+    def observe() -> list[Observation]:
+        calls.clear()
+        observer = Observer(HaarDetector(), network, EVERY)
+        return [observer.update([frame])[0] for frame in frames[-4:]]
+
+    shared = observe()
+    assert calls == ["predict", "explain", "forward", "forward", "forward"]
+    monkeypatch.setattr(AUNetwork, "reads_hidden", False)
+    apart = observe()
+    assert calls == ["predict", "explain"] * 4
+    for one, other in zip(shared, apart, strict=True):
+        assert one.presence is not None
+        np.testing.assert_allclose(one.presence, other.presence, atol=1e-5)
+        np.testing.assert_allclose(one.intensity, other.intensity, atol=1e-4)
+        assert one.maps.keys() == other.maps.keys() != set()
+        for au, found in one.maps.items():
+            assert np.abs(found - other.maps[au]).sum() < 1e-3 * np.abs(found).sum()
 
 
 def test_an_au_below_one_half_shows_the_same_evidence(

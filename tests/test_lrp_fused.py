@@ -20,8 +20,10 @@ from facestage.core.folding import example_input, fold_batchnorm
 from facestage.core.lrp import (
     PRESETS,
     UnsupportedNetworkError,
+    counts_of,
     engine_of,
     explain,
+    forward,
     fused,
     preset_by_name,
 )
@@ -640,6 +642,79 @@ def test_no_pairs_give_no_maps(x: torch.Tensor) -> None:
     assert explain(build("residual"), x, [], engine="fused").shape == (0, 21, 21)
     assert explain(build("residual"), x, [], stop=12).shape == (0, 11, 11)
     assert explain(build("residual"), x, [], engine="reference", stop=12).shape == (0, 21, 21)
+
+
+# ------------------------------------------------------------------------------ forward only once
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    pairs=st.lists(st.sampled_from(EVERY), min_size=1, max_size=20),
+    limit=st.sampled_from(LIMITS),
+)
+def test_frames_that_ran_forward_are_explained_in_any_order_and_not_all(
+    single: Any, pairs: list[tuple[int, int]], limit: int
+) -> None:
+    engines, x, expected = single
+    engine = engines[limit]
+    with torch.no_grad():
+        maps = engine.explain(engine.forward(x), *map(list, zip(*pairs, strict=True)), 0)
+    for made, pair in zip(maps, pairs, strict=True):
+        assert l1(made, expected[pair]) <= 1e-5
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_ran_forward_gives_the_logits_and_their_maps(name: str, x: torch.Tensor) -> None:
+    net = build(name)
+    with torch.inference_mode():
+        ran = forward(net, x * 1)
+    assert ran is not None
+    with torch.no_grad():
+        torch.testing.assert_close(ran.logits, net(x), rtol=1e-4, atol=1e-5)
+        assert ran.hidden is not None
+        dense = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+        (last,) = (d for d in dense if (d.in_features, d.out_features) == (ran.hidden.shape[1], 5))
+        torch.testing.assert_close(last(ran.hidden), ran.logits)
+    assert counts_of(net).pairs == 0
+    assert l1(ran.explain(PAIRS), explain(net, x, PAIRS)) <= 1e-5
+    assert ran.explain([]).shape == (0, 21, 21)
+    assert (counts_of(net).frames, counts_of(net).pairs) == (6, 12)
+    for pairs in ([(3, 0)], [(0, 5)], [(-1, 0)]):
+        with pytest.raises(ModelError, match="pairs name"):
+            ran.explain(pairs)
+
+
+def test_what_cannot_wait_for_its_pairs_does_not_run_forward(
+    x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = build("vgg-like")
+    assert forward(net, x[:0]) is None
+    smooth = nn.Sequential(nn.Conv2d(2, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(4 * 19 * 19, 5))
+    assert engine_of(smooth.eval(), (2, 21, 21)).name == "reference"
+    assert forward(smooth, x) is None
+    monkeypatch.setattr(fused, "CHUNK_BYTES", 1)  # of one frame only the values are kept
+    other = build("vgg-like")
+    assert forward(other, x) is None
+    assert forward(other, x[:1]) is not None
+
+
+def test_short_memory_on_the_way_back_halves_the_rounds(
+    x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = build("residual")
+    expected = explain(net, x, PAIRS)
+    back = FusedEngine._back
+
+    def guarded(self: FusedEngine, values: Any, pairs: Any, *rest: Any) -> torch.Tensor:
+        if len(pairs) > 2:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1")
+        return back(self, values, pairs, *rest)
+
+    monkeypatch.setattr(FusedEngine, "_back", guarded)
+    ran = forward(net, x)
+    assert ran is not None
+    assert l1(ran.explain(PAIRS), expected) <= 1e-5
+    assert counts_of(net).halved > 0
 
 
 # -------------------------------------------------------------------------------------- early stop

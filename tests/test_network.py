@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from facestage.core import lrp
 from facestage.core.architectures import au_net
 from facestage.core.errors import ConfigError, DeviceError, ModelError
 from facestage.core.folding import fold_batchnorm, frozen_copy
@@ -121,6 +123,23 @@ def test_the_explained_module_is_the_one_that_predicts(
         logits = net.logits_module(net.prepare(crops))
     np.testing.assert_array_equal(net.predict(crops).presence, torch.sigmoid(logits).numpy())
     assert not any(isinstance(m, nn.BatchNorm2d) for m in net.logits_module.modules())
+
+
+def test_presence_and_intensity_can_be_read_from_a_pass_that_is_explained(
+    net: AUNetwork, crops: NDArray[np.uint8]
+) -> None:
+    ran = lrp.forward(net.logits_module, net.prepare(crops))
+    assert net.reads_hidden
+    assert ran is not None
+    assert ran.hidden is not None
+    made, expected = net.predict_from(ran.logits, ran.hidden), net.predict(crops)
+    np.testing.assert_allclose(made.presence, expected.presence, atol=1e-5)
+    np.testing.assert_allclose(made.intensity, expected.intensity, atol=1e-4)
+    assert made.points is None
+    other = AUNetwork.from_module(net.logits_module, replace(net.card, landmarks=None), "cpu")
+    assert not other.reads_hidden
+    with pytest.raises(ModelError, match="hidden layer"):
+        other.predict_from(ran.logits, ran.hidden)
 
 
 def test_predict_and_infer_agree_and_a_batch_is_its_rows(

@@ -18,7 +18,7 @@ from torch import nn
 from ..errors import ConfigError, ModelError
 from ..folding import example_input, fold_batchnorm
 from .buckets import BucketEngine
-from .fused import CHUNK_BYTES, Counts, FusedEngine
+from .fused import CHUNK_BYTES, Counts, FusedEngine, Values, with_less_memory
 from .lower import UnsupportedNetworkError
 from .presets import ALIASES, PRESETS, Preset, preset_by_name
 
@@ -33,11 +33,13 @@ __all__ = [
     "PRESETS",
     "Counts",
     "EngineChoice",
+    "Forward",
     "Preset",
     "UnsupportedNetworkError",
     "counts_of",
     "engine_of",
     "explain",
+    "forward",
     "preset_by_name",
     "record",
 ]
@@ -140,13 +142,6 @@ def explain(
         raise ConfigError(f"relevance cannot stop at {stop} px; use 1 or more, or None for pixels")
     if not len(pairs) and stop is None:
         return x.new_zeros((0, *x.shape[2:]))
-    frames = [int(frame) for frame, _ in pairs]
-    outputs = [int(output) for _, output in pairs]
-    if frames and (min(frames) < 0 or max(frames) >= len(x)):
-        raise ModelError(
-            f"pairs name frames {min(frames)} to {max(frames)}, but the batch has {len(x)}; number "
-            "its rows from 0"
-        )
     # Tensors made in inference mode cannot be differentiated through; leave it for the call.
     with torch.inference_mode(False), torch.no_grad():
         entry = _prepare(model, tuple(x.shape[1:]), rules, engine, dtype)
@@ -157,11 +152,7 @@ def explain(
                 f"the reference LRP engine{why} computes in the precision of the weights; leave "
                 f"out {str(dtype).removeprefix('torch.')}"
             )
-        if outputs and (min(outputs) < 0 or max(outputs) >= prepared.outputs):
-            raise ModelError(
-                f"pairs name outputs {min(outputs)} to {max(outputs)}, but the network has "
-                f"{prepared.outputs}; number them from 0 (an AU by its place in the card)"
-            )
+        frames, outputs = _checked(pairs, len(x), prepared.outputs)
         x = x.to(prepared.device)
         # A sum would overflow where no value does; extremes pass NaN on and read the input once.
         if check and x.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(x))).all()):
@@ -172,6 +163,93 @@ def explain(
         if isinstance(prepared, _FUSED):
             return prepared.relevance(x, frames, outputs, stop)
         return prepared.relevance(x, frames, outputs) if frames else x.new_zeros((0, *x.shape[2:]))
+
+
+class Forward:
+    """Frames that ran forward and can be explained; see :func:`forward`.
+
+    Attributes:
+        logits: ``(B, A)``.
+        hidden: ``(B, F)`` what the dense layer that makes them got; None without such a layer.
+    """
+
+    def __init__(self, engine: FusedEngine, values: Values) -> None:
+        self._engine, self._values = engine, values
+        self.logits = values.values[-1]
+        self.hidden = engine.hidden(values)
+
+    def explain(self, pairs: Sequence[tuple[int, int]]) -> torch.Tensor:
+        """Compute one relevance map per (frame, output) pair.
+
+        Args:
+            pairs: as for :func:`~facestage.core.lrp.explain`.
+
+        Returns:
+            ``(P, H, W)``, as of :func:`~facestage.core.lrp.explain`. Nothing looks at whether the
+            input was finite.
+
+        Raises:
+            ModelError: a pair is out of range.
+        """
+        frames, outputs = _checked(pairs, len(self.logits), self._engine.outputs)
+        with torch.inference_mode(False), torch.no_grad():
+            self._engine.counts.frames += len(set(frames))
+            return with_less_memory(
+                self._engine, lambda: self._engine.explain(self._values, frames, outputs, 0)
+            )
+
+
+def forward(
+    model: nn.Module,
+    x: torch.Tensor,
+    preset: str = "innvestigate_a_flat",
+    dtype: torch.dtype | None = None,
+) -> Forward | None:
+    """Run a network forward so that what it says can be explained without doing so again.
+
+    Args:
+        model, preset, dtype: see :func:`explain`.
+        x: ``(B, C, H, W)`` floating-point network input.
+
+    Returns:
+        The logits, ready to be explained. None where :func:`explain` has to run the network
+        itself: on a GPU, which replays both ways at once, through the reference engine, without
+        frames, and for more frames than fit one round.
+
+    Raises:
+        ConfigError: no preset of that name.
+        ModelError: neither engine can explain the network.
+    """
+    if not len(x):
+        return None
+    with torch.inference_mode(False), torch.no_grad():
+        prepared = _prepare(model, tuple(x.shape[1:]), preset_by_name(preset), "auto", dtype).engine
+        if not isinstance(prepared, FusedEngine) or len(x) > prepared.frames_at_once:
+            return None
+        return Forward(prepared, prepared.forward(x))
+
+
+def _checked(
+    pairs: Sequence[tuple[int, int]], frames: int, outputs: int
+) -> tuple[list[int], list[int]]:
+    """Return frames and outputs of pairs.
+
+    Raises:
+        ModelError: one is out of range.
+    """
+    rows = [int(frame) for frame, _ in pairs]
+    numbers = [int(output) for _, output in pairs]
+    if rows and (min(rows) < 0 or max(rows) >= frames):
+        raise ModelError(
+            f"pairs name frames {min(rows)} to {max(rows)}, but the batch has {frames}; number "
+            "its rows from 0"
+        )
+    if numbers and (min(numbers) < 0 or max(numbers) >= outputs):
+        raise ModelError(
+            f"pairs name outputs {min(numbers)} to {max(numbers)}, but the network has "
+            f"{outputs}; number them from 0 (an AU by its place in the card)"
+        )
+    return rows, numbers
 
 
 def counts_of(model: nn.Module) -> Counts:

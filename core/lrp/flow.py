@@ -38,7 +38,8 @@ class Pairs:
     """Which frame each pair belongs to.
 
     Args:
-        counts: pairs of each frame, at least 1; pairs lie in the order of their frames.
+        counts: pairs of each frame, 0 at the earliest from the second on; pairs lie in the order of
+            their frames.
         device: of the tensors.
     """
 

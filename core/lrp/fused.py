@@ -25,7 +25,7 @@ from .program import Dense, Program
 from .step import Ran
 from .steps import make_step
 
-__all__ = ["CHUNK_BYTES", "Counts", "FusedEngine", "with_less_memory"]
+__all__ = ["CHUNK_BYTES", "Counts", "FusedEngine", "Values", "with_less_memory"]
 
 CHUNK_BYTES = 256 << 20
 """Most memory for what one round keeps, however many frames and pairs are asked for: activations
@@ -55,6 +55,23 @@ class Counts:
     halved: int = 0
     recorded: int = 0
     eager: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a pass forward through some frames gave.
+
+    Attributes:
+        values: all values, ``(B, …)`` each: the input first, the logits last.
+        kept: what each step keeps besides; rows are frames where it is a tensor.
+    """
+
+    values: list[torch.Tensor]
+    kept: list[Any]
+
+    def rows(self, first: int, last: int) -> Values:
+        """Return the same of some frames."""
+        return Values(_rows(self.values, first, last), _rows(self.kept, first, last))
 
 
 class FusedEngine:
@@ -152,35 +169,74 @@ class FusedEngine:
         Returns:
             ``(P, h, w)``.
         """
-        values, kept = self._forward(x)
-        return self._back(values, kept, Pairs.of(frames), outputs, end)
+        return self._back(self._forward(x), Pairs.of(frames), outputs, end)
+
+    def forward(self, x: torch.Tensor) -> Values:
+        """Run frames forward, so that :meth:`explain` can go back as often as is wanted.
+
+        Args:
+            x: ``(B, C, H, W)`` on the network's device, at most :attr:`frames_at_once`.
+        """
+        return self._forward(x.to(self.dtype).contiguous(memory_format=torch.channels_last))
+
+    def hidden(self, forward: Values) -> torch.Tensor | None:
+        """Return ``(B, F)``: what the dense layer that makes the logits got; None without one."""
+        last = self._program.operations[-1]
+        return forward.values[last.sources[0]] if isinstance(last, Dense) else None
+
+    def explain(
+        self, forward: Values, frames: Sequence[int], outputs: Sequence[int], end: int
+    ) -> torch.Tensor:
+        """Propagate ``P`` logits of frames that ran forward already.
+
+        Args:
+            forward: what :meth:`forward` returned.
+            frames: P row numbers of its frames, in any order; not every frame needs to have one.
+            outputs: P numbers of outputs.
+            end: see :meth:`end`.
+
+        Returns:
+            ``(P, h, w)``, see :meth:`relevance`.
+        """
+        maps = None
+        order = sorted(range(len(frames)), key=lambda pair: frames[pair])
+        for begin in range(0, len(order), self.pairs_at_once):
+            numbers = order[begin : begin + self.pairs_at_once]
+            first, last = frames[numbers[0]], frames[numbers[-1]] + 1
+            counts = [0] * (last - first)
+            for number in numbers:
+                counts[frames[number] - first] += 1
+            wanted = torch.tensor([outputs[number] for number in numbers]).to(self.device)
+            pairs = Pairs(counts, self.device)
+            made = self._back(forward.rows(first, last), pairs, wanted, end)
+            self.counts.pairs += len(numbers)
+            if numbers == list(range(len(frames))):
+                return made
+            if maps is None:
+                maps = made.new_empty((len(frames), *self.side(end)))
+            maps[numbers] = made
+        return forward.values[0].new_empty((0, *self.side(end))) if maps is None else maps
 
     def _relevance(
         self, x: torch.Tensor, frames: Sequence[int], outputs: Sequence[int], end: int
     ) -> torch.Tensor:
-        x = x.to(self.dtype)
         maps = None
-        for rows, chunks in self._rounds(frames):
+        for rows, numbers in self._rounds(frames):
             together = x if rows == list(range(len(x))) else x[rows]
-            values, kept = self._forward(together.contiguous(memory_format=torch.channels_last))
-            for first, counts, numbers in chunks:
-                last = first + len(counts)
-                wanted = torch.tensor([outputs[number] for number in numbers]).to(self.device)
-                made = self._back(
-                    _rows(values, first, last),
-                    _rows(kept, first, last),
-                    Pairs(counts, self.device),
-                    wanted,
-                    end,
-                )
-                self.counts.pairs += len(numbers)
-                if numbers == list(range(len(frames))):
-                    maps = made
-                else:
-                    maps = x.new_empty((len(frames), *self.side(end))) if maps is None else maps
-                    maps[numbers] = made
+            place = {row: at for at, row in enumerate(rows)}
+            made = self.explain(
+                self.forward(together),
+                [place[frames[number]] for number in numbers],
+                [outputs[number] for number in numbers],
+                end,
+            )
             self.counts.frames += len(rows)
-        return x.new_empty((0, *self.side(end))) if maps is None else maps
+            if numbers == list(range(len(frames))):
+                return made
+            if maps is None:
+                maps = made.new_empty((len(frames), *self.side(end)))
+            maps[numbers] = made
+        return x.new_empty((0, *self.side(end)), dtype=self.dtype) if maps is None else maps
 
     def side(self, end: int) -> tuple[int, ...]:
         """Return rows and columns of a value."""
@@ -204,49 +260,27 @@ class FusedEngine:
             )
         return number
 
-    def _rounds(
-        self, frames: Sequence[int]
-    ) -> Iterator[tuple[list[int], list[tuple[int, list[int], list[int]]]]]:
-        """Lay out which frames run forward together, and which of their pairs run back together.
-
-        Yields:
-            Row numbers of the frames, and per way back: the first of these frames it is about,
-            how many pairs that frame and those after it have, and the numbers of all these pairs.
-        """
+    def _rounds(self, frames: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+        """Lay out which frames run forward together: their rows, and the numbers of their pairs."""
         of_frame: dict[int, list[int]] = {}
         for number, frame in enumerate(frames):
             of_frame.setdefault(frame, []).append(number)
         rows = list(of_frame)
         for start in range(0, len(rows), self.frames_at_once):
             together = rows[start : start + self.frames_at_once]
-            flat = [(at, n) for at, row in enumerate(together) for n in of_frame[row]]
-            chunks = []
-            for begin in range(0, len(flat), self.pairs_at_once):
-                part = flat[begin : begin + self.pairs_at_once]
-                counts = [0] * (part[-1][0] - part[0][0] + 1)
-                for at, _ in part:
-                    counts[at - part[0][0]] += 1
-                chunks.append((part[0][0], counts, [number for _, number in part]))
-            yield together, chunks
+            yield together, [number for row in together for number in of_frame[row]]
 
-    def _forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
-        """Return all values of some frames, and what each step keeps of them."""
+    def _forward(self, x: torch.Tensor) -> Values:
         values, kept = [x], []
         for step in self._steps:
             made, keep = step.forward([values[source] for source in step.operation.sources])
             values.append(made)
             kept.append(keep)
-        return values, kept
+        return Values(values, kept)
 
-    def _back(
-        self,
-        values: list[torch.Tensor],
-        kept: list[Any],
-        pairs: Pairs,
-        outputs: torch.Tensor,
-        end: int,
-    ) -> torch.Tensor:
+    def _back(self, forward: Values, pairs: Pairs, outputs: torch.Tensor, end: int) -> torch.Tensor:
         """Return ``(P, h, w)`` relevance of the value numbered ``end``."""
+        values, kept = forward.values, forward.kept
         logits = values[-1]
         start = start_weights(outputs, self.outputs, self._preset).to(logits.dtype)
         flows: dict[int, Flow] = {len(values) - 1: Flow(start, logits, owned=True)}
