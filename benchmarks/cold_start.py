@@ -2,8 +2,8 @@
 
 Each process imports the command line, loads the embedded network, prepares LRP for it, explains one
 frame with 4 outputs and goes on to steady state. On a GPU it also records the batches of a live
-frame. ``facestage`` does all of it before the first frame (``warm_up``). Steps in CPU time of one thread (on a GPU in elapsed
-time), medians over the processes, and as multiples of a steady pass:
+frame. ``facestage`` does all of it before the first frame (``warm_up``). Steps in CPU time of one
+thread (on a GPU in elapsed time), medians over the processes, and as multiples of a steady pass:
 
 - ``torch``: torch imported;
 - ``import``: everything else that the commands import;
