@@ -697,6 +697,18 @@ def test_what_cannot_wait_for_its_pairs_does_not_run_forward(
     assert forward(other, x) is None
     assert forward(other, x[:1]) is not None
 
+    def fails(text: str) -> None:
+        def run(self: FusedEngine, x: torch.Tensor) -> Any:
+            raise RuntimeError(text)
+
+        monkeypatch.setattr(FusedEngine, "_forward", run)
+
+    fails("not enough memory")
+    assert forward(other, x[:1]) is None
+    fails("something else")
+    with pytest.raises(RuntimeError, match="something else"):
+        forward(other, x[:1])
+
 
 def test_short_memory_on_the_way_back_halves_the_rounds(
     x: torch.Tensor, monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,7 @@ from torch import nn
 from ..errors import ConfigError, ModelError
 from ..folding import example_input, fold_batchnorm
 from .buckets import BucketEngine
-from .fused import CHUNK_BYTES, Counts, FusedEngine, Values, with_less_memory
+from .fused import CHUNK_BYTES, Counts, FusedEngine, Values, is_shortage, with_less_memory
 from .lower import UnsupportedNetworkError
 from .presets import ALIASES, PRESETS, Preset, preset_by_name
 
@@ -214,7 +214,7 @@ def forward(
     Returns:
         The logits, ready to be explained. None where :func:`explain` has to run the network
         itself: on a GPU, which replays both ways at once, through the reference engine, without
-        frames, and for more frames than fit one round.
+        frames, and for more frames than fit one round or the memory.
 
     Raises:
         ConfigError: no preset of that name.
@@ -226,7 +226,12 @@ def forward(
         prepared = _prepare(model, tuple(x.shape[1:]), preset_by_name(preset), "auto", dtype).engine
         if not isinstance(prepared, FusedEngine) or len(x) > prepared.frames_at_once:
             return None
-        return Forward(prepared, prepared.forward(x))
+        try:
+            return Forward(prepared, prepared.forward(x))
+        except RuntimeError as error:
+            if not is_shortage(error):
+                raise
+            return None
 
 
 def _checked(

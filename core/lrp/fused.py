@@ -25,7 +25,7 @@ from .program import Dense, Program
 from .step import Ran
 from .steps import make_step
 
-__all__ = ["CHUNK_BYTES", "Counts", "FusedEngine", "Values", "with_less_memory"]
+__all__ = ["CHUNK_BYTES", "Counts", "FusedEngine", "Values", "is_shortage", "with_less_memory"]
 
 CHUNK_BYTES = 256 << 20
 """Most memory for what one round keeps, however many frames and pairs are asked for: activations
@@ -316,7 +316,7 @@ def with_less_memory(engine: FusedEngine, run: Callable[[], torch.Tensor]) -> to
         try:
             return run()
         except RuntimeError as error:  # of which torch.OutOfMemoryError is one
-            if not _is_shortage(error):
+            if not is_shortage(error):
                 raise
             if engine.frames_at_once == engine.pairs_at_once == 1:
                 raise ModelError(
@@ -330,7 +330,8 @@ def with_less_memory(engine: FusedEngine, run: Callable[[], torch.Tensor]) -> to
             torch.cuda.empty_cache()
 
 
-def _is_shortage(error: RuntimeError) -> bool:
+def is_shortage(error: RuntimeError) -> bool:
+    """Tell whether memory was short."""
     # On a CPU torch raises a plain RuntimeError.
     words = ("not enough memory", "can't allocate memory")
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
