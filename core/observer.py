@@ -297,7 +297,8 @@ class Observer:
         What LRP needs of the way forward costs a quarter of it, so it is made only where an AU was
         active in the frame before.
         """
-        if not self.network.reads_hidden or not any(state.gate.any_active for state in states):
+        explained = any((state.gate.active & self._takes_part).any() for state in states)
+        if not explained or not self.network.reads_hidden:
             return None
         return lrp.forward(
             self.network.logits_module, inputs, self.config.explain.preset, self._dtype

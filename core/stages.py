@@ -135,9 +135,9 @@ class PresenceGate:
         self._active = np.zeros(self.on.shape, bool)
 
     @property
-    def any_active(self) -> bool:
-        """Whether an AU was active last."""
-        return bool(self._active.any())
+    def active(self) -> NDArray[np.bool_]:
+        """Which AUs were active last, ``(A,)``."""
+        return self._active.copy()
 
     def update(self, presence: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return which AUs are active now, ``(A,)``, given their probabilities ``(A,)``."""
