@@ -295,10 +295,10 @@ class Observer:
         """Run the network forward once for prediction and explanation, where that saves time.
 
         What LRP needs of the way forward costs a quarter of it, so it is made only where an AU was
-        active in the frame before.
+        active in the frame before; any AU, so that probabilities do not depend, by their rounding,
+        on which AUs take part.
         """
-        explained = any((state.gate.active & self._takes_part).any() for state in states)
-        if not explained or not self.network.reads_hidden:
+        if not self.network.reads_hidden or not any(s.gate.active.any() for s in states):
             return None
         return lrp.forward(
             self.network.logits_module, inputs, self.config.explain.preset, self._dtype
