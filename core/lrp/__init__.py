@@ -118,8 +118,8 @@ def explain(
     Returns:
         ``(P, H, W)`` on the model's device, of the dtype of its weights: relevance in logit
         units, summed over the channels. With ``stop`` the rows and columns of the layer it ends
-        at. Memory is bounded by :data:`CHUNK_BYTES`, or by a number of frames at a time in the
-        reference engine.
+        at. Memory is bounded by :data:`CHUNK_BYTES`, or by
+        :data:`~facestage.core.lrp.reference.MAX_BATCH` frames at a time in the reference engine.
 
     Raises:
         ConfigError: no preset or engine of that name; nothing in the network is as small as
@@ -220,7 +220,7 @@ def forward(
         ConfigError: no preset of that name.
         ModelError: neither engine can explain the network.
     """
-    if not len(x):
+    if not len(x) or x.device.type != "cpu":
         return None
     with torch.inference_mode(False), torch.no_grad():
         prepared = _prepare(model, tuple(x.shape[1:]), preset_by_name(preset), "auto", dtype).engine

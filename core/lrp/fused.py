@@ -210,11 +210,7 @@ class FusedEngine:
             pairs = Pairs(counts, self.device)
             made = self._back(forward.rows(first, last), pairs, wanted, end)
             self.counts.pairs += len(numbers)
-            if numbers == list(range(len(frames))):
-                return made
-            if maps is None:
-                maps = made.new_empty((len(frames), *self.side(end)))
-            maps[numbers] = made
+            maps = _placed(maps, made, numbers, len(frames))
         return forward.values[0].new_empty((0, *self.side(end))) if maps is None else maps
 
     def _relevance(
@@ -231,11 +227,7 @@ class FusedEngine:
                 end,
             )
             self.counts.frames += len(rows)
-            if numbers == list(range(len(frames))):
-                return made
-            if maps is None:
-                maps = made.new_empty((len(frames), *self.side(end)))
-            maps[numbers] = made
+            maps = _placed(maps, made, numbers, len(frames))
         return x.new_empty((0, *self.side(end)), dtype=self.dtype) if maps is None else maps
 
     def side(self, end: int) -> tuple[int, ...]:
@@ -297,6 +289,18 @@ class FusedEngine:
                     flow = pairs.merge(flows[source], flow, values[source])
                 flows[source] = flow
         return pairs.relevance(flows[end], values[end]).sum(dim=1)
+
+
+def _placed(
+    maps: torch.Tensor | None, made: torch.Tensor, numbers: list[int], count: int
+) -> torch.Tensor:
+    """Return ``count`` maps with those just made at their numbers; all, in order, as they are."""
+    if numbers == list(range(count)):
+        return made
+    if maps is None:
+        maps = made.new_empty((count, *made.shape[1:]))
+    maps[numbers] = made
+    return maps
 
 
 def _rows(kept: Sequence[Any], first: int, last: int) -> list[Any]:
