@@ -5,10 +5,12 @@ Units it finds most active; each product of the P maps is then timed against tha
 the quicker one in bfloat16:
 
 - ``describe``: descriptors, made of every map of every frame;
-- ``cells``: the 48×48 Top-X masks of the page, made where anybody watches. These two are what a
+- ``masks``: the 48×48 Top-X masks of the page, made where anybody watches. These two are what a
   live frame costs;
-- ``top_x``: the pixel-exact projection; ``heatmap``: blue-white-red; ``composite``: all projections
-  of a frame over its face, with contours, at the size of the maps. These go into files.
+- ``overlay``: the masks of all AUs of a frame over its face, each in its colour, at the size of the
+  maps: what an annotated video draws for every frame. The masks are there already;
+- ``top_x``: the pixel-exact projection; ``heatmap``: blue-white-red; ``composite``: the overlay of
+  a report, from the maps themselves. These are drawn once per stage and prototype.
 
 All take turns, both passes among them, so that a busy machine is unfair to none, and the products
 get the maps that the float32 pass has just made, as they do live; medians of CPU time are compared
@@ -42,6 +44,7 @@ from facestage.core import lrp, relevance
 from facestage.core.network import AUNetwork
 from facestage.core.render import pictures
 from facestage.core.render.layers import compose, layers
+from facestage.core.render.overlays import over, overlays
 from facestage.core.render.pictures import au_colour
 from facestage.core.render.projections import heatmap
 from facestage.core.sequence import SequenceAnalyzer
@@ -52,7 +55,7 @@ from facestage.stream.publish import MASK_SIDE
 from live_offline import SHARED
 from numpy.typing import NDArray
 
-EVERY_FRAME = ("describe", "cells")
+EVERY_FRAME = ("describe", "masks")
 BUDGET = 0.05
 """Most that the products of a live frame may cost, as a share of the LRP pass."""
 AUS_AT_ONCE = 12
@@ -66,6 +69,21 @@ def products(
     """Return what is measured: name → a call for all maps and the part of them to take."""
     colours = [au_colour(au) for au in aus]
     per_frame = len(aus) // len(crops)
+    masks = torch.empty(0)
+
+    def make_masks(maps: torch.Tensor, part: slice) -> object:
+        nonlocal masks
+        made = relevance.masks(maps[part], MASK_SIDE)
+        if len(made) == len(aus):
+            masks = made
+        return made
+
+    def overlay(maps: torch.Tensor, part: slice) -> object:
+        rows = range(len(maps))[part]
+        frames = sorted({n // per_frame for n in rows})
+        counts = [sum(n // per_frame == frame for n in rows) for frame in frames]
+        made = overlays(masks[part].cpu().numpy(), colours[part], counts)
+        return over(crops[frames[0] : frames[-1] + 1], made)
 
     def composite(maps: torch.Tensor, part: slice) -> object:
         rows, side = range(len(maps))[part], maps.shape[1]
@@ -80,7 +98,8 @@ def products(
 
     return {
         "describe": lambda maps, part: relevance.describe(maps[part]),
-        "cells": lambda maps, part: relevance.cells(maps[part], MASK_SIDE),
+        "masks": make_masks,
+        "overlay": overlay,
         "top_x": lambda maps, part: relevance.top_x(maps[part]),
         "heatmap": lambda maps, part: heatmap(maps[part]),
         "composite": composite,

@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError
 
-__all__ = ["Maps", "brinks", "cells", "check_share", "describe", "pool", "stacked", "top_x"]
+__all__ = [
+    "Maps",
+    "brinks",
+    "cells",
+    "check_share",
+    "describe",
+    "masks",
+    "pool",
+    "stacked",
+    "top_x",
+]
 
 Maps = torch.Tensor | NDArray[np.floating]
 """``(P, H, W)`` relevance: a tensor, or an array, which is taken for one on the CPU."""
@@ -293,13 +303,37 @@ def cells(maps: Maps, side: int, x: float = 0.25) -> tuple[torch.Tensor, torch.T
     return (_cells_host if stack.device.type == "cpu" else _cells_device)(stack, side, x)
 
 
+def masks(maps: Maps, side: int, x: float = 0.25) -> torch.Tensor:
+    """Return the Top-X projection of the cells of each map, see :func:`cells`.
+
+    Args:
+        maps: ``(P, H, W)`` relevance.
+        side: cells per side.
+        x: share of the positive mass to keep, 0–1.
+
+    Returns:
+        ``(P, side, side)`` uint8: the cells of the projection, 1–255, and 0 outside.
+
+    Raises:
+        ConfigError: ``x`` is outside 0–1, ``side`` below 1, or wrong shape.
+    """
+    check_share(x)
+    stack = stacked(maps)
+    if stack.device.type == "cpu":
+        return _cells_host(stack, side, x, only_masks=True)[0]
+    return _kept_device(*_cells_device(stack, side, x))
+
+
 # The bytes decide which cells belong to the projection, so their masses are summed byte by byte,
 # and nothing is sorted. Both ways do the same. A frame's maps are few and small: on a CPU most of
 # the time is spent on calling, which NumPy does at half the cost.
 
 
-def _cells_host(stack: torch.Tensor, side: int, x: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cells and levels of maps that lie on the CPU."""
+def _cells_host(
+    stack: torch.Tensor, side: int, x: float, *, only_masks: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return cells and levels of maps that lie on the CPU; cells below the level are 0 where only
+    masks are wanted."""
     means = _means_host(stack, side)
     scaled, level = np.zeros(means.shape, np.uint8), np.full(len(means), 255, np.uint8)
     for n, (row, made) in enumerate(zip(means, scaled, strict=True)):
@@ -311,8 +345,10 @@ def _cells_host(stack: torch.Tensor, side: int, x: float) -> tuple[torch.Tensor,
         cv2.convertScaleAbs(row, made, 255 / peak)
         reached = np.bincount(made, row, 256)[::-1].cumsum()
         wanted = x * reached[-1]
-        if wanted > 0:
-            level[n] = max(255 - int(reached.searchsorted(wanted)), 1)
+        least = max(255 - int(reached.searchsorted(wanted)), 1) if wanted > 0 else 255
+        level[n] = least
+        if only_masks:
+            cv2.threshold(made, least - 1, 0, cv2.THRESH_TOZERO, made)
     return torch.from_numpy(scaled.reshape(-1, side, side)), torch.from_numpy(level)
 
 
@@ -343,6 +379,11 @@ def _cells_device(stack: torch.Tensor, side: int, x: float) -> tuple[torch.Tenso
     level = (255 - torch.searchsorted(reached, x * reached[:, -1:])).clamp(min=1)
     level = torch.where(sound, level, 255)[:, 0]
     return scaled.to(torch.uint8).view(-1, side, side), level.to(torch.uint8)
+
+
+def _kept_device(scaled: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    """Return cells with those below their map's level set to 0."""
+    return scaled * (scaled >= level[:, None, None])
 
 
 def stacked(maps: Maps) -> torch.Tensor:

@@ -28,14 +28,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..core.analyzer import Analyzer
 from ..core.config import ExplainConfig, WindowConfig
 from ..core.errors import ConfigError, FacestageError
+from ..core.mask_track import MaskTrack
 from ..core.network import AUNetwork
 from ..core.sequence import SequenceAnalyzer
 from ..core.stages import format_labels, format_prototype, reduction
 from ..core.types import SequenceResult, StageEvent
+from .annotate import write_annotated
 from .console import err, out
 from .corpus.command import corpus
 from .detectors import make_detector
-from .exports import check_output, write_analysis
+from .exports import ANNOTATED, check_output, write_analysis
 from .handover import Policy
 from .hub import Hub
 from .learning.commands import evaluate, train
@@ -60,7 +62,7 @@ from .options import (
 from .pipeline import Pipeline, StepClock, Stream
 from .precision import choose_precision
 from .protocol import Hello, StreamInfo
-from .publish import action_units
+from .publish import MASK_SIDE, action_units
 from .quality import explain_quality
 from .server import Server
 from .sources import Source, open_source, source_name
@@ -242,6 +244,10 @@ def analyze(
     lrp_preset: LrpPreset = ExplainConfig().preset,
     lrp_precision: LrpPrecision = ExplainConfig().precision,
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None,
+    annotate: Annotated[
+        bool,
+        typer.Option("--annotate", help=f"Write {ANNOTATED} too: relevance over the moving face."),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option(help="Move a folder that holds something else aside.")
     ] = False,
@@ -263,21 +269,15 @@ def analyze(
         config,
         preset=preset or ("paper" if paper else "sequence"),
     )
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    ) as progress:
+    track = MaskTrack(MASK_SIDE, config.explain.top_x) if annotate else None
+    with _progress() as progress:
         task = progress.add_task(source_name(source), total=None)
         result = analyze_source(
             source,
             analyzer,
             max_frames=frames,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            on_seen=None if track is None else track.add,
         )
     on, off = network.card.thresholds()
     limits = {au: (float(on[i]), float(off[i])) for i, au in enumerate(network.card.aus)}
@@ -305,6 +305,18 @@ def analyze(
     if result.note:
         out.print(f"note: {result.note}", markup=False)
     out.print(f"written: {out_dir / 'report.html'}", markup=False)
+    if track is not None:
+        path = out_dir / ANNOTATED
+        with _progress() as progress:
+            task = progress.add_task(ANNOTATED, total=len(result.rows))
+            write_annotated(
+                source,
+                result,
+                track,
+                path,
+                on_progress=lambda done, _: progress.update(task, completed=done),
+            )
+        out.print(f"written: {path}", markup=False)
 
 
 app.command()(corpus)
@@ -340,6 +352,19 @@ class LiveOptions:
     open_timeout_s: float = 10.0
     max_frames: int | None = None
     open_page: bool = False
+
+
+def _progress() -> Progress:
+    """Return a bar on stderr, shown on a terminal only."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
 
 
 def _use_threads(wanted: int | None) -> None:

@@ -31,15 +31,18 @@ from ..core.types import FrameRow, SequenceResult
 from .encoding import png_bytes
 from .report import render_report
 
-__all__ = ["SCHEMA", "check_output", "unwritable", "write_analysis"]
+__all__ = ["ANNOTATED", "SCHEMA", "check_output", "unwritable", "write_analysis"]
 
 SCHEMA = "facestage/temporal-prototype/1"
 """``schema`` of ``temporal_prototype.json``; the number rises when a reader would break."""
 
+ANNOTATED = "annotated.webm"
+"""Name of the annotated video in the folder of results, see :mod:`.annotate`."""
+
 _MANIFEST = "temporal_prototype.json"
 _STAGES, _FRAMES, _STRIP, _REPORT = "stages.csv", "frames.csv", "strip.png", "report.html"
 _PROTOTYPES = "prototypes"
-_NAMES = frozenset({_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES})
+_NAMES = frozenset({_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES, ANNOTATED})
 _PICTURE = re.compile(r"AU\d{2}_[A-Z]+\.png")
 _FRESH = "new"
 _PROTOTYPE_SIDE, _PROTOTYPE_GAP = 448, 24
@@ -260,7 +263,10 @@ def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
 def _foreign_entry(folder: Path) -> str | None:
     """Return the name of something in ``folder`` that facestage did not write, or None."""
     # What a killed run left half-written is ours as well.
-    leftover = re.compile(rf"\.{re.escape(folder.name)}-\w+\.(partial|previous)")
+    leftover = re.compile(
+        rf"\.{re.escape(folder.name)}-\w+\.(partial|previous)"
+        rf"|\.{Path(ANNOTATED).stem}-\w+\{Path(ANNOTATED).suffix}"
+    )
     entries = sorted(e.name for e in folder.iterdir() if not leftover.fullmatch(e.name))
     if not entries:
         return None

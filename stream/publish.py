@@ -196,11 +196,10 @@ def heat_messages(results: Sequence[FrameResult], top_x: float) -> list[protocol
     maps = [found for result in results for _, found in sorted(result.maps.items())]
     shown: list[bytes] = []
     if maps:
-        cells, top = relevance.cells(np.stack(maps), MASK_SIDE, top_x)
-        masked = cells.masked_fill(cells < top[:, None, None], 0).numpy()
-        shown = [mask.tobytes() for mask in masked]
-    masks = iter(shown)
-    return [_heat(result, masks) for result in results]
+        masks = relevance.masks(np.stack(maps), MASK_SIDE, top_x).numpy()
+        shown = [mask.tobytes() for mask in masks]
+    rest = iter(shown)
+    return [_heat(result, rest) for result in results]
 
 
 def _heat(result: FrameResult, masks: Iterator[bytes]) -> protocol.Heat:

@@ -123,6 +123,40 @@ def test_analyze_writes_its_files(run: Run, tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "out/report.html").read_text()
 
 
+def frames_of(video: Path) -> list[np.ndarray]:
+    capture, found = cv2.VideoCapture(str(video)), []
+    while (read := capture.read())[0]:
+        found.append(read[1].astype(int))
+    return found
+
+
+def test_an_annotated_video_shows_relevance_where_aus_are_active(run: Run, tmp_path: Path) -> None:
+    out_dir = tmp_path / "out"
+    command = ["analyze", "demo:", "--out", str(out_dir), "--frames", "100"]
+    code, out, err = run(*command, "--annotate")
+    assert (code, err) == (0, "")
+    assert out.endswith(f"written: {out_dir / 'annotated.webm'}\n")
+    made = frames_of(out_dir / "annotated.webm")
+    clip = frames_of(Path(cli.__file__).parent / "demo" / "face.mp4")[:100]
+    with (out_dir / "frames.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(made) == len(rows) == 100
+    height, width = clip[0].shape[:2]
+    painted = [
+        int((np.abs(new[:height, :width] - old).max(axis=2) > 48).sum())
+        for new, old in zip(made, clip, strict=True)
+    ]
+    labelled = [any(v for key, v in row.items() if key.endswith("_label")) for row in rows]
+    active = [n for n, yes in zip(painted, labelled, strict=True) if yes]
+    rest = [n for n, yes in zip(painted, labelled, strict=True) if not yes]
+    assert min(len(active), len(rest)) > 20
+    assert np.median(active) > 100
+    assert np.median(rest) < 10
+    # A run without the option leaves no video of another one behind.
+    assert run(*command)[0] == 0
+    assert not (out_dir / "annotated.webm").exists()
+
+
 def test_a_video_that_breaks_off_is_not_passed_off_as_whole(run: Run, tmp_path: Path) -> None:
     clip = Path(cli.__file__).parent / "demo" / "face.mp4"
     cut = tmp_path / "cut.mp4"

@@ -289,6 +289,21 @@ def test_cells_of_no_maps_and_of_no_size() -> None:
         relevance.cells(batch("random", count=1), 0)
 
 
+@pytest.mark.parametrize("x", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_are_the_cells_from_the_level_on(kind: str, x: float) -> None:
+    cells, level = relevance.cells(batch(kind), 48, x)
+    masks = relevance.masks(batch(kind), 48, x)
+    assert masks.dtype == torch.uint8
+    for mask, of_map, least in zip(masks, cells, level.tolist(), strict=True):
+        kept = of_map >= least
+        assert torch.equal(mask[kept], of_map[kept])
+        assert not mask[~kept].any()
+        assert mask.any() == of_map.any()
+    assert torch.equal(relevance._kept_device(cells, level), masks)
+    assert relevance.masks(np.empty((0, 96, 96), np.float32), 48).shape == (0, 48, 48)
+
+
 @pytest.mark.parametrize("kind", ["random", "tied", "mixed"])
 def test_a_map_is_the_same_alone_and_in_company(kind: str) -> None:
     maps = batch(kind)
@@ -339,21 +354,22 @@ def test_a_gpu_gives_what_the_cpu_gives(kind: str) -> None:
     # A running sum is made in another order there: a pixel at the very edge may differ.
     differ = (relevance.top_x(there).cpu() != relevance.top_x(maps)).sum(dim=(1, 2))
     assert int(differ.max()) <= 1
-    cells, _ = relevance.cells(there, 48)
+    cells, level = relevance.cells(there, 48)
     near = (cells.cpu().int() - relevance.cells(maps, 48)[0].int()).abs()
     assert int(near.max()) <= 1
+    assert torch.equal(relevance.masks(there, 48) > 0, cells >= level[:, None, None])
 
 
 @pytest.mark.gpu
 def test_nothing_waits_for_a_gpu() -> None:
     maps = torch.from_numpy(batch("random")).cuda()
-    relevance.describe(maps), relevance.cells(maps, 48)  # what is prepared once
+    relevance.describe(maps), relevance.masks(maps, 48)  # what is prepared once
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:
         relevance.describe(maps)
         relevance.top_x(maps)
-        relevance.cells(maps, 48)
+        relevance.masks(maps, 48)
     finally:
         torch.cuda.set_sync_debug_mode(before)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,7 +24,15 @@ from ..relevance import Maps, brinks, check_share
 from .lettering import Colour, bgr, blend, draw_text, rounded_mask, text_width
 from .projections import PAD, check_one_each, finite, opacity, smooth_tall
 
-__all__ = ["SMALLEST_WITH_TEXT", "Layer", "compose", "composite", "layers"]
+__all__ = [
+    "SMALLEST_WITH_TEXT",
+    "Layer",
+    "compose",
+    "composite",
+    "layers",
+    "lookalikes",
+    "write_name",
+]
 
 SMALLEST_WITH_TEXT = 110
 """Pictures of a smaller side, pixels, carry no words: they would not be readable."""
@@ -400,29 +408,55 @@ def _stripes(side: int) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
 
 def _name_lookalikes(picture: NDArray[np.uint8], shown: Sequence[Layer]) -> None:
     """Write their names on projections that share a colour with another one."""
-    counts = Counter(layer.colour for layer in shown)
-    if max(counts.values()) < 2:
-        return
     side = picture.shape[0]
-    size = max(7.5, side * 0.045)
     areas = np.zeros((len(shown), side * side), bool)
     for layer, area in zip(shown, areas, strict=True):
         area[layer.area] = True
-    areas = areas.reshape(-1, side, side)
-    for number, layer in enumerate(shown):
-        name = layer.name
-        if counts[layer.colour] < 2 or not name or not areas[number].any():
+    size = max(7.5, side * 0.045)
+    colours = [layer.colour for layer in shown]
+    for number, x, y in lookalikes(areas.reshape(-1, side, side), colours):
+        if shown[number].name:
+            write_name(picture, shown[number].name, x, y, size)
+
+
+def lookalikes(
+    areas: NDArray[np.bool_], colours: Sequence[Colour]
+) -> Iterator[tuple[int, int, int]]:
+    """Find where projections can be named that share a colour with another one.
+
+    Args:
+        areas: ``(n, H, W)`` which pixels belong to each …
+        colours: … and its colour.
+
+    Yields:
+        Number of a projection, column and row: the middle of its widest part that cannot be meant
+        for another one of its colour, if there is one.
+    """
+    counts = Counter(colours)
+    for number, (area, colour) in enumerate(zip(areas, colours, strict=True)):
+        if counts[colour] < 2 or not area.any():
             continue
-        twins = [n for n, other in enumerate(shown) if n != number and other.colour == layer.colour]
-        alone = areas[number] & ~areas[twins].any(axis=0)
-        # The middle of the widest part that cannot be meant for the other, if there is one.
-        region = (alone if alone.any() else areas[number]).astype(np.uint8)
+        twins = [n for n, other in enumerate(colours) if n != number and other == colour]
+        alone = area & ~areas[twins].any(axis=0)
+        region = (alone if alone.any() else area).astype(np.uint8)
         depth = cv2.distanceTransform(np.pad(region, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-        high = round(size * 1.7)
-        wide = max(high, text_width(name, size, bold=True) + round(size * 0.8))
-        left = min(max(int(x) - wide // 2, 0), side - wide)
-        top = min(max(int(y) - high // 2, 0), side - high)
-        blend(picture, rounded_mask(wide, high, high / 2) * 0.9, left, top, (255, 255, 255))
-        middle, baseline = left + wide / 2, top + (high + size) / 2
-        draw_text(picture, name, middle, baseline, size, (24, 20, 16), bold=True, anchor="centre")
+        yield number, int(x), int(y)
+
+
+def write_name(picture: NDArray[np.uint8], name: str, x: int, y: int, size: float) -> None:
+    """Write a name on a light ground, centred at ``(x, y)`` or as near as the picture allows.
+
+    Args:
+        picture: ``(H, W, 3)`` uint8 BGR, drawn into.
+        name: a few characters.
+        x, y: pixels.
+        size: height of capitals, pixels.
+    """
+    high = round(size * 1.7)
+    wide = max(high, text_width(name, size, bold=True) + round(size * 0.8))
+    left = min(max(x - wide // 2, 0), picture.shape[1] - wide)
+    top = min(max(y - high // 2, 0), picture.shape[0] - high)
+    blend(picture, rounded_mask(wide, high, high / 2) * 0.9, left, top, (255, 255, 255))
+    middle, baseline = left + wide / 2, top + (high + size) / 2
+    draw_text(picture, name, middle, baseline, size, (24, 20, 16), bold=True, anchor="centre")
