@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from facestage.stream import annotate
 from facestage.stream.annotate import write_annotated
 from facestage.stream.exports import ANNOTATED, check_output
 from numpy.typing import NDArray
+
+from .chromium import find_chromium, open_page
 
 CROP, CELLS = 96, 48
 WIDTH, HEIGHT = 640, 360
@@ -228,6 +231,20 @@ def test_the_stage_is_written_with_its_labels() -> None:
     assert (none != lost).any()
 
 
+def test_a_moment_without_a_usable_face_says_so() -> None:
+    # The stage goes on while the face cannot be judged for a moment.
+    result = result_of([{12: "A"}] * 10)
+    rows = [*result.rows]
+    rows[5] = replace(rows[5], face=FaceState.LOW_QUALITY, presence=None, labels={})
+    before, then = (foot(replace(result, rows=tuple(rows)), n)[:46] for n in (4, 5))
+    time = WIDTH - 18 - text_width("0.00 s", 14, bold=True)
+    word = text_width("face not analysed", 10)
+    np.testing.assert_array_equal(before[:, :300], then[:, :300])
+    ink = np.flatnonzero((then[:, 300 : time - 8] < 160).any(axis=(0, 2)))
+    assert abs((ink[-1] - ink[0]) - word) <= 4
+    assert (before != then)[:, 300 : time - 8].any()
+
+
 def test_labels_that_find_no_room_are_counted() -> None:
     aus = (1, 2, 4, 6, 7, 9, 10, 12, 15, 17, 20, 23, 25, 26)
     crowded, few = (foot(result_of([dict.fromkeys(some, "A")]), 0)[:46] for some in (aus, aus[:3]))
@@ -299,7 +316,7 @@ def test_masks_are_kept_small() -> None:
 def clip(path: Path, frames: int, size: tuple[int, int] = (160, 120), fps: float = 12.5) -> Path:
     video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
     for n in range(frames):
-        video.write(np.full((size[1], size[0], 3), 20 + 8 * n, np.uint8))
+        video.write(np.full((size[1], size[0], 3), 20 + 8 * (n % 25), np.uint8))
     video.release()
     return path
 
@@ -340,6 +357,32 @@ def test_the_video_has_every_frame_at_its_rate(
     assert sorted(path.name for path in tmp_path.iterdir()) == [ANNOTATED, "clip.mp4"]
     assert out.stat().st_mode & 0o777 == 0o644
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine")
+def test_a_browser_plays_the_video_and_finds_its_way_in_it(tmp_path: Path) -> None:
+    result = result_of([{12: "A"}] * 50, fps=12.5)
+    write_annotated(
+        str(clip(tmp_path / "clip.mp4", 50)), result, MaskTrack(CELLS), tmp_path / ANNOTATED
+    )
+    page_file = tmp_path / "page.html"
+    page_file.write_text(f'<video id="film" src="{ANNOTATED}" muted></video>')
+    executable = find_chromium()
+    assert executable is not None
+
+    async def session() -> None:
+        async with asyncio.timeout(120), open_page(executable) as page:
+            await page.goto(page_file.as_uri())
+            await page.until("film.readyState >= 2")
+            size = await page.evaluate("[film.duration, film.videoWidth, film.videoHeight]")
+            assert size == [4, *AnnotatedFrames(result, 160, 120).size]
+            await page.evaluate("void (film.currentTime = 3)")
+            await page.until("!film.seeking && film.readyState >= 2")
+            await page.evaluate("void film.play()")
+            await page.until("film.ended && film.error === null")
+
+    asyncio.run(session())
 
 
 def test_frames_that_were_not_analysed_are_left_out(tmp_path: Path) -> None:

@@ -152,6 +152,8 @@ class AnnotatedFrames:
         number = bisect.bisect_right(self._starts, row.index) - 1
         labels = self._result.stages[number].labels
         count = f"stage {number + 1} of {len(self._starts)}"
+        if row.presence is None and labels != LOST:
+            count = "face not analysed"  # a stage outlasts a moment that cannot be judged
         right -= 16
         rest = right - text_width(count, _SMALL) - 16
         if _MARGIN + _labels_width(labels) <= rest:
