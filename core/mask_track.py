@@ -37,8 +37,8 @@ class FaceMasks:
 class MaskTrack:
     """Remember the masks of a sequence, compressed.
 
-    Most cells of a mask are 0: one takes some 200 bytes, so an hour of 30 frames per second with
-    four active AUs takes less than 100 MB.
+    Most cells of a mask are 0: one takes 100 to 200 bytes, and a frame with four of them about a
+    kilobyte in all, so an hour of 30 frames per second takes some 120 MB.
 
     Args:
         side: M, cells per side of a mask.

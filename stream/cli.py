@@ -28,13 +28,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..core.analyzer import Analyzer
 from ..core.config import ExplainConfig, WindowConfig
 from ..core.errors import ConfigError, FacestageError
+from ..core.lrp import SlowEngineWarning
 from ..core.mask_track import MaskTrack
 from ..core.network import AUNetwork
 from ..core.sequence import SequenceAnalyzer
 from ..core.stages import format_labels, format_prototype, reduction
 from ..core.types import SequenceResult, StageEvent
 from .annotate import write_annotated
-from .console import err, out
+from .console import err, out, tell_warnings
 from .corpus.command import corpus
 from .detectors import make_detector
 from .exports import ANNOTATED, check_output, write_analysis
@@ -112,6 +113,7 @@ def _root(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
     )
+    tell_warnings(SlowEngineWarning)
     # A client that breaks its handshake is its own problem, not a line in everybody's log.
     logging.getLogger("websockets").setLevel(logging.ERROR if not verbose else logging.INFO)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+import warnings
+from typing import Any, NoReturn
 
 from rich.console import Console
 
-__all__ = ["err", "out"]
+__all__ = ["err", "out", "tell_warnings"]
 
 
 class _Output(Console):
@@ -23,3 +24,16 @@ class _Output(Console):
 
 out = _Output(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def tell_warnings(kind: type[Warning]) -> None:
+    """Print warnings of one kind as errors are printed: a line, without the code that gave them."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+        if issubclass(category, kind):
+            err.print(f"facestage: {message}", markup=False)
+        else:
+            shown(message, category, *where, **options)
+
+    warnings.showwarning = show

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,8 +22,10 @@ import msgspec
 import numpy as np
 import pytest
 from facestage.core.errors import ConfigError
+from facestage.core.lrp import SlowEngineWarning
 from facestage.core.network import EMBEDDED, AUNetwork
 from facestage.stream import cli, precision
+from facestage.stream.console import tell_warnings
 from facestage.stream.protocol import Hello
 
 Run = Callable[..., tuple[int, str, str]]
@@ -434,6 +437,22 @@ def test_a_pipe_that_closes_early_is_no_traceback() -> None:
     process.wait()
     guard.cancel()
     assert b"Traceback" not in errors
+
+
+def test_a_warning_of_the_slow_engine_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(
+            warnings, "showwarning", lambda text, *_, **__: others.append(str(text))
+        )
+        tell_warnings(SlowEngineWarning)
+        warnings.warn("Net [SiLU] goes to the slow engine", SlowEngineWarning, stacklevel=1)
+        warnings.warn("of somebody else", FutureWarning, stacklevel=1)
+    assert capsys.readouterr().err == "facestage: Net [SiLU] goes to the slow engine\n"
+    assert others == ["of somebody else"]
 
 
 def test_the_engine_of_the_explanations_is_named_and_why_it_is_the_slow_one() -> None:

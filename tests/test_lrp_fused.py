@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from facestage.core.errors import ConfigError, ModelError
 from facestage.core.folding import example_input, fold_batchnorm
 from facestage.core.lrp import (
     PRESETS,
+    SlowEngineWarning,
     UnsupportedNetworkError,
     counts_of,
     engine_of,
@@ -883,6 +885,27 @@ def test_what_has_no_fused_rule_goes_to_the_reference_and_says_why(
         explain(net, x, PAIRS, engine="fused")
     expected = explain(net, x, PAIRS, engine="reference")
     torch.testing.assert_close(explain(net, x, PAIRS), expected)
+
+
+def test_the_slow_engine_is_warned_of_once_per_network(x: torch.Tensor) -> None:
+    net = with_activation(nn.SiLU())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        explain(net, x, PAIRS, engine="reference")  # asked for: nothing to warn of
+        explain(build("vgg-like"), x, PAIRS)
+        assert told == []
+        explain(net, x, PAIRS)
+        explain(net, x, PAIRS)
+        with torch.no_grad():
+            net[0].weight.mul_(2)  # type: ignore[union-attr, operator]
+        explain(net, x, PAIRS)  # is prepared anew
+        (warning,) = told
+        assert warning.category is SlowEngineWarning
+        assert "Sequential goes to the reference LRP engine" in str(warning.message)
+        assert "no fused rule for SiLU '1'" in str(warning.message)
+        assert warning.filename == __file__  # where we called, not inside the package
+        engine_of(with_activation(nn.SiLU()), (2, 21, 21))
+        assert len(told) == 2
 
 
 def test_gates_are_named_before_the_reference_refuses_them(x: torch.Tensor) -> None:

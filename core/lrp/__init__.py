@@ -7,6 +7,7 @@ residual ReLU networks, and :mod:`.reference`, through zennit, for any other.
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ __all__ = [
     "EngineChoice",
     "Forward",
     "Preset",
+    "SlowEngineWarning",
     "UnsupportedNetworkError",
     "counts_of",
     "engine_of",
@@ -52,6 +54,10 @@ ENGINES = ("auto", "fused", "reference")
 _FUSED = (FusedEngine, BucketEngine)
 # Input shapes for which one network stays prepared: a crop size, and some while trying things out.
 _MAX_PREPARED = 8
+
+
+class SlowEngineWarning(UserWarning):
+    """A network goes to the reference engine, many times slower, for want of a fused rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class _Prepared:
     choice: EngineChoice
 
 
+_warned: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 # Preparing a network takes tens of milliseconds; a live stream explains the same one every frame.
 _prepared: weakref.WeakKeyDictionary[nn.Module, dict[Any, _Prepared]] = weakref.WeakKeyDictionary()
 
@@ -103,7 +110,8 @@ def explain(
         x: ``(B, C, H, W)`` floating-point network input; taken to the dtype of the weights.
         pairs: P pairs (row of ``x``, number of the output), in any order, repeated or not.
         preset: LRP preset, see :data:`PRESETS` and :data:`ALIASES`.
-        engine: one of :data:`ENGINES`. All give the same maps.
+        engine: one of :data:`ENGINES`. All give the same maps. Where ``auto`` cannot take the fused
+            one, a :class:`SlowEngineWarning` says so once per network.
         stop: end at the first value on the way from the input whose rows and columns are at most
             this many and which all relevance passes, and return the maps there. They show where
             features speak, not pixels: good for descriptors, and cheaper. Summed over channels,
@@ -378,6 +386,10 @@ def _make(
             if engine == "fused":
                 raise
             reason = error.reason
+            if model not in _warned:
+                _warned.add(model)
+                message = f"{name} goes to the reference LRP engine, many times slower: {reason}"
+                warnings.warn(message, SlowEngineWarning, stacklevel=4)  # where we were called from
     # zennit, and torchvision with it, take a second to import, and few networks need them.
     from .reference import ReferenceEngine
 

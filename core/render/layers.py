@@ -25,6 +25,8 @@ from .lettering import Colour, bgr, blend, draw_text, rounded_mask, text_width
 from .projections import PAD, check_one_each, finite, opacity, smooth_tall
 
 __all__ = [
+    "DIMMED_BYTES",
+    "OUTLINE",
     "SMALLEST_WITH_TEXT",
     "Layer",
     "compose",
@@ -39,7 +41,7 @@ SMALLEST_WITH_TEXT = 110
 _DIM, _LIFT = 0.58, 40.0
 """Contrast (of 1) and added brightness (of 255) of the face below projections: a flatter face keeps
 its features and leaves the bright and dark ends to the colours."""
-_OUTLINE = 0.6
+OUTLINE = 0.6
 """Share of the colour in its contour; the rest is white: it must stand out from its own area."""
 _STRIPE = 1 / 45
 """Width of the stripes where projections overlap, as a share of the picture's side."""
@@ -50,7 +52,7 @@ _LEAST_PEAK = np.finfo(np.float32).tiny
 _FLAT = 1e-6
 """Least slope that counts, in shares of a map's peak per pixel: no plateau is infinitely wide."""
 _DIMMED: NDArray[np.float32] = (np.arange(256) * _DIM + _LIFT).astype(np.float32)
-_DIMMED_BYTES: NDArray[np.uint8] = np.rint(_DIMMED).astype(np.uint8)
+DIMMED_BYTES: NDArray[np.uint8] = np.rint(_DIMMED).astype(np.uint8)
 """Grey below projections for each grey of a face."""
 
 
@@ -272,7 +274,7 @@ def compose(crop: NDArray[np.uint8], shown: Sequence[Layer] | None, side: int) -
     face = grey.astype(np.uint8, copy=False)
     if not shown:
         return cv2.cvtColor(face, cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
-    painted = cv2.cvtColor(cv2.LUT(face, _DIMMED_BYTES), cv2.COLOR_GRAY2BGR)
+    painted = cv2.cvtColor(cv2.LUT(face, DIMMED_BYTES), cv2.COLOR_GRAY2BGR)
     painted = painted.astype(np.uint8, copy=False)
     drawn = [layer for layer in shown if len(layer.area)]
     if drawn:
@@ -337,7 +339,7 @@ def _paint(
     picture = np.repeat(_DIMMED[face[touched]], 3).reshape(-1, 3)
     tint, cover = _striped(drawn, area, touched, side)
     picture += (tint - picture) * cover[:, None]
-    bright = 255 - _OUTLINE * (255 - np.array([layer.colour for layer in outlined], np.float32))
+    bright = 255 - OUTLINE * (255 - np.array([layer.colour for layer in outlined], np.float32))
     bright = bright.repeat([len(layer.edge) for layer in outlined], axis=0)
     outline = np.concatenate([layer.outline for layer in outlined])[:, None]
     turn = _turns(edge, len(touched))
@@ -408,12 +410,14 @@ def _stripes(side: int) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
 
 def _name_lookalikes(picture: NDArray[np.uint8], shown: Sequence[Layer]) -> None:
     """Write their names on projections that share a colour with another one."""
+    colours = [layer.colour for layer in shown]
+    if len(set(colours)) == len(colours):
+        return
     side = picture.shape[0]
     areas = np.zeros((len(shown), side * side), bool)
     for layer, area in zip(shown, areas, strict=True):
         area[layer.area] = True
     size = max(7.5, side * 0.045)
-    colours = [layer.colour for layer in shown]
     for number, x, y in lookalikes(areas.reshape(-1, side, side), colours):
         if shown[number].name:
             write_name(picture, shown[number].name, x, y, size)

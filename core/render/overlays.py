@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
+from .layers import DIMMED_BYTES, OUTLINE
 from .lettering import bgr
 
 __all__ = ["over", "overlays"]
@@ -28,8 +29,6 @@ MOST_AT_ONCE = 127
 _FAINTEST, _STRONGEST = 0.30, 0.62
 """Opacity of a projection's least and most relevant cell, 0–1: less than in a report, for a face
 that moves must still be seen."""
-_OUTLINE = 0.6
-"""Share of the colour in its contour; the rest is white."""
 _LINE = 1 / 200
 """Width of a contour as a share of the overlay's side …"""
 _THINNEST = 1.5
@@ -39,8 +38,6 @@ _STRIPE = 1 / 32
 _PRECEDENCE = 97
 """Opacity, of 255, that a projection gains within its stripes when the strongest is looked for:
 enough to come before any other."""
-_DIM, _LIFT = 0.58, 40.0
-"""Contrast (of 1) and added brightness (of 255) of a grey face below an overlay."""
 
 _SMOOTHED = 3
 """From so many pixels per cell on, contours are smoothed: there the corners of cells would be seen.
@@ -54,8 +51,6 @@ _STRENGTH: NDArray[np.uint8] = np.rint(
     255 * np.linspace(_FAINTEST, _STRONGEST, 256) * (np.arange(256) > 0)
 ).astype(np.uint8)
 """Opacity, of 255, for each value of a mask."""
-_DIMMED: NDArray[np.uint8] = np.rint(np.arange(256) * _DIM + _LIFT).astype(np.uint8)
-"""Grey below an overlay for each grey of a face."""
 
 
 def overlays(
@@ -124,7 +119,7 @@ def over(crops: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.uint8
     if not crops.size:
         return np.zeros((*crops.shape, 3), np.uint8)
     width = crops.shape[2]
-    grey = cv2.LUT(np.ascontiguousarray(crops).reshape(-1, width), _DIMMED)
+    grey = cv2.LUT(np.ascontiguousarray(crops).reshape(-1, width), DIMMED_BYTES)
     face = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
     return blended(face, shown.reshape(-1, width, 4)).reshape(*crops.shape, 3)
 
@@ -201,7 +196,7 @@ def _paint(
     count = len(areas)
     palette = np.zeros((3, 256), np.uint8)
     palette[:, 1 : count + 1] = tints.T
-    palette[:, count + 1 : 2 * count + 1] = np.rint(255 - _OUTLINE * (255 - tints.T))
+    palette[:, count + 1 : 2 * count + 1] = np.rint(255 - OUTLINE * (255 - tints.T))
     owner, alpha = (np.zeros(areas.shape[1:], np.uint8) for _ in range(2))
     best = alpha.copy()
     for n, (area, stripe) in enumerate(zip(areas, stripes, strict=True)):
