@@ -16,7 +16,7 @@ from facestage.core.mask_track import FaceMasks, MaskTrack
 from facestage.core.observer import Observation
 from facestage.core.render import AnnotatedFrames
 from facestage.core.render.lettering import bgr, text_width
-from facestage.core.stages import stage_labels, temporal_prototype
+from facestage.core.stages import stage_labels
 from facestage.core.types import (
     LOST,
     FaceObservation,
@@ -32,6 +32,7 @@ from facestage.stream.exports import ANNOTATED, check_output
 from numpy.typing import NDArray
 
 from .chromium import find_chromium, open_page
+from .sequences import sequence_result
 
 CROP, CELLS = 96, 48
 WIDTH, HEIGHT = 640, 360
@@ -46,21 +47,7 @@ def result_of(letters: list[dict[int, str] | None], fps: float = 25.0) -> Sequen
         state = FaceState.LOST if shown is None else FaceState.TRACKED
         rows.append(FrameRow(i, i / fps, state, presence, presence, shown or {}))
         labels.append(LOST if shown is None else stage_labels(shown))
-    stages = temporal_prototype(labels, times=[row.time_s for row in rows])
-    return SequenceResult(
-        source="clip.mp4",
-        model="net",
-        detector="haar",
-        device="cpu",
-        lrp_preset="innvestigate_a_flat",
-        preset="sequence",
-        fps=fps,
-        aus=(1, 12),
-        rows=tuple(rows),
-        stages=stages,
-        prototypes={},
-        stage_crops=(None,) * len(stages),
-    )
+    return sequence_result(rows, labels, fps)
 
 
 def similarity(scale: float, degrees: float, x: float, y: float) -> NDArray[np.float32]:

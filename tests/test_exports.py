@@ -22,7 +22,7 @@ import facestage.stream.exports as exports
 import numpy as np
 import pytest
 from facestage.core.errors import ConfigError
-from facestage.core.stages import stage_labels, temporal_prototype
+from facestage.core.stages import stage_labels
 from facestage.core.types import (
     LOST,
     BaselineState,
@@ -33,6 +33,8 @@ from facestage.core.types import (
     StageLabels,
 )
 from facestage.stream.exports import SCHEMA, check_output, write_analysis
+
+from .sequences import sequence_result
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}.mp4"
 
@@ -51,7 +53,6 @@ def result_of(
             presence = np.array([0.75 if au in shown else 0.125 for au in (1, 12)], np.float32)
             rows.append(FrameRow(i, i / 10, FaceState.TRACKED, presence, 4 * presence, shown))
             labels.append(stage_labels(shown))
-    stages = temporal_prototype(labels, times=[row.time_s for row in rows])
     rng = np.random.default_rng(5)
     prototypes = {}
     for name in dict.fromkeys(n for label in labels for n in label if n.startswith("AU")):
@@ -66,24 +67,14 @@ def result_of(
             frames[-1],
             rng.integers(0, 255, (32, 32), dtype=np.uint8),
         )
+    result = sequence_result(
+        rows, labels, fps, source=source, lrp_engine="fused", prototypes=prototypes
+    )
     crops = tuple(
-        None if s.labels == LOST else rng.integers(0, 255, (32, 32), dtype=np.uint8) for s in stages
+        None if s.labels == LOST else rng.integers(0, 255, (32, 32), dtype=np.uint8)
+        for s in result.stages
     )
-    return SequenceResult(
-        source=source,
-        model="net",
-        detector="haar",
-        device="cpu",
-        lrp_preset="innvestigate_a_flat",
-        lrp_engine="fused",
-        preset="sequence",
-        fps=fps,
-        aus=(1, 12),
-        rows=tuple(rows),
-        stages=stages,
-        prototypes=prototypes,
-        stage_crops=crops,
-    )
+    return replace(result, stage_crops=crops)
 
 
 def story(**options: str) -> SequenceResult:

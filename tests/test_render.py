@@ -22,7 +22,6 @@ from facestage.core.render import (
 from facestage.core.render.layers import compose, layers
 from facestage.core.render.lettering import bgr, draw_text, fit_text, ink_on, luminance, text_width
 from facestage.core.render.projections import enlarge
-from facestage.core.stages import temporal_prototype
 from facestage.core.types import (
     LOST,
     NONE,
@@ -35,6 +34,7 @@ from facestage.core.types import (
 from numpy.typing import NDArray
 
 from . import relevance_twins as twins
+from .sequences import sequence_result
 
 BLUE, WHITE, RED = (255, 0, 0), (255, 255, 255), (0, 0, 255)
 SIDE = 48
@@ -55,7 +55,6 @@ def sequence(labels: list[StageLabels], fps: float = 25.0) -> SequenceResult:
         FrameRow(i, i / 25, FaceState.LOST if label == LOST else FaceState.TRACKED, None, None, {})
         for i, label in enumerate(labels)
     )
-    stages = temporal_prototype(labels, times=[row.time_s for row in rows])
     names = sorted({name for label in labels if label not in (NONE, LOST) for name in label})
     prototypes = {
         name: Prototype(
@@ -63,23 +62,12 @@ def sequence(labels: list[StageLabels], fps: float = 25.0) -> SequenceResult:
         )
         for k, name in enumerate(names)
     }
+    result = sequence_result(rows, labels, fps, prototypes=prototypes)
     crops = tuple(
-        None if stage.labels == LOST else face(2 * SIDE, seed=i) for i, stage in enumerate(stages)
+        None if stage.labels == LOST else face(2 * SIDE, seed=i)
+        for i, stage in enumerate(result.stages)
     )
-    return SequenceResult(
-        source="/data/clip.mp4",
-        model="net",
-        detector="haar",
-        device="cpu",
-        lrp_preset="innvestigate_a_flat",
-        preset="sequence",
-        fps=fps,
-        aus=(1, 12),
-        rows=rows,
-        stages=stages,
-        prototypes=prototypes,
-        stage_crops=crops,
-    )
+    return replace(result, stage_crops=crops)
 
 
 def tinted(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
