@@ -284,41 +284,23 @@ def analyze(
     on, off = network.card.thresholds()
     limits = {au: (float(on[i]), float(off[i])) for i, au in enumerate(network.card.aus)}
     write_analysis(result, out_dir, overwrite=overwrite, thresholds=limits)
-    out.print(f"{result.source}: {len(result.rows)} frames, {result.fps:g} fps", markup=False)
-    out.print(
-        f"device {_device(result.device)}, model {result.model}, detector {result.detector}, "
-        f"LRP {_lrp(result)}, SpRAy {result.preset}",
-        markup=False,
-    )
-    shown_aus = tuple(au for au in result.aus if au not in result.hidden)
-    out.print(f"AUs: {selection_text(network.card, shown_aus)}", markup=False)
-    if result.baseline:
-        out.print(f"baseline: {_baseline_text(result)}", markup=False)
-    out.print(format_prototype(result.stages), markup=False)
-    share = reduction(len(result.stages), len(result.rows))
-    shown = len({label for stage in result.stages for label in stage.labels if "_" in label})
-    brief = len(result.prototypes) - shown
-    also = f" (and {brief} too brief for a stage)" if brief else ""
-    out.print(
-        f"stages: {len(result.stages)}, prototypes in them: {shown}{also}, reduction in "
-        f"description length: {share:.0%}",
-        markup=False,
-    )
-    if result.note:
-        out.print(f"note: {result.note}", markup=False)
-    out.print(f"written: {out_dir / 'report.html'}", markup=False)
+    try:
+        if track is not None:
+            with _progress() as progress:
+                task = progress.add_task(ANNOTATED, total=len(result.rows))
+                write_annotated(
+                    source,
+                    result,
+                    track,
+                    out_dir / ANNOTATED,
+                    on_progress=lambda done, _: progress.update(task, completed=done),
+                )
+    finally:
+        # What is written already is told whatever becomes of the video, and a reader of this text
+        # who leaves early (a pipe into head) does not cost it.
+        _print_analysis(result, network, out_dir)
     if track is not None:
-        path = out_dir / ANNOTATED
-        with _progress() as progress:
-            task = progress.add_task(ANNOTATED, total=len(result.rows))
-            write_annotated(
-                source,
-                result,
-                track,
-                path,
-                on_progress=lambda done, _: progress.update(task, completed=done),
-            )
-        out.print(f"written: {path}", markup=False)
+        out.print(f"written: {out_dir / ANNOTATED}", markup=False)
 
 
 app.command()(corpus)
@@ -354,6 +336,33 @@ class LiveOptions:
     open_timeout_s: float = 10.0
     max_frames: int | None = None
     open_page: bool = False
+
+
+def _print_analysis(result: SequenceResult, network: AUNetwork, out_dir: Path) -> None:
+    """Say what was found in a sequence, by what, and where it is written."""
+    out.print(f"{result.source}: {len(result.rows)} frames, {result.fps:g} fps", markup=False)
+    out.print(
+        f"device {_device(result.device)}, model {result.model}, detector {result.detector}, "
+        f"LRP {_lrp(result)}, SpRAy {result.preset}",
+        markup=False,
+    )
+    shown_aus = tuple(au for au in result.aus if au not in result.hidden)
+    out.print(f"AUs: {selection_text(network.card, shown_aus)}", markup=False)
+    if result.baseline:
+        out.print(f"baseline: {_baseline_text(result)}", markup=False)
+    out.print(format_prototype(result.stages), markup=False)
+    share = reduction(len(result.stages), len(result.rows))
+    shown = len({label for stage in result.stages for label in stage.labels if "_" in label})
+    brief = len(result.prototypes) - shown
+    also = f" (and {brief} too brief for a stage)" if brief else ""
+    out.print(
+        f"stages: {len(result.stages)}, prototypes in them: {shown}{also}, reduction in "
+        f"description length: {share:.0%}",
+        markup=False,
+    )
+    if result.note:
+        out.print(f"note: {result.note}", markup=False)
+    out.print(f"written: {out_dir / 'report.html'}", markup=False)
 
 
 def _progress() -> Progress:

@@ -160,6 +160,33 @@ def test_an_annotated_video_shows_relevance_where_aus_are_active(run: Run, tmp_p
     assert not (out_dir / "annotated.webm").exists()
 
 
+def test_what_was_written_is_told_when_the_annotated_video_fails(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> int:
+        raise ConfigError("the disk is full")
+
+    monkeypatch.setattr(cli, "write_annotated", fails)
+    report = tmp_path / "out" / "report.html"
+    command = ["analyze", "demo:", "--out", str(report.parent), "--frames", "9", "--annotate"]
+    code, out, err = run(*command)
+    assert code == ConfigError.exit_code
+    assert err == "facestage: the disk is full\n"
+    assert out.endswith(f"written: {report}\n")
+    assert report.exists()
+
+
+def test_a_reader_who_leaves_early_does_not_cost_the_annotated_video(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "facestage.stream", "analyze", "demo:", "--frames", "9"]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "out"), "--annotate"], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert len(frames_of(tmp_path / "out" / "annotated.webm")) == 9
+
+
 def test_a_video_that_breaks_off_is_not_passed_off_as_whole(run: Run, tmp_path: Path) -> None:
     clip = Path(cli.__file__).parent / "demo" / "face.mp4"
     cut = tmp_path / "cut.mp4"
