@@ -731,6 +731,20 @@ def test_short_memory_on_the_way_back_halves_the_rounds(
     assert counts_of(net).halved > 0
 
 
+@pytest.mark.parametrize(
+    ("words", "short"),
+    [
+        ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes", True),
+        ("DefaultCPUAllocator: not enough memory: you tried to allocate 7 bytes.", True),
+        ("could not create a primitive", True),  # oneDNN, under a limit on the address space
+        ("could not create a primitive descriptor for a convolution", False),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_what_is_said_when_memory_is_short_is_known(words: str, short: bool) -> None:
+    assert fused.is_shortage(RuntimeError(words)) is short
+
+
 # -------------------------------------------------------------------------------------- early stop
 
 

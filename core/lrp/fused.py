@@ -336,6 +336,8 @@ def with_less_memory(engine: FusedEngine, run: Callable[[], torch.Tensor]) -> to
 
 def is_shortage(error: RuntimeError) -> bool:
     """Tell whether memory was short."""
-    # On a CPU torch raises a plain RuntimeError.
-    words = ("not enough memory", "can't allocate memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+    # On a CPU torch raises a plain RuntimeError. oneDNN cannot create a primitive that it had a
+    # descriptor for; without a descriptor it cannot run such a convolution at all.
+    words = ("not enough memory", "can't allocate memory", "could not create a primitive")
+    said = str(error).replace("create a primitive descriptor", "describe")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in said for word in words)
