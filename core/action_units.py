@@ -14,6 +14,7 @@ from .errors import ConfigError
 __all__ = [
     "AU_COLOURS",
     "AU_NAMES",
+    "GRADE_MARKS",
     "au_code",
     "letter",
     "letter_index",
@@ -86,6 +87,9 @@ AU_COLOURS: dict[int, str] = {
     43: _WHITE,
 }
 """AU number → ``#rrggbb``. Colour never stands alone: the label is always written as well."""
+
+GRADE_MARKS = {"A": "", "B": "weak", "C": "poor"}
+"""Grade of an AU → the word written beside it wherever it is shown."""
 
 _LABEL = re.compile(r"AU(\d{2})(?:_([A-Z]+))?")
 

@@ -1,8 +1,9 @@
-"""The one place that knows NumPy from CuPy.
+"""The one place that knows NumPy from CuPy, and how arrays and tensors change devices.
 
 Array code elsewhere asks :func:`array_namespace` for the module its arrays belong to (or
 :func:`namespace` for that of a device) and calls functions of that module; it never imports CuPy,
-which may be absent.
+which may be absent. :func:`upload` takes tensors to a GPU while the GPU computes; on a CPU nothing
+is copied. Nothing here imports torch before it is needed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "Uplink",
     "array_namespace",
     "from_torch",
     "is_numpy",
@@ -30,6 +33,7 @@ __all__ = [
     "on_stream_of_torch",
     "same_gpu",
     "to_numpy",
+    "upload",
 ]
 
 
@@ -176,3 +180,56 @@ def on_stream_of_torch(module: ModuleType, device: str, cuda: Any = None) -> Ite
             there = module.cuda.ExternalStream(stream.cuda_stream)
         with there:
             yield
+
+
+class Uplink:
+    """Bring tensors to one device, without waiting for it.
+
+    To a GPU they go from pinned memory on a stream of their own, so that a copy need not wait until
+    what was asked before has been computed. The stream that is current for the caller waits for the
+    copy; the host waits for nothing.
+
+    Args:
+        device: where to.
+        cuda: what has ``Stream``, ``stream`` and ``current_stream``; ``torch.cuda`` when not given.
+    """
+
+    def __init__(self, device: torch.device, cuda: Any = None) -> None:
+        self._device = device
+        self._cuda = cuda or importlib.import_module("torch").cuda
+        self._copies = self._cuda.Stream(device) if device.type == "cuda" else None
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the tensor on the device; on a CPU it is the same one.
+
+        Args:
+            tensor: any, on the CPU; it may be changed as soon as this returns, but on a CPU.
+        """
+        if self._copies is None:
+            return tensor.to(self._device)
+        pinned = tensor.pin_memory()  # torch keeps it until the copy is done
+        with self._cuda.stream(self._copies):
+            uploaded = pinned.to(self._device, non_blocking=True)
+        current = self._cuda.current_stream(self._device)
+        current.wait_stream(self._copies)
+        # Its memory belongs to the other stream, which must not reuse it while this one reads it.
+        uploaded.record_stream(current)
+        return uploaded
+
+
+def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Bring a tensor to a device by the :class:`Uplink` that all callers share.
+
+    Args:
+        tensor: any, on the CPU.
+        device: where to.
+
+    Returns:
+        The tensor on that device; on a CPU the same one.
+    """
+    return _uplink(device)(tensor)
+
+
+@lru_cache(maxsize=16)
+def _uplink(device: torch.device) -> Uplink:
+    return Uplink(device)

@@ -23,7 +23,7 @@ from .action_units import AU_NAMES, au_code
 from .errors import ModelError
 from .json_fields import Facts, Fields, to_facts, to_integer, to_texts
 
-__all__ = ["CARD_SCHEMA", "GRADES", "GRADE_MARKS", "LandmarkDecoding", "ModelCard", "Normalisation"]
+__all__ = ["CARD_SCHEMA", "GRADES", "LandmarkDecoding", "ModelCard", "Normalisation"]
 
 CARD_SCHEMA = "facestage.model-card/1"
 """Value of ``schema`` in a card this version reads."""
@@ -34,9 +34,6 @@ GRADES = {
     "C": "not reliable: hidden unless asked for",
 }
 """Grade of an AU → what it means. A grade is given for the behaviour on real faces held out."""
-
-GRADE_MARKS = {"A": "", "B": "weak", "C": "poor"}
-"""Grade of an AU → the word written beside it wherever it is shown."""
 
 NEUTRAL_PRESENCE = 0.1
 """Presence of an AU on a neutral face where the card does not know it, probability 0–1."""

@@ -26,10 +26,10 @@ from safetensors.torch import load as load_safetensors
 from torch import nn
 
 from .architectures import ARCHITECTURES, SplitHeads
+from .backend import upload
 from .errors import ConfigError, DeviceError, ModelError
 from .folding import fold_batchnorm, frozen_copy
 from .model_card import LandmarkDecoding, ModelCard, Normalisation
-from .transfer import upload
 
 __all__ = [
     "ARCHITECTURES",

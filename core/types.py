@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .action_units import GRADE_MARKS
 from .errors import ConfigError
-from .model_card import GRADE_MARKS
 
 __all__ = [
     "LOST",

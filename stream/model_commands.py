@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..core.action_units import AU_NAMES, au_code
-from ..core.model_card import GRADE_MARKS, GRADES, ModelCard
+from ..core.action_units import AU_NAMES, GRADE_MARKS, au_code
+from ..core.model_card import GRADES, ModelCard
 from ..core.network import AUNetwork
 from . import model_store
 from .console import out

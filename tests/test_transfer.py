@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from facestage.core.transfer import Uplink, upload
+from facestage.core.backend import Uplink, upload
 
 
 class FakeCuda:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from ..transfer import upload
+from ..backend import upload
 from .fused import Counts, FusedEngine, with_less_memory
 
 __all__ = ["FRAMES", "MAX_GRAPHS", "PAIRS", "BucketEngine", "EagerBatch", "GraphBatch", "bucket"]
