@@ -25,7 +25,7 @@ from facestage.core.config import WindowConfig
 from facestage.core.network import AUNetwork
 from facestage.core.observer import Observer
 from facestage.core.types import Frame
-from facestage.core.window import WindowBank
+from facestage.core.window.bank import WindowBank
 from facestage.stream.detectors import make_detector
 from facestage.stream.sources import open_source
 from live_offline import SHARED

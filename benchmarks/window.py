@@ -29,10 +29,10 @@ from pathlib import Path
 import numpy as np
 from facestage.core.config import WindowConfig
 from facestage.core.graph import NO_MAP
-from facestage.core.graph_bank import GraphBank
 from facestage.core.similarity import DEFAULT_NOISE
 from facestage.core.spectral import SprayPreset, knn_graph, laplacian, partition
-from facestage.core.window import WindowBank
+from facestage.core.window.bank import WindowBank
+from facestage.core.window.graph_bank import GraphBank
 from sklearn.cluster import SpectralClustering
 from stream_quality import Quality, judge, summary
 from streams import make_stream, names

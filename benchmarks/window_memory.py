@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from facestage.core.window import WindowBank
+from facestage.core.window.bank import WindowBank
 from streams import make_stream
 
 NAMES = ("easy/3/dev-0", "medium/return/dev-0", "medium/3/dev-1", "easy/2/dev-1")

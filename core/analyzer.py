@@ -17,7 +17,6 @@ from .lrp import Counts, EngineChoice, preset_by_name
 from .network import AUNetwork
 from .observer import Observation, Observer
 from .stages import StageTracker
-from .track import LetterTrack
 from .types import (
     LOST,
     FaceChange,
@@ -29,7 +28,8 @@ from .types import (
     PrototypeUpdate,
     StageEvent,
 )
-from .window import WindowBank, WindowUpdate
+from .window.bank import WindowBank, WindowUpdate
+from .window.letters import LetterTrack
 
 __all__ = ["Analyzer"]
 

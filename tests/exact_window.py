@@ -20,7 +20,7 @@ from facestage.core.similarity import DEFAULT_NOISE, gram_row, noise_model, norm
 from facestage.core.spectral import SprayPreset, partition
 from numpy.typing import NDArray
 
-from .exact_prototypes import PrototypeMemory, clean_length
+from tests.exact_prototypes import PrototypeMemory, clean_length
 
 __all__ = ["PrototypeWindow", "WindowUpdate"]
 

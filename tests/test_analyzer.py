@@ -37,7 +37,7 @@ from facestage.core.types import (
     PrototypeUpdate,
     StageEvent,
 )
-from facestage.core.window import WindowBank, WindowUpdate
+from facestage.core.window.bank import WindowBank, WindowUpdate
 from facestage.stream.detectors import HaarDetector
 from facestage.stream.sources import open_source
 

@@ -31,8 +31,8 @@ from facestage.stream.annotate import write_annotated
 from facestage.stream.exports import ANNOTATED, check_output
 from numpy.typing import NDArray
 
-from .chromium import find_chromium, open_page
-from .sequences import sequence_result
+from tests.chromium import find_chromium, open_page
+from tests.sequences import sequence_result
 
 CROP, CELLS = 96, 48
 WIDTH, HEIGHT = 640, 360

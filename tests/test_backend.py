@@ -15,10 +15,10 @@ from facestage.core.backend import from_torch, on_stream_of_torch, same_gpu, to_
 from facestage.core.config import AnalyzerConfig, WindowConfig
 from facestage.core.errors import DeviceError
 from facestage.core.network import AUNetwork
-from facestage.core.window import WindowBank
+from facestage.core.window.bank import WindowBank
 from facestage.stream.detectors import HaarDetector
 
-from .streams import make_stream
+from tests.streams import make_stream
 
 
 class Twin(ModuleType):
@@ -134,7 +134,7 @@ def test_a_bank_elsewhere_gives_the_letters_of_one_here_and_takes_rows_by_dlpack
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     twin = Twin()
-    monkeypatch.setattr("facestage.core.window.namespace", lambda device: twin)
+    monkeypatch.setattr("facestage.core.window.bank.namespace", lambda device: twin)
     there = WindowBank(WindowConfig(size=48), dimension=256, device="cuda")
     monkeypatch.undo()
     here = WindowBank(WindowConfig(size=48), dimension=256)

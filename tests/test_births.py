@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from facestage.core.births import NEW, _coherence, judge_cluster
 from facestage.core.config import WindowConfig
-from facestage.core.noise import WindowNoise
-from facestage.core.prototypes import PrototypeMemory
-from facestage.core.ring import MapRing
 from facestage.core.similarity import NoiseModel
-from facestage.core.window import WindowBank
+from facestage.core.window.bank import WindowBank
+from facestage.core.window.noise import WindowNoise
+from facestage.core.window.novelty import NEW, _coherence, judge_cluster
+from facestage.core.window.prototypes import PrototypeMemory
+from facestage.core.window.ring import MapRing
 
-from .streams import unit
+from tests.streams import unit
 
 D = 200
 

@@ -34,9 +34,9 @@ from facestage.stream.corpus.job import Outcome, Settings
 from facestage.stream.corpus.layouts import SequenceItem
 from facestage.stream.options import analyzer_config
 
-from . import crashing_worker
-from .chromium import find_chromium, open_page
-from .ckplus_corpus import COPIES, Made, make_ckplus
+from tests import crashing_worker
+from tests.chromium import find_chromium, open_page
+from tests.ckplus_corpus import COPIES, Made, make_ckplus
 
 pytestmark = [pytest.mark.xdist_group("corpus"), pytest.mark.timeout(1800)]
 

@@ -22,7 +22,7 @@ from facestage.core.errors import ConfigError, DeviceError
 from facestage.core.relations import TemporalPrototype
 from facestage.core.types import LOST, NONE
 
-from .device_twin import Device
+from tests.device_twin import Device
 
 SMILE: TemporalPrototype = (NONE, ("AU12_A",), ("AU12_B",), ("AU12_B", "AU25_A"))
 BROWS: TemporalPrototype = (NONE, ("AU01_A", "AU02_A"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from facestage.core.network import EMBEDDED
 
-from .chromium import find_chromium, open_page
+from tests.chromium import find_chromium, open_page
 
 pytestmark = [
     pytest.mark.browser,

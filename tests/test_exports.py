@@ -34,7 +34,7 @@ from facestage.core.types import (
 )
 from facestage.stream.exports import SCHEMA, check_output, write_analysis
 
-from .sequences import sequence_result
+from tests.sequences import sequence_result
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}.mp4"
 

@@ -11,7 +11,7 @@ from facestage.core.errors import ConfigError
 from facestage.core.lattice import LatticeLayout, LatticePart, lattice_layout, lattice_part
 from facestage.core.relations import TemporalPrototype, includes, inclusion_order
 
-from .test_relations import random_prototype
+from tests.test_relations import random_prototype
 
 GAP, RISE, WIDTH = 12.0, 40.0, 600.0
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from facestage.core.config import WindowConfig
-from facestage.core.naming import (
+from facestage.core.window.matching import (
     Pieces,
     cluster_cosines,
     cut,
     match_clusters,
     patterns_of_parts,
 )
-from facestage.core.prototypes import PrototypeMemory, clean_length
-from facestage.core.ring import UNDECIDED
+from facestage.core.window.prototypes import PrototypeMemory, clean_length
+from facestage.core.window.ring import UNDECIDED
 
 D = 9
 

@@ -36,7 +36,7 @@ from facestage.stream.protocol import (
 )
 from facestage.stream.server import Server
 
-from .chromium import Page, find_chromium, open_page
+from tests.chromium import Page, find_chromium, open_page
 
 pytestmark = [
     pytest.mark.browser,

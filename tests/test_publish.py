@@ -31,7 +31,7 @@ from facestage.stream.publish import (
     heat_messages,
 )
 
-from .relevance_twins import top_x
+from tests.relevance_twins import top_x
 
 AUS = (1, 12, 25)
 

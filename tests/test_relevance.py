@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from . import relevance_twins as twins
+from tests import relevance_twins as twins
 
 # Shared machines stall now and then: no deadline.
 unhurried = settings(deadline=None, max_examples=50)

@@ -33,8 +33,8 @@ from facestage.core.types import (
 )
 from numpy.typing import NDArray
 
-from . import relevance_twins as twins
-from .sequences import sequence_result
+from tests import relevance_twins as twins
+from tests.sequences import sequence_result
 
 BLUE, WHITE, RED = (255, 0, 0), (255, 255, 255), (0, 0, 255)
 SIDE = 48

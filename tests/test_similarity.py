@@ -13,7 +13,7 @@ from facestage.core.backend import array_namespace, namespace, to_numpy
 from facestage.core.errors import DeviceError
 from facestage.core.similarity import NoiseModel
 
-from .streams import autoregressive, unit
+from tests.streams import autoregressive, unit
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from facestage.core.spectral import PRESETS, spray
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 
-from .device_twin import Device
-from .streams import make_stream, unit
+from tests.device_twin import Device
+from tests.streams import make_stream, unit
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from facestage.core import track as track_module
 from facestage.core.config import WindowConfig
 from facestage.core.errors import ConfigError
 from facestage.core.graph import ANY_MAP, NO_MAP, degrees, update_graph
-from facestage.core.prototypes import PrototypeMemory
 from facestage.core.similarity import NoiseModel
 from facestage.core.spectral import (
     SprayPreset,
@@ -26,13 +24,15 @@ from facestage.core.spectral import (
     spray,
 )
 from facestage.core.subspace import Filter, track_subspace
-from facestage.core.track import LetterTrack
-from facestage.core.window import WindowBank, WindowUpdate
+from facestage.core.window import letters as track_module
+from facestage.core.window.bank import WindowBank, WindowUpdate
+from facestage.core.window.letters import LetterTrack
+from facestage.core.window.prototypes import PrototypeMemory
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 
-from .exact_window import PrototypeWindow
-from .streams import Stream, make_stream, unit
+from tests.exact_window import PrototypeWindow
+from tests.streams import Stream, make_stream, unit
 
 CONFIG = WindowConfig()
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from .config import WindowConfig
+from ..config import WindowConfig
 from .prototypes import PrototypeMemory, clean
 from .ring import UNDECIDED, MapRing
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import WindowConfig
+from ..config import WindowConfig
+from ..similarity import MIN_ENERGY, NoiseModel
 from .noise import WindowNoise
 from .prototypes import PrototypeMemory, clean_length
 from .ring import UNDECIDED, MapRing
-from .similarity import MIN_ENERGY, NoiseModel
 
 __all__ = ["NEW", "judge_cluster"]
 

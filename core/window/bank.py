@@ -3,9 +3,9 @@
 A new relevance map replaces the oldest of its window. Its cosines with the window are one product;
 the graph changes in a few rows; the leading eigenvectors are carried along instead of computed
 anew (:mod:`facestage.core.subspace`); k-means starts from the last labels; clusters whose clean
-mean maps agree are merged; and the letters follow (:mod:`facestage.core.track`). Most maps clearly
-show the letter already on display; for them the graph waits and catches up later in one go. The
-windows that need a step take it together, on the CPU (NumPy) or a GPU (CuPy).
+mean maps agree are merged; and the letters follow (:mod:`facestage.core.window.letters`). Most
+maps clearly show the letter already on display; for them the graph waits and catches up later in
+one go. The windows that need a step take it together, on the CPU (NumPy) or a GPU (CuPy).
 
 References:
     Lapuschkin et al., "Unmasking Clever Hans predictors", Nature Communications 10, 2019 (SpRAy).
@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import from_torch, is_numpy, namespace, to_numpy
-from .clusters import cluster_rows
-from .config import WindowConfig
-from .errors import ConfigError
-from .graph import NO_MAP, flat_rows
+from ..backend import from_torch, is_numpy, namespace, to_numpy
+from ..clusters import cluster_rows
+from ..config import WindowConfig
+from ..errors import ConfigError
+from ..graph import NO_MAP, flat_rows
+from ..similarity import normalise_valid, profile_noise, ring_profile
+from ..spectral import linkage
 from .graph_bank import GraphBank, rows_of
-from .similarity import normalise_valid, profile_noise, ring_profile
-from .spectral import linkage
-from .track import UNDECIDED, LetterTrack, WindowUpdate
+from .letters import UNDECIDED, LetterTrack, WindowUpdate
 
 if TYPE_CHECKING:
     import torch

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import to_numpy
-from .config import WindowConfig
-from .graph import ANY_MAP, degrees, update_graph
-from .subspace import Filter, exact_subspace, track_subspace
+from ..backend import to_numpy
+from ..config import WindowConfig
+from ..graph import ANY_MAP, degrees, update_graph
+from ..subspace import Filter, exact_subspace, track_subspace
 
 __all__ = ["GraphBank", "rows_of"]
 

@@ -3,7 +3,7 @@
 Clusters come and go with the window; patterns stay. Each clustering of the window is matched with
 the patterns known so far, an unmatched cluster must prove itself before it becomes a new one, and
 the letter on display changes only once several maps agree. The arrays of the window (descriptors,
-cosines, graph) belong to :class:`facestage.core.window.WindowBank`, which drives this part.
+cosines, graph) belong to :class:`facestage.core.window.bank.WindowBank`, which drives this part.
 
 References:
     Kuhn, "The Hungarian method for the assignment problem", 1955 (matching of clusters).
@@ -17,16 +17,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .births import NEW, judge_cluster
-from .config import WindowConfig
-from .display import LetterDisplay, Likeness
-from .errors import ConfigError
-from .naming import Pieces, cut, give, large_clusters, match_pieces, patterns_of_parts
+from ..config import WindowConfig
+from ..errors import ConfigError
+from ..similarity import NoiseModel
+from ..spectral import merge_blocks
+from .change import LetterDisplay, Likeness
+from .matching import Pieces, cut, give, large_clusters, match_pieces, patterns_of_parts
 from .noise import WindowNoise
+from .novelty import NEW, judge_cluster
 from .prototypes import PrototypeMemory
 from .ring import UNDECIDED, MapRing
-from .similarity import NoiseModel
-from .spectral import merge_blocks
 
 __all__ = ["UNDECIDED", "LetterTrack", "WindowUpdate"]
 

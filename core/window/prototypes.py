@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .action_units import letter as letter_of
-from .config import WindowConfig
-from .similarity import MIN_ENERGY, MIN_EXPLAINED
+from ..action_units import letter as letter_of
+from ..config import WindowConfig
+from ..similarity import MIN_ENERGY, MIN_EXPLAINED
 
 __all__ = ["PrototypeMemory", "clean", "clean_length"]
 
@@ -453,7 +453,7 @@ class PrototypeMemory:
 
         Args:
             now: maps taken in so far.
-            split: the threshold of clusters, see :class:`facestage.core.noise.WindowNoise`.
+            split: the threshold of clusters, see :class:`facestage.core.window.noise.WindowNoise`.
         """
         config = self.config
         rows = self.rows().tolist()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import WindowConfig
+from ..config import WindowConfig
 from .prototypes import PrototypeMemory
 from .ring import UNDECIDED, MapRing
 

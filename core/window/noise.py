@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import WindowConfig
-from .similarity import DEFAULT_NOISE, NoiseModel
+from ..config import WindowConfig
+from ..similarity import DEFAULT_NOISE, NoiseModel
 
 __all__ = ["WindowNoise"]
 
