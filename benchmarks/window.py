@@ -7,7 +7,7 @@ Time is CPU time of this thread, with one thread of BLAS for all (waiting for ot
 work of the peers), and the contestants take turns map by map, so that a busy machine slows all of
 them alike. Peers: scikit-learn's ``SpectralClustering`` on the same graph at every map
 (with the number of clusters counted from eigenvalues, which it cannot do itself), and our own exact
-clustering of the window (:func:`facestage.core.spectral.partition`'s steps with LAPACK).
+clustering of the window (:func:`facestage.core.clustering.spectral.partition`'s steps with LAPACK).
 
 Quality is taken on streams that were not looked at while tuning (``eval``; ``dev`` are those that
 were), with the strength of the AU handed over as the mass of its relevance. See
@@ -27,10 +27,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from facestage.core.clustering.graph import NO_MAP
+from facestage.core.clustering.similarity import DEFAULT_NOISE
+from facestage.core.clustering.spectral import SprayPreset, knn_graph, laplacian, partition
 from facestage.core.config import WindowConfig
-from facestage.core.graph import NO_MAP
-from facestage.core.similarity import DEFAULT_NOISE
-from facestage.core.spectral import SprayPreset, knn_graph, laplacian, partition
 from facestage.core.window.bank import WindowBank
 from facestage.core.window.graph_bank import GraphBank
 from sklearn.cluster import SpectralClustering

@@ -7,11 +7,11 @@ The whole chain is :class:`~facestage.core.analyzer.Analyzer` (live) and
 from __future__ import annotations
 
 from .analyzer import Analyzer
+from .clustering.spectral import spray
 from .config import AnalyzerConfig
 from .errors import FacestageError
 from .network import AUNetwork
 from .sequence import SequenceAnalyzer
-from .spectral import spray
 from .stages import temporal_prototype
 from .types import Frame, FrameResult, SequenceResult, Stage
 

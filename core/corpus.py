@@ -20,9 +20,9 @@ import numpy as np
 
 from .action_units import au_code, letter, parse_label, prototype_label
 from .backend import array_namespace, is_numpy, namespace
+from .clustering.spectral import spray
 from .errors import ConfigError
 from .relations import TemporalPrototype, includes
-from .spectral import spray
 from .stages import reduction
 from .types import LOST, NONE, StageLabels
 

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from .action_units import letter, letter_index, parse_label, prototype_label
 from .baseline import PersonalBaseline, adjust_intensity, whole_sequence
+from .clustering.spectral import preset_by_name, spray
 from .config import AnalyzerConfig
 from .errors import ConfigError, SourceError
 from .face import Detector, align
 from .network import AUNetwork
 from .observer import Observation, Observer
 from .sequence_store import AUMaps, Pictures
-from .spectral import preset_by_name, spray
 from .stages import PresenceGate, StageTracker
 from .types import (
     LOST,
@@ -54,7 +54,7 @@ class SequenceAnalyzer:
         detector: finds faces.
         model: the AU network; the embedded one when not given.
         config: constants of all steps.
-        preset: SpRAy preset, see :data:`facestage.core.spectral.PRESETS`.
+        preset: SpRAy preset, see :data:`facestage.core.clustering.spectral.PRESETS`.
         device: torch device for the embedded network.
         map_bytes: memory for full-size relevance maps.
         picture_bytes: memory for face pictures.

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from facestage.core.action_units import letter as letter_of
+from facestage.core.clustering.similarity import MIN_ENERGY, MIN_EXPLAINED, NoiseModel
 from facestage.core.config import WindowConfig
-from facestage.core.similarity import MIN_ENERGY, MIN_EXPLAINED, NoiseModel
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 

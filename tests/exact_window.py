@@ -14,10 +14,10 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from facestage.core.clustering.similarity import DEFAULT_NOISE, gram_row, noise_model, normalise
+from facestage.core.clustering.spectral import SprayPreset, partition
 from facestage.core.config import WindowConfig
 from facestage.core.errors import ConfigError
-from facestage.core.similarity import DEFAULT_NOISE, gram_row, noise_model, normalise
-from facestage.core.spectral import SprayPreset, partition
 from numpy.typing import NDArray
 
 from tests.exact_prototypes import PrototypeMemory, clean_length

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from facestage.core.clustering.similarity import NoiseModel
 from facestage.core.config import WindowConfig
-from facestage.core.similarity import NoiseModel
 from facestage.core.window.bank import WindowBank
 from facestage.core.window.noise import WindowNoise
 from facestage.core.window.novelty import NEW, _coherence, judge_cluster

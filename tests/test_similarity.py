@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from facestage.core import similarity
 from facestage.core.backend import array_namespace, namespace, to_numpy
+from facestage.core.clustering import similarity
+from facestage.core.clustering.similarity import NoiseModel
 from facestage.core.errors import DeviceError
-from facestage.core.similarity import NoiseModel
 
 from tests.streams import autoregressive, unit
 

@@ -7,10 +7,16 @@ import warnings
 
 import numpy as np
 import pytest
-from facestage.core import spectral
+from facestage.core.clustering import spectral
+from facestage.core.clustering.similarity import (
+    DEFAULT_NOISE,
+    NoiseModel,
+    gram,
+    noise_model,
+    normalise,
+)
+from facestage.core.clustering.spectral import PRESETS, spray
 from facestage.core.errors import ConfigError
-from facestage.core.similarity import DEFAULT_NOISE, NoiseModel, gram, noise_model, normalise
-from facestage.core.spectral import PRESETS, spray
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
 

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from facestage.core.config import WindowConfig
-from facestage.core.errors import ConfigError
-from facestage.core.graph import ANY_MAP, NO_MAP, degrees, update_graph
-from facestage.core.similarity import NoiseModel
-from facestage.core.spectral import (
+from facestage.core.clustering.graph import ANY_MAP, NO_MAP, degrees, update_graph
+from facestage.core.clustering.similarity import NoiseModel
+from facestage.core.clustering.spectral import (
     SprayPreset,
     knn_graph,
     laplacian,
@@ -23,7 +21,9 @@ from facestage.core.spectral import (
     partition,
     spray,
 )
-from facestage.core.subspace import Filter, track_subspace
+from facestage.core.clustering.subspace import Filter, track_subspace
+from facestage.core.config import WindowConfig
+from facestage.core.errors import ConfigError
 from facestage.core.window import letters as track_module
 from facestage.core.window.bank import WindowBank, WindowUpdate
 from facestage.core.window.letters import LetterTrack

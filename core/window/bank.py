@@ -2,10 +2,11 @@
 
 A new relevance map replaces the oldest of its window. Its cosines with the window are one product;
 the graph changes in a few rows; the leading eigenvectors are carried along instead of computed
-anew (:mod:`facestage.core.subspace`); k-means starts from the last labels; clusters whose clean
-mean maps agree are merged; and the letters follow (:mod:`facestage.core.window.letters`). Most
-maps clearly show the letter already on display; for them the graph waits and catches up later in
-one go. The windows that need a step take it together, on the CPU (NumPy) or a GPU (CuPy).
+anew (:mod:`facestage.core.clustering.subspace`); k-means starts from the last labels; clusters
+whose clean mean maps agree are merged; and the letters follow
+(:mod:`facestage.core.window.letters`). Most maps clearly show the letter already on display; for
+them the graph waits and catches up later in one go. The windows that need a step take it together,
+on the CPU (NumPy) or a GPU (CuPy).
 
 References:
     Lapuschkin et al., "Unmasking Clever Hans predictors", Nature Communications 10, 2019 (SpRAy).
@@ -22,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import from_torch, is_numpy, namespace, to_numpy
-from ..clusters import cluster_rows
+from ..clustering.graph import NO_MAP, flat_rows
+from ..clustering.kmeans import cluster_rows
+from ..clustering.similarity import normalise_valid, profile_noise, ring_profile
+from ..clustering.spectral import linkage
 from ..config import WindowConfig
 from ..errors import ConfigError
-from ..graph import NO_MAP, flat_rows
-from ..similarity import normalise_valid, profile_noise, ring_profile
-from ..spectral import linkage
 from .graph_bank import GraphBank, rows_of
 from .letters import UNDECIDED, LetterTrack, WindowUpdate
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backend import to_numpy
+from ..clustering.graph import ANY_MAP, degrees, update_graph
+from ..clustering.subspace import Filter, exact_subspace, track_subspace
 from ..config import WindowConfig
-from ..graph import ANY_MAP, degrees, update_graph
-from ..subspace import Filter, exact_subspace, track_subspace
 
 __all__ = ["GraphBank", "rows_of"]
 
@@ -29,7 +29,7 @@ class GraphBank:
         xp: array module, see :mod:`facestage.core.backend`.
 
     Attributes:
-        graph, weakest: see :func:`facestage.core.graph.update_graph`.
+        graph, weakest: see :func:`facestage.core.clustering.graph.update_graph`.
         vectors: ``(slots, b, W)`` float32 leading eigenvectors of the normalised graphs, in rows.
         values: ``(slots, b)`` float32 their eigenvalues, descending; on the CPU, as what follows.
         since_exact: ``(slots,)`` updates since they were computed from scratch; −1 if never.
@@ -77,10 +77,10 @@ class GraphBank:
 
         Args:
             slots: the windows.
-            gram: ``(s, W, W)`` their cosines, see :func:`facestage.core.graph.update_graph`.
-            places: ``(s, c)`` places of the new maps, some of them repeated.
-            counts: ``(s,)`` maps in each window.
-            parts: ``(s,)`` parts that each graph had.
+            gram: ``(s, W, W)`` their cosines, see
+            :func:`facestage.core.clustering.graph.update_graph`. places: ``(s, c)`` places of the
+            new maps, some of them repeated. counts: ``(s,)`` maps in each window. parts: ``(s,)``
+            parts that each graph had.
 
         Returns:
             Graphs ``(s, W, W)``, eigenvectors ``(s, b, W)`` and eigenvalues ``(s, b)`` (NumPy).

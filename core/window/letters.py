@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..clustering.similarity import NoiseModel
+from ..clustering.spectral import merge_blocks
 from ..config import WindowConfig
 from ..errors import ConfigError
-from ..similarity import NoiseModel
-from ..spectral import merge_blocks
 from .change import LetterDisplay, Likeness
 from .matching import Pieces, cut, give, large_clusters, match_pieces, patterns_of_parts
 from .noise import WindowNoise

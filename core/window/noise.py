@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..clustering.similarity import DEFAULT_NOISE, NoiseModel
 from ..config import WindowConfig
-from ..similarity import DEFAULT_NOISE, NoiseModel
 
 __all__ = ["WindowNoise"]
 
@@ -25,7 +25,7 @@ class WindowNoise:
     Attributes:
         model: the noise model.
         energies: ``(W + 1,)`` noise left in a mean of so many maps, see
-            :meth:`facestage.core.similarity.NoiseModel.energies`.
+            :meth:`facestage.core.clustering.similarity.NoiseModel.energies`.
         split: clusters whose clean cosine exceeds this are one pattern.
         usual_mass: sum of the positive relevance of a map as it usually is; 0 if unknown.
         spread: ``(W + 1,)`` variance of a cosine that noise explains, for means of so many maps.

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..clustering.similarity import MIN_ENERGY, NoiseModel
 from ..config import WindowConfig
-from ..similarity import MIN_ENERGY, NoiseModel
 from .noise import WindowNoise
 from .prototypes import PrototypeMemory, clean_length
 from .ring import UNDECIDED, MapRing

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..action_units import letter as letter_of
+from ..clustering.similarity import MIN_ENERGY, MIN_EXPLAINED
 from ..config import WindowConfig
-from ..similarity import MIN_ENERGY, MIN_EXPLAINED
 
 __all__ = ["PrototypeMemory", "clean", "clean_length"]
 
@@ -290,7 +290,7 @@ class PrototypeMemory:
 
         Args:
             energies: noise left in a mean of 0, 1, 2, … maps, see
-                :meth:`facestage.core.similarity.NoiseModel.energies`.
+                :meth:`facestage.core.clustering.similarity.NoiseModel.energies`.
             everything: the noise model has changed, too.
         """
         stale, most = self._stale, len(energies) - 1

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from ...core.backend import namespace
+from ...core.clustering.spectral import preset_by_name
 from ...core.config import AnalyzerConfig, ExplainConfig, WindowConfig
 from ...core.errors import ConfigError, SourceError
 from ...core.network import AUNetwork
 from ...core.selection import select_aus
-from ...core.spectral import preset_by_name
 from ..console import err, out
 from ..detectors import make_detector
 from ..learning.progress import interruptible, progress

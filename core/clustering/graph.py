@@ -11,7 +11,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from .backend import array_namespace, is_numpy
+from ..backend import array_namespace, is_numpy
 
 __all__ = ["ANY_MAP", "NO_MAP", "degrees", "flat_rows", "update_graph"]
 

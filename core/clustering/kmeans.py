@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import array_namespace, to_numpy
+from ..backend import array_namespace, to_numpy
 
 __all__ = ["cluster_rows"]
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import get_lapack_funcs
 
-from .backend import array_namespace, is_numpy, to_numpy
+from ..backend import array_namespace, is_numpy, to_numpy
 from .graph import flat_rows
 
 __all__ = ["Filter", "exact_subspace", "track_subspace"]
@@ -79,7 +79,7 @@ def track_subspace(
 
     Args:
         graph: ``(s, W, W)`` float32 A; its diagonal is used in between, and 0 again in the end.
-        degree: ``(s, W)`` float32 D, see :func:`facestage.core.graph.degrees`.
+        degree: ``(s, W)`` float32 D, see :func:`facestage.core.clustering.graph.degrees`.
         vectors: ``(s, b, W)`` float32, those of the graphs before the change.
         values: ``(s, b)`` their eigenvalues, descending (NumPy).
         places: ``(s, c)`` columns that are new and filled in from their neighbours.

@@ -32,16 +32,9 @@ import scipy.sparse as sparse
 import scipy.sparse.linalg as sparse_linalg
 from numpy.typing import NDArray
 
-from .backend import array_namespace, is_numpy, to_numpy
-from .errors import ConfigError
-from .similarity import (
-    MIN_ENERGY,
-    MIN_EXPLAINED,
-    NoiseModel,
-    gram,
-    noise_model,
-    normalise,
-)
+from ..backend import array_namespace, is_numpy, to_numpy
+from ..errors import ConfigError
+from .similarity import MIN_ENERGY, MIN_EXPLAINED, NoiseModel, gram, noise_model, normalise
 
 __all__ = [
     "PRESETS",

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .backend import array_namespace, to_numpy
+from ..backend import array_namespace, to_numpy
 
 __all__ = [
     "NoiseModel",

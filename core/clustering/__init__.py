@@ -1,0 +1,7 @@
+"""SpRAy on one set of relevance maps: similarity, neighbour graph, spectral clustering."""
+
+from __future__ import annotations
+
+from .spectral import PRESETS, Clustering, SprayPreset, mean_maps, spray
+
+__all__ = ["PRESETS", "Clustering", "SprayPreset", "mean_maps", "spray"]
