@@ -16,10 +16,10 @@ from au_metrics import ClipPrediction, activity, median
 from facestage.core import lrp
 from facestage.core.config import ExplainConfig
 from facestage.core.errors import ConfigError
+from facestage.core.face.regions import LANDMARK_COUNT, REGION_AUS, au_regions, face_region
 from facestage.core.learning.metrics import roc_auc
 from facestage.core.network import AUNetwork
 from facestage.core.quality import localise
-from facestage.core.regions import LANDMARK_COUNT, REGION_AUS, au_regions, face_region
 from numpy.typing import NDArray
 from real_clips import ClipFacts, TrackedClip
 

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from au_metrics import steady_below
 from au_options import network_options, run_command
-from facestage.core.alignment import similarity
+from facestage.core.face.alignment import similarity
 from facestage.core.learning.metrics import correlation
 from facestage.core.network import AUNetwork
 from numpy.typing import NDArray

@@ -33,7 +33,7 @@ from typing import Any
 import cv2
 import torch
 from facestage.core import lrp
-from facestage.core.face import FaceTracker
+from facestage.core.face.tracker import FaceTracker
 from facestage.core.network import AUNetwork
 from facestage.core.sequence_store import Pictures
 from facestage.stream.corpus.evaluate import evaluate_corpus

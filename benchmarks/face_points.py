@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from facestage.core.face import Detector, FaceTracker
+from facestage.core.face.tracker import Detector, FaceTracker
 from facestage.core.network import AUNetwork
 from facestage.core.types import FaceObservation, FaceState
 from facestage.stream.detectors import HaarDetector, YuNetDetector

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .backend import on_stream_of_torch, same_gpu
 from .config import AnalyzerConfig
 from .errors import ConfigError
-from .face import Detector
+from .face.tracker import Detector
 from .lrp import Counts, EngineChoice, preset_by_name
 from .network import AUNetwork
 from .observer import Observation, Observer

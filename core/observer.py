@@ -18,7 +18,7 @@ from . import lrp, relevance
 from .baseline import PersonalBaseline, adjust_intensity, same_face
 from .config import AnalyzerConfig
 from .errors import ConfigError, ModelError
-from .face import Detector, FaceTracker
+from .face.tracker import Detector, FaceTracker
 from .network import AUNetwork
 from .selection import select_aus
 from .stages import PresenceGate

@@ -13,7 +13,7 @@ from .baseline import PersonalBaseline, adjust_intensity, whole_sequence
 from .clustering.spectral import preset_by_name, spray
 from .config import AnalyzerConfig
 from .errors import ConfigError, SourceError
-from .face import Detector, align
+from .face.tracker import Detector, align
 from .network import AUNetwork
 from .observer import Observation, Observer
 from .sequence_store import AUMaps, Pictures

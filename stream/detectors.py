@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ModelError
-from ..core.face import Detection, Detector
+from ..core.face.tracker import Detection, Detector
 from . import model_store
 
 __all__ = ["HaarDetector", "YuNetDetector", "make_detector"]
@@ -73,8 +73,8 @@ class HaarDetector:
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return frontal faces; the score is the number of windows that agree.
 
-        See :meth:`facestage.core.face.Detector.detect`. The small windows, of which there are most,
-        take most of the time: from 36 instead of 24 pixels on it is half.
+        See :meth:`facestage.core.face.tracker.Detector.detect`. The small windows, of which there
+        are most, take most of the time: from 36 instead of 24 pixels on it is half.
         """
         small, scale_x, scale_y = _reduce(image, self.long_side)
         grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
@@ -152,7 +152,7 @@ class YuNetDetector:
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return faces with points; the score is the network's, 0–1.
 
-        See :meth:`facestage.core.face.Detector.detect`; the network sees all sizes at once.
+        See :meth:`facestage.core.face.tracker.Detector.detect`; the network sees all sizes at once.
         """
         del smallest
         small, scale_x, scale_y = _reduce(image, self.long_side)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..core.config import AnalyzerConfig, ExplainConfig
 from ..core.errors import SourceError
-from ..core.face import Detector
+from ..core.face.tracker import Detector
 from ..core.lrp import preset_by_name
 from ..core.network import AUNetwork
 from ..core.observer import Observation

@@ -20,7 +20,7 @@ from facestage.core.config import (
     WindowConfig,
 )
 from facestage.core.errors import ConfigError, SourceError
-from facestage.core.face import Detection
+from facestage.core.face.tracker import Detection
 from facestage.core.network import AUNetwork
 from facestage.core.observer import Observation, Observer
 from facestage.core.sequence import SequenceAnalyzer

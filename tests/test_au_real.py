@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from facestage.core.errors import ConfigError, SourceError
-from facestage.core.face import Detection
+from facestage.core.face.tracker import Detection
 from facestage.core.network import AUNetwork
 from numpy.typing import NDArray
 

@@ -12,7 +12,7 @@ import cv2
 import facestage.stream.demo
 import numpy as np
 import pytest
-from facestage.core.face import FaceTracker
+from facestage.core.face.tracker import FaceTracker
 from facestage.core.network import AUNetwork
 from facestage.core.selection import SHOWN, select_aus
 from facestage.core.types import FaceState

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from facestage.core.errors import ModelError
-from facestage.core.face import Detection, Detector
+from facestage.core.face.tracker import Detection, Detector
 from facestage.stream import detectors
 from facestage.stream.detectors import HaarDetector, YuNetDetector, make_detector
 from numpy.typing import NDArray

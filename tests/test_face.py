@@ -10,7 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from facestage.core.alignment import (
+from facestage.core.config import FaceConfig
+from facestage.core.errors import ConfigError, SourceError
+from facestage.core.face.alignment import (
     align,
     compose,
     crop_motion,
@@ -20,10 +22,8 @@ from facestage.core.alignment import (
     transform,
     warp,
 )
-from facestage.core.config import FaceConfig
-from facestage.core.errors import ConfigError, SourceError
-from facestage.core.face import Detection, FaceTracker
-from facestage.core.face_quality import NOT_A_FACE, implausible
+from facestage.core.face.quality import NOT_A_FACE, implausible
+from facestage.core.face.tracker import Detection, FaceTracker
 from facestage.core.network import AUNetwork
 from facestage.core.types import FaceObservation, FaceState
 from facestage.stream.detectors import HaarDetector, YuNetDetector

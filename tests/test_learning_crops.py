@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from facestage.core.alignment import align
 from facestage.core.errors import ModelError, SourceError
-from facestage.core.face import Detection
+from facestage.core.face.alignment import align
+from facestage.core.face.tracker import Detection
 from facestage.core.network import AUNetwork
 from facestage.stream.detectors import HaarDetector, YuNetDetector
 from facestage.stream.learning.crops import (

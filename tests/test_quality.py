@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from facestage.core.errors import ConfigError, ModelError
+from facestage.core.face.regions import au_regions, face_region
 from facestage.core.lrp import explain
 from facestage.core.network import AUNetwork
 from facestage.core.quality import (
@@ -28,7 +29,6 @@ from facestage.core.quality import (
     rank_correlations,
     weighted_layers,
 )
-from facestage.core.regions import au_regions, face_region
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from facestage.core.errors import ConfigError
-from facestage.core.regions import MIRROR, REGION_AUS, au_regions, face_region
+from facestage.core.face.regions import MIRROR, REGION_AUS, au_regions, face_region
 from numpy.typing import NDArray
 
 SIZE = 96

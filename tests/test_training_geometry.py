@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from facestage.core.alignment import similarity
 from facestage.core.errors import ConfigError, SourceError
+from facestage.core.face.alignment import similarity
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # training/ is not installed; it runs from the repository's root

@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:  # training/ is not installed; it runs from the re
     sys.path.insert(0, str(ROOT))
 
 from facestage.core.errors import ConfigError, SourceError  # noqa: E402
-from facestage.core.regions import MIRROR  # noqa: E402
+from facestage.core.face.regions import MIRROR
 
 from training import loader as loader_module  # noqa: E402
 from training.camera import capture, expose, to_light  # noqa: E402
@@ -236,7 +236,7 @@ def test_clear_glasses_hide_nothing_and_dark_ones_the_eyes() -> None:
 
 
 def loader_regions() -> NDArray[np.bool_]:
-    from facestage.core.regions import au_regions
+    from facestage.core.face.regions import au_regions
 
     return au_regions(POINTS + 4, AUS, SIZE)
 

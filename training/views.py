@@ -1,7 +1,8 @@
 """One training view of a stored face: occluded, lit, photographed, aligned as the live path does.
 
-The alignment is `facestage.core.alignment.warp` itself, from the camera's frame to the crop: the
-blur against aliasing, the bilinear sampling and the border are those that the network meets live.
+The alignment is `facestage.core.face.tracker.alignment.warp` itself, from the camera's frame to the
+crop: the blur against aliasing, the bilinear sampling and the border are those that the network
+meets live.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from facestage.core.alignment import compose, similarity, transform, warp
-from facestage.core.regions import MIRROR, au_regions
+from facestage.core.face.alignment import compose, similarity, transform, warp
+from facestage.core.face.regions import MIRROR, au_regions
 from numpy.typing import NDArray
 
 from .camera import capture, draw_strength, expose, to_light

@@ -24,9 +24,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.alignment import to_grey, warp
 from ...core.errors import SourceError
-from ...core.face import Detector, FaceTracker
+from ...core.face.alignment import to_grey, warp
+from ...core.face.tracker import Detector, FaceTracker
 from ...core.network import AUNetwork
 from ...core.types import FaceObservation
 from ..model_store import sha256_of

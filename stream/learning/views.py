@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.alignment import transform
-from ...core.regions import MIRROR
+from ...core.face.alignment import transform
+from ...core.face.regions import MIRROR
 from .crops import MARGIN, CropSet
 from .trainer import TrainingBatch
 

@@ -23,20 +23,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .alignment import (
-    align,
-    compose,
-    crop_motion,
-    invert,
-    similarity,
-    to_grey,
-    transform,
-    warp,
-)
-from .config import FaceConfig
-from .errors import ConfigError
-from .face_quality import NOT_A_FACE, implausible, judge
-from .types import FaceObservation, FaceState
+from ..config import FaceConfig
+from ..errors import ConfigError
+from ..types import FaceObservation, FaceState
+from .alignment import align, compose, crop_motion, invert, similarity, to_grey, transform, warp
+from .quality import NOT_A_FACE, implausible, judge
 
 __all__ = [
     "Detection",

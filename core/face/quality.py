@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import FaceConfig
 from .alignment import invert, transform
-from .config import FaceConfig
 
 __all__ = ["NOT_A_FACE", "implausible", "judge"]
 

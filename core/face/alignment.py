@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import ConfigError, SourceError
+from ..errors import ConfigError, SourceError
 
 __all__ = [
     "align",

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 __all__ = ["LANDMARK_COUNT", "MIRROR", "REGION_AUS", "au_regions", "face_region"]
 
