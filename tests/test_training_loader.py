@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:  # training/ is not installed; it runs from the re
     sys.path.insert(0, str(ROOT))
 
 from facestage.core.errors import ConfigError, SourceError  # noqa: E402
-from facestage.core.face.regions import MIRROR
+from facestage.core.face.regions import MIRROR  # noqa: E402
 
 from training import loader as loader_module  # noqa: E402
 from training.camera import capture, expose, to_light  # noqa: E402

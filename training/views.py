@@ -1,6 +1,6 @@
 """One training view of a stored face: occluded, lit, photographed, aligned as the live path does.
 
-The alignment is `facestage.core.face.tracker.alignment.warp` itself, from the camera's frame to the
+The alignment is `facestage.core.face.alignment.warp` itself, from the camera's frame to the
 crop: the blur against aliasing, the bilinear sampling and the border are those that the network
 meets live.
 """

@@ -78,9 +78,10 @@ class GraphBank:
         Args:
             slots: the windows.
             gram: ``(s, W, W)`` their cosines, see
-            :func:`facestage.core.clustering.graph.update_graph`. places: ``(s, c)`` places of the
-            new maps, some of them repeated. counts: ``(s,)`` maps in each window. parts: ``(s,)``
-            parts that each graph had.
+                :func:`facestage.core.clustering.graph.update_graph`.
+            places: ``(s, c)`` places of the new maps, some of them repeated.
+            counts: ``(s,)`` maps in each window.
+            parts: ``(s,)`` parts that each graph had.
 
         Returns:
             Graphs ``(s, W, W)``, eigenvectors ``(s, b, W)`` and eigenvalues ``(s, b)`` (NumPy).
