@@ -18,7 +18,7 @@ from facestage.core.config import ExplainConfig
 from facestage.core.errors import ConfigError
 from facestage.core.face.regions import LANDMARK_COUNT, REGION_AUS, au_regions, face_region
 from facestage.core.learning.metrics import roc_auc
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.quality import localise
 from numpy.typing import NDArray
 from real_clips import ClipFacts, TrackedClip

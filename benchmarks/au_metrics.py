@@ -15,8 +15,8 @@ from facestage.core.baseline import PersonalBaseline, adjust_intensity, same_fac
 from facestage.core.config import BaselineConfig
 from facestage.core.errors import ConfigError
 from facestage.core.learning.metrics import correlation
-from facestage.core.model_card import ModelCard
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
+from facestage.core.network.card import ModelCard
 from facestage.core.stages import PresenceGate
 from numpy.typing import NDArray
 from real_clips import TOLERANCE, ClipFacts, TrackedClip

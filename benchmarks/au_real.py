@@ -40,7 +40,7 @@ from au_metrics import (
 )
 from au_options import network_options, run_command
 from facestage.core.config import ExplainConfig
-from facestage.core.network import EMBEDDED, AUNetwork
+from facestage.core.network.au_network import EMBEDDED, AUNetwork
 from real_clips import (
     ClipFacts,
     TrackedClip,

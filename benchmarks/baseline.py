@@ -29,9 +29,9 @@ from au_metrics import ClipPrediction, activity
 from facestage.core.baseline import PersonalBaseline
 from facestage.core.config import BaselineConfig
 from facestage.core.errors import FacestageError, SourceError
-from facestage.core.model_card import ModelCard
-from facestage.core.network import AUNetwork
-from facestage.core.selection import SHOWN, select_aus
+from facestage.core.network.au_network import AUNetwork
+from facestage.core.network.card import ModelCard
+from facestage.core.network.selection import SHOWN, select_aus
 from numpy.typing import NDArray
 
 __all__ = ["HELD_S", "Sequence", "figures", "load_sequence", "measure"]

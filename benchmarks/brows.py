@@ -25,7 +25,7 @@ from au_metrics import steady_below
 from au_options import network_options, run_command
 from facestage.core.face.alignment import similarity
 from facestage.core.learning.metrics import correlation
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from numpy.typing import NDArray
 from real_clips import (
     ClipFacts,

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from facestage.core import lrp, relevance
 from facestage.core.config import AnalyzerConfig, WindowConfig
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
+from facestage.core.network.selection import select_aus
 from facestage.core.observer import Observer
-from facestage.core.selection import select_aus
 from facestage.core.stages import PresenceGate
 from facestage.core.types import Frame
 from facestage.core.window.bank import WindowBank

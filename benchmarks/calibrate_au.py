@@ -49,7 +49,7 @@ from au_metrics import (
     quiet_frames,
 )
 from au_options import network_options, run_command
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from numpy.typing import NDArray
 from real_clips import (
     ClipFacts,

@@ -44,7 +44,7 @@ def once(device: str, preset: str, answer: Any) -> None:
     importlib.import_module("facestage.stream.cli")
     seconds["import"] = time.thread_time() - began
     from facestage.core import lrp
-    from facestage.core.network import AUNetwork
+    from facestage.core.network.au_network import AUNetwork
 
     torch.set_num_threads(1)
 

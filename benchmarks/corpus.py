@@ -34,7 +34,7 @@ import cv2
 import torch
 from facestage.core import lrp
 from facestage.core.face.tracker import FaceTracker
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.sequence_store import Pictures
 from facestage.stream.corpus.evaluate import evaluate_corpus
 from facestage.stream.corpus.job import SequenceWorker, Settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.observer import Observer
 from facestage.core.types import Frame
 from facestage.stream.detectors import HaarDetector

@@ -25,7 +25,7 @@ from facestage.core.action_units import au_code
 from facestage.core.config import ExplainConfig
 from facestage.core.errors import FacestageError
 from facestage.core.lrp import PRESETS
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.quality import assess
 from facestage.stream.detectors import make_detector
 from facestage.stream.quality import as_json, format_quality

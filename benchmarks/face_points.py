@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 from facestage.core.face.tracker import Detector, FaceTracker
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.types import FaceObservation, FaceState
 from facestage.stream.detectors import HaarDetector, YuNetDetector
 from numpy.typing import NDArray

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from facestage.core.analyzer import Analyzer
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.stream.detectors import make_detector
 from facestage.stream.hub import PICTURE, Hub
 from facestage.stream.pipeline import Pipeline, StepClock

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from facestage.core.analyzer import Analyzer
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.types import FrameResult, SequenceResult, Stage, StageEvent
 from facestage.stream.detectors import make_detector

@@ -47,11 +47,11 @@ from typing import Any
 import numpy as np
 import torch
 from demo_faces import certainty, faces
-from facestage.core.folding import example_input
 from facestage.core.lrp import PRESETS, explain
 from facestage.core.lrp.lower import lower
 from facestage.core.lrp.program import Convolution, Dense, Flatten, Rectify
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
+from facestage.core.network.folding import example_input
 from facestage.core.relevance import describe
 from lrp_peers import NETS, Calls, Case, peers
 from numpy.typing import NDArray

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from facestage.core.architectures import SplitHeads, au_net
-from facestage.core.folding import example_input, fold_batchnorm
 from facestage.core.lrp import explain, zennit_guard  # noqa: F401
-from facestage.core.network import AUNetwork
+from facestage.core.network.architectures import SplitHeads, au_net
+from facestage.core.network.au_network import AUNetwork
+from facestage.core.network.folding import example_input, fold_batchnorm
 from torch import nn
 
 # zennit can be imported once the guard has been.

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from facestage.core.errors import SourceError
 from facestage.core.face.tracker import Detector, FaceTracker
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.types import FaceState
 from facestage.stream.detectors import YuNetDetector, make_detector
 from facestage.stream.learning.crops import detector_identity

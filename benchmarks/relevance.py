@@ -41,7 +41,7 @@ import numpy as np
 import torch
 from demo_faces import faces
 from facestage.core import lrp, relevance
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.render import pictures
 from facestage.core.render.layers import compose, layers
 from facestage.core.render.overlays import over, overlays

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from facestage.core.config import WindowConfig
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.observer import Observer
 from facestage.core.types import Frame
 from facestage.core.window.bank import WindowBank

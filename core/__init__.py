@@ -10,7 +10,7 @@ from .analyzer import Analyzer
 from .clustering.spectral import spray
 from .config import AnalyzerConfig
 from .errors import FacestageError
-from .network import AUNetwork
+from .network.au_network import AUNetwork
 from .sequence import SequenceAnalyzer
 from .stages import temporal_prototype
 from .types import Frame, FrameResult, SequenceResult, Stage

@@ -14,7 +14,7 @@ from .config import AnalyzerConfig
 from .errors import ConfigError
 from .face.tracker import Detector
 from .lrp import Counts, EngineChoice, preset_by_name
-from .network import AUNetwork
+from .network.au_network import AUNetwork
 from .observer import Observation, Observer
 from .stages import StageTracker
 from .types import (

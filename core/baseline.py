@@ -34,8 +34,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .config import BaselineConfig
 from .errors import ConfigError
-from .model_card import ModelCard
-from .selection import ALL, SHOWN, select_aus
+from .network.card import ModelCard
+from .network.selection import ALL, SHOWN, select_aus
 from .stages import PresenceGate
 from .types import BaselineState
 

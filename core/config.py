@@ -266,8 +266,8 @@ class AnalyzerConfig:
     """All sections together."""
 
     aus: str | tuple[int, ...] = "shown"
-    """AUs that take part, see :mod:`facestage.core.selection`: ``shown``, ``all``, ``A`` or their
-    numbers."""
+    """AUs that take part, see :mod:`facestage.core.network.selection`: ``shown``, ``all``, ``A`` or
+    their numbers."""
 
     face: FaceConfig = field(default_factory=FaceConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)

@@ -19,8 +19,8 @@ from .baseline import PersonalBaseline, adjust_intensity, same_face
 from .config import AnalyzerConfig
 from .errors import ConfigError, ModelError
 from .face.tracker import Detector, FaceTracker
-from .network import AUNetwork
-from .selection import select_aus
+from .network.au_network import AUNetwork
+from .network.selection import select_aus
 from .stages import PresenceGate
 from .types import BaselineState, FaceObservation, FaceState, Frame
 

@@ -14,7 +14,7 @@ from .clustering.spectral import preset_by_name, spray
 from .config import AnalyzerConfig
 from .errors import ConfigError, SourceError
 from .face.tracker import Detector, align
-from .network import AUNetwork
+from .network.au_network import AUNetwork
 from .observer import Observation, Observer
 from .sequence_store import AUMaps, Pictures
 from .stages import PresenceGate, StageTracker

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from ..core.action_units import AU_NAMES, GRADE_MARKS, au_code
-from ..core.model_card import GRADES, ModelCard
-from ..core.network import AUNetwork
+from ..core.network.au_network import AUNetwork
+from ..core.network.card import GRADES, ModelCard
 from . import model_store
 from .console import out
 

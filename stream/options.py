@@ -14,7 +14,7 @@ import typer
 from ..core.config import AnalyzerConfig, ExplainConfig, WindowConfig
 from ..core.errors import ConfigError
 from ..core.lrp import PRESETS, preset_by_name
-from ..core.selection import parse_aus
+from ..core.network.selection import parse_aus
 
 __all__ = [
     "Aus",

@@ -9,7 +9,7 @@ import torch
 
 from ..core.errors import ConfigError, ModelError
 from ..core.lrp import PRECISIONS, explain
-from ..core.network import AUNetwork
+from ..core.network.au_network import AUNetwork
 
 __all__ = ["AUTO", "choose_precision"]
 

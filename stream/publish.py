@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..core import relevance
 from ..core.action_units import AU_COLOURS, AU_NAMES, au_code, prototype_label
-from ..core.network import AUNetwork
+from ..core.network.au_network import AUNetwork
 from ..core.stages import format_labels
 from ..core.types import (
     FaceChange,

@@ -17,7 +17,7 @@ from ..core.action_units import au_code
 from ..core.config import ExplainConfig
 from ..core.errors import ConfigError
 from ..core.lrp import PRESETS, preset_by_name
-from ..core.network import AUNetwork
+from ..core.network.au_network import AUNetwork
 from ..core.quality import FIGURES, AUQuality, ExplanationQuality, StoppedError, assess
 from ..core.quality.figures import COSTLY_FRAMES, DRAWS, LEAST_FRAMES, TOLERANCE
 from ..core.quality.perturbation import BLUR, PATCH, PER_STEP, RANDOM_ORDERS

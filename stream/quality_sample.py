@@ -14,11 +14,11 @@ from ..core.config import AnalyzerConfig, ExplainConfig
 from ..core.errors import SourceError
 from ..core.face.tracker import Detector
 from ..core.lrp import preset_by_name
-from ..core.network import AUNetwork
+from ..core.network.au_network import AUNetwork
+from ..core.network.selection import parse_aus
 from ..core.observer import Observation
 from ..core.quality import Sample, StoppedError, choose_frames
 from ..core.quality.figures import LEAST_FRAMES
-from ..core.selection import parse_aus
 from ..core.sequence import SequenceAnalyzer
 from ..core.types import SequenceResult
 from .console import err

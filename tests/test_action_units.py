@@ -16,7 +16,7 @@ from facestage.core.action_units import (
     prototype_label,
 )
 from facestage.core.errors import ConfigError
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from hypothesis import given
 from hypothesis import strategies as st
 

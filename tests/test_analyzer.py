@@ -21,7 +21,7 @@ from facestage.core.config import (
 )
 from facestage.core.errors import ConfigError, SourceError
 from facestage.core.face.tracker import Detection
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.observer import Observation, Observer
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.types import (

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from facestage.core.errors import ConfigError, SourceError
 from facestage.core.face.tracker import Detection
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from numpy.typing import NDArray
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))

@@ -14,7 +14,7 @@ from facestage.core.analyzer import Analyzer
 from facestage.core.backend import from_torch, on_stream_of_torch, same_gpu, to_numpy
 from facestage.core.config import AnalyzerConfig, WindowConfig
 from facestage.core.errors import DeviceError
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.window.bank import WindowBank
 from facestage.stream.detectors import HaarDetector
 

@@ -18,7 +18,7 @@ from facestage.core.baseline import (
 )
 from facestage.core.config import BaselineConfig
 from facestage.core.errors import ConfigError
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.types import BaselineState
 from hypothesis import given
 from hypothesis import strategies as st

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from facestage.core.errors import ConfigError
 from facestage.core.lrp import SlowEngineWarning
-from facestage.core.network import EMBEDDED, AUNetwork
+from facestage.core.network.au_network import EMBEDDED, AUNetwork
 from facestage.stream import cli, precision
 from facestage.stream.console import tell_warnings
 from facestage.stream.protocol import Hello

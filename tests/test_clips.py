@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.types import FaceState, SequenceResult, Stage
 from facestage.stream.detectors import make_detector

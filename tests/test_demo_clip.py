@@ -13,8 +13,8 @@ import facestage.stream.demo
 import numpy as np
 import pytest
 from facestage.core.face.tracker import FaceTracker
-from facestage.core.network import AUNetwork
-from facestage.core.selection import SHOWN, select_aus
+from facestage.core.network.au_network import AUNetwork
+from facestage.core.network.selection import SHOWN, select_aus
 from facestage.core.types import FaceState
 from facestage.stream.detectors import HaarDetector
 from numpy.typing import NDArray

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from facestage.core.network import EMBEDDED
+from facestage.core.network.au_network import EMBEDDED
 
 from tests.chromium import find_chromium, open_page
 

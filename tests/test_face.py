@@ -24,7 +24,7 @@ from facestage.core.face.alignment import (
 )
 from facestage.core.face.quality import NOT_A_FACE, implausible
 from facestage.core.face.tracker import Detection, FaceTracker
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.types import FaceObservation, FaceState
 from facestage.stream.detectors import HaarDetector, YuNetDetector
 from hypothesis import given, settings

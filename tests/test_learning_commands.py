@@ -17,7 +17,7 @@ import pytest
 import torch
 import typer
 from facestage.core.errors import ConfigError, FacestageError, ModelError, SourceError
-from facestage.core.network import AUNetwork, Prediction
+from facestage.core.network.au_network import AUNetwork, Prediction
 from facestage.stream.learning import checkpoints, commands
 from facestage.stream.learning import progress as progress_module
 from facestage.stream.learning.crops import MARGIN, CropSet

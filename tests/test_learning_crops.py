@@ -10,7 +10,7 @@ import pytest
 from facestage.core.errors import ModelError, SourceError
 from facestage.core.face.alignment import align
 from facestage.core.face.tracker import Detection
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.stream.detectors import HaarDetector, YuNetDetector
 from facestage.stream.learning.crops import (
     MARGIN,

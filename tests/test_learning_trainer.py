@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from facestage.core.errors import ConfigError, ModelError
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.stream.learning import checkpoints
 from facestage.stream.learning.trainer import (
     Replicas,

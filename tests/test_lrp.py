@@ -26,7 +26,7 @@ from facestage.core.lrp.rules import (
     Rule,
     ZRule,
 )
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from numpy.typing import NDArray
 from torch import nn
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from facestage.core.errors import ModelError
-from facestage.core.folding import example_input, fold_batchnorm
 from facestage.core.lrp import PRESETS, counts_of, explain, packed
 from facestage.core.lrp.buckets import (
     FRAMES,
@@ -20,6 +19,7 @@ from facestage.core.lrp.buckets import (
     bucket,
 )
 from facestage.core.lrp.fused import FusedEngine
+from facestage.core.network.folding import example_input, fold_batchnorm
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 

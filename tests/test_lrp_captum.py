@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from facestage.core.lrp import explain
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from torch import nn
 
 attr = pytest.importorskip("captum.attr", reason="pip install captum")

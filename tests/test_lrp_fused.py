@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from facestage.core.architectures import au_net
 from facestage.core.errors import ConfigError, ModelError
-from facestage.core.folding import example_input, fold_batchnorm
 from facestage.core.lrp import (
     PRESETS,
     SlowEngineWarning,
@@ -33,7 +31,9 @@ from facestage.core.lrp.flow import Flow, Pairs
 from facestage.core.lrp.fused import FusedEngine
 from facestage.core.lrp.lower import lower
 from facestage.core.lrp.presets import ConvolutionRule, Preset
-from facestage.core.network import AUNetwork
+from facestage.core.network.architectures import au_net
+from facestage.core.network.au_network import AUNetwork
+from facestage.core.network.folding import example_input, fold_batchnorm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn

@@ -15,10 +15,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from facestage.core import lrp
-from facestage.core.architectures import au_net
 from facestage.core.errors import ConfigError, DeviceError, ModelError
-from facestage.core.folding import fold_batchnorm, frozen_copy
-from facestage.core.network import EMBEDDED, AUNetwork, ModelCard, resolve_device
+from facestage.core.network.architectures import au_net
+from facestage.core.network.au_network import EMBEDDED, AUNetwork, ModelCard, resolve_device
+from facestage.core.network.folding import fold_batchnorm, frozen_copy
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn

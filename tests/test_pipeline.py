@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from facestage.core.analyzer import Analyzer
 from facestage.core.errors import SourceError
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.types import FrameResult, StageEvent
 from facestage.stream import protocol, publish
 from facestage.stream.detectors import HaarDetector

@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.types import (
     BaselineState,
     FaceChange,

@@ -10,7 +10,7 @@ import torch
 from facestage.core.errors import ConfigError, ModelError
 from facestage.core.face.regions import au_regions, face_region
 from facestage.core.lrp import explain
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.quality import (
     FIGURES,
     Sample,

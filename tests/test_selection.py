@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 from facestage.core.errors import ConfigError
-from facestage.core.model_card import ModelCard
-from facestage.core.network import EMBEDDED
-from facestage.core.selection import parse_aus, select_aus
+from facestage.core.network.au_network import EMBEDDED
+from facestage.core.network.card import ModelCard
+from facestage.core.network.selection import parse_aus, select_aus
 
 PLAIN = replace(
     ModelCard.from_json(EMBEDDED.with_suffix(".json").read_text()),

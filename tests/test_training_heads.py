@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from facestage.core.architectures import AUNet96
 from facestage.core.errors import ConfigError, ModelError, SourceError
 from facestage.core.learning.metrics import roc_auc
-from facestage.core.network import AUNetwork
+from facestage.core.network.architectures import AUNet96
+from facestage.core.network.au_network import AUNetwork
 from facestage.stream.learning import checkpoints
 
 from training import card, features, heads, train

@@ -10,7 +10,7 @@ import pytest
 import torch
 from facestage.core.action_units import AU_NAMES
 from facestage.core.errors import ConfigError
-from facestage.core.network import AUNetwork
+from facestage.core.network.au_network import AUNetwork
 from facestage.stream.learning import checkpoints
 
 from training import card, train

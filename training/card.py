@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from facestage.core.action_units import AU_NAMES, au_code
 from facestage.core.errors import ModelError
-from facestage.core.model_card import ModelCard
+from facestage.core.network.card import ModelCard
 from facestage.stream.learning import checkpoints
 
 from .facs import AUS
@@ -208,8 +208,8 @@ def page(card: ModelCard, notes: str = "") -> str:
         f"A multi-label network for facial Action Units, version {card.version}: one grey aligned "
         f"crop of {card.input_size}×{card.input_size} px in; presence and intensity of "
         f"{len(card.aus)} AUs and {card.landmarks.count if card.landmarks else 0} landmarks out. "
-        f"Architecture `{card.architecture}` (`core/architectures.py`), sha256 `{card.sha256}`, "
-        f"licence {card.licence}.",
+        f"Architecture `{card.architecture}` (`core/network/architectures.py`), "
+        f"sha256 `{card.sha256}`, licence {card.licence}.",
         "",
         f"**Intended use.** {card.intended_use}",
         "",

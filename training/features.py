@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from facestage.core.architectures import AUNet96
 from facestage.core.errors import ConfigError, SourceError
+from facestage.core.network.architectures import AUNet96
 from facestage.stream.learning.trainer import TrainConfig, normalise
 from numpy.typing import NDArray
 

@@ -31,10 +31,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from facestage.core.architectures import AUNet96, ZonedLinear
 from facestage.core.errors import ConfigError, ModelError, SourceError
 from facestage.core.learning import metrics
 from facestage.core.learning.losses import intensity_loss, presence_loss, presence_target
+from facestage.core.network.architectures import AUNet96, ZonedLinear
 from facestage.stream.learning import checkpoints
 from facestage.stream.learning.trainer import TrainConfig
 from numpy.typing import NDArray

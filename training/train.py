@@ -17,10 +17,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from facestage.core.architectures import AUNet96, au_net
 from facestage.core.errors import ConfigError, ModelError
 from facestage.core.learning import metrics
-from facestage.core.model_card import ModelCard
+from facestage.core.network.architectures import AUNet96, au_net
+from facestage.core.network.card import ModelCard
 from facestage.stream.learning import checkpoints
 from facestage.stream.learning.networks import export
 from facestage.stream.learning.trainer import (

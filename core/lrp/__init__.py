@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError, ModelError
-from ..folding import example_input, fold_batchnorm
+from ..network.folding import example_input, fold_batchnorm
 from .buckets import BucketEngine
 from .fused import CHUNK_BYTES, Counts, FusedEngine, Values, is_shortage, with_less_memory
 from .lower import UnsupportedNetworkError

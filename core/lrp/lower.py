@@ -40,7 +40,7 @@ def lower(net: nn.Module, example: torch.Tensor) -> Program:
 
     Args:
         net: ``(B, C, H, W)`` → ``(B, A)`` logits, in eval mode, BatchNorm folded
-            (:func:`~facestage.core.folding.fold_batchnorm`).
+            (:func:`~facestage.core.network.folding.fold_batchnorm`).
         example: ``(B, C, H, W)`` input with B ≥ 2, of the dtype of the weights.
 
     Returns:

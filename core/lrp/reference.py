@@ -15,7 +15,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import ModelError
-from ..folding import example_input, fold_batchnorm
+from ..network.folding import example_input, fold_batchnorm
 from . import zennit_guard  # noqa: F401  (must come before zennit)
 from .formulas import start_weights
 from .presets import PRESETS, ConvolutionRule, Preset

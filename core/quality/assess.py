@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 from ..face.regions import LANDMARK_COUNT, REGION_AUS, au_regions, face_region
 from ..lrp import engine_of, explain, preset_by_name
-from ..network import AUNetwork
+from ..network.au_network import AUNetwork
 from .agreement import AUAgreement, between_aus, between_stages
 from .conservation import conserve
 from .figures import (

@@ -46,8 +46,8 @@ def localise(maps: ArrayLike, regions: ArrayLike, faces: ArrayLike) -> Localisat
 
     Args:
         maps: ``(P, H, W)`` relevance, any unit; only positive values count.
-        regions: ``(P, H, W)`` bool, see :func:`~facestage.core.face.tracker.regions.au_regions`.
-        faces: ``(P, H, W)`` bool, see :func:`~facestage.core.face.tracker.regions.face_region`.
+        regions: ``(P, H, W)`` bool, see :func:`~facestage.core.face.regions.au_regions`.
+        faces: ``(P, H, W)`` bool, see :func:`~facestage.core.face.regions.face_region`.
 
     Returns:
         The figures of each map.

@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from ..errors import ConfigError, ModelError
-from ..folding import frozen_copy
 from ..lrp import explain
+from ..network.folding import frozen_copy
 from ..relevance import describe
 
 __all__ = ["Randomisation", "cosines", "randomise", "rank_correlations", "weighted_layers"]

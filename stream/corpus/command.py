@@ -16,8 +16,8 @@ from ...core.backend import namespace
 from ...core.clustering.spectral import preset_by_name
 from ...core.config import AnalyzerConfig, ExplainConfig, WindowConfig
 from ...core.errors import ConfigError, SourceError
-from ...core.network import AUNetwork
-from ...core.selection import select_aus
+from ...core.network.au_network import AUNetwork
+from ...core.network.selection import select_aus
 from ..console import err, out
 from ..detectors import make_detector
 from ..learning.progress import interruptible, progress

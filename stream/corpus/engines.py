@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import ConfigError, FacestageError
-from ...core.network import AUNetwork
+from ...core.network.au_network import AUNetwork
 from .job import Outcome, SequenceWorker, Settings
 from .layouts import SequenceItem
 from .store import CorpusFolder

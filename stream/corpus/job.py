@@ -12,7 +12,7 @@ import torch
 
 from ...core.config import AnalyzerConfig
 from ...core.errors import FacestageError, ModelError, SourceError
-from ...core.network import AUNetwork
+from ...core.network.au_network import AUNetwork
 from ...core.sequence import SequenceAnalyzer
 from ...core.types import SequenceResult
 from ..detectors import make_detector

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...core.action_units import au_code
 from ...core.errors import ConfigError
-from ...core.network import AUNetwork
+from ...core.network.au_network import AUNetwork
 from ..console import out
 from ..detectors import make_detector
 from ..options import Detector, Device, TorchThreads

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ...core.errors import SourceError
 from ...core.face.alignment import to_grey, warp
 from ...core.face.tracker import Detector, FaceTracker
-from ...core.network import AUNetwork
+from ...core.network.au_network import AUNetwork
 from ...core.types import FaceObservation
 from ..model_store import sha256_of
 from ..sources.images import load_image

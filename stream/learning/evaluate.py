@@ -11,7 +11,7 @@ import numpy as np
 
 from ...core.action_units import au_code
 from ...core.learning import ece, f1, icc_3_1, prevalence, roc_auc
-from ...core.network import AUNetwork
+from ...core.network.au_network import AUNetwork
 from .crops import CropSet, centre
 
 __all__ = ["SCHEMA", "AUFigures", "as_json", "evaluate_crops", "format_table"]

@@ -14,10 +14,10 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
-from ...core.architectures import au_net
 from ...core.errors import ModelError
-from ...core.model_card import ModelCard
-from ...core.network import EMBEDDED, AUNetwork
+from ...core.network.architectures import au_net
+from ...core.network.au_network import EMBEDDED, AUNetwork
+from ...core.network.card import ModelCard
 from .checkpoints import write_file
 
 __all__ = ["TRAINABLE", "Start", "export", "start"]

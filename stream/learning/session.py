@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...core.errors import ConfigError
-from ...core.network import AUNetwork
+from ...core.network.au_network import AUNetwork
 from . import checkpoints
 from .crops import CropSet, centre
 from .evaluate import AUFigures, as_json, evaluate_crops

@@ -29,7 +29,7 @@ from ...core.learning.losses import (
     presence_loss,
     presence_target,
 )
-from ...core.model_card import LandmarkDecoding, Normalisation
+from ...core.network.card import LandmarkDecoding, Normalisation
 
 __all__ = ["Replicas", "StepLosses", "TrainConfig", "Trainer", "TrainingBatch", "normalise"]
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .action_units import AU_NAMES, au_code
-from .errors import ModelError
-from .json_fields import Facts, Fields, to_facts, to_integer, to_texts
+from ..action_units import AU_NAMES, au_code
+from ..errors import ModelError
+from .card_fields import Facts, Fields, to_facts, to_integer, to_texts
 
 __all__ = ["CARD_SCHEMA", "GRADES", "LandmarkDecoding", "ModelCard", "Normalisation"]
 
@@ -83,8 +83,9 @@ class ModelCard:
     Attributes:
         name, version: identify the network in results.
         aus: AU numbers in the order of the outputs, ascending.
-        architecture: id of the layer structure (``facestage.core.network.ARCHITECTURES``), or a
-            free name for a network made in code.
+        architecture: id of the layer structure
+            (``facestage.core.network.au_network.ARCHITECTURES``), or a free name for a network made
+            in code.
         input_size: side S of the square grey crop, pixels.
         template: ``(5, 2)`` float32 crop pixels: where alignment puts viewer-left eye,
             viewer-right eye, nose tip, viewer-left and viewer-right mouth corner.

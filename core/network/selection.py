@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from .action_units import au_code
-from .errors import ConfigError
-from .model_card import ModelCard
+from ..action_units import au_code
+from ..errors import ConfigError
+from .card import ModelCard
 
 __all__ = ["ALL", "RELIABLE", "SHOWN", "parse_aus", "select_aus"]
 

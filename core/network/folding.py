@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .errors import ModelError
+from ..errors import ModelError
 
 __all__ = ["example_input", "fold_batchnorm", "frozen_copy"]
 

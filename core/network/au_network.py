@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
+from ..backend import upload
+from ..errors import ConfigError, DeviceError, ModelError
 from .architectures import ARCHITECTURES, SplitHeads
-from .backend import upload
-from .errors import ConfigError, DeviceError, ModelError
+from .card import LandmarkDecoding, ModelCard, Normalisation
 from .folding import fold_batchnorm, frozen_copy
-from .model_card import LandmarkDecoding, ModelCard, Normalisation
 
 __all__ = [
     "ARCHITECTURES",
@@ -42,7 +42,7 @@ __all__ = [
     "resolve_device",
 ]
 
-EMBEDDED = Path(__file__).parent / "weights" / "au_net_v1.safetensors"
+EMBEDDED = Path(__file__).parents[1] / "weights" / "au_net_v1.safetensors"
 """Weights of the embedded network."""
 
 _Outputs = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]

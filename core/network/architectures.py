@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .errors import ModelError
+from ..errors import ModelError
+from .card import ModelCard
 from .folding import fold_batchnorm
-from .model_card import ModelCard
 
 __all__ = ["ARCHITECTURES", "AUNet96", "SplitHeads", "Zone", "ZonedLinear", "au_net"]
 
