@@ -15,8 +15,8 @@ import json
 import random
 import time
 
-from facestage.core.mining import mine_closed
-from facestage.core.relations import TemporalPrototype, inclusion_order
+from facestage.core.corpus.mining import mine_closed
+from facestage.core.corpus.relations import TemporalPrototype, inclusion_order
 from facestage.core.types import NONE
 
 AUS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25, 26, 43)

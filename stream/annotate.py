@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 
 from ..core.errors import ConfigError, SourceError
-from ..core.mask_track import MaskTrack
 from ..core.render import AnnotatedFrames
+from ..core.render.mask_track import MaskTrack
 from ..core.types import SequenceResult
 from .exports import unwritable
 from .sources import open_source

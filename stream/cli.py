@@ -29,8 +29,8 @@ from ..core.analyzer import Analyzer
 from ..core.config import ExplainConfig, WindowConfig
 from ..core.errors import ConfigError, FacestageError
 from ..core.lrp import SlowEngineWarning
-from ..core.mask_track import MaskTrack
 from ..core.network.au_network import AUNetwork
+from ..core.render.mask_track import MaskTrack
 from ..core.sequence import SequenceAnalyzer
 from ..core.stages import format_labels, format_prototype, reduction
 from ..core.types import SequenceResult, StageEvent

@@ -12,10 +12,10 @@ import pytest
 from facestage.core import relevance
 from facestage.core.action_units import AU_COLOURS
 from facestage.core.errors import ConfigError, SourceError
-from facestage.core.mask_track import FaceMasks, MaskTrack
 from facestage.core.observer import Observation
 from facestage.core.render import AnnotatedFrames
 from facestage.core.render.lettering import bgr, text_width
+from facestage.core.render.mask_track import FaceMasks, MaskTrack
 from facestage.core.stages import stage_labels
 from facestage.core.types import (
     LOST,

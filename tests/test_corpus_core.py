@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from facestage.core.corpus import (
+from facestage.core.corpus.relations import TemporalPrototype
+from facestage.core.corpus.summary import (
     PAPER_TABLES,
     CorpusSequence,
     corpus_letters,
@@ -19,7 +20,6 @@ from facestage.core.corpus import (
     without_letters,
 )
 from facestage.core.errors import ConfigError, DeviceError
-from facestage.core.relations import TemporalPrototype
 from facestage.core.types import LOST, NONE
 
 from tests.device_twin import Device

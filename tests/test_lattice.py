@@ -7,9 +7,9 @@ import random
 
 import numpy as np
 import pytest
+from facestage.core.corpus.hasse import LatticeLayout, LatticePart, lattice_layout, lattice_part
+from facestage.core.corpus.relations import TemporalPrototype, includes, inclusion_order
 from facestage.core.errors import ConfigError
-from facestage.core.lattice import LatticeLayout, LatticePart, lattice_layout, lattice_part
-from facestage.core.relations import TemporalPrototype, includes, inclusion_order
 
 from tests.test_relations import random_prototype
 

@@ -7,9 +7,9 @@ import math
 import random
 
 import pytest
+from facestage.core.corpus.mining import Mined, mine_closed
+from facestage.core.corpus.relations import TemporalPrototype, includes
 from facestage.core.errors import ConfigError
-from facestage.core.mining import Mined, mine_closed
-from facestage.core.relations import TemporalPrototype, includes
 from facestage.core.types import LOST, NONE, StageLabels
 
 

@@ -6,8 +6,8 @@ import itertools
 import random
 
 import pytest
+from facestage.core.corpus.relations import TemporalPrototype, includes, inclusion_order, stage_sets
 from facestage.core.errors import ConfigError
-from facestage.core.relations import TemporalPrototype, includes, inclusion_order, stage_sets
 from facestage.core.types import LOST, NONE, StageLabels
 
 

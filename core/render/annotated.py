@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..action_units import au_code, parse_label
-from ..mask_track import FaceMasks
 from ..types import LOST, NONE, FrameRow, SequenceResult, StageLabels
 from .layers import lookalikes, write_name
 from .lettering import Colour, bgr, draw_text, fit_text, ink_on, text_width
+from .mask_track import FaceMasks
 from .overlays import blended, overlays
 from .pictures import au_colour
 from .strips import draw_pill, draw_state, pill_width

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...core.corpus import (
+from ...core.corpus.mining import Mined, mine_closed
+from ...core.corpus.relations import InclusionOrder, TemporalPrototype, inclusion_order
+from ...core.corpus.summary import (
     CorpusSequence,
     Table,
     corpus_letters,
@@ -18,8 +20,6 @@ from ...core.corpus import (
     table1,
     without_letters,
 )
-from ...core.mining import Mined, mine_closed
-from ...core.relations import InclusionOrder, TemporalPrototype, inclusion_order
 from .layouts import SequenceItem
 from .store import CorpusFolder, Stored
 

@@ -9,8 +9,8 @@ from html import escape
 import numpy as np
 
 from ...core.action_units import parse_label
-from ...core.corpus import transitions
-from ...core.relations import TemporalPrototype
+from ...core.corpus.relations import TemporalPrototype
+from ...core.corpus.summary import transitions
 from ...core.render import au_colour
 from ...core.types import LOST, NONE, StageLabels
 

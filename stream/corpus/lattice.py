@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from ...core.action_units import parse_label
-from ...core.lattice import Column, lattice_layout, lattice_part
+from ...core.corpus.hasse import Column, lattice_layout, lattice_part
 from ...core.render import au_colour
 from ...core.stages import format_prototype
 from ...core.types import LOST, NONE, StageLabels

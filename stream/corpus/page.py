@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.action_units import au_code, parse_label
-from ...core.corpus import typical
+from ...core.corpus.summary import typical
 from ...core.render import PanelEntry, au_colour, panel
 from ...core.stages import format_prototype, reduction
 from ...core.types import LOST, NONE, StageLabels

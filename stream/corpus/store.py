@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ...core import relevance
 from ...core.config import ExplainConfig
-from ...core.corpus import CorpusSequence
+from ...core.corpus.summary import CorpusSequence
 from ...core.errors import ConfigError
 from ...core.render import SequencePictures, stage_seconds
 from ...core.types import SequenceResult

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ...core.action_units import au_code
-from ...core.corpus import PAPER_TABLES, Column, LetterFigures, PaperColumn, transitions
+from ...core.corpus.summary import PAPER_TABLES, Column, LetterFigures, PaperColumn, transitions
 from ...core.stages import format_prototype
 from .evaluate import Evaluation, Related
 from .layouts import SequenceItem

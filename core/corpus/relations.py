@@ -30,8 +30,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError
-from .types import NONE, StageLabels
+from ..errors import ConfigError
+from ..types import NONE, StageLabels
 
 __all__ = ["InclusionOrder", "TemporalPrototype", "includes", "inclusion_order", "stage_sets"]
 

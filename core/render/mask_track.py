@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import relevance
-from .observer import Observation
+from .. import relevance
+from ..observer import Observation
 
 __all__ = ["FaceMasks", "MaskTrack"]
 

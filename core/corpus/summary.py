@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from .action_units import au_code, letter, parse_label, prototype_label
-from .backend import array_namespace, is_numpy, namespace
-from .clustering.spectral import spray
-from .errors import ConfigError
+from ..action_units import au_code, letter, parse_label, prototype_label
+from ..backend import array_namespace, is_numpy, namespace
+from ..clustering.spectral import spray
+from ..errors import ConfigError
+from ..stages import reduction
+from ..types import LOST, NONE, StageLabels
 from .relations import TemporalPrototype, includes
-from .stages import reduction
-from .types import LOST, NONE, StageLabels
 
 __all__ = [
     "PAPER_TABLES",

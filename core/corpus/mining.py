@@ -1,8 +1,8 @@
 """Frequent closed sub-sequences of a corpus of temporal prototypes (paper §5, future work).
 
 A pattern is a sequence of stages; a prototype *supports* it when it includes it in the sense of
-:mod:`~facestage.core.relations`. A pattern is *closed* when no larger pattern has the same support:
-the closed ones say everything about all frequent ones, without repetition.
+:mod:`~facestage.core.corpus.relations`. A pattern is *closed* when no larger pattern has the same
+support: the closed ones say everything about all frequent ones, without repetition.
 
 The patterns form a tree, as in SPAM: every item (such as ``AU12_A``) is one bit per stage of
 every prototype, so that extending a pattern is a bitwise "and" over the prototypes that support it.
@@ -39,8 +39,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError
-from .types import LOST, NONE, StageLabels
+from ..errors import ConfigError
+from ..types import LOST, NONE, StageLabels
 
 __all__ = ["FrequentPattern", "Mined", "mine_closed"]
 

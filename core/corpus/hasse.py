@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .relations import InclusionOrder, TemporalPrototype, inclusion_order
 
 __all__ = ["Column", "LatticeLayout", "LatticePart", "lattice_layout", "lattice_part"]
