@@ -48,8 +48,8 @@ import numpy as np
 import torch
 from demo_faces import certainty, faces
 from facestage.core.lrp import PRESETS, explain
-from facestage.core.lrp.lower import lower
-from facestage.core.lrp.program import Convolution, Dense, Flatten, Rectify
+from facestage.core.lrp.fused.lower import lower
+from facestage.core.lrp.fused.program import Convolution, Dense, Flatten, Rectify
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.network.folding import example_input
 from facestage.core.relevance import describe

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from facestage.core.errors import ConfigError, ModelError
 from facestage.core.lrp import explain as explain_by_any
-from facestage.core.lrp import preset_by_name, reference
-from facestage.core.lrp.rules import (
+from facestage.core.lrp import preset_by_name
+from facestage.core.lrp.reference import engine as reference
+from facestage.core.lrp.reference.hooks import (
     AlphaOneBetaZero,
     Epsilon,
     Flat,

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 from facestage.core.errors import ModelError
-from facestage.core.lrp import PRESETS, counts_of, explain, packed
-from facestage.core.lrp.buckets import (
+from facestage.core.lrp import PRESETS, counts_of, explain
+from facestage.core.lrp.fused import onednn as packed
+from facestage.core.lrp.fused.cuda_graphs import (
     FRAMES,
     MAX_GRAPHS,
     PAIRS,
@@ -18,7 +19,7 @@ from facestage.core.lrp.buckets import (
     GraphBatch,
     bucket,
 )
-from facestage.core.lrp.fused import FusedEngine
+from facestage.core.lrp.fused.engine import FusedEngine
 from facestage.core.network.folding import example_input, fold_batchnorm
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -24,12 +24,12 @@ from facestage.core.lrp import (
     engine_of,
     explain,
     forward,
-    fused,
     preset_by_name,
 )
-from facestage.core.lrp.flow import Flow, Pairs
-from facestage.core.lrp.fused import FusedEngine
-from facestage.core.lrp.lower import lower
+from facestage.core.lrp.fused import engine as fused
+from facestage.core.lrp.fused.engine import FusedEngine
+from facestage.core.lrp.fused.lower import lower
+from facestage.core.lrp.fused.relevance_flow import Flow, Pairs
 from facestage.core.lrp.presets import ConvolutionRule, Preset
 from facestage.core.network.architectures import au_net
 from facestage.core.network.au_network import AUNetwork

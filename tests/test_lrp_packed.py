@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from facestage.core.lrp import explain, packed
-from facestage.core.lrp.packed import Convolve, Layer, Transpose, can_pack
-from facestage.core.lrp.program import Convolution
+from facestage.core.lrp import explain
+from facestage.core.lrp.fused import onednn as packed
+from facestage.core.lrp.fused.onednn import Convolve, Layer, Transpose, can_pack
+from facestage.core.lrp.fused.program import Convolution
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn

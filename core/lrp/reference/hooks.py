@@ -23,10 +23,9 @@ import torch
 from torch import nn
 from torch.nn.grad import conv2d_input
 
-from ..errors import ModelError
-from . import zennit_guard  # noqa: F401  (must come before zennit)
-from .formulas import away_from_zero, favoured, stabilized
-from .presets import Preset
+from ...errors import ModelError
+from ..formulas import away_from_zero, favoured, stabilized
+from ..presets import Preset
 
 # zennit must follow the guard.
 from zennit.core import Hook, RemovableHandleList  # isort: skip

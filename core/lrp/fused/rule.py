@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from .flow import Flow, Pairs
-from .presets import Preset
+from ..presets import Preset
 from .program import Operation, forward
+from .relevance_flow import Flow, Pairs
 
 __all__ = ["Ran", "Step", "quotient"]
 

@@ -14,12 +14,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ..errors import ModelError
-from ..network.folding import example_input, fold_batchnorm
-from . import zennit_guard  # noqa: F401  (must come before zennit)
-from .formulas import start_weights
-from .presets import PRESETS, ConvolutionRule, Preset
-from .rules import (
+from ...errors import ModelError
+from ...network.folding import example_input, fold_batchnorm
+from ..formulas import start_weights
+from ..presets import PRESETS, ConvolutionRule, Preset
+from .hooks import (
     AlphaOneBetaZero,
     Epsilon,
     Flat,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from ..errors import ModelError
+from ...errors import ModelError
 
 __all__: list[str] = []
 

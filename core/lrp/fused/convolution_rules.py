@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import torch
 
-from .flow import Flow, Pairs
-from .formulas import away_from_zero, favoured, stabilized
-from .packed import Convolve, Layer, Transpose
-from .presets import Preset
+from ..formulas import away_from_zero, favoured, stabilized
+from ..presets import Preset
+from .onednn import Convolve, Layer, Transpose
 from .program import Convolution, Program, Rectify
-from .step import Ran, Step, quotient
+from .relevance_flow import Flow, Pairs
+from .rule import Ran, Step, quotient
 
 __all__ = ["UnsupportedRuleError", "convolution_step"]
 

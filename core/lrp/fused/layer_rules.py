@@ -11,21 +11,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .convolutions import convolution_step
-from .flow import Flow
-from .formulas import away_from_zero, stabilized
-from .presets import Preset
-from .program import (
-    Add,
-    AveragePool,
-    Convolution,
-    Dense,
-    Flatten,
-    MaxPool,
-    Program,
-    Rectify,
-)
-from .step import Ran, Step, quotient
+from ..formulas import away_from_zero, stabilized
+from ..presets import Preset
+from .convolution_rules import convolution_step
+from .program import Add, AveragePool, Convolution, Dense, Flatten, MaxPool, Program, Rectify
+from .relevance_flow import Flow
+from .rule import Ran, Step, quotient
 
 __all__ = ["make_step"]
 

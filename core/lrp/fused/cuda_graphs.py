@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from ..backend import upload
-from .fused import Counts, FusedEngine, with_less_memory
+from ...backend import upload
+from .engine import Counts, FusedEngine, with_less_memory
 
 __all__ = ["FRAMES", "MAX_GRAPHS", "PAIRS", "BucketEngine", "EagerBatch", "GraphBatch", "bucket"]
 

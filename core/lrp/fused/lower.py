@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import fx, nn
 
-from ..errors import ModelError
+from ...errors import ModelError
 from .program import Convolution, Dense, Program
 from .translate import Translation, UnsupportedStepError
 

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import ConfigError, ModelError
-from .convolutions import UnsupportedRuleError
-from .flow import Flow, Pairs
-from .formulas import start_weights
+from ...errors import ConfigError, ModelError
+from ..formulas import start_weights
+from ..presets import Preset
+from .convolution_rules import UnsupportedRuleError
+from .layer_rules import make_step
 from .lower import UnsupportedNetworkError, lower
-from .presets import Preset
 from .program import Dense, Program
-from .step import Ran
-from .steps import make_step
+from .relevance_flow import Flow, Pairs
+from .rule import Ran
 
 __all__ = ["CHUNK_BYTES", "Counts", "FusedEngine", "Values", "is_shortage", "with_less_memory"]
 

@@ -1,0 +1,1 @@
+"""The fast engine: one shared forward pass, one pass back for all (frame, AU) pairs together."""
