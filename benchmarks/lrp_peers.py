@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from facestage.core.lrp import explain
+from facestage.core.lrp.reference import zennit_guard  # noqa: F401
 from facestage.core.network.architectures import SplitHeads, au_net
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.network.folding import example_input, fold_batchnorm

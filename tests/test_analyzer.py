@@ -83,7 +83,9 @@ def story(results: Sequence[FrameResult]) -> list[tuple[object, ...]]:
     ]
 
 
-def test_every_active_au_is_explained_and_lettered(results: list[FrameResult]) -> None:
+def test_every_active_au_is_explained_and_lettered(
+    network: AUNetwork, results: list[FrameResult]
+) -> None:
     assert all(r.face.state == FaceState.TRACKED for r in results)
     assert any(r.active for r in results)
     for result in results:
@@ -94,8 +96,12 @@ def test_every_active_au_is_explained_and_lettered(results: list[FrameResult]) -
         for found in result.maps.values():
             assert found.shape == (96, 96)
             assert np.isfinite(found).all()
+        # A logit above zero is relevance above zero: what is likelier than not has a letter.
+        assert result.presence is not None
+        likely = {au for au, p in zip(network.card.aus, result.presence, strict=True) if p > 0.5}
+        assert likely & set(result.active) <= set(result.letters)
     pairs = sum(len(result.maps) for result in results)
-    assert sum(len(result.letters) for result in results) > 0.98 * pairs
+    assert sum(len(result.letters) for result in results) > 0.95 * pairs
 
 
 def test_the_network_runs_once_for_prediction_and_explanation_while_aus_are_active(

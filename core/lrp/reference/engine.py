@@ -18,6 +18,7 @@ from ...errors import ModelError
 from ...network.folding import example_input, fold_batchnorm
 from ..formulas import start_weights
 from ..presets import PRESETS, ConvolutionRule, Preset
+from . import zennit_guard  # noqa: F401  (must come before zennit)
 from .hooks import (
     AlphaOneBetaZero,
     Epsilon,

@@ -26,6 +26,7 @@ from torch.nn.grad import conv2d_input
 from ...errors import ModelError
 from ..formulas import away_from_zero, favoured, stabilized
 from ..presets import Preset
+from . import zennit_guard  # noqa: F401  (must come before zennit)
 
 # zennit must follow the guard.
 from zennit.core import Hook, RemovableHandleList  # isort: skip
