@@ -27,9 +27,9 @@ from facestage.core.errors import FacestageError
 from facestage.core.lrp import PRESETS
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.quality import assess
+from facestage.stream.commands.explain_quality import as_json, format_quality
 from facestage.stream.detectors import make_detector
-from facestage.stream.quality import as_json, format_quality
-from facestage.stream.quality_sample import FRAMES, read_sample
+from facestage.stream.offline.sample import FRAMES, read_sample
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("FACESTAGE_SHARED", ROOT.parent / "shared"))

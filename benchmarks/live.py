@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 from facestage.core.analyzer import Analyzer
 from facestage.core.network.au_network import AUNetwork
+from facestage.stream.compute import limit_blas
 from facestage.stream.detectors import make_detector
-from facestage.stream.hub import PICTURE, Hub
-from facestage.stream.pipeline import Pipeline, StepClock
+from facestage.stream.live.pipeline import Pipeline, StepClock
 from facestage.stream.protocol import StreamInfo
+from facestage.stream.server.hub import PICTURE, Hub
 from facestage.stream.sources import Grab, Source, open_source
-from facestage.stream.threads import limit_blas
 
 
 class Faster(Source):

@@ -23,10 +23,10 @@ from facestage.core.network.au_network import AUNetwork
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.types import FrameResult, SequenceResult, Stage, StageEvent
 from facestage.stream.detectors import make_detector
-from facestage.stream.hub import Hub
-from facestage.stream.offline import analyze_source
-from facestage.stream.pipeline import Pipeline
+from facestage.stream.live.pipeline import Pipeline
+from facestage.stream.offline.analyze import analyze_source
 from facestage.stream.protocol import StreamInfo
+from facestage.stream.server.hub import Hub
 from facestage.stream.sources import open_source
 from sklearn.metrics import adjusted_rand_score
 

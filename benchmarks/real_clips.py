@@ -27,7 +27,7 @@ from facestage.core.network.au_network import AUNetwork
 from facestage.core.types import FaceState
 from facestage.stream.detectors import YuNetDetector, make_detector
 from facestage.stream.learning.crops import detector_identity
-from facestage.stream.offline import DEFAULT_FPS
+from facestage.stream.offline.analyze import DEFAULT_FPS
 from facestage.stream.sources import open_source
 from numpy.typing import NDArray
 

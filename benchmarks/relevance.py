@@ -49,9 +49,9 @@ from facestage.core.render.pictures import au_colour
 from facestage.core.render.projections import heatmap
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.stream.detectors import make_detector
-from facestage.stream.exports import write_analysis
-from facestage.stream.offline import analyze_source
-from facestage.stream.publish import MASK_SIDE
+from facestage.stream.live.publish import MASK_SIDE
+from facestage.stream.offline.analyze import analyze_source
+from facestage.stream.offline.exports import write_analysis
 from live_offline import SHARED
 from numpy.typing import NDArray
 

@@ -34,18 +34,11 @@ from ..core.render.mask_track import MaskTrack
 from ..core.sequence import SequenceAnalyzer
 from ..core.stages import format_labels, format_prototype, reduction
 from ..core.types import SequenceResult, StageEvent
-from .annotate import write_annotated
-from .console import err, out, tell_warnings
-from .corpus.command import corpus
-from .detectors import make_detector
-from .exports import ANNOTATED, check_output, write_analysis
-from .handover import Policy
-from .hub import Hub
-from .learning.commands import evaluate, train
-from .metrics import Summary
-from .model_commands import models_app, selection_text
-from .offline import analyze_source
-from .options import (
+from .commands.corpus import corpus
+from .commands.explain_quality import explain_quality
+from .commands.learning import evaluate, train
+from .commands.models import models_app, selection_text
+from .commands.options import (
     Aus,
     Baseline,
     Detector,
@@ -60,14 +53,20 @@ from .options import (
     analyzer_config,
     dwell,
 )
-from .pipeline import Pipeline, StepClock, Stream
-from .precision import choose_precision
-from .protocol import Hello, StreamInfo
-from .publish import MASK_SIDE, action_units
-from .quality import explain_quality
-from .server import Server
+from .compute import choose_precision, limit_blas
+from .console import err, out, tell_warnings
+from .detectors import make_detector
+from .live.handover import Policy
+from .live.metrics import Summary
+from .live.pipeline import Pipeline, StepClock, Stream
+from .live.publish import MASK_SIDE, action_units
+from .offline.analyze import analyze_source
+from .offline.annotate import write_annotated
+from .offline.exports import ANNOTATED, check_output, write_analysis
+from .protocol.messages import Hello, StreamInfo
+from .server.hub import Hub
+from .server.server import Server
 from .sources import Source, open_source, source_name
-from .threads import limit_blas
 
 __all__ = ["app", "main"]
 

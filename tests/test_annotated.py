@@ -26,9 +26,9 @@ from facestage.core.types import (
     SequenceResult,
     StageLabels,
 )
-from facestage.stream import annotate
-from facestage.stream.annotate import write_annotated
-from facestage.stream.exports import ANNOTATED, check_output
+from facestage.stream.offline import annotate
+from facestage.stream.offline.annotate import write_annotated
+from facestage.stream.offline.exports import ANNOTATED, check_output
 from numpy.typing import NDArray
 
 from tests.chromium import find_chromium, open_page

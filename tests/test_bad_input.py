@@ -17,9 +17,9 @@ from facestage.core.analyzer import Analyzer
 from facestage.core.config import AnalyzerConfig, WindowConfig
 from facestage.core.errors import ConfigError, SourceError
 from facestage.stream.detectors import make_detector
-from facestage.stream.hub import Hub
 from facestage.stream.protocol import Hello
-from facestage.stream.server import Server
+from facestage.stream.server.hub import Hub
+from facestage.stream.server.server import Server
 from facestage.stream.sources import open_source
 
 COMMAND = [sys.executable, "-m", "facestage.stream"]

@@ -16,13 +16,8 @@ import numpy as np
 import pytest
 from facestage.core.errors import ConfigError, SourceError
 from facestage.core.types import Frame
-from facestage.stream.capture import (
-    BACKOFF_S,
-    Capture,
-    SourceState,
-    SourceStateChange,
-)
-from facestage.stream.handover import EVERY_FRAMES, FIFO_FRAMES, FIFO_STALE_S, Handover, Policy
+from facestage.stream.live.capture import BACKOFF_S, Capture, SourceState, SourceStateChange
+from facestage.stream.live.handover import EVERY_FRAMES, FIFO_FRAMES, FIFO_STALE_S, Handover, Policy
 from facestage.stream.sources import Grab, Source, open_source
 from hypothesis import given
 from hypothesis import strategies as st

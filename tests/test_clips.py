@@ -17,7 +17,7 @@ from facestage.core.network.au_network import AUNetwork
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.types import FaceState, SequenceResult, Stage
 from facestage.stream.detectors import make_detector
-from facestage.stream.offline import analyze_source
+from facestage.stream.offline.analyze import analyze_source
 
 pytestmark = pytest.mark.shared
 

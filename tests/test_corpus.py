@@ -28,11 +28,11 @@ from pathlib import Path
 import pytest
 from facestage.core.errors import ConfigError
 from facestage.stream import cli
+from facestage.stream.commands.corpus import parse_shard
+from facestage.stream.commands.options import analyzer_config
 from facestage.stream.corpus import engines, store
-from facestage.stream.corpus.command import parse_shard
 from facestage.stream.corpus.job import Outcome, Settings
 from facestage.stream.corpus.layouts import SequenceItem
-from facestage.stream.options import analyzer_config
 
 from tests import crashing_worker
 from tests.chromium import find_chromium, open_page

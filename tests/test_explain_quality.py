@@ -24,8 +24,8 @@ from facestage.core.quality import (
     between_aus,
 )
 from facestage.core.types import FaceObservation, FaceState
-from facestage.stream import quality
-from facestage.stream.quality_sample import KeptCrops
+from facestage.stream.commands import explain_quality as quality
+from facestage.stream.offline.sample import KeptCrops
 from typer.testing import CliRunner, Result
 
 ROOT = Path(__file__).resolve().parents[1]

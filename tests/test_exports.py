@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import cv2
-import facestage.stream.exports as exports
 import numpy as np
 import pytest
 from facestage.core.errors import ConfigError
@@ -32,7 +31,8 @@ from facestage.core.types import (
     SequenceResult,
     StageLabels,
 )
-from facestage.stream.exports import SCHEMA, check_output, write_analysis
+from facestage.stream.offline import exports
+from facestage.stream.offline.exports import SCHEMA, check_output, write_analysis
 
 from tests.sequences import sequence_result
 

@@ -18,15 +18,16 @@ import torch
 import typer
 from facestage.core.errors import ConfigError, FacestageError, ModelError, SourceError
 from facestage.core.network.au_network import AUNetwork, Prediction
-from facestage.stream.learning import checkpoints, commands
-from facestage.stream.learning import progress as progress_module
+from facestage.stream import progress as progress_module
+from facestage.stream.commands import learning as commands
+from facestage.stream.learning import checkpoints
 from facestage.stream.learning.crops import MARGIN, CropSet
 from facestage.stream.learning.evaluate import as_json, evaluate_crops, format_table
 from facestage.stream.learning.faces import Item, LabelledFaces
 from facestage.stream.learning.networks import Start, export, start
-from facestage.stream.learning.progress import interruptible
 from facestage.stream.learning.session import Session, plan
 from facestage.stream.learning.trainer import StepLosses, Trainer, TrainingBatch
+from facestage.stream.progress import interruptible
 from rich.console import Console
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result

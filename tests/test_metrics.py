@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from facestage.stream.metrics import COUNTERS, LatencyHistogram, Metrics
+from facestage.stream.live.metrics import COUNTERS, LatencyHistogram, Metrics
 
 
 def test_percentiles_are_within_their_bucket() -> None:

@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import pytest
 from facestage.core.action_units import AU_COLOURS, AU_NAMES, au_code
-from facestage.stream.hub import Hub
 from facestage.stream.protocol import (
     ActionUnit,
     ActionUnitValue,
@@ -34,7 +33,8 @@ from facestage.stream.protocol import (
     Stats,
     StreamInfo,
 )
-from facestage.stream.server import Server
+from facestage.stream.server.hub import Hub
+from facestage.stream.server.server import Server
 
 from tests.chromium import Page, find_chromium, open_page
 

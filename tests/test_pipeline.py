@@ -14,11 +14,12 @@ from facestage.core.analyzer import Analyzer
 from facestage.core.errors import SourceError
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.types import FrameResult, StageEvent
-from facestage.stream import protocol, publish
+from facestage.stream import protocol
 from facestage.stream.detectors import HaarDetector
-from facestage.stream.hub import PICTURE, Hub
-from facestage.stream.pipeline import Pipeline, StepClock
+from facestage.stream.live import publish
+from facestage.stream.live.pipeline import Pipeline, StepClock
 from facestage.stream.protocol import Envelope, StreamInfo
+from facestage.stream.server.hub import PICTURE, Hub
 from facestage.stream.sources import Grab, Source, open_source
 from torch import nn
 
@@ -142,7 +143,7 @@ def test_nobody_watching_costs_no_pictures(
     made = rig("a")
     encoded: list[int] = []
     monkeypatch.setattr(
-        "facestage.stream.publish.encode_picture", lambda frame, _: encoded.append(frame.index)
+        "facestage.stream.live.publish.encode_picture", lambda frame, _: encoded.append(frame.index)
     )
     made.pipeline.add("a", lambda: Scripted(faces[:4]), policy="every")
     made.pipeline.open()

@@ -21,7 +21,7 @@ from facestage.core.types import (
     StageEvent,
 )
 from facestage.stream import protocol
-from facestage.stream.publish import (
+from facestage.stream.live.publish import (
     MASK_SIDE,
     PICTURE_LONG_SIDE,
     action_units,

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from facestage.core.errors import SourceError
 from facestage.core.types import Frame
-from facestage.stream.capture import Capture, SourceState, SourceStateChange
+from facestage.stream.live.capture import Capture, SourceState, SourceStateChange
 from facestage.stream.sources import open_source
 
 pytestmark = [pytest.mark.rtsp, pytest.mark.xdist_group("rtsp")]

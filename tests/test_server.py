@@ -14,11 +14,7 @@ from typing import Any
 
 import pytest
 from facestage.core.errors import ConfigError, ProtocolError
-from facestage.stream import client as client_module
-from facestage.stream import hub as hub_module
 from facestage.stream import protocol
-from facestage.stream import server as server_module
-from facestage.stream.hub import Hub
 from facestage.stream.protocol import (
     Auth,
     Body,
@@ -40,7 +36,11 @@ from facestage.stream.protocol import (
     encode,
     unpack_picture,
 )
-from facestage.stream.server import MAX_STRANGERS, Server
+from facestage.stream.server import connection as client_module
+from facestage.stream.server import hub as hub_module
+from facestage.stream.server import server as server_module
+from facestage.stream.server.hub import Hub
+from facestage.stream.server.server import MAX_STRANGERS, Server
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facestage.stream import cli
+from facestage.stream.commands.options import analyzer_config
+from facestage.stream.compute import limit_blas
 from facestage.stream.corpus.job import SequenceWorker, Settings
-from facestage.stream.options import analyzer_config
-from facestage.stream.threads import limit_blas
 from threadpoolctl import ThreadpoolController
 
 

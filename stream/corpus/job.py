@@ -15,9 +15,9 @@ from ...core.errors import FacestageError, ModelError, SourceError
 from ...core.network.au_network import AUNetwork
 from ...core.sequence import SequenceAnalyzer
 from ...core.types import SequenceResult
+from ..compute import limit_blas
 from ..detectors import make_detector
-from ..offline import analyze_source
-from ..threads import limit_blas
+from ..offline.analyze import analyze_source
 from .layouts import SequenceItem
 from .store import CorpusFolder
 

@@ -18,8 +18,8 @@ from ...core.corpus.summary import typical
 from ...core.render import PanelEntry, au_colour, panel
 from ...core.stages import format_prototype, reduction
 from ...core.types import LOST, NONE, StageLabels
-from ..encoding import jpeg_uri, png_bytes
-from ..report import template
+from ..offline.encoding import jpeg_uri, png_bytes
+from ..offline.report import template
 from . import tables
 from .evaluate import Evaluation, Related
 from .graphs import histograms, transition_graph

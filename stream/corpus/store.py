@@ -34,8 +34,8 @@ from ...core.corpus.summary import CorpusSequence
 from ...core.errors import ConfigError
 from ...core.render import SequencePictures, stage_seconds
 from ...core.types import SequenceResult
-from ..encoding import jpeg_bytes
-from ..exports import unwritable, write_analysis
+from ..offline.encoding import jpeg_bytes
+from ..offline.exports import unwritable, write_analysis
 from .layouts import SequenceItem
 
 __all__ = ["TILE", "CorpusFolder", "Stored", "pending"]

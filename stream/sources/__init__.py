@@ -40,7 +40,7 @@ def open_source(
             address; path of a video file, an image or a folder of images; or ``demo:``, the clip
             that comes with the package. A file named like a number or a word: ``./0``.
         realtime: play a file at its own pace (the pacing is the reader's: see
-            :class:`~facestage.stream.capture.Capture`).
+            :class:`~facestage.stream.live.capture.Capture`).
         open_timeout_s: longest wait for a network stream to open, seconds.
         read_timeout_s: longest wait for the next frame of a network stream, seconds.
         image_fps: frames per second a folder of images is taken to have.

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import cv2
 
-from ..core.errors import ConfigError, SourceError
-from ..core.render import AnnotatedFrames
-from ..core.render.mask_track import MaskTrack
-from ..core.types import SequenceResult
+from ...core.errors import ConfigError, SourceError
+from ...core.render import AnnotatedFrames
+from ...core.render.mask_track import MaskTrack
+from ...core.types import SequenceResult
+from ..sources import open_source
+from ..sources.opencv import quiet_logs
 from .exports import unwritable
-from .sources import open_source
-from .sources.opencv import quiet_logs
 
 __all__ = ["write_annotated"]
 

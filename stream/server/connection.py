@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from ..core.errors import ProtocolError
-from .hub import PICTURE, EventsLostError, Hub, Past
-from .protocol import (
+from ...core.errors import ProtocolError
+from ..protocol.codec import UnknownTypeError, decode_client, encode
+from ..protocol.messages import (
     SAMPLES,
     Ack,
     Auth,
@@ -30,10 +30,8 @@ from .protocol import (
     Hello,
     Resync,
     Subscribe,
-    UnknownTypeError,
-    decode_client,
-    encode,
 )
+from .hub import PICTURE, EventsLostError, Hub, Past
 
 __all__ = ["SEND_TIMEOUT_S", "Client", "cancel"]
 

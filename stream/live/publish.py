@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core import relevance
-from ..core.action_units import AU_COLOURS, AU_NAMES, au_code, prototype_label
-from ..core.network.au_network import AUNetwork
-from ..core.stages import format_labels
-from ..core.types import (
+from ...core import relevance
+from ...core.action_units import AU_COLOURS, AU_NAMES, au_code, prototype_label
+from ...core.network.au_network import AUNetwork
+from ...core.stages import format_labels
+from ...core.types import (
     FaceChange,
     FaceObservation,
     Frame,
@@ -22,7 +22,7 @@ from ..core.types import (
     PrototypeUpdate,
     StageEvent,
 )
-from . import protocol
+from .. import protocol
 
 __all__ = [
     "MASK_SIDE",

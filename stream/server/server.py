@@ -7,7 +7,8 @@
     websocket /ws                        JSON, deflated
     websocket /ws/frames                 pictures, uncompressed
 
-What is said to a client, and how a slow one is treated, is in :mod:`facestage.stream.client`.
+What is said to a client, and how a slow one is treated, is in
+:mod:`facestage.stream.server.connection`.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from ..core.errors import ConfigError
-from .client import SEND_TIMEOUT_S, Client, cancel
+from ...core.errors import ConfigError
+from ..protocol.codec import json_schema
+from ..protocol.messages import Hello
+from .connection import SEND_TIMEOUT_S, Client, cancel
 from .hub import Hub
-from .protocol import Hello, json_schema
 
 __all__ = ["Client", "Hub", "Server"]
 
@@ -51,7 +53,7 @@ MAX_STRANGERS = 16
 """Sockets that have not shown the token yet. One more pushes out the oldest: those who know the
 token show it at once, so nobody can lock them out by holding sockets open."""
 
-_OVERLAY = Path(__file__).parent / "overlay"
+_OVERLAY = Path(__file__).parents[1] / "overlay"
 _MIME = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",

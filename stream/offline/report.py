@@ -18,10 +18,10 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from ..core.action_units import AU_NAMES, GRADE_MARKS, au_code, letter_index, parse_label
-from ..core.render import MAX_STRIP_STAGES, SequencePictures, au_colour, stage_seconds
-from ..core.stages import format_prototype, reduction
-from ..core.types import LOST, NONE, FrameRow, SequenceResult
+from ...core.action_units import AU_NAMES, GRADE_MARKS, au_code, letter_index, parse_label
+from ...core.render import MAX_STRIP_STAGES, SequencePictures, au_colour, stage_seconds
+from ...core.stages import format_prototype, reduction
+from ...core.types import LOST, NONE, FrameRow, SequenceResult
 from .encoding import jpeg_uri, png_uri
 
 __all__ = ["render_report", "template"]

@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.action_units import au_code
-from ..core.errors import ConfigError
-from ..core.render import SequencePictures, strip
-from ..core.stages import format_prototype, reduction
-from ..core.types import FrameRow, SequenceResult
+from ...core.action_units import au_code
+from ...core.errors import ConfigError
+from ...core.render import SequencePictures, strip
+from ...core.stages import format_prototype, reduction
+from ...core.types import FrameRow, SequenceResult
 from .encoding import png_bytes
 from .report import render_report
 

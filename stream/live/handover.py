@@ -21,8 +21,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Literal
 
-from ..core.errors import FacestageError
-from ..core.types import Frame
+from ...core.errors import FacestageError
+from ...core.types import Frame
 
 __all__ = ["EVERY_FRAMES", "FIFO_FRAMES", "FIFO_STALE_S", "Handover", "Policy"]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..console import err
+from .console import err
 
 __all__ = ["interruptible", "progress"]
 

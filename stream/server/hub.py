@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from ..core.errors import ProtocolError
-from .protocol import (
-    MAX_PICTURE_BYTES,
+from ...core.errors import ProtocolError
+from ..protocol.codec import encode
+from ..protocol.messages import (
     Event,
     FaceChanged,
-    Picture,
     PrototypeNew,
     PrototypeRetire,
     PrototypeUpdate,
@@ -32,9 +31,8 @@ from .protocol import (
     StageExit,
     StageRevise,
     StreamInfo,
-    encode,
-    pack_picture,
 )
+from ..protocol.pictures import MAX_PICTURE_BYTES, Picture, pack_picture
 
 __all__ = ["PICTURE", "RING_BYTES", "RING_EVENTS", "RING_S", "EventsLostError", "Hub", "Past"]
 

@@ -2,7 +2,7 @@
 
 One :class:`Capture` per source. Its thread opens the source and reads it as fast as it gives
 pictures (or, for a file played in real time, at the file's pace). A
-:class:`~facestage.stream.handover.Handover` carries the frames to the consumer.
+:class:`~facestage.stream.live.handover.Handover` carries the frames to the consumer.
 
 Indices run through: ``frame.index`` minus the index of the frame handed over before, minus one, is
 ``frame.dropped_before``. A reconnect begins the next ``epoch``; a loop does not, its ``pts`` rises
@@ -23,10 +23,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self, get_args
 
-from ..core.errors import ConfigError, FacestageError, SourceError
-from ..core.types import Frame
+from ...core.errors import ConfigError, FacestageError, SourceError
+from ...core.types import Frame
+from ..sources.base import Grab, Source, SourceInfo
 from .handover import Handover, Policy
-from .sources.base import Grab, Source, SourceInfo
 
 __all__ = [
     "BACKOFF_S",

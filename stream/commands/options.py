@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from ..core.config import AnalyzerConfig, ExplainConfig, WindowConfig
-from ..core.errors import ConfigError
-from ..core.lrp import PRESETS, preset_by_name
-from ..core.network.selection import parse_aus
+from ...core.config import AnalyzerConfig, ExplainConfig, WindowConfig
+from ...core.errors import ConfigError
+from ...core.lrp import PRESETS, preset_by_name
+from ...core.network.selection import parse_aus
 
 __all__ = [
     "Aus",

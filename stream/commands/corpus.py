@@ -19,10 +19,17 @@ from ...core.errors import ConfigError, SourceError
 from ...core.network.au_network import AUNetwork
 from ...core.network.selection import select_aus
 from ..console import err, out
+from ..corpus.engines import check_ray, in_pool, in_process, on_ray
+from ..corpus.evaluate import MIN_SHARE, Evaluation, evaluate_corpus
+from ..corpus.job import Outcome, Settings
+from ..corpus.layouts import LAYOUTS, SequenceItem, read_corpus
+from ..corpus.page import write_outputs
+from ..corpus.store import CorpusFolder, pending
+from ..corpus.tables import counted, manifest_csv, table1_lines
 from ..detectors import make_detector
-from ..learning.progress import interruptible, progress
-from ..model_commands import selection_text
-from ..options import (
+from ..progress import interruptible, progress
+from .models import selection_text
+from .options import (
     Aus,
     Baseline,
     Detector,
@@ -36,13 +43,6 @@ from ..options import (
     analyzer_config,
     dwell,
 )
-from .engines import check_ray, in_pool, in_process, on_ray
-from .evaluate import MIN_SHARE, Evaluation, evaluate_corpus
-from .job import Outcome, Settings
-from .layouts import LAYOUTS, SequenceItem, read_corpus
-from .page import write_outputs
-from .store import CorpusFolder, pending
-from .tables import counted, manifest_csv, table1_lines
 
 __all__ = ["corpus", "parse_shard"]
 

@@ -18,18 +18,18 @@ from ...core.errors import ConfigError
 from ...core.network.au_network import AUNetwork
 from ..console import out
 from ..detectors import make_detector
-from ..options import Detector, Device, TorchThreads
-from . import checkpoints
-from .crops import CropSet, collect_crops, frames_to_search
-from .evaluate import as_json, evaluate_crops, format_table
-from .faces import LabelledFaces, merge
-from .layouts import read_ckplus, read_disfa
-from .manifest import read_manifest
-from .networks import Start, start
-from .progress import interruptible, progress
-from .session import Session, plan
-from .splits import check_subjects, given_split, held_out, subject_folds, subjects_of
-from .trainer import StepLosses
+from ..learning import checkpoints
+from ..learning.crops import CropSet, collect_crops, frames_to_search
+from ..learning.evaluate import as_json, evaluate_crops, format_table
+from ..learning.faces import LabelledFaces, merge
+from ..learning.layouts import read_ckplus, read_disfa
+from ..learning.manifest import read_manifest
+from ..learning.networks import Start, start
+from ..learning.session import Session, plan
+from ..learning.splits import check_subjects, given_split, held_out, subject_folds, subjects_of
+from ..learning.trainer import StepLosses
+from ..progress import interruptible, progress
+from .options import Detector, Device, TorchThreads
 
 __all__ = ["evaluate", "train"]
 

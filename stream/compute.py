@@ -1,4 +1,8 @@
-"""Which precision the LRP engine runs in: as asked for, or whichever is faster here."""
+"""How the processor is used: threads of the numerical libraries, precision of the LRP engine.
+
+Threads of one product of matrices wait for each other. Where another thread or process has a core,
+they wait until it lets go: products that take microseconds then take up to a tenth of a second.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ import time
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 
 from ..core.errors import ConfigError, ModelError
 from ..core.lrp import PRECISIONS, explain
 from ..core.network.au_network import AUNetwork
 
-__all__ = ["AUTO", "choose_precision"]
+__all__ = ["AUTO", "choose_precision", "limit_blas"]
 
 AUTO = "auto"
 _ROUNDS = 3
@@ -60,3 +65,15 @@ def _time(network: AUNetwork, preset: str, dtype: torch.dtype | None) -> float:
         explain(network.logits_module, x, pairs, preset, dtype=dtype).sum().item()
         taken.append(time.perf_counter() - start)
     return min(taken[1:])  # the first prepares
+
+
+def limit_blas(threads: int) -> None:
+    """Let NumPy's and SciPy's products of matrices use so many threads in this process.
+
+    Products of torch are not concerned: they follow ``torch.set_num_threads``. Nothing changes
+    where NumPy does not bring OpenBLAS along, as on macOS.
+
+    Args:
+        threads: 1 or more.
+    """
+    ThreadpoolController().select(internal_api="openblas").limit(limits=threads)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..core.errors import ConfigError, SourceError
-from ..core.observer import Observation
-from ..core.sequence import SequenceAnalyzer
-from ..core.types import Frame, SequenceResult
-from .sources import open_source
-from .sources.video import ends_early
+from ...core.errors import ConfigError, SourceError
+from ...core.observer import Observation
+from ...core.sequence import SequenceAnalyzer
+from ...core.types import Frame, SequenceResult
+from ..sources import open_source
+from ..sources.video import ends_early
 
 __all__ = ["analyze_source"]
 

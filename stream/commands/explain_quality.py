@@ -13,21 +13,21 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from ..core.action_units import au_code
-from ..core.config import ExplainConfig
-from ..core.errors import ConfigError
-from ..core.lrp import PRESETS, preset_by_name
-from ..core.network.au_network import AUNetwork
-from ..core.quality import FIGURES, AUQuality, ExplanationQuality, StoppedError, assess
-from ..core.quality.figures import COSTLY_FRAMES, DRAWS, LEAST_FRAMES, TOLERANCE
-from ..core.quality.perturbation import BLUR, PATCH, PER_STEP, RANDOM_ORDERS
-from .console import out
-from .detectors import make_detector
-from .learning import checkpoints
-from .learning.progress import interruptible, progress
-from .model_commands import selection_text
+from ...core.action_units import au_code
+from ...core.config import ExplainConfig
+from ...core.errors import ConfigError
+from ...core.lrp import PRESETS, preset_by_name
+from ...core.network.au_network import AUNetwork
+from ...core.quality import FIGURES, AUQuality, ExplanationQuality, StoppedError, assess
+from ...core.quality.figures import COSTLY_FRAMES, DRAWS, LEAST_FRAMES, TOLERANCE
+from ...core.quality.perturbation import BLUR, PATCH, PER_STEP, RANDOM_ORDERS
+from ..console import out
+from ..detectors import make_detector
+from ..learning import checkpoints
+from ..offline.sample import FRAMES, Reading, read_sample
+from ..progress import interruptible, progress
+from .models import selection_text
 from .options import Aus, Detector, Device, TorchThreads, Weights
-from .quality_sample import FRAMES, Reading, read_sample
 
 __all__ = ["SCHEMA", "as_json", "explain_quality", "findings", "format_quality"]
 

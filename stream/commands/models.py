@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ..core.action_units import AU_NAMES, GRADE_MARKS, au_code
-from ..core.network.au_network import AUNetwork
-from ..core.network.card import GRADES, ModelCard
-from . import model_store
-from .console import out
+from ...core.action_units import AU_NAMES, GRADE_MARKS, au_code
+from ...core.network.au_network import AUNetwork
+from ...core.network.card import GRADES, ModelCard
+from .. import model_store
+from ..console import out
 
 __all__ = ["models_app", "selection_text"]
 

@@ -29,8 +29,9 @@ Three families of messages share it:
   ``seq <= snapshot.seq`` carry their first number again: the prototypes alive, and the past that
   was asked for with ``history_s``.
 
-Pictures travel on ``/ws/frames`` as binary messages: a 16-byte header (:func:`pack_picture`), then
-a JPEG. That socket is opened by the same handshake; it gets no hello, events and samples.
+Pictures travel on ``/ws/frames`` as binary messages: a 16-byte header
+(:func:`~facestage.stream.protocol.pictures.pack_picture`), then a JPEG. That socket is opened by
+the same handshake; it gets no hello, events and samples.
 
 Times are seconds since 1970 on the server's wall clock; ``*_s`` are seconds on the source's own
 time line. A client must ignore types and fields that it does not know; the server refuses them.
@@ -38,20 +39,15 @@ time line. A client must ignore types and fields that it does not know; the serv
 
 from __future__ import annotations
 
-import struct
 from typing import Any, ClassVar, Literal, TypeVar
 
 import msgspec
-import numpy as np
-from numpy.typing import ArrayLike
 
-from ..core.errors import ProtocolError
+from ...core.errors import ProtocolError
 
 __all__ = [
     "CLIENT_MESSAGES",
     "EVENTS",
-    "HEADER_BYTES",
-    "MAX_PICTURE_BYTES",
     "MAX_THUMBNAIL_SIDE",
     "PROTOCOL_VERSION",
     "RESEARCH_NOTICE",
@@ -76,7 +72,6 @@ __all__ = [
     "Hello",
     "Mask",
     "Percentiles",
-    "Picture",
     "PrototypeNew",
     "PrototypeRetire",
     "PrototypeUpdate",
@@ -90,30 +85,14 @@ __all__ = [
     "Stats",
     "StreamInfo",
     "Subscribe",
-    "UnknownTypeError",
-    "decode",
-    "decode_client",
-    "encode",
-    "json_schema",
-    "mask_to_frame",
-    "pack_picture",
-    "unpack_picture",
 ]
 
 PROTOCOL_VERSION = 1
 
 RESEARCH_NOTICE = "Research software. Not a medical device."
 
-MAX_PICTURE_BYTES = 384 * 1024
-"""Largest JPEG a server sends: with it a stalled client still holds less than 1 MB."""
-
 MAX_THUMBNAIL_SIDE = 128
 """Largest side of a mask or a prototype's thumbnail, cells."""
-
-_HEADER = struct.Struct("<HBBHHII")
-HEADER_BYTES = _HEADER.size
-_MAGIC = 0x5346  # reads "FS" in little-endian order
-_KIND_JPEG = 1
 
 
 def _check_cells(size: int, data: bytes) -> None:
@@ -661,252 +640,3 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     t_capture: float | None = None
     t_emit: float | None = None
     data: Any
-
-
-class _RawEnvelope(msgspec.Struct, frozen=True, kw_only=True):
-    v: int
-    type: str
-    stream: str | None = None
-    epoch: int | None = None
-    seq: int | None = None
-    t_capture: float | None = None
-    t_emit: float | None = None
-    data: msgspec.Raw
-
-
-class _RawClientEnvelope(_RawEnvelope, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-_ENCODER = msgspec.json.Encoder()
-_ENVELOPE = msgspec.json.Decoder(_RawEnvelope)
-_CLIENT_ENVELOPE = msgspec.json.Decoder(_RawClientEnvelope)
-_SERVER_BODIES = {
-    name: msgspec.json.Decoder(cls)
-    for family in (EVENTS, SAMPLES, SERVER_CONTROLS)
-    for name, cls in family.items()
-}
-_CLIENT_BODIES = {name: msgspec.json.Decoder(cls) for name, cls in CLIENT_MESSAGES.items()}
-
-
-def encode(
-    data: Body,
-    *,
-    stream: str | None = None,
-    epoch: int | None = None,
-    seq: int | None = None,
-    t_capture: float | None = None,
-    t_emit: float | None = None,
-) -> bytes:
-    """Put a body into its envelope.
-
-    Args:
-        data: the body; its class decides the ``type``.
-        stream, epoch, seq, t_capture, t_emit: see :class:`Envelope`.
-
-    Returns:
-        UTF-8 JSON, one text message.
-    """
-    envelope = Envelope(
-        type=data.type,
-        stream=stream,
-        epoch=epoch,
-        seq=seq,
-        t_capture=t_capture,
-        t_emit=t_emit,
-        data=data,
-    )
-    return _ENCODER.encode(envelope)
-
-
-class UnknownTypeError(ProtocolError):
-    """The message is well formed, but its type is not one that this side may send."""
-
-
-def _decode(
-    message: bytes | str,
-    envelopes: msgspec.json.Decoder[Any],
-    bodies: dict[str, msgspec.json.Decoder[Any]],
-) -> Envelope:
-    try:
-        raw = envelopes.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(
-            f"not an envelope of protocol v{PROTOCOL_VERSION} ({error}); "
-            "send JSON such as the messages of /schema.json"
-        ) from error
-    if raw.v != PROTOCOL_VERSION:
-        raise ProtocolError(
-            f"protocol version {raw.v} is not spoken here; use version {PROTOCOL_VERSION}"
-        )
-    decoder = bodies.get(raw.type)
-    if decoder is None:
-        raise UnknownTypeError(
-            f"message type {raw.type[:40]!r} is unknown; use one of {', '.join(sorted(bodies))}"
-        )
-    try:
-        data = decoder.decode(raw.data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ProtocolError(
-            f"the data of a {raw.type!r} message is wrong ({error}); see /schema.json"
-        ) from error
-    return Envelope(
-        v=raw.v,
-        type=raw.type,
-        stream=raw.stream,
-        epoch=raw.epoch,
-        seq=raw.seq,
-        t_capture=raw.t_capture,
-        t_emit=raw.t_emit,
-        data=data,
-    )
-
-
-def decode(message: bytes | str) -> Envelope:
-    """Read a message of the server, as a client written in Python does.
-
-    Unknown fields are ignored, so that a newer server can be read.
-
-    Raises:
-        ProtocolError: it is not a message of this protocol (:class:`UnknownTypeError`: its type
-            is not known; a client ignores those).
-    """
-    return _decode(message, _ENVELOPE, _SERVER_BODIES)
-
-
-def decode_client(message: bytes | str) -> Envelope:
-    """Read a message of a client, strictly: unknown fields and types are refused.
-
-    Raises:
-        UnknownTypeError: no client may send this type.
-        ProtocolError: it is not a message of this protocol.
-    """
-    return _decode(message, _CLIENT_ENVELOPE, _CLIENT_BODIES)
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of all text messages, by family.
-
-    The schema as a whole accepts any message; ``$defs/events``, ``$defs/samples``,
-    ``$defs/server_controls`` and ``$defs/client_messages`` accept those of one family.
-    """
-    families = {
-        "events": EVENTS,
-        "samples": SAMPLES,
-        "server_controls": SERVER_CONTROLS,
-        "client_messages": CLIENT_MESSAGES,
-    }
-    classes = [cls for family in families.values() for cls in family.values()]
-    references, definitions = msgspec.json.schema_components(classes, ref_template="#/$defs/{name}")
-    reference_of = dict(zip(classes, references, strict=True))
-    number, text = {"type": ["number", "null"]}, {"type": ["string", "null"]}
-    for family, members in families.items():
-        definitions[family] = {
-            "oneOf": [
-                {
-                    "title": name,
-                    "type": "object",
-                    "properties": {
-                        "v": {"const": PROTOCOL_VERSION},
-                        "type": {"const": name},
-                        "stream": text,
-                        "epoch": {"type": ["integer", "null"]},
-                        "seq": {"type": "integer" if family == "events" else "null"},
-                        "t_capture": number,
-                        "t_emit": number,
-                        "data": reference_of[cls],
-                    },
-                    "required": ["v", "type", "data", *(["seq"] if family == "events" else [])],
-                }
-                for name, cls in members.items()
-            ]
-        }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"facestage wire protocol v{PROTOCOL_VERSION}",
-        "anyOf": [{"$ref": f"#/$defs/{family}"} for family in families],
-        "$defs": definitions,
-    }
-
-
-# --- Pictures and geometry --------------------------------------------------------------------
-
-
-class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """A JPEG of one frame: ``stream`` is the number of :class:`StreamInfo`."""
-
-    stream: int
-    frame: int
-    jpeg: bytes
-
-
-def pack_picture(picture: Picture) -> bytes:
-    """Return a binary message: 16-byte little-endian header and the JPEG.
-
-    Header: magic ``0x5346`` u16 ("FS"), version u8, kind u8 (1: JPEG), stream u16, flags u16 (0),
-    frame u32 (the number modulo 2³²), reserved u32 (0).
-    """
-    header = _HEADER.pack(
-        _MAGIC,
-        PROTOCOL_VERSION,
-        _KIND_JPEG,
-        picture.stream,
-        0,
-        picture.frame & 0xFFFFFFFF,
-        0,
-    )
-    return header + picture.jpeg
-
-
-def unpack_picture(message: bytes) -> Picture:
-    """Read a binary message.
-
-    Raises:
-        ProtocolError: it is too short, or not a picture of this protocol.
-    """
-    if len(message) <= HEADER_BYTES:
-        raise ProtocolError(
-            f"a picture message of {len(message)} bytes is too short; "
-            f"it needs a {HEADER_BYTES}-byte header and a JPEG"
-        )
-    magic, version, kind, stream, _flags, frame, _reserved = _HEADER.unpack_from(message)
-    if (magic, version, kind) != (_MAGIC, PROTOCOL_VERSION, _KIND_JPEG):
-        raise ProtocolError(
-            f"not a picture of protocol v{PROTOCOL_VERSION}: "
-            f"magic {magic:#06x}, version {version}, kind {kind}"
-        )
-    return Picture(stream=stream, frame=frame, jpeg=message[HEADER_BYTES:])
-
-
-def mask_to_frame(
-    matrix: ArrayLike, crop_side: int, size: int
-) -> tuple[float, float, float, float, float, float]:
-    """Return :attr:`Heat.matrix` for a face's alignment.
-
-    Args:
-        matrix: ``(2, 3)``, frame pixels → crop pixels, both with whole numbers at pixel centres
-            (as OpenCV's ``warpAffine`` takes it; :attr:`FaceObservation.matrix`).
-        crop_side: side of the aligned crop, pixels.
-        size: side of the mask that covers the whole crop, cells.
-
-    Returns:
-        ``(a, b, c, d, e, f)``: mask coordinates → frame coordinates, both with whole numbers at
-        the corners of cells and pixels, as a canvas draws.
-
-    Raises:
-        ProtocolError: the matrix has no inverse.
-    """
-    forward = np.asarray(matrix, dtype=np.float64)
-    linear, shift = forward[:, :2], forward[:, 2]
-    determinant = float(np.linalg.det(linear))
-    if not np.isfinite(determinant) or abs(determinant) < 1e-12:
-        raise ProtocolError(
-            f"the alignment {forward.tolist()} has no inverse; send heat with matrix None instead"
-        )
-    inverse = np.linalg.inv(linear)
-    # crop pixel p (centre) = u * crop_side / size - 1/2; frame corner coordinate = centre + 1/2
-    scale = inverse * (crop_side / size)
-    offset = inverse @ (-0.5 - shift) + 0.5
-    a, b, d, e = (float(value) for value in scale.ravel())
-    c, f = (float(value) for value in offset)
-    return a, b, c, d, e, f

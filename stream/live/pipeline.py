@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..core.analyzer import Analyzer
-from ..core.errors import FacestageError, SourceError
-from ..core.lrp import EngineChoice
-from ..core.types import Frame, FrameResult, PrototypeNew, StageEvent
-from . import protocol, publish
+from ...core.analyzer import Analyzer
+from ...core.errors import FacestageError, SourceError
+from ...core.lrp import EngineChoice
+from ...core.types import Frame, FrameResult, PrototypeNew, StageEvent
+from .. import protocol
+from ..server.hub import PICTURE, Hub
+from ..sources import Source
+from . import publish
 from .capture import Capture, SourceState, SourceStateChange
 from .handover import Policy
-from .hub import PICTURE, Hub
 from .metrics import Metrics, Summary
-from .sources import Source
 
 __all__ = ["Pipeline", "StepClock", "Stream"]
 

@@ -10,20 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ..core.config import AnalyzerConfig, ExplainConfig
-from ..core.errors import SourceError
-from ..core.face.tracker import Detector
-from ..core.lrp import preset_by_name
-from ..core.network.au_network import AUNetwork
-from ..core.network.selection import parse_aus
-from ..core.observer import Observation
-from ..core.quality import Sample, StoppedError, choose_frames
-from ..core.quality.figures import LEAST_FRAMES
-from ..core.sequence import SequenceAnalyzer
-from ..core.types import SequenceResult
-from .console import err
-from .offline import analyze_source
-from .sources import source_name
+from ...core.config import AnalyzerConfig, ExplainConfig
+from ...core.errors import SourceError
+from ...core.face.tracker import Detector
+from ...core.lrp import preset_by_name
+from ...core.network.au_network import AUNetwork
+from ...core.network.selection import parse_aus
+from ...core.observer import Observation
+from ...core.quality import Sample, StoppedError, choose_frames
+from ...core.quality.figures import LEAST_FRAMES
+from ...core.sequence import SequenceAnalyzer
+from ...core.types import SequenceResult
+from ..console import err
+from ..sources import source_name
+from .analyze import analyze_source
 
 __all__ = ["FRAMES", "KEPT_CROPS", "KeptCrops", "Reading", "read_sample"]
 

@@ -1,0 +1,1 @@
+"""The subcommands of ``facestage``: options in, a run, text out."""

@@ -1,0 +1,1 @@
+"""The live path: capture, hand-over, analysis in batches, publishing."""

@@ -1,0 +1,1 @@
+"""A whole recording: read, analyse, and write report, tables, pictures and video."""
