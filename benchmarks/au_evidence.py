@@ -239,9 +239,9 @@ def predict_views(network: AUNetwork, crops: NDArray[np.uint8]) -> NDArray[np.fl
 
 
 def held_out_views(folder: Path, views: int = VIEWS, seed: int = SEED) -> Any:
-    """Return a ``training.loader.Batch`` of degraded views of held-out identities."""
+    """Return a ``training.data.loader.Batch`` of degraded views of held-out identities."""
     _generator()
-    from training.loader import ViewLoader
+    from training.data.loader import ViewLoader
 
     with ViewLoader([folder], seed, workers=0) as loader:
         return loader.validation_views(views, seed)
@@ -250,7 +250,7 @@ def held_out_views(folder: Path, views: int = VIEWS, seed: int = SEED) -> Any:
 def rendered_aus() -> tuple[int, ...]:
     """Return the AUs of the columns of rendered labels."""
     _generator()
-    from training.views import AUS
+    from training.augment.views import AUS
 
     return tuple(AUS)
 

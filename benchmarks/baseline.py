@@ -80,7 +80,7 @@ def load_sequence(path: Path, network: AUNetwork) -> Sequence:
         SourceError: the file is no such sequence.
     """
     columns = {au: k for k, au in enumerate(rendered_aus())}
-    from training.views import clean_view  # importable now: rendered_aus saw to it
+    from training.augment.views import clean_view
 
     try:
         with np.load(path, allow_pickle=False) as file:

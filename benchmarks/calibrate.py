@@ -102,7 +102,7 @@ def rendered(network: AUNetwork, folder: Path) -> Iterator[Track]:
     from au_evidence import rendered_aus
 
     columns = {au: k for k, au in enumerate(rendered_aus())}
-    from training.views import clean_view  # importable now: rendered_aus saw to it
+    from training.augment.views import clean_view
 
     explain = AnalyzerConfig().explain
     shown = select_aus(network.card, "shown")

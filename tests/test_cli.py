@@ -24,7 +24,7 @@ import pytest
 from facestage.core.errors import ConfigError
 from facestage.core.lrp import SlowEngineWarning
 from facestage.core.network.au_network import EMBEDDED, AUNetwork
-from facestage.stream import cli, precision
+from facestage.stream import cli, compute
 from facestage.stream.console import tell_warnings
 from facestage.stream.protocol import Hello
 
@@ -381,12 +381,12 @@ def test_auto_precision_takes_what_is_clearly_faster(
             raise ConfigError("the reference LRP engine computes in the precision of the weights")
         return rough
 
-    monkeypatch.setattr(precision, "_time", taken)
+    monkeypatch.setattr(compute, "_time", taken)
     network = AUNetwork.load(device="cpu")
-    assert precision.choose_precision("auto", network, "zennit") == chosen
-    assert precision.choose_precision("bfloat16", network, "zennit") == "bfloat16"
+    assert compute.choose_precision("auto", network, "zennit") == chosen
+    assert compute.choose_precision("bfloat16", network, "zennit") == "bfloat16"
     monkeypatch.undo()
-    assert precision._time(network, "zennit", None) > 0
+    assert compute._time(network, "zennit", None) > 0
 
 
 def test_usage_errors_end_with_2(run: Run, tmp_path: Path) -> None:

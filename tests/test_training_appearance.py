@@ -10,23 +10,14 @@ import pytest
 import torch
 from facestage.core.errors import ConfigError
 
-from training.appearance import Appearance, sample_appearance
-from training.facekit import FaceKit
-from training.facs import AU_INDEX, AUS
-from training.gbuffer import (
-    HEAD,
-    IRIS,
-    MOUTH_SOCK,
-    NOTHING,
-    SCLERA,
-    SKIN,
-    TEETH,
-    GBuffer,
-)
-from training.lighting import Lighting, sample_lighting
-from training.shading import shade
-from training.skin import sample_skin, skin_texture, surface_coordinates, wrinkle_amplitudes
-from training.wrinkles import KINDS, TEXTURE_SIZE, WINDOW, drives, texel_grid, wrinkle_bank
+from training.face.facekit import FaceKit
+from training.face.facs import AU_INDEX, AUS
+from training.render.appearance import Appearance, sample_appearance
+from training.render.gbuffer import HEAD, IRIS, MOUTH_SOCK, NOTHING, SCLERA, SKIN, TEETH, GBuffer
+from training.render.lighting import Lighting, sample_lighting
+from training.render.shading import shade
+from training.render.skin import sample_skin, skin_texture, surface_coordinates, wrinkle_amplitudes
+from training.render.wrinkles import KINDS, TEXTURE_SIZE, WINDOW, drives, texel_grid, wrinkle_bank
 
 CPU = torch.device("cpu")
 SIDE = 96

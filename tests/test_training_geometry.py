@@ -16,22 +16,24 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # training/ is not installed; it runs from the repository's root
     sys.path.insert(0, str(ROOT))
 
-from training.appearance import Appearance  # noqa: E402
-from training.clips import render_clip, write_clip  # noqa: E402
-from training.expressions import KINDS, only, sample_anatomy, sample_expression  # noqa: E402
-from training.facekit import FaceKit, load_facekit  # noqa: E402
-from training.facs import AU_INDEX, AUS, Anatomy, Expression, FaceShapes  # noqa: E402
-from training.gbuffer import IRIS, LASHES, SCLERA, SKIN, GBuffer, draw_gbuffer  # noqa: E402
-from training.generator import PER_IDENTITY, Batch, Generator  # noqa: E402
-from training.lashes import lash_cover  # noqa: E402
-from training.raster import (  # noqa: E402
+from training.data.clips import render_clip, write_clip
+from training.data.generator import PER_IDENTITY, Batch, Generator
+from training.data.shards import is_complete, read_shard, shard_path, write_shard, write_shards
+from training.face.expressions import KINDS, only, sample_anatomy, sample_expression
+from training.face.facekit import FaceKit, load_facekit
+from training.face.facs import AU_INDEX, AUS, Anatomy, Expression, FaceShapes
+from training.face.visibility import measure_visibility
+from training.render.appearance import Appearance
+from training.render.gbuffer import IRIS, LASHES, SCLERA, SKIN, GBuffer, draw_gbuffer
+from training.render.lashes import lash_cover
+from training.render.raster import (
     interpolate,
     rasterise,
     rasterise_torch,
     vertex_normals,
     vertex_normals_torch,
 )
-from training.scene import (  # noqa: E402
+from training.render.scene import (
     CANVAS,
     TEMPLATE,
     TEMPLATE_WEIGHTS,
@@ -41,8 +43,6 @@ from training.scene import (  # noqa: E402
     sample_pose,
     view,
 )
-from training.shards import is_complete, read_shard, shard_path, write_shard, write_shards  # noqa: E402
-from training.visibility import measure_visibility  # noqa: E402
 
 pytestmark = [pytest.mark.shared, pytest.mark.xdist_group("training")]
 

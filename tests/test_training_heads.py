@@ -13,10 +13,10 @@ from facestage.core.network.architectures import AUNet96
 from facestage.core.network.au_network import AUNetwork
 from facestage.stream.learning import checkpoints
 
-from training import card, features, heads, train
-from training.canvas import SIZE
-from training.facs import AUS
-from training.loader import ViewLoader
+from training.augment.canvas import SIZE
+from training.data.loader import ViewLoader
+from training.face.facs import AUS
+from training.fit import card, features, heads, train
 
 CHEEKS = slice(112, 144)
 """Hidden units of the cheeks, which AU 6 alone reads; those of brows and eyes come before."""

@@ -18,13 +18,10 @@ if str(ROOT) not in sys.path:  # training/ is not installed; it runs from the re
 from facestage.core.errors import ConfigError, SourceError  # noqa: E402
 from facestage.core.face.regions import MIRROR  # noqa: E402
 
-from training import loader as loader_module  # noqa: E402
-from training.camera import capture, expose, to_light  # noqa: E402
-from training.canvas import SIZE, measure  # noqa: E402
-from training.facs import AU_INDEX, AUS  # noqa: E402
-from training.hands import HAND_PLACEMENTS, hand  # noqa: E402
-from training.loader import Batch, ViewLoader, face_weights, is_validation  # noqa: E402
-from training.occluders import (  # noqa: E402
+from training.augment.camera import capture, expose, to_light
+from training.augment.canvas import SIZE, measure
+from training.augment.hands import HAND_PLACEMENTS, hand
+from training.augment.occluders import (
     OCCLUDERS,
     glasses,
     label_visible,
@@ -32,8 +29,8 @@ from training.occluders import (  # noqa: E402
     point_visibility,
     visible_fractions,
 )
-from training.relight import flash, relight  # noqa: E402
-from training.views import (  # noqa: E402
+from training.augment.relight import flash, relight
+from training.augment.views import (
     CROP,
     TEMPLATE,
     TEMPLATE_WEIGHTS,
@@ -42,6 +39,9 @@ from training.views import (  # noqa: E402
     make_view,
     to_crop,
 )
+from training.data import loader as loader_module
+from training.data.loader import Batch, ViewLoader, face_weights, is_validation
+from training.face.facs import AU_INDEX, AUS
 
 MOUTH_AUS = (10, 12, 16, 18, 20, 22, 23, 24, 25, 26, 27, 28)
 BROW_AUS = (1, 2, 4)
@@ -135,8 +135,8 @@ def test_landmarks_follow_the_warp_in_plain_and_mirrored_views(
     labels = np.linspace(0, 5, len(AUS), dtype=np.float32)
     # Even light and a camera that only samples: what moves is the geometry alone.
     frame = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-    monkeypatch.setattr("training.views.capture", lambda *_: frame)
-    monkeypatch.setattr("training.views.ASTRAY_RATE", 0.0)  # its spot may leave the crop
+    monkeypatch.setattr("training.augment.views.capture", lambda *_: frame)
+    monkeypatch.setattr("training.augment.views.ASTRAY_RATE", 0.0)  # its spot may leave the crop
     found = set()
     for seed in range(12):
         view = make_view(image, labels, points, np.random.default_rng(seed), occluders=[])
@@ -154,7 +154,7 @@ def test_landmarks_follow_the_warp_in_plain_and_mirrored_views(
 def test_a_mirrored_view_of_a_symmetric_face_lies_on_the_template(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("training.views.ASTRAY_RATE", 0.0)
+    monkeypatch.setattr("training.augment.views.ASTRAY_RATE", 0.0)
     shift = []
     for seed in range(300):
         view = make_view(
@@ -192,7 +192,7 @@ def test_views_far_astray_teach_landmarks_and_no_action_unit(
     labels = np.full(len(AUS), 3, np.float32)
     off = []
     for rate in (0.0, 1.0):
-        monkeypatch.setattr("training.views.ASTRAY_RATE", rate)
+        monkeypatch.setattr("training.augment.views.ASTRAY_RATE", rate)
         views = [
             make_view(face_picture(), labels, POINTS, np.random.default_rng(k), occluders=[])
             for k in range(40)
@@ -206,7 +206,7 @@ def test_views_far_astray_teach_landmarks_and_no_action_unit(
 def test_covered_mouth_is_labelled_absent_and_brows_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("training.views.ASTRAY_RATE", 0.0)
+    monkeypatch.setattr("training.augment.views.ASTRAY_RATE", 0.0)
     labels = np.full(len(AUS), 3, np.float32)
     for seed in range(8):
         rng = np.random.default_rng(seed)

@@ -13,9 +13,9 @@ from facestage.core.errors import ConfigError
 from facestage.core.network.au_network import AUNetwork
 from facestage.stream.learning import checkpoints
 
-from training import card, train
-from training.canvas import SIZE
-from training.facs import AUS
+from training.augment.canvas import SIZE
+from training.face.facs import AUS
+from training.fit import card, train
 
 
 def render(folder: Path, first: int, count: int) -> None:

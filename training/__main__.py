@@ -14,15 +14,17 @@ import torch
 import typer
 from facestage.core.errors import ConfigError, DeviceError, FacestageError
 
-from . import card, clips, features, heads, shards, sheets, train, visibility
-from .expressions import sample_anatomy, sample_expression
-from .facekit import load_facekit
-from .facs import AUS, FaceShapes
-from .gbuffer import draw_gbuffer
-from .generator import BATCH, Generator
-from .loader import ViewLoader
-from .raster import rasterise, rasterise_torch
-from .scene import CANVAS, sample_pose, view
+from .data import clips, shards, sheets
+from .data.generator import BATCH, Generator
+from .data.loader import ViewLoader
+from .face import visibility
+from .face.expressions import sample_anatomy, sample_expression
+from .face.facekit import load_facekit
+from .face.facs import AUS, FaceShapes
+from .fit import card, features, heads, train
+from .render.gbuffer import draw_gbuffer
+from .render.raster import rasterise, rasterise_torch
+from .render.scene import CANVAS, sample_pose, view
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 

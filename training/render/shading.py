@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from facestage.core.errors import ConfigError
 
+from ..face.facekit import FaceKit
 from .appearance import Appearance, sample_appearance
-from .facekit import FaceKit
 from .gbuffer import (
     EYE_OCCLUSION,
     EYE_SOCKET,

@@ -1,6 +1,6 @@
 """What the trunk of a network makes of views, kept on disk: a read-out is then tried in a minute.
 
-One view of every face, in the order of :meth:`~training.loader.ViewLoader.once`. Work that was
+One view of every face, in the order of :meth:`~training.data.loader.ViewLoader.once`. Work that was
 broken off goes on where it stopped.
 """
 
@@ -21,8 +21,8 @@ from facestage.core.network.architectures import AUNet96
 from facestage.stream.learning.trainer import TrainConfig, normalise
 from numpy.typing import NDArray
 
-from .facs import AUS
-from .loader import ViewLoader
+from ..data.loader import ViewLoader
+from ..face.facs import AUS
 
 __all__ = ["BATCH", "Features", "digest_of", "gather"]
 

@@ -19,7 +19,7 @@ import numpy as np
 from facestage.core.errors import ConfigError
 from numpy.typing import NDArray
 
-from .raster import _normals, depth_map
+from ..render.raster import _normals, depth_map
 
 __all__ = ["FaceKit", "load_facekit"]
 
@@ -46,7 +46,8 @@ class FaceKit:
         identities: ``(100, N, 3)`` float32, displacements per standard deviation.
         triangles: ``(T, 3)`` int32, counter-clockwise from outside, the opaque ones first.
         opaque_count: number of opaque triangles; the others are lashes and eye occlusion.
-        triangle_region: ``(T,)`` int64, region of each triangle (see :mod:`training.gbuffer`).
+        triangle_region: ``(T,)`` int64, region of each triangle (see
+        :mod:`training.render.gbuffer`).
         vertex_region: ``(N,)`` int64, region of each vertex.
         uv: ``(N, 2)`` float32, texture coordinates, v up.
         landmarks: ``(68,)`` int64, vertices of the Multi-PIE landmarks.
@@ -82,7 +83,7 @@ def load_facekit(path: Path | None = None) -> FaceKit:
         ConfigError: the file is missing or is not the compact model.
     """
     if path is None:
-        beside = Path(__file__).resolve().parents[2] / "shared"
+        beside = Path(__file__).resolve().parents[3] / "shared"
         path = Path(os.environ.get("FACESTAGE_SHARED", beside)) / FILE
     if not path.is_file():
         raise ConfigError(

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .facs import AU_INDEX, AUS
+from ..face.facs import AU_INDEX, AUS
 
 __all__ = [
     "CYLINDER_CENTRE_Z",

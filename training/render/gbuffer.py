@@ -10,14 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .facekit import FaceKit
-from .raster import (
-    interpolate,
-    rasterise,
-    rasterise_torch,
-    vertex_normals,
-    vertex_normals_torch,
-)
+from ..face.facekit import FaceKit
+from .raster import interpolate, rasterise, rasterise_torch, vertex_normals, vertex_normals_torch
 from .scene import CANVAS, MARGIN, View
 
 __all__ = [

@@ -20,9 +20,9 @@ import numpy as np
 from facestage.core.errors import ConfigError, SourceError
 from numpy.typing import NDArray
 
-from .canvas import SIZE, Array
-from .facs import AUS
-from .views import make_view
+from ..augment.canvas import SIZE, Array
+from ..augment.views import make_view
+from ..face.facs import AUS
 
 __all__ = ["VALIDATION_SHARE", "Batch", "ViewLoader", "face_weights", "is_validation"]
 

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..render.scene import Pose, view
 from .expressions import only, sample_anatomy
 from .facs import AUS, FaceShapes
-from .scene import Pose, view
 
 __all__ = ["FEATURES", "Visibility", "measure_visibility"]
 

@@ -18,14 +18,14 @@ import torch
 from facestage.core.errors import ModelError
 from numpy.typing import NDArray
 
-from .appearance import Appearance, sample_appearance
-from .expressions import sample_anatomy, sample_expression
-from .facekit import FaceKit, load_facekit
-from .facs import Anatomy, Expression, FaceShapes
-from .gbuffer import draw_gbuffer
-from .lighting import Lighting, sample_lighting
-from .scene import CANVAS, Pose, sample_pose, view
-from .shading import shade
+from ..face.expressions import sample_anatomy, sample_expression
+from ..face.facekit import FaceKit, load_facekit
+from ..face.facs import Anatomy, Expression, FaceShapes
+from ..render.appearance import Appearance, sample_appearance
+from ..render.gbuffer import draw_gbuffer
+from ..render.lighting import Lighting, sample_lighting
+from ..render.scene import CANVAS, Pose, sample_pose, view
+from ..render.shading import shade
 
 __all__ = ["PER_IDENTITY", "SHADED_SIDE", "Batch", "Face", "Generator"]
 

@@ -17,9 +17,9 @@ from facestage.core.face.alignment import compose, similarity, transform, warp
 from facestage.core.face.regions import MIRROR, au_regions
 from numpy.typing import NDArray
 
+from ..face.facs import AUS
 from .camera import capture, draw_strength, expose, to_light
 from .canvas import SIZE, Array
-from .facs import AUS
 from .occluders import label_visible, occlude, point_visibility, visible_fractions
 from .relight import flash, relight
 
@@ -151,7 +151,7 @@ def make_view(
 
     Args:
         image: ``(136, 136)`` uint8 grey, display-encoded.
-        intensity: ``(23,)`` 0–5 in the order of `training.facs.AUS`, NaN where unknown.
+        intensity: ``(23,)`` 0–5 in the order of `training.face.facs.AUS`, NaN where unknown.
         landmarks: ``(68, 2)`` template units.
         rng: source of all choices.
         occluders: put exactly these in front of the face instead of drawing (see `occlude`).

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..render.gbuffer import IRIS, MOUTH_SOCK, SCLERA, SKIN
 from .facekit import FaceKit
-from .gbuffer import IRIS, MOUTH_SOCK, SCLERA, SKIN
 
 __all__ = ["CORRECTIVES", "corrective_shapes"]
 

@@ -17,9 +17,9 @@ from facestage.core.errors import ModelError
 from facestage.core.network.card import ModelCard
 from facestage.stream.learning import checkpoints
 
-from .facs import AUS
-from .loader import VALIDATION_SHARE, is_validation
-from .shards import read_shard
+from ..data.loader import VALIDATION_SHARE, is_validation
+from ..data.shards import read_shard
+from ..face.facs import AUS
 
 __all__ = ["BASE", "assemble", "page", "shard_facts"]
 
@@ -41,8 +41,8 @@ def shard_facts(folder: Path) -> dict[str, Any]:
 
     Returns:
         JSON-ready ``faces``, ``identities``, ``held_out_identities`` (one in
-        :data:`~training.loader.VALIDATION_SHARE`), ``prevalence`` per AU (share of faces at A or
-        more).
+        :data:`~training.data.loader.VALIDATION_SHARE`), ``prevalence`` per AU (share of faces at A
+        or more).
 
     Raises:
         ModelError: the folder holds no shard.

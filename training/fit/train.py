@@ -33,9 +33,9 @@ from facestage.stream.learning.trainer import (
 from numpy.typing import NDArray
 from torch import nn
 
-from .facs import AUS
+from ..data.loader import ACTIVE, Batch, ViewLoader
+from ..face.facs import AUS
 from .heads import put_in
-from .loader import ACTIVE, Batch, ViewLoader
 from .team import Team, gathered
 
 __all__ = [

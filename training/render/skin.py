@@ -1,8 +1,8 @@
 """The skin texture: albedo, relief and gloss on the flattened face, moving with action units.
 
 What belongs to the person (tone, spots, brows, beard, lips) is painted once per
-:class:`~training.appearance.Appearance` and kept; what the muscles do (furrows, vanishing lips)
-is added for a whole batch by one matrix product with the wrinkle bank.
+:class:`~training.render.appearance.Appearance` and kept; what the muscles do (furrows, vanishing
+lips) is added for a whole batch by one matrix product with the wrinkle bank.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Each AU is read from hidden units of its zones of the face, and some of these units serve it alone
 (AU 6: those of the cheeks). Such units, with the AU's own outputs, can be trained anew without
 moving the output of any other AU by a single bit. The convolutions before them need to run once
-per view (:mod:`training.features`), so a try costs a minute, not hours.
+per view (:mod:`training.fit.features`), so a try costs a minute, not hours.
 
 What the AU read from units that it shares with others is dropped: those were trained for all their
 readers together, and no gradient may reach them here.
@@ -41,9 +41,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from .facs import AUS
+from ..data.loader import ACTIVE
+from ..face.facs import AUS
 from .features import Features, digest_of
-from .loader import ACTIVE
 
 __all__ = [
     "NEIGHBOURS",

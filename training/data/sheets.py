@@ -11,11 +11,11 @@ import numpy as np
 from facestage.core.errors import SourceError
 from numpy.typing import NDArray
 
-from .expressions import only
-from .facs import AU_INDEX, AUS, Expression
+from ..face.expressions import only
+from ..face.facs import AU_INDEX, AUS, Expression
+from ..render.lighting import Lighting
+from ..render.scene import Pose
 from .generator import Face, Generator
-from .lighting import Lighting
-from .scene import Pose
 
 __all__ = ["PAIRS", "grid", "ladder_sheets", "pair_sheet", "random_sheet", "write_sheets"]
 

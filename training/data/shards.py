@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from facestage.core.errors import ConfigError, SourceError
 
-from .facs import AUS
-from .scene import CANVAS
+from ..face.facs import AUS
+from ..render.scene import CANVAS
 
 if TYPE_CHECKING:
     from .generator import Batch, Generator

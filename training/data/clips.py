@@ -14,11 +14,11 @@ import numpy as np
 from facestage.core.errors import SourceError
 from numpy.typing import NDArray
 
-from .expressions import temporal_expressions
-from .facs import AUS
+from ..face.expressions import temporal_expressions
+from ..face.facs import AUS
+from ..render.lighting import Lighting, sample_lighting
+from ..render.scene import Pose, sample_pose
 from .generator import Batch, Face, Generator
-from .lighting import Lighting, sample_lighting
-from .scene import Pose, sample_pose
 
 __all__ = ["Clip", "render_clip", "write_clip"]
 

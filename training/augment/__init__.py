@@ -1,0 +1,1 @@
+"""What a camera and a ward add: light, exposure, occluders, hands, crops."""

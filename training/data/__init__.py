@@ -1,0 +1,1 @@
+"""Batches, shards and clips of rendered faces."""

@@ -1,0 +1,1 @@
+"""The morphable face: identities, FACS shapes, expressions, what is visible."""

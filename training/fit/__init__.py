@@ -1,0 +1,1 @@
+"""Training of the embedded network, its heads, its features and its card."""

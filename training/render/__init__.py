@@ -1,0 +1,1 @@
+"""From a face to a picture: scene, raster, light, skin, hair."""
