@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-SHARED = Path(os.environ.get("FACESTAGE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+from tests.support.paths import SHARED
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from facestage.core.types import FaceState, SequenceResult, Stage
 from facestage.stream.detectors import make_detector
 from facestage.stream.offline.analyze import analyze_source
 
+from tests.support.paths import BENCHMARKS
+
 pytestmark = pytest.mark.shared
 
 Analyse = Callable[[str], SequenceResult]
@@ -41,7 +43,7 @@ def analyse(shared: Path, network: AUNetwork) -> Analyse:
 
 @pytest.fixture(scope="module")
 def agreement() -> ModuleType:
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "live_offline.py"
+    path = BENCHMARKS / "live_offline.py"
     spec = importlib.util.spec_from_file_location("live_offline", path)
     assert spec is not None
     assert spec.loader is not None
