@@ -239,7 +239,7 @@ def predict_views(network: AUNetwork, crops: NDArray[np.uint8]) -> NDArray[np.fl
 
 
 def held_out_views(folder: Path, views: int = VIEWS, seed: int = SEED) -> Any:
-    """Return a ``training.data.loader.Batch`` of degraded views of held-out identities."""
+    """Return a ``training.data.loader.ViewBatch`` of degraded views of held-out identities."""
     _generator()
     from training.data.loader import ViewLoader
 

@@ -262,7 +262,7 @@ def calibrate(
         network: the network.
         facts: the clips.
         runs: its predictions per clip, for each detector.
-        batch: rendered held-out views (``training.data.loader.Batch``).
+        batch: rendered held-out views (``training.data.loader.ViewBatch``).
 
     Returns:
         (person left out, or ``""`` for nobody → ``(A,)`` logits, facts of the choice per AU).

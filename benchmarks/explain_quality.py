@@ -24,7 +24,7 @@ import torch
 from facestage.core.action_units import au_code
 from facestage.core.config import ExplainConfig
 from facestage.core.errors import FacestageError
-from facestage.core.lrp import PRESETS
+from facestage.core.lrp import LRP_PRESETS
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.quality import assess
 from facestage.stream.commands.explain_quality import as_json, format_quality
@@ -205,14 +205,14 @@ def main() -> None:
         sources = options.source or ["demo:", *(str(clip) for clip in clips if clip.is_file())]
         for source in sources:
             name = Path(source).name.rstrip(":")
-            missing = [p for p in PRESETS if p not in done.get(name, {}).get("presets", {})]
+            missing = [p for p in LRP_PRESETS if p not in done.get(name, {}).get("presets", {})]
             if not missing:
                 print(f"{name}: measured before, see {options.out}")
                 continue
             try:
                 for facts in measure(source, network, options.detector, options.frames, missing):
                     known = done.get(name, {}).get("presets", {}) | facts["presets"]
-                    ordered = {preset: known[preset] for preset in PRESETS if preset in known}
+                    ordered = {preset: known[preset] for preset in LRP_PRESETS if preset in known}
                     done[name] = facts | {"presets": ordered}
                     text = json.dumps(done, indent=1, ensure_ascii=False, allow_nan=False)
                     options.out.write_text(f"{text}\n", encoding="utf-8")

@@ -47,7 +47,7 @@ from typing import Any
 import numpy as np
 import torch
 from demo_faces import certainty, faces
-from facestage.core.lrp import PRESETS, explain
+from facestage.core.lrp import LRP_PRESETS, explain
 from facestage.core.lrp.fused.lower import lower
 from facestage.core.lrp.fused.program import Convolution, Dense, Flatten, Rectify
 from facestage.core.network.au_network import AUNetwork
@@ -356,7 +356,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="innvestigate_a_flat")
+    parser.add_argument("--preset", choices=sorted(LRP_PRESETS), default="innvestigate_a_flat")
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--skip", nargs="+", default=[], help="peers to leave out")
     parser.add_argument("--rounds", type=int, default=7)

@@ -13,7 +13,7 @@ from .backend import on_stream_of_torch, same_gpu
 from .config import AnalyzerConfig
 from .errors import ConfigError
 from .face.tracker import Detector
-from .lrp import Counts, EngineChoice, preset_by_name
+from .lrp import Counts, EngineChoice, lrp_preset
 from .network.au_network import AUNetwork
 from .observer import Observation, Observer
 from .stages import StageTracker
@@ -23,9 +23,9 @@ from .types import (
     FaceState,
     Frame,
     FrameResult,
-    PrototypeNew,
-    PrototypeRetire,
-    PrototypeUpdate,
+    PrototypeDrifted,
+    PrototypeFound,
+    PrototypeRetired,
     StageEvent,
 )
 from .window.bank import WindowBank, WindowUpdate
@@ -33,7 +33,7 @@ from .window.letters import LetterTrack
 
 __all__ = ["Analyzer"]
 
-_Event = StageEvent | PrototypeNew | PrototypeUpdate | PrototypeRetire | FaceChange
+_Event = StageEvent | PrototypeFound | PrototypeDrifted | PrototypeRetired | FaceChange
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class _Request:
     sure: bool
 
 
-class _SourceState:
+class _SourceTracks:
     """Windows, stage and face state of one source."""
 
     def __init__(
@@ -99,18 +99,18 @@ class _SourceState:
         for au, update in found.items():
             track = self.bank.track(self.windows[au])
             events += [
-                PrototypeNew(au, letter, track.prototype(letter), frame.index)
+                PrototypeFound(au, letter, track.prototype(letter), frame.index)
                 for letter in update.born
             ]
             events += [
-                PrototypeUpdate(
+                PrototypeDrifted(
                     au, letter, track.prototype(letter), track.drift(letter), frame.index
                 )
                 for letter in update.drifted
                 if letter in track.letters
             ]
             gone = (*update.retired, *((letter, None) for letter in update.forgotten))
-            events += [PrototypeRetire(au, letter, into, frame.index) for letter, into in gone]
+            events += [PrototypeRetired(au, letter, into, frame.index) for letter, into in gone]
         letters = (
             None
             if seen.presence is None
@@ -193,7 +193,7 @@ class Analyzer:
         # What cannot work is refused here, not at the first face.
         StageTracker(self.config.stage)
         side = self.config.explain.descriptor_side
-        preset_by_name(self.config.explain.preset)
+        lrp_preset(self.config.explain.preset)
         self.network = model or AUNetwork.load(device=device)
         self.window_device = same_gpu(self.config.window.device, self.network.device)
         self._bank = WindowBank(self.config.window, side * side, self.window_device)
@@ -201,7 +201,7 @@ class Analyzer:
         self._observer = Observer(detector, self.network, self.config, on_step=on_step)
         on, _ = self.network.card.thresholds()
         self._on = dict(zip(self.network.card.aus, (float(v) for v in on), strict=True))
-        self._states: dict[str, _SourceState] = {}
+        self._states: dict[str, _SourceTracks] = {}
 
     @property
     def shown(self) -> tuple[int, ...]:
@@ -285,9 +285,9 @@ class Analyzer:
             waiting = later
         return [results[position] for position in range(len(seen))]
 
-    def _state(self, source: str) -> _SourceState:
+    def _state(self, source: str) -> _SourceTracks:
         if source not in self._states:
-            self._states[source] = _SourceState(self.config, self._bank, self._on)
+            self._states[source] = _SourceTracks(self.config, self._bank, self._on)
         return self._states[source]
 
     def prototypes(self, source: str) -> dict[int, LetterTrack]:

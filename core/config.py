@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 __all__ = [
+    "DEFAULT_LRP_PRESET",
     "AnalyzerConfig",
     "BaselineConfig",
     "ExplainConfig",
@@ -16,6 +17,9 @@ __all__ = [
     "StageConfig",
     "WindowConfig",
 ]
+
+DEFAULT_LRP_PRESET = "innvestigate_a_flat"
+"""LRP preset where none is asked for: iNNvestigate's LRPSequentialPresetAFlat (paper §3.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,8 @@ class FaceConfig:
 class ExplainConfig:
     """Relevance maps, descriptors and projections."""
 
-    preset: str = "innvestigate_a_flat"
-    """LRP preset (paper §3.2 names iNNvestigate's LRPSequentialPresetAFlat)."""
+    preset: str = DEFAULT_LRP_PRESET
+    """LRP preset, a name of :data:`facestage.core.lrp.LRP_PRESETS`."""
     precision: str = "float32"
     """Of the convolutions on the way back in the fused LRP engine: ``float32``, or ``bfloat16``
     where the hardware is fast with it. Activations, divisions and maps are float32 in any case."""

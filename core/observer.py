@@ -59,7 +59,7 @@ class Observation:
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
 
 
-class _SourceState:
+class _SourceFaces:
     """What the observer remembers of one source."""
 
     def __init__(
@@ -127,7 +127,7 @@ class Observer:
         self._takes_part = np.isin(network.card.aus, self.shown)
         self._make_baseline()
         self._on_step = on_step or (lambda step: None)
-        self._states: dict[str, _SourceState] = {}
+        self._states: dict[str, _SourceFaces] = {}
 
     def reset(self, source: str | None = None) -> None:
         """Forget one source (its face and which AUs were active), or all."""
@@ -275,7 +275,7 @@ class Observer:
             return None
         return PersonalBaseline.of_network(self.network.card, self.config.baseline)
 
-    def _state(self, source: str) -> _SourceState:
+    def _state(self, source: str) -> _SourceFaces:
         if source not in self._states:
             card = self.network.card
             tracker = FaceTracker(
@@ -288,10 +288,10 @@ class Observer:
                 self.config.face,
             )
             gate = PresenceGate(*card.thresholds())
-            self._states[source] = _SourceState(tracker, gate, self._make_baseline())
+            self._states[source] = _SourceFaces(tracker, gate, self._make_baseline())
         return self._states[source]
 
-    def _forward(self, inputs: torch.Tensor, states: Sequence[_SourceState]) -> lrp.Forward | None:
+    def _forward(self, inputs: torch.Tensor, states: Sequence[_SourceFaces]) -> lrp.Forward | None:
         """Run the network forward once for prediction and explanation, where that saves time.
 
         What LRP needs of the way forward costs a quarter of it, so it is made only where an AU was

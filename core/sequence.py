@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .action_units import letter, letter_index, parse_label, prototype_label
 from .baseline import PersonalBaseline, adjust_intensity, whole_sequence
-from .clustering.spectral import preset_by_name, spray
+from .clustering.spectral import spray, spray_preset
 from .config import AnalyzerConfig
 from .errors import ConfigError, SourceError
 from .face.tracker import Detector, align
@@ -54,7 +54,7 @@ class SequenceAnalyzer:
         detector: finds faces.
         model: the AU network; the embedded one when not given.
         config: constants of all steps.
-        preset: SpRAy preset, see :data:`facestage.core.clustering.spectral.PRESETS`.
+        preset: SpRAy preset, see :data:`facestage.core.clustering.spectral.SPRAY_PRESETS`.
         device: torch device for the embedded network.
         map_bytes: memory for full-size relevance maps.
         picture_bytes: memory for face pictures.
@@ -78,7 +78,7 @@ class SequenceAnalyzer:
         picture_bytes: int = PICTURE_BYTES,
     ) -> None:
         self.config = config or AnalyzerConfig()
-        preset_by_name(preset)
+        spray_preset(preset)
         self.network = model or AUNetwork.load(device=device)
         self.preset = preset
         self._map_bytes = map_bytes

@@ -27,9 +27,9 @@ __all__ = [
     "FrameResult",
     "FrameRow",
     "Prototype",
-    "PrototypeNew",
-    "PrototypeRetire",
-    "PrototypeUpdate",
+    "PrototypeDrifted",
+    "PrototypeFound",
+    "PrototypeRetired",
     "SequenceResult",
     "Stage",
     "StageEvent",
@@ -183,7 +183,7 @@ class StageEvent:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PrototypeNew:
+class PrototypeFound:
     """A prototype of an AU was given its letter. ``map``: ``(S, S)`` float32 relevance."""
 
     au: int
@@ -193,7 +193,7 @@ class PrototypeNew:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PrototypeUpdate:
+class PrototypeDrifted:
     """A prototype has moved far from what its letter meant when it was young.
 
     A pattern that turns slowly into another keeps its letter; this says that it happened.
@@ -209,7 +209,7 @@ class PrototypeUpdate:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PrototypeRetire:
+class PrototypeRetired:
     """A letter of an AU is given no more.
 
     It turned out to show the pattern of an older one, ``into``, which stands for it now; or, with
@@ -265,7 +265,7 @@ class FrameResult:
     letters: dict[int, str] = field(default_factory=dict)
     stage: StageLabels | None = None
     events: tuple[
-        StageEvent | PrototypeNew | PrototypeUpdate | PrototypeRetire | FaceChange, ...
+        StageEvent | PrototypeFound | PrototypeDrifted | PrototypeRetired | FaceChange, ...
     ] = ()
     log: dict[str, int] = field(default_factory=dict)
     baseline: BaselineState = BaselineState.OFF

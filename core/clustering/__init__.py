@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .spectral import PRESETS, Clustering, SprayPreset, mean_maps, spray
+from .spectral import SPRAY_PRESETS, Clustering, SprayPreset, mean_maps, spray
 
-__all__ = ["PRESETS", "Clustering", "SprayPreset", "mean_maps", "spray"]
+__all__ = ["SPRAY_PRESETS", "Clustering", "SprayPreset", "mean_maps", "spray"]

@@ -37,7 +37,7 @@ from ..errors import ConfigError
 from .similarity import MIN_ENERGY, MIN_EXPLAINED, NoiseModel, gram, noise_model, normalise
 
 __all__ = [
-    "PRESETS",
+    "SPRAY_PRESETS",
     "Clustering",
     "SprayPreset",
     "block_means",
@@ -49,8 +49,8 @@ __all__ = [
     "merge_clusters",
     "order_labels",
     "partition",
-    "preset_by_name",
     "spray",
+    "spray_preset",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -65,7 +65,7 @@ class SprayPreset:
     """One way to cluster the maps of a sequence.
 
     Attributes:
-        name: key in :data:`PRESETS`.
+        name: key in :data:`SPRAY_PRESETS`.
         knn: neighbours per map in the graph; None: ⌈ln n⌉ + 1 between 2 and 7, and ⌈ln n⌉ once
             that is more than 7.
         tau: eigenvalues below it are counted as clusters.
@@ -102,7 +102,7 @@ class SprayPreset:
     restarts: int = 8
 
 
-PRESETS: dict[str, SprayPreset] = {
+SPRAY_PRESETS: dict[str, SprayPreset] = {
     preset.name: preset
     for preset in (
         # merge_above and long_from were calibrated together with the window's thresholds: see
@@ -120,15 +120,17 @@ PRESETS: dict[str, SprayPreset] = {
 """Preset name → preset. ``sequence`` is the default; ``corelay`` is for comparison only."""
 
 
-def preset_by_name(name: str) -> SprayPreset:
-    """Return a preset of :data:`PRESETS`.
+def spray_preset(name: str) -> SprayPreset:
+    """Return a preset of :data:`SPRAY_PRESETS`.
 
     Raises:
         ConfigError: no preset of that name.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"there is no SpRAy preset {name!r}; choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    if name not in SPRAY_PRESETS:
+        raise ConfigError(
+            f"there is no SpRAy preset {name!r}; choose one of {', '.join(SPRAY_PRESETS)}"
+        )
+    return SPRAY_PRESETS[name]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -477,7 +479,7 @@ def spray(
     Args:
         descriptors: ``(n, D)`` real, of NumPy or CuPy, one row per map, in the order of time; rows
             are L2-normalised here (a row that is normalised already stays as it is).
-        preset: name in :data:`PRESETS`, or a preset.
+        preset: name in :data:`SPRAY_PRESETS`, or a preset.
         clusters: fixed number of clusters (at most n), instead of the preset's rule.
         runs: ``(n,)`` number of the unbroken run of frames each map belongs to: neighbours from
             different runs say nothing about noise. One run if None.
@@ -491,7 +493,7 @@ def spray(
             is not positive.
     """
     if isinstance(preset, str):
-        preset = preset_by_name(preset)
+        preset = spray_preset(preset)
     if clusters is not None and clusters < 1:
         raise ValueError(f"the number of clusters must be at least 1, got {clusters}")
     x = array_namespace(descriptors).asarray(descriptors)

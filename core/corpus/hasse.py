@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 from .relations import InclusionOrder, TemporalPrototype, inclusion_order
 
-__all__ = ["Column", "LatticeLayout", "LatticePart", "lattice_layout", "lattice_part"]
+__all__ = ["LatticeColumn", "LatticeLayout", "LatticePart", "lattice_layout", "lattice_part"]
 
 IntArray = NDArray[np.int64]
 
@@ -84,7 +84,7 @@ def lattice_part(
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class LatticeColumn:
     """An upright piece of a line: at ``x``, from ``low`` up to ``high`` (``high`` ≤ ``low``)."""
 
     x: float
@@ -106,7 +106,7 @@ class LatticeLayout:
 
     boxes: NDArray[np.float64]
     rows: IntArray
-    lines: tuple[tuple[Column, ...], ...]
+    lines: tuple[tuple[LatticeColumn, ...], ...]
     width: float
     height: float
 
@@ -131,7 +131,7 @@ def lattice_layout(
     """
     count = len(sizes)
     boxes, rows = np.empty((count, 4)), np.zeros(count, np.int64)
-    lines: list[tuple[Column, ...]] = [()] * len(covers)
+    lines: list[tuple[LatticeColumn, ...]] = [()] * len(covers)
     shelves: list[list[tuple[IntArray, IntArray, LatticeLayout]]] = []
     room = 0.0
     for members in _connected(count, covers):
@@ -165,8 +165,8 @@ def lattice_layout(
     return LatticeLayout(boxes, rows, tuple(moved), across, height)
 
 
-def _moved(piece: Column, right: float, down: float) -> Column:
-    return Column(piece.x + right, piece.low + down, piece.high + down)
+def _moved(piece: LatticeColumn, right: float, down: float) -> LatticeColumn:
+    return LatticeColumn(piece.x + right, piece.low + down, piece.high + down)
 
 
 def _connected(count: int, covers: IntArray) -> list[IntArray]:
@@ -203,7 +203,7 @@ def _connected_layout(
                 low = float(boxes[v, 1])
             elif v == chain[-1]:
                 high = float(boxes[v, 1] + boxes[v, 3])
-            pieces.append(Column(float(x[v]), low, high))
+            pieces.append(LatticeColumn(float(x[v]), low, high))
         lines.append(tuple(pieces))
     across = float((x + wide / 2).max())
     return LatticeLayout(

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
         forward,
         record,
     )
-    from .presets import ALIASES, PRESETS, Preset, preset_by_name
+    from .presets import ALIASES, LRP_PRESETS, Preset, lrp_preset
 
 __all__ = [
     "ALIASES",
     "CHUNK_BYTES",
     "ENGINES",
+    "LRP_PRESETS",
     "PRECISIONS",
-    "PRESETS",
     "Counts",
     "EngineChoice",
     "Forward",
@@ -46,7 +46,7 @@ __all__ = [
     "engine_of",
     "explain",
     "forward",
-    "preset_by_name",
+    "lrp_preset",
     "record",
 ]
 
@@ -55,7 +55,7 @@ _HOMES = {
     "CHUNK_BYTES": "api",
     "ENGINES": "api",
     "PRECISIONS": "api",
-    "PRESETS": "presets",
+    "LRP_PRESETS": "presets",
     "Counts": "api",
     "EngineChoice": "api",
     "Forward": "api",
@@ -66,7 +66,7 @@ _HOMES = {
     "engine_of": "api",
     "explain": "api",
     "forward": "api",
-    "preset_by_name": "presets",
+    "lrp_preset": "presets",
     "record": "api",
 }
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..config import DEFAULT_LRP_PRESET
 from ..errors import ConfigError, ModelError
 from ..network.folding import example_input, fold_batchnorm
 from .fused.cuda_graphs import BucketEngine
 from .fused.engine import CHUNK_BYTES, Counts, FusedEngine, Values, is_shortage, with_less_memory
 from .fused.lower import UnsupportedNetworkError
-from .presets import ALIASES, PRESETS, Preset, preset_by_name
+from .presets import ALIASES, LRP_PRESETS, Preset, lrp_preset
 
 if TYPE_CHECKING:
     from .reference.engine import ReferenceEngine
@@ -30,8 +31,8 @@ __all__ = [
     "ALIASES",
     "CHUNK_BYTES",
     "ENGINES",
+    "LRP_PRESETS",
     "PRECISIONS",
-    "PRESETS",
     "Counts",
     "EngineChoice",
     "Forward",
@@ -42,7 +43,7 @@ __all__ = [
     "engine_of",
     "explain",
     "forward",
-    "preset_by_name",
+    "lrp_preset",
     "record",
 ]
 
@@ -89,7 +90,7 @@ def explain(
     model: nn.Module,
     x: torch.Tensor,
     pairs: Sequence[tuple[int, int]],
-    preset: str = "innvestigate_a_flat",
+    preset: str = DEFAULT_LRP_PRESET,
     engine: str = "auto",
     stop: int | None = None,
     *,
@@ -109,7 +110,7 @@ def explain(
         model: ``(B, C, H, W)`` → ``(B, A)`` logits, before any sigmoid. Evaluated in eval mode.
         x: ``(B, C, H, W)`` floating-point network input; taken to the dtype of the weights.
         pairs: P pairs (row of ``x``, number of the output), in any order, repeated or not.
-        preset: LRP preset, see :data:`PRESETS` and :data:`ALIASES`.
+        preset: LRP preset, see :data:`LRP_PRESETS` and :data:`ALIASES`.
         engine: one of :data:`ENGINES`. All give the same maps. Where ``auto`` cannot take the fused
             one, a :class:`SlowEngineWarning` says so once per network.
         stop: end at the first value on the way from the input whose rows and columns are at most
@@ -141,7 +142,7 @@ def explain(
     References:
         Bach et al., PLoS ONE 10(7), 2015; Kohlbrenner et al., IJCNN 2020 (preset A).
     """
-    rules = preset_by_name(preset)
+    rules = lrp_preset(preset)
     if x.ndim != 4 or not x.is_floating_point():
         raise ModelError(
             f"explain needs float input of shape (B, C, H, W), got {tuple(x.shape)} {x.dtype}; "
@@ -211,7 +212,7 @@ class Forward:
 def forward(
     model: nn.Module,
     x: torch.Tensor,
-    preset: str = "innvestigate_a_flat",
+    preset: str = DEFAULT_LRP_PRESET,
     dtype: torch.dtype | None = None,
 ) -> Forward | None:
     """Run a network forward so that what it says can be explained without doing so again.
@@ -232,7 +233,7 @@ def forward(
     if not len(x) or x.device.type != "cpu":
         return None
     with torch.inference_mode(False), torch.no_grad():
-        prepared = _prepare(model, tuple(x.shape[1:]), preset_by_name(preset), "auto", dtype).engine
+        prepared = _prepare(model, tuple(x.shape[1:]), lrp_preset(preset), "auto", dtype).engine
         if not isinstance(prepared, FusedEngine) or len(x) > prepared.frames_at_once:
             return None
         try:
@@ -283,7 +284,7 @@ def counts_of(model: nn.Module) -> Counts:
 def engine_of(
     model: nn.Module,
     shape: Sequence[int],
-    preset: str = "innvestigate_a_flat",
+    preset: str = DEFAULT_LRP_PRESET,
     dtype: torch.dtype | None = None,
 ) -> EngineChoice:
     """Tell which engine ``auto`` uses for a network; the network is prepared on the way.
@@ -302,13 +303,13 @@ def engine_of(
         ModelError: neither engine can explain it.
     """
     with torch.inference_mode(False), torch.no_grad():
-        return _prepare(model, tuple(shape), preset_by_name(preset), "auto", dtype).choice
+        return _prepare(model, tuple(shape), lrp_preset(preset), "auto", dtype).choice
 
 
 def record(
     model: nn.Module,
     shape: Sequence[int],
-    preset: str = "innvestigate_a_flat",
+    preset: str = DEFAULT_LRP_PRESET,
     dtype: torch.dtype | None = None,
     *,
     most_pairs: int,
@@ -326,7 +327,7 @@ def record(
         ModelError: neither engine can explain it.
     """
     with torch.inference_mode(False), torch.no_grad():
-        engine = _prepare(model, tuple(shape), preset_by_name(preset), "auto", dtype).engine
+        engine = _prepare(model, tuple(shape), lrp_preset(preset), "auto", dtype).engine
         if isinstance(engine, BucketEngine):
             engine.record(most_pairs)
 

@@ -37,9 +37,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..config import DEFAULT_LRP_PRESET
 from ..errors import ConfigError
 
-__all__ = ["ALIASES", "PRESETS", "ConvolutionRule", "Preset", "preset_by_name"]
+__all__ = ["ALIASES", "LRP_PRESETS", "ConvolutionRule", "Preset", "lrp_preset"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,10 @@ class Preset:
 
 _MILD_GAMMA = ConvolutionRule("gamma", value=0.1)
 
-PRESETS: dict[str, Preset] = {
+LRP_PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
-        Preset("innvestigate_a_flat", 0.1, "signed", "zeros", 1e-7),
+        Preset(DEFAULT_LRP_PRESET, 0.1, "signed", "zeros", 1e-7),
         Preset("zennit", 1e-6, "positive", "all", 1e-6),
         Preset("au_specific", 0.1, "signed", "all", 1e-6, (_MILD_GAMMA,)),
         Preset("au_evidence", 0.1, "signed", "all", 1e-6, (_MILD_GAMMA,), "positive"),
@@ -119,20 +120,20 @@ from the logit, for Action Units that count as active at a logit below 0, whose 
 negative otherwise. docs/explanations.md has the figures they were chosen by."""
 
 ALIASES: dict[str, str] = {
-    "innvestigate": "innvestigate_a_flat",
+    "innvestigate": DEFAULT_LRP_PRESET,
     "zennit_epsilon_plus_flat": "zennit",
-    "LRPSequentialPresetAFlat": "innvestigate_a_flat",
+    "LRPSequentialPresetAFlat": DEFAULT_LRP_PRESET,
     "EpsilonPlusFlat": "zennit",
     "epsilon_plus_flat": "zennit",
 }
 """Names under which other toolboxes know a preset → its name here."""
 
 
-def preset_by_name(name: str) -> Preset:
+def lrp_preset(name: str) -> Preset:
     """Return a preset.
 
     Args:
-        name: a key of :data:`PRESETS` or :data:`ALIASES`.
+        name: a key of :data:`LRP_PRESETS` or :data:`ALIASES`.
 
     Returns:
         The preset.
@@ -140,12 +141,12 @@ def preset_by_name(name: str) -> Preset:
     Raises:
         ConfigError: there is none of that name.
 
-    >>> preset_by_name("EpsilonPlusFlat").name
+    >>> lrp_preset("EpsilonPlusFlat").name
     'zennit'
     """
     try:
-        return PRESETS[ALIASES.get(name, name)]
+        return LRP_PRESETS[ALIASES.get(name, name)]
     except KeyError:
         raise ConfigError(
-            f"unknown LRP preset {name!r}; use one of {', '.join(sorted(PRESETS))}"
+            f"unknown LRP preset {name!r}; use one of {', '.join(sorted(LRP_PRESETS))}"
         ) from None

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..config import DEFAULT_LRP_PRESET
 from ..errors import ConfigError
 from ..face.regions import LANDMARK_COUNT, REGION_AUS, au_regions, face_region
-from ..lrp import engine_of, explain, preset_by_name
+from ..lrp import engine_of, explain, lrp_preset
 from ..network.au_network import AUNetwork
 from .agreement import AUAgreement, between_aus, between_stages
 from .conservation import conserve
@@ -23,7 +24,7 @@ from .figures import (
     AUQuality,
     ExplanationQuality,
     Figure,
-    Sample,
+    MapSample,
     StoppedError,
     spread,
 )
@@ -42,8 +43,8 @@ Columns = dict[str, NDArray[np.float64]]
 
 def assess(
     network: AUNetwork,
-    sample: Sample,
-    preset: str = "innvestigate_a_flat",
+    sample: MapSample,
+    preset: str = DEFAULT_LRP_PRESET,
     *,
     costly_frames: int = COSTLY_FRAMES,
     draws: int = DRAWS,
@@ -72,7 +73,7 @@ def assess(
         ModelError: the network cannot be explained.
         StoppedError: ``stop`` said so.
     """
-    name = preset_by_name(preset).name
+    name = lrp_preset(preset).name
     card = network.card
     pairs = [(row, card.aus.index(au)) for row, on in enumerate(sample.active) for au in on]
     of = np.array([card.aus[output] for _, output in pairs], int)
@@ -130,7 +131,7 @@ def _has_regions(network: AUNetwork) -> bool:
 
 
 def _measure_all(
-    network: AUNetwork, sample: Sample, pairs: Pairs, preset: str, steps: _Steps
+    network: AUNetwork, sample: MapSample, pairs: Pairs, preset: str, steps: _Steps
 ) -> tuple[NDArray[np.float32], Columns]:
     """Explain every pair; take the measures that cost little."""
     size = network.card.input_size
@@ -186,7 +187,7 @@ def _locate(
 
 def _perturb(
     network: AUNetwork,
-    sample: Sample,
+    sample: MapSample,
     pairs: Pairs,
     costly: list[int],
     maps: NDArray[np.float32],
@@ -211,7 +212,7 @@ def _perturb(
 
 def _randomise(
     network: AUNetwork,
-    sample: Sample,
+    sample: MapSample,
     pairs: Pairs,
     costly: list[int],
     maps: NDArray[np.float32],
@@ -251,7 +252,7 @@ def _of_au(
     maps: NDArray[np.float32],
     columns: Columns,
     agreement: AUAgreement,
-    sample: Sample,
+    sample: MapSample,
 ) -> AUQuality:
     mine = np.flatnonzero(of == au)
     figures = {name: _figure(name, columns[name][mine]) for name in FIGURES}

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from ..config import DEFAULT_LRP_PRESET
 from ..errors import ConfigError
-from ..lrp import preset_by_name
+from ..lrp import lrp_preset
 
 __all__ = ["Conservation", "conserve"]
 
@@ -65,7 +66,7 @@ def conserve(
     x: torch.Tensor,
     pairs: Sequence[tuple[int, int]],
     maps: ArrayLike,
-    preset: str = "innvestigate_a_flat",
+    preset: str = DEFAULT_LRP_PRESET,
 ) -> Conservation:
     """Compare the sum of each map with its logit.
 
@@ -82,7 +83,7 @@ def conserve(
     Raises:
         ConfigError: no preset of that name, or not one map per pair.
     """
-    rules = preset_by_name(preset)
+    rules = lrp_preset(preset)
     stack = np.asarray(maps, np.float64)
     if stack.ndim != 3 or len(stack) != len(pairs):
         raise ConfigError(f"{len(pairs)} pairs need as many maps, got shape {stack.shape}")

@@ -20,7 +20,7 @@ __all__ = [
     "AUQuality",
     "ExplanationQuality",
     "Figure",
-    "Sample",
+    "MapSample",
     "StoppedError",
     "choose_frames",
     "spread",
@@ -68,7 +68,7 @@ class StoppedError(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sample:
+class MapSample:
     """Frames to measure on.
 
     Attributes:

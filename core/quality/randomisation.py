@@ -20,6 +20,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from ..config import DEFAULT_LRP_PRESET
 from ..errors import ConfigError, ModelError
 from ..lrp import explain
 from ..network.folding import frozen_copy
@@ -51,7 +52,7 @@ def randomise(
     model: nn.Module,
     x: torch.Tensor,
     pairs: Sequence[tuple[int, int]],
-    preset: str = "innvestigate_a_flat",
+    preset: str = DEFAULT_LRP_PRESET,
     *,
     maps: ArrayLike | None = None,
     seed: int = 0,

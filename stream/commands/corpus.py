@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ...core.backend import namespace
-from ...core.clustering.spectral import preset_by_name
+from ...core.clustering.spectral import spray_preset
 from ...core.config import AnalyzerConfig, ExplainConfig, WindowConfig
 from ...core.errors import ConfigError, SourceError
 from ...core.network.au_network import AUNetwork
@@ -21,7 +21,7 @@ from ...core.network.selection import select_aus
 from ..console import err, out
 from ..corpus.engines import check_ray, in_pool, in_process, on_ray
 from ..corpus.evaluate import MIN_SHARE, Evaluation, evaluate_corpus
-from ..corpus.job import Outcome, Settings
+from ..corpus.job import SequenceOutcome, Settings
 from ..corpus.layouts import LAYOUTS, SequenceItem, read_corpus
 from ..corpus.page import write_outputs
 from ..corpus.store import CorpusFolder, pending
@@ -113,7 +113,7 @@ def corpus(
     if ray_address is not None and engine != "ray":
         raise ConfigError("--ray-address needs --engine ray")
     chosen = preset or ("paper" if paper else "sequence")
-    preset_by_name(chosen)
+    spray_preset(chosen)
     if across:
         namespace(window_device)  # refused now, not after hours of work
     config = analyzer_config(
@@ -258,7 +258,7 @@ def _identity(
     }
 
 
-def _follow(outcomes: Iterator[Outcome], total: int) -> None:
+def _follow(outcomes: Iterator[SequenceOutcome], total: int) -> None:
     """Show how the work goes on; name each sequence that fails."""
     began = time.monotonic()
     done = failed = 0

@@ -16,7 +16,7 @@ import typer
 from ...core.action_units import au_code
 from ...core.config import ExplainConfig
 from ...core.errors import ConfigError
-from ...core.lrp import PRESETS, preset_by_name
+from ...core.lrp import LRP_PRESETS, lrp_preset
 from ...core.network.au_network import AUNetwork
 from ...core.quality import FIGURES, AUQuality, ExplanationQuality, StoppedError, assess
 from ...core.quality.figures import COSTLY_FRAMES, DRAWS, LEAST_FRAMES, TOLERANCE
@@ -52,7 +52,7 @@ def explain_quality(
         str,
         typer.Option(
             "--lrp-preset",
-            help=f"LRP preset: {', '.join(PRESETS)}, or all for a table of each.",
+            help=f"LRP preset: {', '.join(LRP_PRESETS)}, or all for a table of each.",
         ),
     ] = ExplainConfig().preset,
     frames: Annotated[
@@ -118,7 +118,7 @@ _STEPS = 1000
 
 
 def _presets(text: str) -> list[str]:
-    return list(PRESETS) if text == ALL_PRESETS else [preset_by_name(text).name]
+    return list(LRP_PRESETS) if text == ALL_PRESETS else [lrp_preset(text).name]
 
 
 def _check_json(path: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
+from ...core import lrp
 from ...core.config import AnalyzerConfig, ExplainConfig, WindowConfig
 from ...core.errors import ConfigError
-from ...core.lrp import PRESETS, preset_by_name
 from ...core.network.selection import parse_aus
 
 __all__ = [
@@ -77,8 +77,8 @@ LrpPreset = Annotated[
     typer.Option(
         "--lrp-preset",
         envvar="FACESTAGE_LRP_PRESET",
-        help=f"How relevance is propagated: {', '.join(PRESETS)}. The first is the paper's; see "
-        "docs/explanations.md.",
+        help=f"How relevance is propagated: {', '.join(lrp.LRP_PRESETS)}. The first is the "
+        "paper's; see docs/explanations.md.",
     ),
 ]
 LrpPrecision = Annotated[
@@ -134,7 +134,7 @@ def analyzer_config(
         config,
         aus=parse_aus(aus),
         explain=replace(
-            config.explain, preset=preset_by_name(lrp_preset).name, precision=lrp_precision
+            config.explain, preset=lrp.lrp_preset(lrp_preset).name, precision=lrp_precision
         ),
         stage=replace(config.stage, min_stage_s=min_stage_s),
         baseline=replace(config.baseline, enabled=baseline),

@@ -20,7 +20,7 @@ import numpy as np
 
 from ...core.errors import ConfigError, FacestageError
 from ...core.network.au_network import AUNetwork
-from .job import Outcome, SequenceWorker, Settings
+from .job import SequenceOutcome, SequenceWorker, Settings
 from .layouts import SequenceItem
 from .store import CorpusFolder
 
@@ -34,7 +34,7 @@ CRASHED = "its worker process ended without a word: it crashed, or was killed fo
 
 def in_process(
     items: Sequence[SequenceItem], settings: Settings, network: AUNetwork, stop: Stop
-) -> Iterator[Outcome]:
+) -> Iterator[SequenceOutcome]:
     """Analyse in this process, one after the other."""
     worker = SequenceWorker(settings, network)
     for item in items:
@@ -59,7 +59,7 @@ def _begin() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _run(settings: Settings, item: SequenceItem) -> Outcome:
+def _run(settings: Settings, item: SequenceItem) -> SequenceOutcome:
     global _worker  # noqa: PLW0603 - one network per process, for all its sequences
     if _worker is None:
         _worker = SequenceWorker(settings)
@@ -76,7 +76,7 @@ class _CrashError(Exception):
 
 def in_pool(
     items: Sequence[SequenceItem], settings: Settings, workers: int, stop: Stop
-) -> Iterator[Outcome]:
+) -> Iterator[SequenceOutcome]:
     """Analyse in ``workers`` processes.
 
     When one of them dies, the sequences in flight are tried again one by one; the one that kills
@@ -103,16 +103,16 @@ def in_pool(
             (item,) = crash.suspects
             folder.sweep(item)
             folder.fail(item, CRASHED)
-            yield Outcome(item, CRASHED)
+            yield SequenceOutcome(item, CRASHED)
 
 
 def _pool(
     queue: deque[SequenceItem], settings: Settings, workers: int, stop: Stop
-) -> Iterator[Outcome]:
+) -> Iterator[SequenceOutcome]:
     # A forked child of a process that has run torch can hang on its locks.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
-        flying: dict[Future[Outcome], SequenceItem] = {}
+        flying: dict[Future[SequenceOutcome], SequenceItem] = {}
         try:
             while queue or flying:
                 while queue and len(flying) < workers and not stop():
@@ -172,7 +172,7 @@ class _RayWorker:
         outcomes = []
         for raw in batch["job"]:
             settings, item = pickle.loads(raw)  # made by on_ray
-            found: Outcome | FacestageError
+            found: SequenceOutcome | FacestageError
             try:
                 if self._worker is None:
                     self._worker = SequenceWorker(settings)
@@ -230,7 +230,7 @@ def on_ray(
     workers: int,
     stop: Stop,
     address: str | None = None,
-) -> Iterator[Outcome]:
+) -> Iterator[SequenceOutcome]:
     """Analyse with a pool of Ray actors, one per CPU or GPU slot.
 
     The output folder must be the same place for all machines of the cluster, and facestage must be

@@ -21,7 +21,7 @@ from ..offline.analyze import analyze_source
 from .layouts import SequenceItem
 from .store import CorpusFolder
 
-__all__ = ["Outcome", "SequenceWorker", "Settings"]
+__all__ = ["SequenceOutcome", "SequenceWorker", "Settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SequenceOutcome:
     """What became of a sequence.
 
     Attributes:
@@ -91,7 +91,7 @@ class SequenceWorker:
         on, off = network.card.thresholds()
         self._limits = {au: (float(on[i]), float(off[i])) for i, au in enumerate(network.card.aus)}
 
-    def run(self, item: SequenceItem) -> Outcome:
+    def run(self, item: SequenceItem) -> SequenceOutcome:
         """Analyse a sequence and write its folder, or the reason why it cannot be analysed.
 
         Raises:
@@ -105,7 +105,7 @@ class SequenceWorker:
             self._folder.fail(item, reason)
         else:
             self._folder.put(item, result, self._limits, reports=self._settings.reports)
-        return Outcome(
+        return SequenceOutcome(
             item,
             reason,
             0 if result is None else len(result.rows),

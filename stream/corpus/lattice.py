@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from ...core.action_units import parse_label
-from ...core.corpus.hasse import Column, lattice_layout, lattice_part
+from ...core.corpus.hasse import LatticeColumn, lattice_layout, lattice_part
 from ...core.render import au_colour
 from ...core.stages import format_prototype
 from ...core.types import LOST, NONE, StageLabels
@@ -205,7 +205,7 @@ def _stages(stages: Sequence[StageLabels]) -> str:
     return "".join(parts)
 
 
-def _path(line: Sequence[Column]) -> str:
+def _path(line: Sequence[LatticeColumn]) -> str:
     """Return a line: straight beside boxes, bent where it crosses from row to row."""
     path = f"M{line[0].x:.1f},{line[0].low:.1f}"
     for one, other in pairwise(line):

@@ -22,7 +22,7 @@ from .networks import Start, export
 from .trainer import StepLosses, TrainConfig, Trainer
 from .views import Views
 
-__all__ = ["Outcome", "Session", "plan"]
+__all__ = ["Session", "TrainingOutcome", "plan"]
 
 _BATCH = 64
 
@@ -51,7 +51,7 @@ def plan(start: Start, views: int, *, lr: float, seed: int, freeze_batchnorm: bo
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class TrainingOutcome:
     """What a finished run leaves.
 
     Attributes:
@@ -171,7 +171,7 @@ class Session:
                 self.save()
         self.save()
 
-    def finish(self, test: CropSet | None, card: Mapping[str, Any]) -> Outcome:
+    def finish(self, test: CropSet | None, card: Mapping[str, Any]) -> TrainingOutcome:
         """Measure on held-out crops and write ``model.safetensors`` with its card.
 
         Args:
@@ -195,7 +195,7 @@ class Session:
             }
         path = self.folder / "model.safetensors"
         export(net, facts, path)
-        return Outcome(path, figures)
+        return TrainingOutcome(path, figures)
 
 
 def _landmarks(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ...core.analyzer import Analyzer
 from ...core.errors import FacestageError, SourceError
 from ...core.lrp import EngineChoice
-from ...core.types import Frame, FrameResult, PrototypeNew, StageEvent
+from ...core.types import Frame, FrameResult, PrototypeFound, StageEvent
 from .. import protocol
 from ..server.hub import PICTURE, Hub
 from ..sources import Source
@@ -307,7 +307,7 @@ class Pipeline:
             else:
                 crop = result.face.crop if self._video else None
                 message = publish.event_message(
-                    event, top_x=top_x, crop=crop if isinstance(event, PrototypeNew) else None
+                    event, top_x=top_x, crop=crop if isinstance(event, PrototypeFound) else None
                 )
                 self._hub.publish_event(message, stream=stream.id, t_capture=frame.t_wall)
         if self._video and self._hub.wants(PICTURE, stream.id):

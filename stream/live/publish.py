@@ -17,9 +17,9 @@ from ...core.types import (
     FaceObservation,
     Frame,
     FrameResult,
-    PrototypeNew,
-    PrototypeRetire,
-    PrototypeUpdate,
+    PrototypeDrifted,
+    PrototypeFound,
+    PrototypeRetired,
     StageEvent,
 )
 from .. import protocol
@@ -66,7 +66,7 @@ def action_units(network: AUNetwork, shown: Collection[int]) -> tuple[protocol.A
 
 
 def event_message(
-    event: StageEvent | PrototypeNew | PrototypeUpdate | PrototypeRetire | FaceChange,
+    event: StageEvent | PrototypeFound | PrototypeDrifted | PrototypeRetired | FaceChange,
     *,
     top_x: float,
     crop: NDArray[np.uint8] | None = None,
@@ -96,7 +96,7 @@ def event_message(
                 at=event.at,
                 text=format_labels(event.labels),
             )
-        case PrototypeNew():
+        case PrototypeFound():
             cells, top = relevance.cells(event.map[None], MASK_SIDE, top_x)
             face = b""
             if crop is not None:
@@ -112,7 +112,7 @@ def event_message(
                 top=int(top),
                 face=face,
             )
-        case PrototypeUpdate():
+        case PrototypeDrifted():
             cells, top = relevance.cells(event.map[None], MASK_SIDE, top_x)
             return protocol.PrototypeUpdate(
                 label=prototype_label(event.au, event.letter),
@@ -122,7 +122,7 @@ def event_message(
                 data=cells.numpy().tobytes(),
                 top=int(top),
             )
-        case PrototypeRetire():
+        case PrototypeRetired():
             return protocol.PrototypeRetire(
                 label=prototype_label(event.au, event.letter),
                 into=None if event.into is None else prototype_label(event.au, event.into),

@@ -13,11 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from ...core.config import AnalyzerConfig, ExplainConfig
 from ...core.errors import SourceError
 from ...core.face.tracker import Detector
-from ...core.lrp import preset_by_name
+from ...core.lrp import lrp_preset
 from ...core.network.au_network import AUNetwork
 from ...core.network.selection import parse_aus
 from ...core.observer import Observation
-from ...core.quality import Sample, StoppedError, choose_frames
+from ...core.quality import MapSample, StoppedError, choose_frames
 from ...core.quality.figures import LEAST_FRAMES
 from ...core.sequence import SequenceAnalyzer
 from ...core.types import SequenceResult
@@ -46,7 +46,7 @@ class Reading:
     """
 
     result: SequenceResult
-    sample: Sample
+    sample: MapSample
     index: tuple[int, ...]
     faces: int
 
@@ -85,7 +85,7 @@ def read_sample(
     config = replace(
         config,
         aus=parse_aus(aus),
-        explain=replace(config.explain, preset=preset_by_name(preset).name),
+        explain=replace(config.explain, preset=lrp_preset(preset).name),
     )
     analyzer = SequenceAnalyzer(detector, network, config)
     kept = KeptCrops()
@@ -121,7 +121,7 @@ def read_sample(
             "--aus all, more --frames, or a recording with more expression"
         )
     index = [number for number, _, _ in rows]
-    sample = Sample(
+    sample = MapSample(
         crops=np.stack([crop for _, crop, _ in rows]),
         active=tuple(on for _, _, on in rows),
         stages=_stages_of(result, index),

@@ -32,9 +32,9 @@ from facestage.core.types import (
     FaceState,
     Frame,
     FrameResult,
-    PrototypeNew,
-    PrototypeRetire,
-    PrototypeUpdate,
+    PrototypeDrifted,
+    PrototypeFound,
+    PrototypeRetired,
     StageEvent,
 )
 from facestage.core.window.bank import WindowBank, WindowUpdate
@@ -177,7 +177,7 @@ def test_a_prototype_comes_before_the_stage_that_shows_it(results: list[FrameRes
     born: set[str] = set()
     for result in results:
         for event in result.events:
-            if isinstance(event, PrototypeNew):
+            if isinstance(event, PrototypeFound):
                 born.add(f"AU{event.au:02d}_{event.letter}")
             elif isinstance(event, StageEvent):
                 assert {x for x in event.labels if x.startswith("AU")} <= born
@@ -198,13 +198,13 @@ def test_letters_that_drift_or_are_given_up_are_told(
 
     monkeypatch.setattr(WindowBank, "update", update)
     events = [e for f in frames for r in analyzer.update([f]) for e in r.events]
-    (moved,) = (e for e in events if isinstance(e, PrototypeUpdate))
-    (gone,) = (e for e in events if isinstance(e, PrototypeRetire) and e.letter == "Q")
+    (moved,) = (e for e in events if isinstance(e, PrototypeDrifted))
+    (gone,) = (e for e in events if isinstance(e, PrototypeRetired) and e.letter == "Q")
     assert moved.letter == told[0]
     assert moved.cosine == 1.0  # not of age yet
     assert moved.map.shape == (96, 96)
     assert (gone.au, gone.into, gone.at) == (moved.au, None, moved.at)
-    assert any(isinstance(e, PrototypeNew) and e.letter == told[0] for e in events)
+    assert any(isinstance(e, PrototypeFound) and e.letter == told[0] for e in events)
 
 
 def test_hidden_aus_are_predicted_but_never_active(

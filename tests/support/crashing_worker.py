@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from facestage.stream.corpus.job import Outcome, Settings
+from facestage.stream.corpus.job import SequenceOutcome, Settings
 from facestage.stream.corpus.layouts import SequenceItem
 
 
@@ -13,4 +13,4 @@ def run(settings: Settings, item: SequenceItem) -> Any:
     """Pretend to analyse; a sequence called ``kills`` takes its process with it."""
     if item.name == "kills":
         os._exit(9)
-    return Outcome(item, frames=1)
+    return SequenceOutcome(item, frames=1)

@@ -12,7 +12,7 @@ from facestage.core.errors import ConfigError, SourceError
 from facestage.core.face.alignment import similarity
 
 from training.data.clips import render_clip, write_clip
-from training.data.generator import PER_IDENTITY, Batch, Generator
+from training.data.generator import PER_IDENTITY, Generator, RenderedBatch
 from training.data.shards import is_complete, read_shard, shard_path, write_shard, write_shards
 from training.face.expressions import KINDS, only, sample_anatomy, sample_expression
 from training.face.facekit import FaceKit, load_facekit
@@ -58,7 +58,7 @@ def generator(kit: FaceKit) -> Generator:
 
 
 @pytest.fixture(scope="module")
-def batch(generator: Generator) -> Batch:
+def batch(generator: Generator) -> RenderedBatch:
     return generator.render(range(8))
 
 
@@ -178,7 +178,7 @@ def test_template_is_met_on_average_over_people(kit: FaceKit, shapes: FaceShapes
     assert np.abs(mean - TEMPLATE).max() < 4
 
 
-def test_same_seed_and_index_give_the_same_face(kit: FaceKit, batch: Batch) -> None:
+def test_same_seed_and_index_give_the_same_face(kit: FaceKit, batch: RenderedBatch) -> None:
     again = Generator(11, kit).render(range(8))
     for name in ("image", "intensity", "landmarks", "identity", "index"):
         assert np.array_equal(getattr(again, name), getattr(batch, name))
@@ -186,7 +186,7 @@ def test_same_seed_and_index_give_the_same_face(kit: FaceKit, batch: Batch) -> N
     assert np.abs(other.image[0].astype(int) - batch.image[0]).mean() > 2
 
 
-def test_a_face_does_not_depend_on_its_batch(generator: Generator, batch: Batch) -> None:
+def test_a_face_does_not_depend_on_its_batch(generator: Generator, batch: RenderedBatch) -> None:
     for chosen in ([5], [7, 900, 2, 5]):
         other = generator.render(chosen)
         row = chosen.index(5)
@@ -198,7 +198,7 @@ def test_a_face_does_not_depend_on_its_batch(generator: Generator, batch: Batch)
 
 
 def test_four_faces_share_a_person_and_not_the_expression(
-    generator: Generator, batch: Batch
+    generator: Generator, batch: RenderedBatch
 ) -> None:
     assert batch.identity.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     people = [generator.face(i) for i in range(8)]
@@ -211,7 +211,7 @@ def test_four_faces_share_a_person_and_not_the_expression(
     )
 
 
-def test_pictures_show_a_face_with_contrast(batch: Batch) -> None:
+def test_pictures_show_a_face_with_contrast(batch: RenderedBatch) -> None:
     assert batch.image.shape == (8, CANVAS, CANVAS)
     assert batch.image.dtype == np.uint8
     assert (batch.image[:, 40:110, 40:100].std((1, 2)) > 3).all()
@@ -391,7 +391,9 @@ def test_action_units_stand_out_from_faces_at_rest(
     assert found[18].shift < 0 < found[12].shift, "pucker narrows the mouth, a smile widens it"
 
 
-def test_shards_round_trip_and_resume(generator: Generator, batch: Batch, tmp_path: Path) -> None:
+def test_shards_round_trip_and_resume(
+    generator: Generator, batch: RenderedBatch, tmp_path: Path
+) -> None:
     path = tmp_path / "one.npz"
     write_shard(path, batch)
     back = read_shard(path)

@@ -35,7 +35,7 @@ from training.augment.views import (
     to_crop,
 )
 from training.data import loader as loader_module
-from training.data.loader import Batch, ViewLoader, face_weights, is_validation
+from training.data.loader import ViewBatch, ViewLoader, face_weights, is_validation
 from training.face.facs import AU_INDEX, AUS
 
 MOUTH_AUS = (10, 12, 16, 18, 20, 22, 23, 24, 25, 26, 27, 28)
@@ -101,8 +101,8 @@ def columns(aus: tuple[int, ...]) -> list[int]:
     return [AU_INDEX[au] for au in aus]
 
 
-def same(a: Batch, b: Batch) -> bool:
-    names = Batch.__dataclass_fields__
+def same(a: ViewBatch, b: ViewBatch) -> bool:
+    names = ViewBatch.__dataclass_fields__
     return all(np.array_equal(getattr(a, n), getattr(b, n), equal_nan=True) for n in names)
 
 

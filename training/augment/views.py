@@ -28,7 +28,7 @@ __all__ = [
     "MARGIN",
     "TEMPLATE",
     "TEMPLATE_WEIGHTS",
-    "View",
+    "FaceView",
     "clean_view",
     "draw_misalignment",
     "jittered",
@@ -82,7 +82,7 @@ _SHARED = [5, 5, 6, 7, 7]
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class FaceView:
     """One picture for the network, with what is known about it.
 
     Attributes:
@@ -146,7 +146,7 @@ def make_view(
     rng: np.random.Generator,
     *,
     occluders: Sequence[str] | None = None,
-) -> View:
+) -> FaceView:
     """Turn a clean stored render into a training view.
 
     Args:
@@ -181,7 +181,7 @@ def make_view(
     return _cut(frame, matrix, labels, points, visibility, mirror)
 
 
-def clean_view(image: NDArray[np.uint8], intensity: Array, landmarks: Array) -> View:
+def clean_view(image: NDArray[np.uint8], intensity: Array, landmarks: Array) -> FaceView:
     """Cut the crop of a stored render as it is: exactly aligned, nothing added.
 
     Args:
@@ -206,7 +206,7 @@ def _cut(
     points: Array,
     visibility: Array,
     mirror: bool,
-) -> View:
+) -> FaceView:
     """Align a frame, which may be coarser than the render, and mirror the result."""
     if mirror:  # about the template's midline, x = 48, which lies on a pixel, not between two
         matrix = matrix - np.array([[0, 0, 1], [0, 0, 0]], np.float32)
@@ -221,4 +221,4 @@ def _cut(
         crop = crop[:, ::-1]
         placed[:, 0] = CROP - 1 - placed[:, 0]
         placed, visibility = placed[MIRROR], visibility[MIRROR]
-    return View(crop, intensity, placed, visibility)
+    return FaceView(crop, intensity, placed, visibility)

@@ -18,7 +18,7 @@ from ..face.expressions import temporal_expressions
 from ..face.facs import AUS
 from ..render.lighting import Lighting, sample_lighting
 from ..render.scene import Pose, sample_pose
-from .generator import Batch, Face, Generator
+from .generator import Face, Generator, RenderedBatch
 
 __all__ = ["Clip", "render_clip", "write_clip"]
 
@@ -38,7 +38,7 @@ class Clip:
         light: one of :data:`LIGHTS`.
     """
 
-    frames: Batch
+    frames: RenderedBatch
     rate: float
     light: str
 

@@ -27,7 +27,7 @@ from ..render.lighting import Lighting, sample_lighting
 from ..render.scene import CANVAS, Pose, sample_pose, view
 from ..render.shading import shade
 
-__all__ = ["PER_IDENTITY", "SHADED_SIDE", "Batch", "Face", "Generator"]
+__all__ = ["PER_IDENTITY", "SHADED_SIDE", "Face", "Generator", "RenderedBatch"]
 
 PER_IDENTITY = 4
 """Consecutive faces that show one person."""
@@ -52,7 +52,7 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Batch:
+class RenderedBatch:
     """Rendered faces.
 
     Attributes:
@@ -74,9 +74,9 @@ class Batch:
         return len(self.image)
 
     @staticmethod
-    def join(parts: Sequence[Batch]) -> Batch:
+    def join(parts: Sequence[RenderedBatch]) -> RenderedBatch:
         """Concatenate batches."""
-        return Batch(
+        return RenderedBatch(
             *(
                 np.concatenate([getattr(part, name) for part in parts])
                 for name in ("image", "intensity", "landmarks", "identity", "index")
@@ -131,7 +131,7 @@ class Generator:
             lighting=sample_lighting(rng[_LIGHT]),
         )
 
-    def render(self, indices: Sequence[int]) -> Batch:
+    def render(self, indices: Sequence[int]) -> RenderedBatch:
         """Render faces by index.
 
         Args:
@@ -145,7 +145,7 @@ class Generator:
 
     def draw(
         self, faces: Sequence[Face], identity: NDArray[np.int64], index: NDArray[np.int64]
-    ) -> Batch:
+    ) -> RenderedBatch:
         """Render given faces.
 
         Args:
@@ -160,12 +160,12 @@ class Generator:
             self._draw(faces[s : s + BATCH], identity[s : s + BATCH], index[s : s + BATCH])
             for s in range(0, len(faces), BATCH)
         ]
-        return Batch.join(parts)
+        return RenderedBatch.join(parts)
 
     @torch.inference_mode()
     def _draw(
         self, faces: Sequence[Face], identity: NDArray[np.int64], index: NDArray[np.int64]
-    ) -> Batch:
+    ) -> RenderedBatch:
         shaped = [self.shapes.shape(face.expression, face.anatomy) for face in faces]
         weights = np.stack([s.weights for s in shaped]).astype(np.float32)
         moved = torch.from_numpy(weights).to(self.device) @ self._basis
@@ -186,7 +186,7 @@ class Generator:
                 f"shading gave pixels that are no numbers for faces {index[broken.cpu().numpy()]} "
                 f"of seed {self.seed}: report them, and render another range meanwhile"
             )
-        return Batch(
+        return RenderedBatch(
             image=_to_bytes(image.cpu().numpy()),
             intensity=intensity,
             landmarks=seen.landmarks.cpu().numpy(),

@@ -24,7 +24,7 @@ from ..augment.canvas import SIZE, Array
 from ..augment.views import make_view
 from ..face.facs import AUS
 
-__all__ = ["VALIDATION_SHARE", "Batch", "ViewLoader", "face_weights", "is_validation"]
+__all__ = ["VALIDATION_SHARE", "ViewBatch", "ViewLoader", "face_weights", "is_validation"]
 
 VALIDATION_SHARE = 20
 """One identity in this many is held out: those whose number it divides."""
@@ -53,7 +53,7 @@ Shard = Mapping[str, NDArray]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ViewBatch:
     """Views and what is known about them.
 
     Attributes:
@@ -213,7 +213,7 @@ class ViewLoader:
 
     def epoch(
         self, number: int, *, skip: int = 0, share: tuple[int, int] = (0, 1)
-    ) -> Iterator[Batch]:
+    ) -> Iterator[ViewBatch]:
         """Make the batches of one epoch, each view new; as many views as faces.
 
         Args:
@@ -244,7 +244,7 @@ class ViewLoader:
         )
         yield from self._run(jobs)
 
-    def once(self, *, held_out: bool = False, skip: int = 0) -> Iterator[Batch]:
+    def once(self, *, held_out: bool = False, skip: int = 0) -> Iterator[ViewBatch]:
         """Make one view of every face, all faces of a person after another.
 
         These views are not those of any epoch. People come in an order that depends on nothing but
@@ -267,7 +267,7 @@ class ViewLoader:
         jobs = (self._job(part, np.zeros_like(part), _ONCE_EPOCH, stream) for part in parts)
         yield from self._run(islice(jobs, skip, None))
 
-    def validation_views(self, n: int, seed: int) -> Batch:
+    def validation_views(self, n: int, seed: int) -> ViewBatch:
         """Make a fixed, degraded set of views of held-out identities.
 
         Args:
@@ -292,8 +292,8 @@ class ViewLoader:
         parts = [chosen[k : k + self._batch] for k in range(0, len(chosen), self._batch)]
         jobs = (self._job(p, np.zeros_like(p), 0, _VALIDATION_STREAM, seed) for p in parts)
         batches = list(self._run(jobs))
-        names = Batch.__dataclass_fields__
-        return Batch(*(np.concatenate([getattr(b, name) for b in batches]) for name in names))
+        names = ViewBatch.__dataclass_fields__
+        return ViewBatch(*(np.concatenate([getattr(b, name) for b in batches]) for name in names))
 
     def close(self) -> None:
         """Stop the workers; running views are finished first."""
@@ -333,12 +333,12 @@ class ViewLoader:
         key = self._seed if seed is None else seed
         return _Job(**stored, copy=copies, epoch=epoch, stream=stream, seed=key)
 
-    def _run(self, jobs: Iterator[_Job]) -> Iterator[Batch]:
+    def _run(self, jobs: Iterator[_Job]) -> Iterator[ViewBatch]:
         """Work jobs off in order, a few ahead of the caller."""
         if self._executor is None:
             yield from map(_views, jobs)
             return
-        ahead: deque[Future[Batch]] = deque()
+        ahead: deque[Future[ViewBatch]] = deque()
         try:
             for job in islice(jobs, 2 * self._workers):
                 ahead.append(self._executor.submit(_views, job))
@@ -367,14 +367,14 @@ class _Job:
     seed: int
 
 
-def _views(job: _Job) -> Batch:
+def _views(job: _Job) -> ViewBatch:
     """Make one batch; runs in a worker."""
     views = []
     for k, index in enumerate(job.index):
         key = [job.seed, job.stream, job.epoch, int(index), int(job.copy[k])]
         rng = np.random.default_rng(key)
         views.append(make_view(job.image[k], job.intensity[k], job.landmarks[k], rng))
-    return Batch(
+    return ViewBatch(
         np.stack([v.image for v in views]),
         np.stack([v.intensity for v in views]),
         np.stack([v.landmarks for v in views]),

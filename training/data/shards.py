@@ -19,7 +19,7 @@ from ..face.facs import AUS
 from ..render.scene import CANVAS
 
 if TYPE_CHECKING:
-    from .generator import Batch, Generator
+    from .generator import Generator, RenderedBatch
 
 __all__ = ["SHARD_SIZE", "is_complete", "read_shard", "shard_path", "write_shard", "write_shards"]
 
@@ -34,7 +34,7 @@ def shard_path(folder: Path, seed: int, first: int) -> Path:
     return folder / f"faces-{seed:05d}-{first:09d}.npz"
 
 
-def write_shard(path: Path, batch: Batch) -> None:
+def write_shard(path: Path, batch: RenderedBatch) -> None:
     """Write faces to a temporary file and rename it, so that no half shard is ever seen.
 
     Args:
@@ -64,7 +64,7 @@ def write_shard(path: Path, batch: Batch) -> None:
         ) from error
 
 
-def read_shard(path: Path) -> Batch:
+def read_shard(path: Path) -> RenderedBatch:
     """Read a shard.
 
     Args:
@@ -76,11 +76,11 @@ def read_shard(path: Path) -> Batch:
     Raises:
         SourceError: the file is missing, damaged or not a shard.
     """
-    from .generator import Batch
+    from .generator import RenderedBatch
 
     try:
         with np.load(path) as data:
-            batch = Batch(
+            batch = RenderedBatch(
                 image=data["image"],
                 intensity=data["intensity"].astype(np.float32),
                 landmarks=data["landmarks"].astype(np.float32),

@@ -33,7 +33,7 @@ from facestage.stream.learning.trainer import (
 from numpy.typing import NDArray
 from torch import nn
 
-from ..data.loader import ACTIVE, Batch, ViewLoader
+from ..data.loader import ACTIVE, ViewBatch, ViewLoader
 from ..face.facs import AUS
 from .heads import put_in
 from .team import Team, gathered
@@ -310,7 +310,7 @@ def _averaged(checkpoint: Path) -> dict[str, torch.Tensor]:
     return {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
 
 
-def validate(net: nn.Module, views: Batch) -> dict:
+def validate(net: nn.Module, views: ViewBatch) -> dict:
     """Judge a network on held-out views.
 
     Args:
@@ -341,7 +341,7 @@ def score(
     logits: NDArray[np.float32],
     intensity: NDArray[np.float32],
     landmarks: NDArray[np.float32],
-    views: Batch,
+    views: ViewBatch,
 ) -> dict:
     """Compare outputs with the truth of rendered views.
 

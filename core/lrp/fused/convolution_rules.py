@@ -14,7 +14,7 @@ import torch
 
 from ..formulas import away_from_zero, favoured, stabilized
 from ..presets import Preset
-from .onednn import Convolve, Layer, Transpose
+from .onednn import ConvolutionShapes, Convolve, Transpose
 from .program import Convolution, Program, Rectify
 from .relevance_flow import Flow, Pairs
 from .rule import Ran, Step, quotient
@@ -41,7 +41,7 @@ def convolution_step(program: Program, number: int, preset: Preset, dtype: torch
     conv = program.operations[number]
     assert isinstance(conv, Convolution)
     source, made = program.values[conv.sources[0]], program.values[number + 1]
-    layer = Layer(conv, source.shape, made.shape)
+    layer = ConvolutionShapes(conv, source.shape, made.shape)
     if number == program.first:
         return _FlatConvolution(layer, preset)
     inner = [
@@ -70,7 +70,7 @@ class _FlatConvolution(Step):
     inputs, and handed to all rows and columns a window reads, which is a product of two matrices.
     """
 
-    def __init__(self, layer: Layer, preset: Preset) -> None:
+    def __init__(self, layer: ConvolutionShapes, preset: Preset) -> None:
         super().__init__(layer.conv, preset)
         conv = layer.conv
         self._plain = Convolve(layer, conv.weight, conv.bias)
@@ -116,7 +116,7 @@ class _Inner(Step):
         dtype: of the way back; denominators and relevance stay in that of the weights.
     """
 
-    def __init__(self, layer: Layer, preset: Preset, dtype: torch.dtype) -> None:
+    def __init__(self, layer: ConvolutionShapes, preset: Preset, dtype: torch.dtype) -> None:
         super().__init__(layer.conv, preset)
         self._layer, self._dtype = layer, dtype
 
@@ -140,7 +140,9 @@ class _Inner(Step):
 class _EpsilonConvolution(_Inner):
     """Epsilon rule: a quotient per frame and one transposed convolution, whatever the signs."""
 
-    def __init__(self, layer: Layer, preset: Preset, epsilon: float, dtype: torch.dtype) -> None:
+    def __init__(
+        self, layer: ConvolutionShapes, preset: Preset, epsilon: float, dtype: torch.dtype
+    ) -> None:
         super().__init__(layer, preset, dtype)
         self._epsilon = epsilon
         self._plain = self._convolve(layer.conv.weight, layer.conv.bias)
@@ -169,7 +171,12 @@ class _Gamma(_Inner):
     """
 
     def __init__(
-        self, layer: Layer, preset: Preset, gamma: float, rectified: bool, dtype: torch.dtype
+        self,
+        layer: ConvolutionShapes,
+        preset: Preset,
+        gamma: float,
+        rectified: bool,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__(layer, preset, dtype)
         conv = layer.conv
@@ -221,7 +228,9 @@ class _AlphaOneBetaZero(_Inner):
         dtype: of the way back.
     """
 
-    def __init__(self, layer: Layer, preset: Preset, nonnegative: bool, dtype: torch.dtype) -> None:
+    def __init__(
+        self, layer: ConvolutionShapes, preset: Preset, nonnegative: bool, dtype: torch.dtype
+    ) -> None:
         super().__init__(layer, preset, dtype)
         weight, bias = layer.conv.weight, layer.conv.bias
         if bias is not None and preset.conv_bias == "positive":

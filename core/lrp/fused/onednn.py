@@ -26,11 +26,11 @@ import torch.nn.functional as F
 
 from .program import Convolution
 
-__all__ = ["Convolve", "Layer", "Transpose", "can_pack"]
+__all__ = ["ConvolutionShapes", "Convolve", "Transpose", "can_pack"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
+class ConvolutionShapes:
     """A convolution of a program with the shapes it runs for.
 
     Attributes:
@@ -87,7 +87,9 @@ class Convolve:
         packed: whether the weights are laid out.
     """
 
-    def __init__(self, layer: Layer, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(
+        self, layer: ConvolutionShapes, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> None:
         self._conv = layer.conv
         # The packed call reads a bias as if its entries lay side by side, wherever they lie.
         self._bias = None if bias is None else bias.contiguous()
@@ -117,7 +119,7 @@ class Transpose:
         packed: whether the weights are laid out.
     """
 
-    def __init__(self, layer: Layer, weight: torch.Tensor) -> None:
+    def __init__(self, layer: ConvolutionShapes, weight: torch.Tensor) -> None:
         conv = self._conv = layer.conv
         self._weight = weight.contiguous(memory_format=torch.channels_last)
         # Rows and columns at the far side that no window reaches.
@@ -148,7 +150,7 @@ class Transpose:
         return made.to(s.dtype)
 
 
-def _may_pack(layer: Layer, weight: torch.Tensor) -> bool:
+def _may_pack(layer: ConvolutionShapes, weight: torch.Tensor) -> bool:
     dilated = layer.conv.dilation != (1, 1)
     return (
         weight.device.type == "cpu"

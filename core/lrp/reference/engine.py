@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from ...config import DEFAULT_LRP_PRESET
 from ...errors import ModelError
 from ...network.folding import example_input, fold_batchnorm
 from ..formulas import start_weights
-from ..presets import PRESETS, ConvolutionRule, Preset
+from ..presets import LRP_PRESETS, ConvolutionRule, Preset
 from . import zennit_guard  # noqa: F401  (must come before zennit)
 from .hooks import (
     AlphaOneBetaZero,
@@ -102,7 +103,7 @@ def _rule(preset: Preset, rule: ConvolutionRule) -> Rule:
             return Epsilon(preset, rule.value)
 
 
-@register_composite("innvestigate_a_flat")
+@register_composite(DEFAULT_LRP_PRESET)
 class InnvestigateAFlat(FlatComposite):
     """iNNvestigate's ``LRPSequentialPresetAFlat`` for zennit users.
 
@@ -110,7 +111,7 @@ class InnvestigateAFlat(FlatComposite):
     """
 
     def __init__(self, first_layer: str | None = None) -> None:
-        super().__init__(PRESETS["innvestigate_a_flat"], first_layer)
+        super().__init__(LRP_PRESETS[DEFAULT_LRP_PRESET], first_layer)
 
 
 class ReferenceEngine:

@@ -15,7 +15,7 @@ from facestage.core.clustering.similarity import (
     noise_model,
     normalise,
 )
-from facestage.core.clustering.spectral import PRESETS, spray
+from facestage.core.clustering.spectral import SPRAY_PRESETS, spray
 from facestage.core.errors import ConfigError
 from sklearn.cluster import SpectralClustering
 from sklearn.metrics import adjusted_rand_score
@@ -197,7 +197,7 @@ def test_one_drifting_pattern_is_one_cluster() -> None:
 
 def test_counting_eigenvalues_alone_splits_a_drifting_pattern() -> None:
     # Why the sequence preset merges: without it the path-like graph falls apart.
-    bare = dataclasses.replace(PRESETS["sequence"], merge_above=None)
+    bare = dataclasses.replace(SPRAY_PRESETS["sequence"], merge_above=None)
     counts = [
         spray(make_stream(seed, [(0, 200)], noise=0.05, drift=0.012).descriptors, bare).n_clusters
         for seed in range(4)
@@ -245,7 +245,7 @@ def test_small_clusters_join_the_most_similar_one() -> None:
 
 def test_long_sequences_are_clustered_on_a_subset() -> None:
     stream = make_stream(9, [(0, 300), (1, 300), (0, 200)])
-    preset = dataclasses.replace(PRESETS["sequence"], max_maps=200)
+    preset = dataclasses.replace(SPRAY_PRESETS["sequence"], max_maps=200)
     result = spray(stream.descriptors, preset)
     assert len(result.labels) == 800
     assert result.n_clusters == 2
@@ -278,7 +278,7 @@ def test_fixed_number_of_clusters(clusters: int) -> None:
     assert spray(x, clusters=clusters).n_clusters == clusters
 
 
-@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("preset", sorted(SPRAY_PRESETS))
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 15, 16, 17, 40])
 def test_any_number_of_maps_works(preset: str, n: int) -> None:
     x = make_stream(14, [(0, 40)]).descriptors[:n]
@@ -359,8 +359,8 @@ def test_a_device_gives_the_same_clusters_and_keeps_what_is_large(
     np.testing.assert_array_equal(found.labels, expected.labels)
     np.testing.assert_allclose(found.eigenvalues, expected.eigenvalues, atol=1e-9)
     assert isinstance(found.labels, np.ndarray)
-    bound = PRESETS[preset].max_clusters + 1
-    if n > max(bound, PRESETS[preset].linkage_below):
+    bound = SPRAY_PRESETS[preset].max_clusters + 1
+    if n > max(bound, SPRAY_PRESETS[preset].linkage_below):
         # Neither the maps nor anything of the size of their Gram matrix.
         assert max(np.prod(shape) for shape in device.handed_over) == n * bound
         assert (n, bound) in device.handed_over
@@ -370,7 +370,7 @@ def test_a_long_series_on_a_device_hands_over_its_embedding_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stream = make_stream(9, [(0, 300), (1, 300), (0, 200)])
-    preset = dataclasses.replace(PRESETS["sequence"], max_maps=200)
+    preset = dataclasses.replace(SPRAY_PRESETS["sequence"], max_maps=200)
     expected = spray(stream.descriptors, preset)
     device = Device.install(monkeypatch)
     found = spray(device.asarray(stream.descriptors), preset)

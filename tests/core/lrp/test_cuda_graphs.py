@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from facestage.core.errors import ModelError
-from facestage.core.lrp import PRESETS, counts_of, explain
+from facestage.core.lrp import LRP_PRESETS, counts_of, explain
 from facestage.core.lrp.fused import onednn as packed
 from facestage.core.lrp.fused.cuda_graphs import (
     FRAMES,
@@ -45,7 +45,7 @@ def network() -> nn.Module:
 def fused(preset: str = "innvestigate_a_flat", dtype: torch.dtype | None = None) -> FusedEngine:
     net = network()
     example = example_input(net, SHAPE)
-    return FusedEngine(fold_batchnorm(net, example), example, PRESETS[preset], dtype)
+    return FusedEngine(fold_batchnorm(net, example), example, LRP_PRESETS[preset], dtype)
 
 
 def frames(count: int, seed: int = 1) -> torch.Tensor:
@@ -68,7 +68,7 @@ def _no_gradients() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("preset", sorted(LRP_PRESETS))
 @pytest.mark.parametrize("stop", [None, 5])
 def test_padded_batches_give_the_maps_of_the_exact_ones(preset: str, stop: int | None) -> None:
     plain, bucketed = fused(preset), BucketEngine(fused(preset), EagerBatch)
@@ -110,7 +110,7 @@ class Watch(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("preset", sorted(LRP_PRESETS))
 def test_a_batch_reads_no_value_and_convolves_channels_last(
     preset: str, dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,7 +306,7 @@ def test_recorded_batches_give_the_maps_of_the_cpu_and_never_wait() -> None:
 def test_a_recording_can_be_made_of_a_batch_with_a_stop() -> None:
     net = network().cuda()
     example = example_input(net, SHAPE)
-    engine = FusedEngine(fold_batchnorm(net, example), example, PRESETS["au_specific"])
+    engine = FusedEngine(fold_batchnorm(net, example), example, LRP_PRESETS["au_specific"])
     batch = GraphBatch(engine, 2, 4, engine.end(5), torch.cuda.graph_pool_handle())
     batch.x.copy_(frames(2))
     batch.frames.copy_(torch.tensor([0, 1, 1, 0]))

@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from facestage.core.errors import ConfigError, ModelError
 from facestage.core.lrp import (
-    PRESETS,
+    LRP_PRESETS,
     SlowEngineWarning,
     UnsupportedNetworkError,
     counts_of,
     engine_of,
     explain,
     forward,
-    preset_by_name,
+    lrp_preset,
 )
 from facestage.core.lrp.fused import engine as fused
 from facestage.core.lrp.fused.engine import FusedEngine
@@ -321,7 +321,7 @@ MIXED = Preset(
 def test_rules_by_depth_equal_the_reference(
     name: str, preset: str, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PRESETS, MIXED.name, MIXED)
+    monkeypatch.setitem(LRP_PRESETS, MIXED.name, MIXED)
     net = build(name).double()
     expected = explain(net, x, PAIRS, preset, "reference")
     choice = engine_of(net, x.shape[1:], preset)
@@ -349,8 +349,8 @@ def test_contrast_starts_from_the_difference_to_the_other_logits(
     x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = Preset("plain", 0.1, "signed", "zeros", 1e-7)
-    monkeypatch.setitem(PRESETS, "plain", plain)
-    monkeypatch.setitem(PRESETS, "against", replace(plain, name="against", contrast=True))
+    monkeypatch.setitem(LRP_PRESETS, "plain", plain)
+    monkeypatch.setitem(LRP_PRESETS, "against", replace(plain, name="against", contrast=True))
     net = build("residual")
     for engine in ("fused", "reference"):
         each = explain(net, x[:1], [(0, output) for output in range(5)], "plain", engine)
@@ -363,7 +363,7 @@ def test_contrast_starts_from_the_difference_to_the_other_logits(
 def test_the_depth_of_a_rule_counts_from_the_input() -> None:
     rules = [MIXED.convolution(number, 5).kind for number in range(5)]
     assert rules == ["alpha1_beta0", "alpha1_beta0", "gamma", "epsilon", "epsilon"]
-    assert preset_by_name("zennit").convolution(0, 1).kind == "alpha1_beta0"
+    assert lrp_preset("zennit").convolution(0, 1).kind == "alpha1_beta0"
 
 
 AUS = (1, 2, 4, 6, 7, 9, 10, 12, 15, 17, 25, 26, 43)
@@ -454,7 +454,7 @@ def jacobian(layer: nn.Module, x: torch.Tensor) -> np.ndarray:
 
 def by_hand(layers: Sequence[nn.Module], x: torch.Tensor, output: int, preset: str) -> np.ndarray:
     """Relevance of one frame's input by explicit matrices, layer after layer."""
-    rules = preset_by_name(preset)
+    rules = lrp_preset(preset)
 
     def safe(d: np.ndarray) -> np.ndarray:
         if rules.stabilize == "zeros":
@@ -617,7 +617,7 @@ def single() -> Any:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fused, "CHUNK_BYTES", limit)
             example = example_input(net, (2, 21, 21))
-            engines[limit] = FusedEngine(fold_batchnorm(net, x), example, preset_by_name(BOTH[0]))
+            engines[limit] = FusedEngine(fold_batchnorm(net, x), example, lrp_preset(BOTH[0]))
     return engines, x, maps
 
 

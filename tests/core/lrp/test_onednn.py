@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from facestage.core.lrp import explain
 from facestage.core.lrp.fused import onednn as packed
-from facestage.core.lrp.fused.onednn import Convolve, Layer, Transpose, can_pack
+from facestage.core.lrp.fused.onednn import ConvolutionShapes, Convolve, Transpose, can_pack
 from facestage.core.lrp.fused.program import Convolution
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +28,7 @@ def unpackable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @st.composite
-def layers(draw: st.DrawFn) -> tuple[Layer, torch.Tensor, torch.Tensor | None]:
+def layers(draw: st.DrawFn) -> tuple[ConvolutionShapes, torch.Tensor, torch.Tensor | None]:
     """Any convolution that fits its input, with weights and a bias or none."""
     groups = draw(st.sampled_from([1, 1, 2]))
     inputs, outputs = (groups * draw(st.integers(1, 5)) for _ in range(2))
@@ -44,7 +44,7 @@ def layers(draw: st.DrawFn) -> tuple[Layer, torch.Tensor, torch.Tensor | None]:
     conv = Convolution((0,), weight, bias, stride, padding, dilation, groups)
     x = torch.zeros(1, inputs, *side)
     made = F.conv2d(x, weight, None, stride, padding, dilation, groups)
-    return Layer(conv, x.shape[1:], made.shape[1:]), weight, bias
+    return ConvolutionShapes(conv, x.shape[1:], made.shape[1:]), weight, bias
 
 
 def laid_out(shape: tuple[int, ...], how: str) -> torch.Tensor:
@@ -65,7 +65,7 @@ DTYPES = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
 @given(layers(), st.integers(1, 3), st.sampled_from(["rows", "chunk", "expanded"]))
 def test_equals_the_plain_convolution_and_its_transpose(
     dtype: torch.dtype,
-    case: tuple[Layer, torch.Tensor, torch.Tensor | None],
+    case: tuple[ConvolutionShapes, torch.Tensor, torch.Tensor | None],
     batch: int,
     how: str,
 ) -> None:
@@ -96,7 +96,7 @@ def test_a_bias_whose_entries_lie_apart_is_read_right() -> None:
     weight = torch.randn(4, 2, 3, 3)
     conv = Convolution((0,), weight, None, (1, 1), (1, 1), (1, 1), 1)
     x, bias = torch.randn(1, 2, 6, 6), torch.randn(4, 5)[:, 2]
-    made = Convolve(Layer(conv, (2, 6, 6), (4, 6, 6)), weight, bias)(x)
+    made = Convolve(ConvolutionShapes(conv, (2, 6, 6), (4, 6, 6)), weight, bias)(x)
     assert torch.allclose(made, F.conv2d(x, weight, bias, padding=1), atol=1e-5)
 
 
@@ -115,7 +115,7 @@ def test_these_convolutions_are_packed(
     """The releases of torch that pyproject.toml allows all can, where oneDNN is built in."""
     weight = torch.randn(4, 2 // groups, 3, 3, dtype=dtype)
     conv = Convolution((0,), weight, None, (1, 1), (1, 1), (1, 1), groups)
-    layer = Layer(conv, (2, 6, 6), (4, 6, 6))
+    layer = ConvolutionShapes(conv, (2, 6, 6), (4, 6, 6))
     if expected is None:  # the processor decides
         expected = can_pack(dtype)
     expected = expected and torch.backends.mkldnn.is_available()
@@ -128,7 +128,7 @@ def test_a_single_column_left_by_a_stride_comes_out_right() -> None:
     torch.manual_seed(0)
     weight, x = torch.randn(1, 1, 2, 4), torch.randn(3, 1, 3, 5)
     conv = Convolution((0,), weight, None, (1, 2), (0, 0), (1, 1), 1)
-    made = Convolve(Layer(conv, (1, 3, 5), (1, 2, 1)), weight, None)(x)
+    made = Convolve(ConvolutionShapes(conv, (1, 3, 5), (1, 2, 1)), weight, None)(x)
     expected = F.conv2d(x.double(), weight.double(), stride=(1, 2))
     assert torch.allclose(made.double(), expected, atol=1e-5)
 
@@ -140,7 +140,7 @@ def test_nothing_dilated_runs_in_bfloat16() -> None:
     for groups in (1, 2):
         mine = weight[:, : 10 // groups]
         conv = Convolution((0,), mine, None, (1, 1), (3, 0), (2, 2), groups)
-        back = Transpose(Layer(conv, (10, 1, 12), (10, 1, 8)), mine)
+        back = Transpose(ConvolutionShapes(conv, (10, 1, 12), (10, 1, 8)), mine)
         assert not back.packed
         s = torch.randn(2, 10, 1, 8).to(dtype)
         made = back(s)
@@ -150,7 +150,7 @@ def test_nothing_dilated_runs_in_bfloat16() -> None:
         )
         assert torch.allclose(made.double(), expected, atol=1e-2 * float(expected.abs().max()))
     straight = Convolution((0,), weight, None, (1, 1), (3, 0), (1, 1), 1)
-    made_by = Transpose(Layer(straight, (10, 1, 12), (10, 4, 10)), weight)
+    made_by = Transpose(ConvolutionShapes(straight, (10, 1, 12), (10, 4, 10)), weight)
     assert made_by.packed == can_pack(dtype)
 
 

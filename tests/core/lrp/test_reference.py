@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from facestage.core.errors import ConfigError, ModelError
 from facestage.core.lrp import explain as explain_by_any
-from facestage.core.lrp import preset_by_name
+from facestage.core.lrp import lrp_preset
 from facestage.core.lrp.reference import engine as reference
 from facestage.core.lrp.reference.hooks import (
     AlphaOneBetaZero,
@@ -43,8 +43,8 @@ from zennit.rules import Epsilon as ZennitEpsilon, Flat as ZennitFlat  # isort: 
 from zennit.types import Activation, AvgPool, Convolution  # isort: skip
 
 GOLD = np.load(GOLDEN_MAPS)
-INN = preset_by_name("innvestigate_a_flat")
-ZEN = preset_by_name("zennit")
+INN = lrp_preset("innvestigate_a_flat")
+ZEN = lrp_preset("zennit")
 
 explain = partial(explain_by_any, engine="reference")
 

@@ -13,7 +13,7 @@ from facestage.core.lrp import explain
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.quality import (
     FIGURES,
-    Sample,
+    MapSample,
     StoppedError,
     assess,
     between_aus,
@@ -440,7 +440,7 @@ def test_an_au_that_is_read_from_the_wrong_place_is_found_out(
     planted: tuple[AUNetwork, NDArray[np.float32]],
 ) -> None:
     network, points = planted
-    sample = Sample(crops(6), ((4, 12),) * 5 + ((12,),), ("a",) * 3 + ("b",) * 3)
+    sample = MapSample(crops(6), ((4, 12),) * 5 + ((12,),), ("a",) * 3 + ("b",) * 3)
     steps: list[tuple[int, int]] = []
     found = assess(
         network,
@@ -482,7 +482,7 @@ def test_an_au_active_in_few_frames_has_no_figures_but_is_named(
     planted: tuple[AUNetwork, NDArray[np.float32]],
 ) -> None:
     network, _ = planted
-    sample = Sample(crops(6), ((4, 12),) * 4 + ((12,), (12,)))
+    sample = MapSample(crops(6), ((4, 12),) * 4 + ((12,), (12,)))
     found = assess(network, sample, costly_frames=1, draws=0)
     assert [one.au for one in found.aus] == [12]
     assert found.rare == {4: 4}
@@ -490,13 +490,13 @@ def test_an_au_active_in_few_frames_has_no_figures_but_is_named(
     assert found.aus[0].figures["full_cosine"].value is None
     assert found.aus[0].figures["within_stage"].value is None
     with pytest.raises(ConfigError, match="at least 5 of the 4 frames"):
-        assess(network, Sample(crops(4), ((12,),) * 4))
+        assess(network, MapSample(crops(4), ((12,),) * 4))
 
 
 def test_work_ends_when_it_is_told_to(planted: tuple[AUNetwork, NDArray[np.float32]]) -> None:
     network, _ = planted
     with pytest.raises(StoppedError):
-        assess(network, Sample(crops(5), ((12,),) * 5), stop=lambda: True)
+        assess(network, MapSample(crops(5), ((12,),) * 5), stop=lambda: True)
 
 
 # ------------------------------------------------------------------ against other implementations

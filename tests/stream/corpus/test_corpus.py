@@ -31,7 +31,7 @@ from facestage.stream import cli
 from facestage.stream.commands.corpus import parse_shard
 from facestage.stream.commands.options import analyzer_config
 from facestage.stream.corpus import engines, store
-from facestage.stream.corpus.job import Outcome, Settings
+from facestage.stream.corpus.job import SequenceOutcome, Settings
 from facestage.stream.corpus.layouts import SequenceItem
 
 from tests.support import crashing_worker
@@ -638,7 +638,9 @@ def test_a_cluster_that_does_not_share_the_disk(
     small: tuple[Path, Path], tmp_path: Path, fails: Fails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was written on another machine is not here: that must not look like a finished run."""
-    monkeypatch.setattr(engines.SequenceWorker, "run", lambda self, item: Outcome(item, frames=9))
+    monkeypatch.setattr(
+        engines.SequenceWorker, "run", lambda self, item: SequenceOutcome(item, frames=9)
+    )
     common = (small[0], "--layout", "ckplus", "--out", tmp_path / "out", *OPTIONS)
     line = fails(2, *common, "--workers", 1)
     assert "5 sequences were analysed, but" in line

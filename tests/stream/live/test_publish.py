@@ -15,9 +15,9 @@ from facestage.core.types import (
     FaceState,
     Frame,
     FrameResult,
-    PrototypeNew,
-    PrototypeRetire,
-    PrototypeUpdate,
+    PrototypeDrifted,
+    PrototypeFound,
+    PrototypeRetired,
     StageEvent,
 )
 from facestage.stream import protocol
@@ -164,10 +164,10 @@ def test_hello_tells_grades_and_what_is_shown() -> None:
         StageEvent("enter", ("AU12_A",), ("NONE",), 3, 0.1, None, None, "au_on", 9),
         StageEvent("revise", ("AU12_B",), ("AU12_A",), 3, 0.1, None, None, "cluster_change", 9),
         StageEvent("exit", ("NONE",), None, 0, 0.0, 2, 0.07, "au_on", 9),
-        PrototypeNew(12, "B", blob(30, 70), 9),
-        PrototypeUpdate(12, "B", blob(40, 60), 0.6, 9),
-        PrototypeRetire(12, "C", "A", 9),
-        PrototypeRetire(12, "D", None, 9),
+        PrototypeFound(12, "B", blob(30, 70), 9),
+        PrototypeDrifted(12, "B", blob(40, 60), 0.6, 9),
+        PrototypeRetired(12, "C", "A", 9),
+        PrototypeRetired(12, "D", None, 9),
         FaceChange(FaceState.LOST, FaceState.TRACKED, "", 9),
     ],
 )
