@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 __all__ = [
+    "COSTLY_FRAMES",
     "DEFAULT_LRP_PRESET",
+    "LEAST_FRAMES",
+    "MIN_SHARE",
+    "SAMPLE_FRAMES",
     "AnalyzerConfig",
     "BaselineConfig",
     "ExplainConfig",
@@ -278,3 +282,14 @@ class AnalyzerConfig:
     window: WindowConfig = field(default_factory=WindowConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
+
+
+SAMPLE_FRAMES = 60
+"""Explanation quality: frames measured on, unless told otherwise."""
+LEAST_FRAMES = 5
+"""Explanation quality: an AU that is active in fewer frames of the sample gets no figures."""
+COSTLY_FRAMES = 4
+"""Explanation quality: frames per AU for perturbation and randomisation, evenly spread over its
+frames."""
+MIN_SHARE = 0.05
+"""Corpus: least support of a frequent pattern, as a share of the sequences."""

@@ -21,6 +21,7 @@ __all__ = [
     "FacestageError",
     "ModelError",
     "ProtocolError",
+    "SlowEngineWarning",
     "SourceError",
 ]
 
@@ -55,3 +56,7 @@ class DeviceError(ModelError):
 
 class ProtocolError(FacestageError):
     """A peer sent a message that the wire protocol does not allow."""
+
+
+class SlowEngineWarning(UserWarning):
+    """A network goes to the reference LRP engine, many times slower, for want of a fused rule."""

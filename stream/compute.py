@@ -6,6 +6,7 @@ they wait until it lets go: products that take microseconds then take up to a te
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..core.errors import ConfigError, ModelError
 from ..core.lrp import PRECISIONS, explain
 from ..core.network.au_network import AUNetwork
 
-__all__ = ["AUTO", "choose_precision", "limit_blas"]
+__all__ = ["AUTO", "choose_precision", "cores", "limit_blas", "use_threads"]
 
 AUTO = "auto"
 _ROUNDS = 3
@@ -77,3 +78,23 @@ def limit_blas(threads: int) -> None:
         threads: 1 or more.
     """
     ThreadpoolController().select(internal_api="openblas").limit(limits=threads)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def use_threads(wanted: int | None) -> None:
+    """Share the cores out between the network and the rest: capture, decoding, server.
+
+    Threads of the network that wait for each other spin. On two cores, two of them beside a
+    decoding capture thread made each frame tens of times slower than one (benchmarks/live.py).
+
+    Args:
+        wanted: threads of the network; None for half the cores.
+    """
+    torch.set_num_threads(wanted or max(1, cores() // 2))
+    limit_blas(1)  # products of windows and sequences are small: more threads made them no faster

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ..config import DEFAULT_LRP_PRESET
-from ..errors import ConfigError, ModelError
+from ..errors import ConfigError, ModelError, SlowEngineWarning
 from ..network.folding import example_input, fold_batchnorm
 from .fused.cuda_graphs import BucketEngine
 from .fused.engine import CHUNK_BYTES, Counts, FusedEngine, Values, is_shortage, with_less_memory
@@ -55,10 +55,6 @@ ENGINES = ("auto", "fused", "reference")
 _FUSED = (FusedEngine, BucketEngine)
 # Input shapes for which one network stays prepared: a crop size, and some while trying things out.
 _MAX_PREPARED = 8
-
-
-class SlowEngineWarning(UserWarning):
-    """A network goes to the reference engine, many times slower, for want of a fused rule."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,14 @@ never active: no relevance map, no prototype, no stage.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from ..action_units import au_code
 from ..errors import ConfigError
-from .card import ModelCard
+
+if TYPE_CHECKING:
+    from .card import ModelCard
+
 
 __all__ = ["ALL", "RELIABLE", "SHOWN", "parse_aus", "select_aus"]
 

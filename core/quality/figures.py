@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import COSTLY_FRAMES, LEAST_FRAMES
 from ..errors import ConfigError
 from .agreement import AUAgreement
 
@@ -26,10 +27,6 @@ __all__ = [
     "spread",
 ]
 
-LEAST_FRAMES = 5
-"""An AU active in fewer frames of the sample gets no figures."""
-COSTLY_FRAMES = 4
-"""Frames per AU for perturbation and randomisation, evenly spread over its frames."""
 DRAWS = 3
 """Randomised networks that a similarity is the mean of."""
 TOLERANCE = 3.0

@@ -5,180 +5,55 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from ...core.backend import namespace
 from ...core.clustering.spectral import spray_preset
-from ...core.config import AnalyzerConfig, ExplainConfig, WindowConfig
+from ...core.config import AnalyzerConfig
 from ...core.errors import ConfigError, SourceError
 from ...core.network.au_network import AUNetwork
 from ...core.network.selection import select_aus
+from ..compute import cores
 from ..console import err, out
 from ..corpus.engines import check_ray, in_pool, in_process, on_ray
-from ..corpus.evaluate import MIN_SHARE, Evaluation, evaluate_corpus
+from ..corpus.evaluate import Evaluation, evaluate_corpus
 from ..corpus.job import SequenceOutcome, Settings
-from ..corpus.layouts import LAYOUTS, SequenceItem, read_corpus
+from ..corpus.layouts import SequenceItem, read_corpus
 from ..corpus.page import write_outputs
 from ..corpus.store import CorpusFolder, pending
 from ..corpus.tables import counted, manifest_csv, table1_lines
 from ..detectors import make_detector
 from ..progress import interruptible, progress
-from .models import selection_text
-from .options import (
-    Aus,
-    Baseline,
-    Detector,
-    Device,
-    LrpPreset,
-    MinStage,
-    Paper,
-    SprayPreset,
-    Weights,
-    WindowDevice,
-    analyzer_config,
-    dwell,
-)
+from .options import analyzer_config, dwell
+from .signatures import CorpusOptions
+from .text import selection_text
 
-__all__ = ["corpus", "parse_shard"]
+__all__ = ["parse_shard", "run_corpus"]
 
 ENGINES = ("process", "ray")
-_LRP_PRESET = ExplainConfig().preset
-_WINDOW_DEVICE = WindowConfig().device
 
 
-def corpus(
-    source: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Top folder of the corpus, or a manifest.")
-    ],
-    layout: Annotated[str, typer.Option(help=f"{', '.join(LAYOUTS)}; see the README.")],
-    out_dir: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            envvar="FACESTAGE_CORPUS_OUT",
-            help="Folder for the results; the same one goes on where a run was stopped.",
-        ),
-    ],
-    paper: Paper = False,
-    preset: SprayPreset = None,
-    across: Annotated[
-        bool,
-        typer.Option("--global", help="Also give letters that mean the same in the whole corpus."),
-    ] = False,
-    min_support: Annotated[
-        float,
-        typer.Option(
-            min=0.0, max=1.0, help="Least support of a frequent pattern, share of the sequences."
-        ),
-    ] = MIN_SHARE,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes or actors; default: all cores on the CPU, else 1."),
-    ] = None,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Only part I of N, for job arrays.")
-    ] = None,
-    engine: Annotated[str, typer.Option(help="process, or ray (extra 'ray').")] = "process",
-    ray_address: Annotated[
-        str | None, typer.Option(help="A running cluster, HOST:PORT or ray://HOST:PORT.")
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed before.")
-    ] = False,
-    reports: Annotated[
-        bool, typer.Option(help="Write report and pictures of every sequence.")
-    ] = True,
-    min_stage: MinStage = None,
-    device: Device = "auto",
-    window_device: WindowDevice = _WINDOW_DEVICE,
-    detector: Detector = "auto",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Threads per worker on the CPU; default: cores / workers."),
-    ] = None,
-    model: Weights = None,
-    aus: Aus = "shown",
-    baseline: Baseline = False,
-    lrp_preset: LrpPreset = _LRP_PRESET,
-) -> None:
-    """Analyse every sequence of a corpus; Table 1 of the paper, relations, patterns, pages."""
-    part = parse_shard(shard)
-    if engine not in ENGINES:
-        raise ConfigError(f"--engine {engine} is unknown; use {' or '.join(ENGINES)}")
-    if ray_address is not None and engine != "ray":
-        raise ConfigError("--ray-address needs --engine ray")
-    chosen = preset or ("paper" if paper else "sequence")
-    spray_preset(chosen)
-    if across:
-        namespace(window_device)  # refused now, not after hours of work
-    config = analyzer_config(
-        dwell(min_stage, paper=paper), aus, baseline=baseline, lrp_preset=lrp_preset
-    )
-    items = read_corpus(source, layout)
-    if engine == "ray":
-        check_ray(ray_address)
-    network = AUNetwork.load(model, device=device)
-    shown = select_aus(network.card, config.aus)
-    identity = _identity(source, layout, network, make_detector(detector).name, chosen, config)
-    folder = CorpusFolder(out_dir, identity)
-    folder.tidy()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if workers is None:
-        workers = 1 if network.device.type == "cuda" else cores or 1
-    settings = Settings(
-        out=folder.path,
-        identity=identity,
-        config=config,
-        preset=chosen,
-        model=model,
-        device=str(network.device),
-        detector=detector,
-        threads=threads or max(1, (cores or 1) // workers),
-        reports=reports,
-    )
-    mine = [item for n, item in enumerate(items) if n % part[1] == part[0]]
-    todo = pending(folder, mine, retry=retry_failed)
-    labelled = sum(bool(item.label) for item in items)
-    out.print(
-        f"{source}: {counted(len(items))} ({layout}), {labelled} with a label, "
-        f"{len(todo)} to analyse" + (f" in part {shard}" if shard else ""),
-        markup=False,
-    )
-    if layout == "ckplus" and not labelled and not any(item.problem for item in items):
-        err.print(
-            f"no sequence has a label: nothing is in {source / 'Emotion'} (Emotion_labels.zip of "
-            "the owners, unpacked beside cohn-kanade-images)",
-            markup=False,
-        )
-    facts = [
-        ("Layout", layout),
-        ("AU network", f"{network.name}, sha256 {network.card.sha256[:12] or 'not stated'}"),
-        ("Action Units", selection_text(network.card, shown)),
-        ("Face detector", str(identity["detector"])),
-        ("Clustering (SpRAy preset)", chosen),
-        ("Relevance (LRP preset)", config.explain.preset),
-        ("Shortest stage", f"{config.stage.min_stage_s:g} s"),
-        ("Personal baseline", "asked for" if baseline else "off"),
-    ]
-    if across:
-        facts.append(("Corpus-wide letters", f"clustered on {window_device}"))
-        out.print(f"corpus-wide letters: clustered on {window_device}", markup=False)
+def run_corpus(options: CorpusOptions) -> Evaluation | None:
+    """Analyse what is not analysed yet, then write tables and pages once all is.
+
+    Returns:
+        The evaluation, or None while other parts of the corpus are still to be analysed.
+
+    Raises:
+        FacestageError: an option, the corpus, the model or the folder cannot be used.
+        typer.Exit: stopped by a signal; the same command goes on from there.
+    """
+    run = _prepare(options)
+    items, folder = run.items, run.folder
+    todo = _todo(run)
     with interruptible() as stop:
         if todo:
-            run = {
-                "ray": lambda: on_ray(todo, settings, workers, stop, ray_address),
-                "process": lambda: (
-                    in_process(todo, settings, network, stop)
-                    if workers == 1
-                    else in_pool(todo, settings, workers, stop)
-                ),
-            }[engine]
-            _follow(run(), len(todo))
+            _follow(_outcomes(run, todo, stop), len(todo))
         _write_manifest(folder, items)
         stopped = stop()
     states = [folder.state(item) for item in items]
@@ -187,35 +62,157 @@ def corpus(
     if stopped:
         out.print(f"stopped: {summary}; the same command goes on from here", markup=False)
         raise typer.Exit(130)
-    lost = [item for item in todo if folder.state(item) == "waiting"]
-    if lost:
-        raise ConfigError(
-            f"{len(lost)} sequences were analysed, but {folder.path} does not hold them (such as "
-            f"{lost[0].name}); with --engine ray it must be the same folder on every machine"
-        )
+    _check_written(folder, todo)
     out.print(summary, markup=False)
-    if shard and waiting:
+    if options.shard and waiting:
         out.print("the tables are written by the part that ends last", markup=False)
-        return
+        return None
     if "done" not in states:
         first = next(item for item in items if folder.state(item) == "failed")
         raise SourceError(
             f"no sequence could be analysed, of {len(items)}; {first.name}: {folder.reason(first)}"
         )
+    return _evaluate(run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A corpus and all that its analysis needs, checked before the work begins."""
+
+    options: CorpusOptions
+    part: tuple[int, int]
+    preset: str
+    items: Sequence[SequenceItem]
+    network: AUNetwork
+    shown: tuple[int, ...]
+    config: AnalyzerConfig
+    folder: CorpusFolder
+    identity: dict[str, Any]
+    workers: int
+
+
+def _prepare(options: CorpusOptions) -> _Run:
+    part = parse_shard(options.shard)
+    if options.engine not in ENGINES:
+        raise ConfigError(f"--engine {options.engine} is unknown; use {' or '.join(ENGINES)}")
+    if options.ray_address is not None and options.engine != "ray":
+        raise ConfigError("--ray-address needs --engine ray")
+    preset = options.preset or ("paper" if options.paper else "sequence")
+    spray_preset(preset)
+    if options.across:
+        namespace(options.window_device)  # refused now, not after hours of work
+    config = analyzer_config(
+        dwell(options.min_stage, paper=options.paper),
+        options.aus,
+        baseline=options.baseline,
+        lrp_preset=options.lrp_preset,
+    )
+    items = read_corpus(options.source, options.layout)
+    if options.engine == "ray":
+        check_ray(options.ray_address)
+    network = AUNetwork.load(options.model, device=options.device)
+    shown = select_aus(network.card, config.aus)
+    identity = _identity(options, network, preset, config)
+    folder = CorpusFolder(options.out_dir, identity)
+    folder.tidy()
+    workers = options.workers or (1 if network.device.type == "cuda" else cores())
+    return _Run(options, part, preset, items, network, shown, config, folder, identity, workers)
+
+
+def _todo(run: _Run) -> list[SequenceItem]:
+    """Return what is still to be analysed by this part; say so."""
+    options, items = run.options, run.items
+    index, parts = run.part
+    share = [item for n, item in enumerate(items) if n % parts == index]
+    todo = list(pending(run.folder, share, retry=options.retry_failed))
+    labelled = sum(bool(item.label) for item in items)
+    out.print(
+        f"{options.source}: {counted(len(items))} ({options.layout}), {labelled} with a label, "
+        f"{len(todo)} to analyse" + (f" in part {options.shard}" if options.shard else ""),
+        markup=False,
+    )
+    if options.layout == "ckplus" and not labelled and not any(item.problem for item in items):
+        err.print(
+            f"no sequence has a label: nothing is in {options.source / 'Emotion'} "
+            "(Emotion_labels.zip of the owners, unpacked beside cohn-kanade-images)",
+            markup=False,
+        )
+    if options.across:
+        out.print(f"corpus-wide letters: clustered on {options.window_device}", markup=False)
+    return todo
+
+
+def _outcomes(
+    run: _Run, todo: list[SequenceItem], stop: Callable[[], bool]
+) -> Iterator[SequenceOutcome]:
+    """Analyse sequences by the engine asked for, as they get ready."""
+    options = run.options
+    settings = Settings(
+        out=run.folder.path,
+        identity=run.identity,
+        config=run.config,
+        preset=run.preset,
+        model=options.model,
+        device=str(run.network.device),
+        detector=options.detector,
+        threads=options.threads or max(1, cores() // run.workers),
+        reports=options.reports,
+    )
+    if options.engine == "ray":
+        return on_ray(todo, settings, run.workers, stop, options.ray_address)
+    if run.workers == 1:
+        return in_process(todo, settings, run.network, stop)
+    return in_pool(todo, settings, run.workers, stop)
+
+
+def _check_written(folder: CorpusFolder, done: Sequence[SequenceItem]) -> None:
+    """Raise if what was analysed is not in the folder: another machine's folder, for example."""
+    lost = [item for item in done if folder.state(item) == "waiting"]
+    if lost:
+        raise ConfigError(
+            f"{len(lost)} sequences were analysed, but {folder.path} does not hold them (such as "
+            f"{lost[0].name}); with --engine ray it must be the same folder on every machine"
+        )
+
+
+def _evaluate(run: _Run) -> Evaluation:
+    """Write tables and pages of the whole corpus, and print Table 1."""
+    options, folder = run.options, run.folder
     evaluation = evaluate_corpus(
         folder,
-        items,
-        layout=layout,
-        source=str(identity["folder"]),
-        facts=facts,
-        preset=chosen,
-        across=across,
-        min_share=min_support,
-        device=window_device,
+        run.items,
+        layout=options.layout,
+        source=str(run.identity["folder"]),
+        facts=_facts(run),
+        preset=run.preset,
+        across=options.across,
+        min_share=options.min_support,
+        device=options.window_device,
     )
     write_outputs(evaluation, folder)
-    _print_table(evaluation)
+    # Table 1, a line per label, with the paper's figures below ours.
+    for line in table1_lines(evaluation):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
     out.print(f"written: {folder.path / 'index.html'}", markup=False)
+    return evaluation
+
+
+def _facts(run: _Run) -> list[tuple[str, str]]:
+    """Return what the page says about how the corpus was analysed: name, value."""
+    options, network, config = run.options, run.network, run.config
+    facts = [
+        ("Layout", options.layout),
+        ("AU network", f"{network.name}, sha256 {network.card.sha256[:12] or 'not stated'}"),
+        ("Action Units", selection_text(network.card, run.shown)),
+        ("Face detector", str(run.identity["detector"])),
+        ("Clustering (SpRAy preset)", run.preset),
+        ("Relevance (LRP preset)", config.explain.preset),
+        ("Shortest stage", f"{config.stage.min_stage_s:g} s"),
+        ("Personal baseline", "asked for" if options.baseline else "off"),
+    ]
+    if options.across:
+        facts.append(("Corpus-wide letters", f"clustered on {options.window_device}"))
+    return facts
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
@@ -236,20 +233,15 @@ def parse_shard(text: str | None) -> tuple[int, int]:
 
 
 def _identity(
-    source: Path,
-    layout: str,
-    network: AUNetwork,
-    detector: str,
-    preset: str,
-    config: AnalyzerConfig,
+    options: CorpusOptions, network: AUNetwork, preset: str, config: AnalyzerConfig
 ) -> dict[str, Any]:
     """Return what makes results comparable: results under anything else belong elsewhere."""
     return {
-        "folder": os.path.abspath(source.expanduser()),
-        "layout": layout,
+        "folder": os.path.abspath(options.source.expanduser()),
+        "layout": options.layout,
         "model": network.name,
         "weights": network.card.sha256,
-        "detector": detector,
+        "detector": make_detector(options.detector).name,
         "preset": preset,
         "lrp_preset": config.explain.preset,
         "aus": str(config.aus),
@@ -295,9 +287,3 @@ def _write_manifest(folder: CorpusFolder, items: Sequence[SequenceItem]) -> None
         else:
             others.append((item, state, folder.reason(item) if state == "failed" else ""))
     folder.write_text("manifest.csv", manifest_csv(stored, others))
-
-
-def _print_table(evaluation: Evaluation) -> None:
-    """Print Table 1, a line per label, with the paper's figures below ours."""
-    for line in table1_lines(evaluation):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)

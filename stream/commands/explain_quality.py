@@ -6,15 +6,14 @@ import importlib.metadata
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import typer
 
 from ...core.action_units import au_code
-from ...core.config import ExplainConfig
 from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS, lrp_preset
 from ...core.network.au_network import AUNetwork
@@ -24,20 +23,15 @@ from ...core.quality.perturbation import BLUR, PATCH, PER_STEP, RANDOM_ORDERS
 from ..console import out
 from ..detectors import make_detector
 from ..learning import checkpoints
-from ..offline.sample import FRAMES, Reading, read_sample
+from ..offline.sample import Reading, read_sample
 from ..progress import interruptible, progress
-from .models import selection_text
-from .options import Aus, Detector, Device, TorchThreads, Weights
+from .signatures import ALL_PRESETS, QualityOptions
+from .text import selection_text
 
-__all__ = ["SCHEMA", "as_json", "explain_quality", "findings", "format_quality"]
+__all__ = ["SCHEMA", "as_json", "findings", "format_quality", "run_explain_quality"]
 
 SCHEMA = "facestage/explain-quality/1"
 """``schema`` of the JSON; the number rises when a reader would break."""
-
-MOST_FRAMES = 1000
-"""Most that can be asked for: their maps are kept in memory, 36 KiB per AU active in one."""
-
-ALL_PRESETS = "all"
 
 ALIKE = 0.9
 """Maps of two AUs that agree more than this in a frame are nearly the same."""
@@ -45,72 +39,62 @@ AGAINST = 0.5
 """Maps with a smaller share of positive relevance speak against their AU."""
 
 
-def explain_quality(
-    source: Annotated[str, typer.Argument(help="Video file, folder of images, or demo:")],
-    aus: Aus = "shown",
-    preset: Annotated[
-        str,
-        typer.Option(
-            "--lrp-preset",
-            help=f"LRP preset: {', '.join(LRP_PRESETS)}, or all for a table of each.",
-        ),
-    ] = ExplainConfig().preset,
-    frames: Annotated[
-        int,
-        typer.Option(
-            min=LEAST_FRAMES,
-            max=MOST_FRAMES,
-            help="Frames to measure on, spread over those with an active AU. Perturbation and "
-            f"randomisation take {COSTLY_FRAMES} per AU.",
-        ),
-    ] = FRAMES,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write every figure to this file.")
-    ] = None,
-    model: Weights = None,
-    device: Device = "auto",
-    detector: Detector = "auto",
-    threads: TorchThreads = None,
-) -> None:
-    """Measure how good the relevance maps of a recording are, per AU."""
-    names = _presets(preset)
-    if json_file is not None:
-        _check_json(json_file)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    network = AUNetwork.load(model, device=device)
-    finder = make_detector(detector)
+def run_explain_quality(options: QualityOptions) -> list[ExplanationQuality]:
+    """Measure the maps of a recording; print a table per preset, write the figures if asked to.
+
+    Raises:
+        FacestageError: an option, the source, the model or the file cannot be used.
+        typer.Exit: stopped by a signal; nothing was written.
+    """
+    presets = _presets(options.preset)
+    if options.json_file is not None:
+        _check_json(options.json_file)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    network = AUNetwork.load(options.model, device=options.device)
+    detector = make_detector(options.detector)
     with interruptible() as stop:
         try:
-            reading = read_sample(source, network, finder, aus, names[0], frames, stop=stop)
+            reading = read_sample(
+                options.source,
+                network,
+                detector,
+                options.aus,
+                presets[0],
+                options.frames,
+                stop=stop,
+            )
             _print_head(reading, network)
-            found = []
-            for name in names:
-                with progress(f"measuring {name}", _STEPS) as update:
-                    found.append(
-                        assess(
-                            network,
-                            reading.sample,
-                            name,
-                            on_progress=lambda done, total, update=update: update(
-                                _STEPS * done // total, str
-                            ),
-                            stop=stop,
-                        )
-                    )
-                for line in format_quality(found[-1]):
-                    out.print(line, markup=False)
+            measured = [_measure(network, reading, preset, stop) for preset in presets]
         except StoppedError:
             out.print(
                 "stopped: nothing was written; run it again, with fewer --frames to be quicker",
                 markup=False,
             )
             raise typer.Exit(130) from None
-    if json_file is not None:
-        facts = as_json(reading, network, found)
+    if options.json_file is not None:
+        facts = as_json(reading, network, measured)
         text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
-        checkpoints.write_file(json_file, f"{text}\n".encode())
-        out.print(f"written: {json_file}", markup=False)
+        checkpoints.write_file(options.json_file, f"{text}\n".encode())
+        out.print(f"written: {options.json_file}", markup=False)
+    return measured
+
+
+def _measure(
+    network: AUNetwork, reading: Reading, preset: str, stop: Callable[[], bool]
+) -> ExplanationQuality:
+    """Measure one preset and print its table."""
+    with progress(f"measuring {preset}", _STEPS) as update:
+        quality = assess(
+            network,
+            reading.sample,
+            preset,
+            on_progress=lambda done, total: update(_STEPS * done // total, str),
+            stop=stop,
+        )
+    for line in format_quality(quality):
+        out.print(line, markup=False)
+    return quality
 
 
 _STEPS = 1000

@@ -1,27 +1,22 @@
-"""The commands ``facestage models list | card | pull | verify``."""
+"""``facestage models list | card | pull | verify``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from ...core.action_units import AU_NAMES, GRADE_MARKS, au_code
+from ...core.action_units import AU_NAMES, au_code
 from ...core.network.au_network import AUNetwork
 from ...core.network.card import GRADES, ModelCard
 from .. import model_store
 from ..console import out
 
-__all__ = ["models_app", "selection_text"]
-
-models_app = typer.Typer(no_args_is_help=True, help="Models: list, read the card, fetch, check.")
+__all__ = ["list_models", "print_card", "pull_model", "verify_model"]
 
 
-@models_app.command("list")
-def models_list() -> None:
+def list_models() -> None:
     """List the embedded network with its grades, and the optional models, if at hand or not."""
     card = AUNetwork.load(device="cpu").card
     out.print(
@@ -39,13 +34,7 @@ def models_list() -> None:
         )
 
 
-@models_app.command("card")
-def models_card(
-    model: Annotated[
-        Path | None,
-        typer.Argument(metavar="[FILE]", help="A .safetensors file; default: the embedded one."),
-    ] = None,
-) -> None:
+def print_card(model: Path | None) -> None:
     """Print the model card of a network: grades and figures per AU, data, recipe, limits."""
     card = AUNetwork.load(model, device="cpu").card
     out.print(f"{card.name} {card.version}, {card.architecture}", markup=False)
@@ -62,29 +51,14 @@ def models_card(
         out.print(f"notice: {card.notice}", markup=False)
 
 
-@models_app.command("pull")
-def models_pull(name: Annotated[str, typer.Argument(help="Such as yunet.")]) -> None:
+def pull_model(name: str) -> None:
     """Fetch an optional model into the cache and check its sha256."""
     out.print(f"{name}: ready at {model_store.pull(name)}", markup=False)
 
 
-@models_app.command("verify")
-def models_verify(name: Annotated[str, typer.Argument(help="Such as yunet.")]) -> None:
+def verify_model(name: str) -> None:
     """Check every byte of a cached model."""
     out.print(f"{name}: sha256 as it should be, {model_store.verify(name)}", markup=False)
-
-
-def selection_text(card: ModelCard, shown: tuple[int, ...]) -> str:
-    """Say in one line which AUs take part, which of them are marked, and which are left out."""
-    parts = [f"{len(shown)} shown"]
-    for grade, mark in GRADE_MARKS.items():
-        marked = [au_code(au) for au in shown if card.grades.get(au) == grade]
-        if mark and marked:
-            parts.append(f"{mark}: {' '.join(marked)}")
-    hidden = [au_code(au) for au in card.aus if au not in shown]
-    if hidden:
-        parts.append(f"hidden: {' '.join(hidden)}")
-    return ", ".join(parts)
 
 
 def _grade_lines(card: ModelCard) -> Iterator[str]:

@@ -1,13 +1,18 @@
 """Options that several commands share, and the way from them to the constants of an analysis.
 
-Each option's help and environment variable is written once, here; its default is the command's.
+Each option's help and environment variable is written once, here. A command declares its options
+as a dataclass (:mod:`.signatures`); :func:`takes` turns that into a command of Typer. Nothing here
+imports torch or OpenCV: help and a usage error must not wait for them.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -21,16 +26,21 @@ __all__ = [
     "Baseline",
     "Detector",
     "Device",
+    "Host",
     "LrpPrecision",
     "LrpPreset",
     "MinStage",
+    "NetworkThreads",
     "Paper",
+    "Port",
     "SprayPreset",
+    "Token",
     "TorchThreads",
     "Weights",
     "WindowDevice",
     "analyzer_config",
     "dwell",
+    "takes",
 ]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must exist.")]
@@ -45,6 +55,13 @@ Weights = Annotated[
 TorchThreads = Annotated[
     int | None, typer.Option(min=1, help="Threads on the CPU; default: as torch chooses.")
 ]
+NetworkThreads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads for the network on the CPU; default: half the cores."),
+]
+Host = Annotated[str, typer.Option(help="Address to listen on; any but loopback needs --token.")]
+Port = Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")]
+Token = Annotated[str | None, typer.Option(help="Secret that every client must send.")]
 MinStage = Annotated[
     float | None,
     typer.Option(
@@ -97,6 +114,47 @@ WindowDevice = Annotated[
         "(CuPy).",
     ),
 ]
+
+_Options = TypeVar("_Options")
+
+
+def takes(options: type[_Options]) -> Callable[[Callable[[_Options], None]], Callable[..., None]]:
+    """Let a function of one options record be a command of Typer with an option per field.
+
+    Args:
+        options: a frozen dataclass whose fields are annotated for Typer. Its own fields come first
+            in the help, then those of its bases.
+    """
+    hints = get_type_hints(options, include_extras=True)
+    fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    order = dict.fromkeys(
+        name for kind in options.__mro__ for name in vars(kind).get("__annotations__", ())
+    )
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_default(fields[name]),
+            annotation=hints[name],
+        )
+        for name in order
+    ]
+
+    def decorate(run: Callable[[_Options], None]) -> Callable[..., None]:
+        def command(**values: Any) -> None:
+            run(options(**values))
+
+        command.__name__, command.__doc__ = run.__name__, run.__doc__
+        command.__module__ = run.__module__
+        command.__annotations__ = {name: hints[name] for name in order}
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
 
 
 def dwell(min_stage: float | None, *, paper: bool) -> float:

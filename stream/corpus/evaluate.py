@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ...core.config import MIN_SHARE
 from ...core.corpus.mining import Mined, mine_closed
 from ...core.corpus.relations import InclusionOrder, TemporalPrototype, inclusion_order
 from ...core.corpus.summary import (
@@ -24,10 +25,6 @@ from .layouts import SequenceItem
 from .store import CorpusFolder, Stored
 
 __all__ = ["Evaluation", "Related", "evaluate_corpus"]
-
-MIN_SHARE = 0.05
-"""Least support of a pattern, as a share of the sequences."""
-
 
 MOST_WORK = 250_000
 """Bound on the search for patterns, stages of the patterns visited (benchmarks/mining.py says what

@@ -25,8 +25,12 @@ from facestage.core.errors import ConfigError
 from facestage.core.lrp import SlowEngineWarning
 from facestage.core.network.au_network import EMBEDDED, AUNetwork
 from facestage.stream import cli, compute
+from facestage.stream.commands import analyze
+from facestage.stream.commands.text import lrp_text
 from facestage.stream.console import tell_warnings
 from facestage.stream.protocol import Hello
+
+from tests.support.paths import DEMO_CLIP
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -140,7 +144,7 @@ def test_an_annotated_video_shows_relevance_where_aus_are_active(run: Run, tmp_p
     assert (code, err) == (0, "")
     assert out.endswith(f"written: {out_dir / 'annotated.webm'}\n")
     made = frames_of(out_dir / "annotated.webm")
-    clip = frames_of(Path(cli.__file__).parent / "demo" / "face.mp4")[:100]
+    clip = frames_of(DEMO_CLIP)[:100]
     with (out_dir / "frames.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(made) == len(rows) == 100
@@ -166,7 +170,7 @@ def test_what_was_written_is_told_when_the_annotated_video_fails(
     def fails(*_: object, **__: object) -> int:
         raise ConfigError("the disk is full")
 
-    monkeypatch.setattr(cli, "write_annotated", fails)
+    monkeypatch.setattr(analyze, "write_annotated", fails)
     report = tmp_path / "out" / "report.html"
     command = ["analyze", "demo:", "--out", str(report.parent), "--frames", "9", "--annotate"]
     code, out, err = run(*command)
@@ -188,7 +192,7 @@ def test_a_reader_who_leaves_early_does_not_cost_the_annotated_video(tmp_path: P
 
 
 def test_a_video_that_breaks_off_is_not_passed_off_as_whole(run: Run, tmp_path: Path) -> None:
-    clip = Path(cli.__file__).parent / "demo" / "face.mp4"
+    clip = DEMO_CLIP
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(clip.read_bytes()[:250_000])
     code, out, _ = run("analyze", str(cut), "--out", str(tmp_path / "out"))
@@ -485,6 +489,6 @@ def test_a_warning_of_the_slow_engine_is_one_line(
 def test_the_engine_of_the_explanations_is_named_and_why_it_is_the_slow_one() -> None:
     told = Hello(server="0", model="m", device="cpu", detector="d", lrp_preset="zennit")
     fast = msgspec.structs.replace(told, lrp_engine="fused")
-    assert cli._lrp(fast) == "zennit (fused engine)"
+    assert lrp_text(fast) == "zennit (fused engine)"
     slow = msgspec.structs.replace(told, lrp_engine="reference", lrp_engine_reason="no silu")
-    assert cli._lrp(slow) == "zennit (reference engine: no silu)"
+    assert lrp_text(slow) == "zennit (reference engine: no silu)"

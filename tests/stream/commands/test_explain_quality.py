@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import typer
 from facestage.core.errors import ConfigError, FacestageError, SourceError
 from facestage.core.quality import (
     FIGURES,
@@ -24,6 +23,7 @@ from facestage.core.quality import (
     between_aus,
 )
 from facestage.core.types import FaceObservation, FaceState
+from facestage.stream import cli
 from facestage.stream.commands import explain_quality as quality
 from facestage.stream.offline.sample import KeptCrops
 from typer.testing import CliRunner, Result
@@ -37,12 +37,9 @@ FIRST, LAST = 244, 256
 sys.path.append(str(ROOT / "benchmarks"))
 explain_benchmark: Any = importlib.import_module("explain_quality")
 
-app = typer.Typer(context_settings={"auto_envvar_prefix": "FACESTAGE"})
-app.command()(quality.explain_quality)
-
 
 def run(*args: object) -> Result:
-    return CliRunner().invoke(app, ["--detector", "haar", *map(str, args)])
+    return CliRunner().invoke(cli.app, ["explain-quality", "--detector", "haar", *map(str, args)])
 
 
 def failure(*args: object) -> FacestageError:

@@ -15,11 +15,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import typer
 from facestage.core.errors import ConfigError, FacestageError, ModelError, SourceError
 from facestage.core.network.au_network import AUNetwork, Prediction
+from facestage.stream import cli
 from facestage.stream import progress as progress_module
-from facestage.stream.commands import learning as commands
 from facestage.stream.learning import checkpoints
 from facestage.stream.learning.crops import MARGIN, CropSet
 from facestage.stream.learning.evaluate import as_json, evaluate_crops, format_table
@@ -34,13 +33,9 @@ from typer.testing import CliRunner, Result
 
 from tests.support.paths import DEMO_CLIP
 
-app = typer.Typer(context_settings={"auto_envvar_prefix": "FACESTAGE"})
-app.command()(commands.train)
-app.command()(commands.evaluate)
-
 
 def run(*args: object, **env: str) -> Result:
-    return CliRunner().invoke(app, [str(arg) for arg in args], env=env)
+    return CliRunner().invoke(cli.app, [str(arg) for arg in args], env=env)
 
 
 def failure(*args: object) -> FacestageError:

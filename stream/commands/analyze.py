@@ -1,0 +1,135 @@
+"""``facestage analyze``: a whole recording to its temporal prototype, pictures and report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ...core.network.au_network import AUNetwork
+from ...core.render.mask_track import MaskTrack
+from ...core.sequence import SequenceAnalyzer
+from ...core.stages import format_prototype, reduction
+from ...core.types import SequenceResult
+from ..compute import choose_precision, use_threads
+from ..console import err, out
+from ..detectors import make_detector
+from ..live.publish import MASK_SIDE
+from ..offline.analyze import analyze_source
+from ..offline.annotate import write_annotated
+from ..offline.exports import ANNOTATED, check_output, write_analysis
+from ..sources import source_name
+from .options import analyzer_config, dwell
+from .signatures import AnalyzeOptions
+from .text import device_text, lrp_text, selection_text
+
+__all__ = ["run_analyze"]
+
+
+def run_analyze(options: AnalyzeOptions) -> SequenceResult:
+    """Analyse a recording and write everything that is known about it.
+
+    Raises:
+        FacestageError: an option, the source, the model or the folder cannot be used.
+    """
+    check_output(options.out_dir, overwrite=options.overwrite)
+    use_threads(options.threads)
+    network = AUNetwork.load(options.model, device=options.device)
+    analyzer = _analyzer(options, network)
+    track = MaskTrack(MASK_SIDE, analyzer.config.explain.top_x) if options.annotate else None
+    with _bar(source_name(options.source)) as move:
+        result = analyze_source(
+            options.source,
+            analyzer,
+            max_frames=options.frames,
+            on_progress=move,
+            on_seen=None if track is None else track.add,
+        )
+    on, off = network.card.thresholds()
+    thresholds = {au: (float(on[i]), float(off[i])) for i, au in enumerate(network.card.aus)}
+    write_analysis(result, options.out_dir, overwrite=options.overwrite, thresholds=thresholds)
+    try:
+        if track is not None:
+            _annotate(options, result, track)
+    finally:
+        # What is written already is told whatever becomes of the video, and a reader of this text
+        # who leaves early (a pipe into head) does not cost it.
+        _print_analysis(result, network, options.out_dir)
+    if track is not None:
+        out.print(f"written: {options.out_dir / ANNOTATED}", markup=False)
+    return result
+
+
+def _analyzer(options: AnalyzeOptions, network: AUNetwork) -> SequenceAnalyzer:
+    config = analyzer_config(
+        dwell(options.min_stage, paper=options.paper),
+        options.aus,
+        baseline=options.baseline,
+        lrp_preset=options.lrp_preset,
+        lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
+    )
+    return SequenceAnalyzer(
+        make_detector(options.detector),
+        network,
+        config,
+        preset=options.preset or ("paper" if options.paper else "sequence"),
+    )
+
+
+def _annotate(options: AnalyzeOptions, result: SequenceResult, track: MaskTrack) -> None:
+    """Read the source a second time and write it with relevance over the face."""
+    with _bar(ANNOTATED, total=len(result.rows)) as move:
+        write_annotated(
+            options.source, result, track, options.out_dir / ANNOTATED, on_progress=move
+        )
+
+
+@contextmanager
+def _bar(name: str, total: int | None = None) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a bar on standard error, on a terminal only; called with (done, total or None)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda done, known: progress.update(task, completed=done, total=known or total)
+
+
+def _print_analysis(result: SequenceResult, network: AUNetwork, out_dir: Path) -> None:
+    """Say what was found in a sequence, by what, and where it is written."""
+    out.print(f"{result.source}: {len(result.rows)} frames, {result.fps:g} fps", markup=False)
+    out.print(
+        f"device {device_text(result.device)}, model {result.model}, detector {result.detector}, "
+        f"LRP {lrp_text(result)}, SpRAy {result.preset}",
+        markup=False,
+    )
+    shown_aus = tuple(au for au in result.aus if au not in result.hidden)
+    out.print(f"AUs: {selection_text(network.card, shown_aus)}", markup=False)
+    if result.baseline:
+        out.print(f"baseline: {_baseline_text(result)}", markup=False)
+    out.print(format_prototype(result.stages), markup=False)
+    share = reduction(len(result.stages), len(result.rows))
+    shown = len({label for stage in result.stages for label in stage.labels if "_" in label})
+    brief = len(result.prototypes) - shown
+    also = f" (and {brief} too brief for a stage)" if brief else ""
+    out.print(
+        f"stages: {len(result.stages)}, prototypes in them: {shown}{also}, reduction in "
+        f"description length: {share:.0%}",
+        markup=False,
+    )
+    if result.note:
+        out.print(f"note: {result.note}", markup=False)
+    out.print(f"written: {out_dir / 'report.html'}", markup=False)
+
+
+def _baseline_text(result: SequenceResult) -> str:
+    usable = [row for row in result.rows if row.presence is not None]
+    adjusted = sum(row.adjusted_presence is not None for row in usable)
+    if adjusted:
+        return f"applied to {adjusted} of {len(usable)} frames with a usable face"
+    return "not applied: the face never rested for long enough to learn it"

@@ -1,0 +1,250 @@
+"""``facestage demo`` and ``facestage live``: sources to explained stages, a page and a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import importlib.metadata
+import os
+import signal
+import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import cast, get_args
+
+from ...core.analyzer import Analyzer
+from ...core.errors import ConfigError
+from ...core.network.au_network import AUNetwork
+from ...core.stages import format_labels
+from ...core.types import StageEvent
+from ..compute import choose_precision, use_threads
+from ..console import out
+from ..detectors import make_detector
+from ..live.handover import Policy
+from ..live.metrics import Summary
+from ..live.pipeline import Pipeline, StepClock, Stream
+from ..live.publish import action_units
+from ..protocol.messages import Hello, StreamInfo
+from ..server.hub import Hub
+from ..server.server import Server
+from ..sources import Source, open_source, source_name
+from .options import analyzer_config, dwell
+from .signatures import DemoOptions, LiveOptions, WatchOptions
+from .text import device_text, lrp_text, selection_text
+
+__all__ = ["run_demo", "run_live"]
+
+
+def run_demo(options: DemoOptions) -> Summary:
+    """Play the embedded clip; on a terminal over and over, with the page opened.
+
+    Raises:
+        FacestageError: an option, the model or the port cannot be used.
+    """
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    shared = {
+        field.name: getattr(options, field.name) for field in dataclasses.fields(WatchOptions)
+    }
+    live = LiveOptions(sources=["demo:"], policy="latest", realtime=True, **shared)
+    return run_live(
+        live, loop=terminal and options.frames is None, open_page=terminal and options.browser
+    )
+
+
+def run_live(options: LiveOptions, *, loop: bool = False, open_page: bool = False) -> Summary:
+    """Explain sources until they end, a signal comes or enough frames were analysed.
+
+    Args:
+        options: of the command.
+        loop: whether files begin again at their end.
+        open_page: whether to open the page in a browser.
+
+    Raises:
+        FacestageError: an option, the model or the port cannot be used, or a source failed.
+    """
+    use_threads(options.threads)
+    session = _prepare(options, loop=loop)
+    summary = asyncio.run(_serve(session, open_page=open_page))
+    _print_summary(summary)
+    if session.pipeline.failed:
+        raise session.pipeline.failed[0]
+    return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """The parts of a live run, put together and not yet started."""
+
+    analyzer: Analyzer
+    pipeline: Pipeline
+    hello: Hello
+    server: Server
+
+
+def _prepare(options: LiveOptions, *, loop: bool) -> _Session:
+    network = AUNetwork.load(options.model, device=options.device)
+    config = analyzer_config(
+        dwell(options.min_stage, paper=options.paper),
+        options.aus,
+        baseline=options.baseline,
+        lrp_preset=options.lrp_preset,
+        lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
+        window=options.window,
+        window_device=options.window_device,
+    )
+    steps = StepClock()
+    detector = make_detector(options.detector)
+    analyzer = Analyzer(detector, network, config, on_step=steps)
+    names = _stream_ids(options.sources)
+    hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
+    several = len(names) > 1
+    pipeline = Pipeline(
+        analyzer,
+        hub,
+        video=options.video,
+        max_frames=options.frames,
+        step_clock=steps,
+        on_stage=lambda stream, event: _print_stage(stream, event, several=several),
+    )
+    for name, spec in zip(names, options.sources, strict=True):
+        pipeline.add(name, partial(_open, spec, options), policy=_policy(spec, options), loop=loop)
+    hello = _hello(options, analyzer, detector.name)
+    server = Server(
+        hub,
+        hello=hello,
+        host=options.host,
+        port=options.port,
+        token=options.token,
+        allowed_origins=tuple(options.origin or ()),
+    )
+    return _Session(analyzer, pipeline, hello, server)
+
+
+def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
+    """Return what every client is told first: what analyses, with which settings."""
+    network, explain = analyzer.network, analyzer.config.explain
+    card = network.card
+    return Hello(
+        server=importlib.metadata.version("facestage"),
+        model=network.name,
+        model_card=f"{card.trained_on} {card.intended_use}".strip(),
+        device=str(network.device),
+        detector=detector,
+        lrp_preset=explain.preset,
+        lrp_engine=analyzer.engine.name,
+        lrp_engine_reason=analyzer.engine.reason,
+        lrp_precision=explain.precision,
+        window_device=analyzer.window_device,
+        top_x=explain.top_x,
+        aus=action_units(network, analyzer.shown),
+        baseline=options.baseline,
+        video=options.video,
+    )
+
+
+def _stream_ids(sources: Sequence[str]) -> list[str]:
+    ids: list[str] = []
+    for spec in sources:
+        name, n = source_name(spec), 1
+        unique = name
+        while unique in ids:
+            n += 1
+            unique = f"{name} #{n}"
+        ids.append(unique)
+    return ids
+
+
+def _open(spec: str, options: LiveOptions) -> Source:
+    return open_source(spec, realtime=options.realtime, open_timeout_s=options.open_timeout)
+
+
+def _policy(spec: str, options: LiveOptions) -> Policy:
+    """Return the policy asked for; else ``every`` for what waits for its reader: a file."""
+    if options.policy is None:
+        waits = spec.lower() == "demo:" or os.path.exists(os.path.expanduser(spec))
+        device = spec.startswith("/dev/") or spec.isdigit()
+        return "every" if waits and not device and not options.realtime else "latest"
+    if options.policy not in get_args(Policy):
+        raise ConfigError(f"--policy {options.policy} is unknown; use latest, fifo or every")
+    return cast(Policy, options.policy)
+
+
+async def _serve(session: _Session, *, open_page: bool) -> Summary:
+    pipeline, server = session.pipeline, session.server
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not on every platform; there KeyboardInterrupt ends the run without a summary.
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, pipeline.stop)
+    async with server:
+        await asyncio.to_thread(session.analyzer.warm_up)
+        await asyncio.to_thread(pipeline.open)
+        try:
+            _print_head(session)
+        except BaseException:
+            # A capture thread that outlives the interpreter's end aborts the process.
+            await asyncio.to_thread(pipeline.close)
+            raise
+        if open_page:
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
+        try:
+            return await asyncio.to_thread(pipeline.run)
+        finally:
+            pipeline.stop()
+
+
+def _print_head(session: _Session) -> None:
+    hello, analyzer = session.hello, session.analyzer
+    out.print(f"facestage {hello.server}: research software, not a medical device")
+    out.print(f"page     {session.server.url}", markup=False)
+    out.print(
+        f"device   {device_text(hello.device)}, model {hello.model}, detector {hello.detector}, "
+        f"LRP {lrp_text(hello)}, windows on {hello.window_device}",
+        markup=False,
+    )
+    personal = ", personal baseline" if hello.baseline else ""
+    out.print(
+        f"AUs      {selection_text(analyzer.network.card, analyzer.shown)}{personal}", markup=False
+    )
+    out.print(f"source   {', '.join(s.id for s in session.pipeline.streams)}", markup=False)
+
+
+def _print_stage(stream: Stream, event: StageEvent, *, several: bool) -> None:
+    if event.kind == "exit":
+        return
+    where = f"{stream.id}: " if several else ""
+    before = "" if event.previous is None else f"{format_labels(event.previous)} → "
+    note = ""
+    if event.kind == "revise":
+        before, note = "… now ", ", revised"
+    out.print(
+        f"{where}{event.start_s:8.2f} s  {before}{format_labels(event.labels)}"
+        f"  [{event.reason}{note}]",
+        markup=False,
+    )
+
+
+def _print_summary(summary: Summary) -> None:
+    drops = ", ".join(f"{n} {cause}" for cause, n in summary.drops.items()) or "none"
+    out.print(
+        f"summary  {summary.frames} frames analysed"
+        + (f" at {summary.fps:.1f} fps" if summary.fps and summary.seconds > 1 else "")
+        + f", drops: {drops}, {summary.stages} stages"
+    )
+    counters = summary.counters
+    out.print(
+        f"explained {counters['pairs_explained']} relevance maps in "
+        f"{counters['frames_explained']} frames"
+    )
+    if summary.latency_p50_ms is not None and summary.latency_p99_ms is not None:
+        out.print(
+            f"latency  capture to emit p50 {summary.latency_p50_ms:.0f} ms, "
+            f"p99 {summary.latency_p99_ms:.0f} ms"
+        )
+    if summary.steps_ms:
+        steps = ", ".join(f"{step} {ms:.1f}" for step, ms in summary.steps_ms.items())
+        out.print(f"steps    ms per frame: {steps}")

@@ -1,0 +1,336 @@
+"""The options of each command, as data: one frozen dataclass a command, one field an option.
+
+The same records run the commands from Python, without a command line::
+
+    from facestage.stream.commands.analyze import run_analyze
+    from facestage.stream.commands.signatures import AnalyzeOptions
+
+    run_analyze(AnalyzeOptions(source="demo:", out_dir=Path("out")))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...core.config import (
+    COSTLY_FRAMES,
+    DEFAULT_LRP_PRESET,
+    LEAST_FRAMES,
+    MIN_SHARE,
+    SAMPLE_FRAMES,
+    ExplainConfig,
+    WindowConfig,
+)
+from ...core.lrp import LRP_PRESETS
+from .options import (
+    Aus,
+    Baseline,
+    Detector,
+    Device,
+    Host,
+    LrpPrecision,
+    LrpPreset,
+    MinStage,
+    NetworkThreads,
+    Paper,
+    Port,
+    SprayPreset,
+    Token,
+    TorchThreads,
+    Weights,
+    WindowDevice,
+)
+
+__all__ = [
+    "ALL_PRESETS",
+    "CORPUS_LAYOUTS",
+    "MOST_FRAMES",
+    "AnalyzeOptions",
+    "CorpusOptions",
+    "DemoOptions",
+    "EvaluateOptions",
+    "LiveOptions",
+    "QualityOptions",
+    "TrainOptions",
+    "WatchOptions",
+]
+
+CORPUS_LAYOUTS = ("ckplus", "actorstudy", "videos", "manifest")
+"""Names of the layouts that ``corpus`` reads."""
+ALL_PRESETS = "all"
+"""In place of an LRP preset: each of them, a table each."""
+MOST_FRAMES = 1000
+"""Most frames that explanation quality can be measured on: their maps are kept in memory, 36 KiB
+per AU active in one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceOptions:
+    """How faces are found, and where the network runs."""
+
+    device: Device = "auto"
+    detector: Detector = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainOptions(FaceOptions):
+    """What makes an explained stage of a frame."""
+
+    aus: Aus = "shown"
+    baseline: Baseline = False
+    lrp_preset: LrpPreset = DEFAULT_LRP_PRESET
+    min_stage: MinStage = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchOptions(ExplainOptions):
+    """What ``demo`` and ``live`` share."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8765
+    token: Token = None
+    threads: NetworkThreads = None
+    lrp_precision: LrpPrecision = ExplainConfig().precision
+    frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions(WatchOptions):
+    """Options of ``facestage demo``."""
+
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveOptions(WatchOptions):
+    """Options of ``facestage live``."""
+
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Camera number, /dev/video0, rtsp:// or http(s):// address, video file, folder of "
+            "images, or demo:",
+        ),
+    ]
+    origin: Annotated[
+        list[str] | None, typer.Option(help="Foreign page allowed to connect (https://…).")
+    ] = None
+    model: Weights = None
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="latest (show the newest frame, drop older ones), fifo (in order, at most 0.5 s "
+            "old) or every (no frame lost); default: latest, and every for files not played in "
+            "real time."
+        ),
+    ] = None
+    realtime: Annotated[bool, typer.Option(help="Play files at their own pace.")] = False
+    window: Annotated[int | None, typer.Option(help="Maps per AU in the sliding window.")] = None
+    window_device: WindowDevice = WindowConfig().device
+    paper: Annotated[
+        bool,
+        typer.Option("--paper", help="As in the paper: every frame counts (no minimum dwell)."),
+    ] = False
+    video: Annotated[
+        bool, typer.Option("--video/--no-video", help="Send pictures to the page.")
+    ] = True
+    open_timeout: Annotated[float, typer.Option(help="Longest wait for a stream, seconds.")] = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyzeOptions(ExplainOptions):
+    """Options of ``facestage analyze``."""
+
+    source: Annotated[str, typer.Argument(help="Video file, folder of images, or demo:")]
+    out_dir: Annotated[
+        Path, typer.Option("--out", envvar="FACESTAGE_ANALYZE_OUT", help="Folder for the results.")
+    ]
+    paper: Paper = False
+    preset: SprayPreset = None
+    threads: NetworkThreads = None
+    model: Weights = None
+    lrp_precision: LrpPrecision = ExplainConfig().precision
+    frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None
+    annotate: Annotated[
+        bool,
+        typer.Option(
+            "--annotate", help="Write annotated.webm too: relevance over the moving face."
+        ),
+    ] = False
+    overwrite: Annotated[
+        bool, typer.Option(help="Move a folder that holds something else aside.")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusOptions(ExplainOptions):
+    """Options of ``facestage corpus``."""
+
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Top folder of the corpus, or a manifest.")
+    ]
+    layout: Annotated[str, typer.Option(help=f"{', '.join(CORPUS_LAYOUTS)}; see the README.")]
+    out_dir: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            envvar="FACESTAGE_CORPUS_OUT",
+            help="Folder for the results; the same one goes on where a run was stopped.",
+        ),
+    ]
+    paper: Paper = False
+    preset: SprayPreset = None
+    across: Annotated[
+        bool,
+        typer.Option("--global", help="Also give letters that mean the same in the whole corpus."),
+    ] = False
+    min_support: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Least support of a frequent pattern, share of the sequences."
+        ),
+    ] = MIN_SHARE
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes or actors; default: all cores on the CPU, else 1."),
+    ] = None
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Only part I of N, for job arrays.")
+    ] = None
+    engine: Annotated[str, typer.Option(help="process, or ray (extra 'ray').")] = "process"
+    ray_address: Annotated[
+        str | None, typer.Option(help="A running cluster, HOST:PORT or ray://HOST:PORT.")
+    ] = None
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed before.")
+    ] = False
+    reports: Annotated[bool, typer.Option(help="Write report and pictures of every sequence.")] = (
+        True
+    )
+    window_device: WindowDevice = WindowConfig().device
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads per worker on the CPU; default: cores / workers."),
+    ] = None
+    model: Weights = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelOptions(FaceOptions):
+    """What ``train`` and ``evaluate`` share: labelled faces and how they are cut out."""
+
+    manifest: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="CSV with path, frame, subject and AU columns; may be given several times."
+        ),
+    ] = None
+    ckplus: Annotated[Path | None, typer.Option(help="Folder of CK+ (your own copy).")] = None
+    disfa: Annotated[Path | None, typer.Option(help="Folder of DISFA (your own copy).")] = None
+    crops: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps the aligned crops for the next run."),
+    ] = None
+    threads: TorchThreads = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions(LabelOptions):
+    """Options of ``facestage train``."""
+
+    out_dir: Annotated[
+        Path,
+        typer.Option(
+            "--out", envvar="FACESTAGE_TRAIN_OUT", help="Folder for checkpoints and the model."
+        ),
+    ]
+    init: Annotated[
+        str, typer.Option(help="embedded, scratch, or a .safetensors file with its card.")
+    ] = "embedded"
+    epochs: Annotated[
+        float | None, typer.Option(min=0.001, help="Times every picture is seen; default 20.")
+    ] = None
+    views: Annotated[
+        int | None,
+        typer.Option(min=1, help="Crops to see in all (whole batches), not --epochs."),
+    ] = None
+    batch: Annotated[int, typer.Option(min=2, help="Crops per step.")] = 48
+    lr: Annotated[
+        float | None,
+        typer.Option(min=1e-9, help="Highest learning rate; default 5e-4, from scratch 2e-3."),
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random in the run.")] = 0
+    holdout: Annotated[
+        str | None,
+        typer.Option(help="Subjects to test on: a share such as 0.2, or names joined by commas."),
+    ] = None
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Split the subjects into N parts, test on one.")
+    ] = None
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Which part of --folds, from 0; default 0.")
+    ] = None
+    freeze_batchnorm: Annotated[
+        bool, typer.Option("--freeze-batchnorm", help="Keep its statistics; for little data.")
+    ] = False
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
+    ] = False
+    licence: Annotated[
+        str, typer.Option(help="For the model card; the data decides what is allowed.")
+    ] = "Not stated; bound by the licences of the training data and of the network it began from."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions(LabelOptions):
+    """Options of ``facestage evaluate``."""
+
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights",
+            "--model",
+            help="AU network: a .safetensors file, its card (.json) beside it; default: embedded.",
+        ),
+    ] = None
+    out_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", envvar="FACESTAGE_EVALUATE_OUT", help="JSON file to write the figures to."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityOptions(FaceOptions):
+    """Options of ``facestage explain-quality``."""
+
+    source: Annotated[str, typer.Argument(help="Video file, folder of images, or demo:")]
+    aus: Aus = "shown"
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--lrp-preset",
+            help=f"LRP preset: {', '.join(LRP_PRESETS)}, or {ALL_PRESETS} for a table of each.",
+        ),
+    ] = DEFAULT_LRP_PRESET
+    frames: Annotated[
+        int,
+        typer.Option(
+            min=LEAST_FRAMES,
+            max=MOST_FRAMES,
+            help="Frames to measure on, spread over those with an active AU. Perturbation and "
+            f"randomisation take {COSTLY_FRAMES} per AU.",
+        ),
+    ] = SAMPLE_FRAMES
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write every figure to this file.")
+    ] = None
+    model: Weights = None
+    threads: TorchThreads = None

@@ -1,0 +1,40 @@
+"""Phrases that several commands print: what computes, which AUs take part."""
+
+from __future__ import annotations
+
+import torch
+
+from ...core.action_units import GRADE_MARKS, au_code
+from ...core.config import ExplainConfig
+from ...core.network.card import ModelCard
+from ...core.types import SequenceResult
+from ..protocol.messages import Hello
+
+__all__ = ["device_text", "lrp_text", "selection_text"]
+
+
+def device_text(name: str) -> str:
+    """Name a device; of the CPU, how many threads the network has there."""
+    n = torch.get_num_threads()
+    return f"{name} ({n} thread{'s' if n > 1 else ''})" if name == "cpu" else name
+
+
+def lrp_text(facts: Hello | SequenceResult) -> str:
+    """Name the preset and the engine that runs it; of the slow one, why it must."""
+    reason = f": {facts.lrp_engine_reason}" if facts.lrp_engine_reason else ""
+    usual = facts.lrp_precision == ExplainConfig().precision
+    precision = "" if usual else f", {facts.lrp_precision}"
+    return f"{facts.lrp_preset} ({facts.lrp_engine} engine{precision}{reason})"
+
+
+def selection_text(card: ModelCard, shown: tuple[int, ...]) -> str:
+    """Say in one line which AUs take part, which of them are marked, and which are left out."""
+    parts = [f"{len(shown)} shown"]
+    for grade, mark in GRADE_MARKS.items():
+        marked = [au_code(au) for au in shown if card.grades.get(au) == grade]
+        if mark and marked:
+            parts.append(f"{mark}: {' '.join(marked)}")
+    hidden = [au_code(au) for au in card.aus if au not in shown]
+    if hidden:
+        parts.append(f"hidden: {' '.join(hidden)}")
+    return ", ".join(parts)
