@@ -32,8 +32,13 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The types of the page's scripts need tsc; REQUIRE_TSC=1 makes its absence an error.
+REQUIRE_TSC ?=
 types: $(VENV)/.dev
 	$(BIN)/pyright
+	@if command -v tsc >/dev/null; then echo "tsc -p stream/overlay"; tsc -p stream/overlay; \
+	else echo "the page's types were not checked: there is no tsc (Debian: apt-get install node-typescript)"; \
+	test -z "$(REQUIRE_TSC)"; fi
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

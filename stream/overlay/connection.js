@@ -1,3 +1,4 @@
+// @ts-check
 // One websocket that keeps itself alive: it reconnects with back-off, answers heartbeats, and
 // treats a silent server as a lost one.
 
@@ -5,9 +6,25 @@ const FIRST_WAIT_MS = 400;
 const LONGEST_WAIT_MS = 8000;
 const SILENCE_MS = 6000; // three heartbeats of the server
 const UNAUTHORISED = 4401;
+const LOST = 1006;
 
-/** Where the sockets of this page's server are. */
-function address(path) {
+/**
+ * @typedef {"connecting" | "open" | "waiting" | "reconnecting" | "refused"} ConnectionState
+ *
+ * @typedef {object} Handlers - what a connection asks and tells
+ * @property {() => string | null} token - secret of the server; null: none is known
+ * @property {() => import("./protocol").Subscribe} subscription
+ * @property {(message: import("./wire.js").ServerMessage) => void} [message]
+ * @property {(buffer: ArrayBuffer) => void} [binary]
+ * @property {(state: ConnectionState, waitMs: number) => void} [state] - waitMs: until it tries
+ *   again
+ */
+
+/**
+ * Where the sockets of this page's server are.
+ * @param {string} path
+ */
+function socketAddress(path) {
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
   return `${scheme}//${location.host}${path}`;
 }
@@ -15,13 +32,13 @@ function address(path) {
 export class Connection {
   /**
    * @param {string} path - /ws or /ws/frames
-   * @param {object} on - callbacks: subscription() → data of the subscribe message,
-   *   message(envelope), binary(ArrayBuffer), state(name, detail), token() → string or null
+   * @param {Handlers} handlers
    */
-  constructor(path, on) {
+  constructor(path, handlers) {
     this.path = path;
-    this.on = on;
+    this.handlers = handlers;
     this.attempt = 0;
+    /** @type {WebSocket | null} */
     this.socket = null;
     this.timer = 0;
     this.watchdog = 0;
@@ -46,66 +63,78 @@ export class Connection {
 
   /** Ask again, for instance because another stream is to be shown. */
   subscribe() {
-    this.send("subscribe", this.on.subscription());
+    this.send({ v: 1, type: "subscribe", data: this.handlers.subscription() });
   }
 
-  send(type, data) {
+  /** @param {import("./wire.js").ClientMessage} message */
+  send(message) {
     if (this.socket && this.socket.readyState === WebSocket.OPEN) {
-      this.socket.send(JSON.stringify({ v: 1, type, data }));
+      this.socket.send(JSON.stringify(message));
     }
   }
 
   connect() {
     clearTimeout(this.timer);
-    this.on.state?.(this.attempt ? "reconnecting" : "connecting");
-    const socket = new WebSocket(address(this.path));
+    this.report(this.attempt ? "reconnecting" : "connecting");
+    const socket = new WebSocket(socketAddress(this.path));
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.watch();
     socket.onopen = () => {
       if (socket !== this.socket) return;
-      const token = this.on.token?.() ?? null;
-      if (token !== null) this.send("auth", { token });
+      const token = this.handlers.token();
+      if (token !== null) this.send({ v: 1, type: "auth", data: { token } });
       this.subscribe();
     };
     socket.onmessage = (event) => {
       if (socket === this.socket) this.receive(event.data);
     };
     socket.onclose = (event) => {
-      if (socket === this.socket) this.lost(event);
+      if (socket === this.socket) this.lose(event.code);
     };
   }
 
+  /** @param {string | ArrayBuffer} data */
   receive(data) {
     this.watch();
     if (data instanceof ArrayBuffer) {
-      this.on.binary?.(data);
+      this.handlers.binary?.(data);
       return;
     }
-    const envelope = JSON.parse(data);
-    if (envelope.type === "heartbeat") {
-      this.send("heartbeat", {});
-    } else if (envelope.type === "ack" && envelope.data.to === "subscribe") {
+    /** @type {import("./wire.js").ServerMessage} a type that is not known is ignored by all */
+    const message = JSON.parse(data);
+    if (message.type === "heartbeat") {
+      this.send({ v: 1, type: "heartbeat", data: {} });
+    } else if (message.type === "ack" && message.data.to === "subscribe") {
       this.attempt = 0;
-      this.on.state?.("open");
+      this.report("open");
     }
-    this.on.message?.(envelope);
+    this.handlers.message?.(message);
   }
 
-  lost(event) {
+  /**
+   * The connection is lost: try again later, unless the server refused the token.
+   * @param {number} code - why it was closed
+   */
+  lose(code) {
     clearTimeout(this.watchdog);
     this.socket = null;
     if (!this.wanted) return;
-    if (event.code === UNAUTHORISED) {
+    if (code === UNAUTHORISED) {
       this.wanted = false;
-      this.on.state?.("refused");
+      this.report("refused");
       return;
     }
     const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.attempt);
     const wait = longest * (0.5 + Math.random() / 2);
     this.attempt += 1;
-    this.on.state?.("waiting", wait);
+    this.report("waiting", wait);
     this.timer = setTimeout(() => this.connect(), wait);
+  }
+
+  /** @param {ConnectionState} state */
+  report(state, waitMs = 0) {
+    this.handlers.state?.(state, waitMs);
   }
 
   /** Begin to wait for the next sign of life. */
@@ -114,10 +143,10 @@ export class Connection {
     const socket = this.socket;
     this.watchdog = setTimeout(() => {
       if (socket !== this.socket || !socket) return;
-      // close() would wait for an answer of a server that is gone; do not.
+      // close() would wait for the answer of a server that does not answer; do not.
       socket.onclose = null;
       socket.close();
-      this.lost({ code: 1006 });
+      this.lose(LOST);
     }, SILENCE_MS);
   }
 }

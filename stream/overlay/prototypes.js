@@ -1,18 +1,28 @@
+// @ts-check
 // The prototypes found so far: the projection of their mean relevance in the AU's colour over the
 // face they were found on, or over a drawn face where no picture may be sent.
 
-import { make, setText } from "./dom.js";
-import { MARK_MEANS } from "./model.js";
+import { contextOf, make, setText } from "./dom.js";
+import { MARK_MEANS, rgb } from "./units.js";
 
 const MOST = 60;
 
-function rgb(colour) {
-  const value = Number.parseInt(colour.slice(1), 16);
-  return [value >> 16, (value >> 8) & 255, value & 255];
-}
+/**
+ * @typedef {import("./stream.js").Prototype} Prototype
+ *
+ * @typedef {object} Thumbnail
+ * @property {HTMLElement} element
+ * @property {HTMLCanvasElement} canvas
+ * @property {HTMLElement} count
+ * @property {Prototype | null} painted - what is on the canvas
+ */
 
-/** Draw a plain face where the aligned crop has its eyes, nose and mouth. */
-function drawnFace(context, size) {
+/**
+ * Draw a plain face where the aligned crop has its eyes, nose and mouth.
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} size
+ */
+function drawFace(context, size) {
   const unit = size / 128;
   context.strokeStyle = "#59636e";
   context.lineWidth = 1.6 * unit;
@@ -32,16 +42,21 @@ function drawnFace(context, size) {
   context.stroke();
 }
 
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {Prototype} prototype
+ * @param {string} colour
+ */
 function paint(canvas, prototype, colour) {
   const { size, relevance, ghost, top } = prototype;
   const scale = 2; // the drawn face needs finer lines than the map has cells
   canvas.width = size * scale;
   canvas.height = size * scale;
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   const tile = document.createElement("canvas");
   tile.width = size;
   tile.height = size;
-  const pen = tile.getContext("2d");
+  const pen = contextOf(tile);
   const image = new ImageData(size, size);
   const [red, green, blue] = rgb(colour);
   if (ghost) {
@@ -52,7 +67,7 @@ function paint(canvas, prototype, colour) {
     pen.putImageData(image, 0, 0);
     context.drawImage(tile, 0, 0, canvas.width, canvas.height);
   } else {
-    drawnFace(context, canvas.width);
+    drawFace(context, canvas.width);
   }
   for (let i = 0; i < relevance.length; i += 1) {
     const value = relevance[i];
@@ -63,51 +78,47 @@ function paint(canvas, prototype, colour) {
   context.drawImage(tile, 0, 0, canvas.width, canvas.height);
 }
 
+/**
+ * By Action Unit, then in the order in which letters are given: A … Z, AA, …
+ * @param {Prototype} first
+ * @param {Prototype} second
+ */
+function compare(first, second) {
+  return first.au - second.au || first.letter.length - second.letter.length
+    || (first.letter < second.letter ? -1 : 1);
+}
+
 export class Prototypes {
   /**
    * @param {HTMLElement} list
    * @param {HTMLElement} summary - how many there are is written here
-   * @param {(au: number) => string} colour
-   * @param {(au: number) => string} mark - word of warning of an Action Unit
+   * @param {import("./units.js").Units} units
    */
-  constructor(list, summary, colour, mark) {
+  constructor(list, summary, units) {
     this.list = list;
     this.summary = summary;
-    this.colour = colour;
-    this.mark = mark;
-    this.items = new Map();
+    this.units = units;
+    /** @type {Map<string, Thumbnail>} */
+    this.thumbnails = new Map();
+    /** @type {string | undefined} label scrolled to last */
+    this.revealed = undefined;
   }
 
   reset() {
-    this.items.clear();
+    this.thumbnails.clear();
     this.list.replaceChildren();
   }
 
-  /** Bring the grid up to date; thumbnails are painted once. */
+  /**
+   * Bring the grid up to date; thumbnails are painted once.
+   * @param {import("./stream.js").Stream} stream
+   * @param {string[]} present - labels of the stage
+   */
   show(stream, present) {
-    const all = [...stream.prototypes.values()].slice(-MOST);
-    all.sort((one, other) => one.au - other.au || one.letter.length - other.letter.length
-      || (one.letter < other.letter ? -1 : 1));
-    const wanted = new Set(all.map((prototype) => prototype.label));
-    for (const [label, item] of this.items) {
-      if (!wanted.has(label)) {
-        item.element.remove();
-        this.items.delete(label);
-      }
-    }
-    all.forEach((prototype, i) => {
-      let item = this.items.get(prototype.label);
-      if (!item) {
-        item = this.build(prototype);
-        this.items.set(prototype.label, item);
-      }
-      if (item.prototype !== prototype) {
-        item.prototype = prototype;
-        paint(item.canvas, prototype, this.colour(prototype.au));
-      }
-      if (this.list.children[i] !== item.element) {
-        this.list.insertBefore(item.element, this.list.children[i] ?? null);
-      }
+    const shown = [...stream.prototypes.values()].slice(-MOST).sort(compare);
+    this.removeAllBut(new Set(shown.map((prototype) => prototype.label)));
+    shown.forEach((prototype, i) => {
+      const { element, count } = this.bring(prototype, i);
       const standing = stream.standing(prototype.label);
       const forgotten = stream.forgotten.has(standing);
       const retired = standing !== prototype.label || forgotten;
@@ -115,21 +126,51 @@ export class Prototypes {
       if (standing !== prototype.label) note = `= ${standing}`;
       else if (forgotten) note = "given up";
       else if (prototype.moved !== null) note += " moved";
-      setText(item.count, note);
-      item.element.title = this.title(prototype, forgotten);
-      item.element.classList.toggle("retired", retired);
-      item.element.classList.toggle("present", present.has(prototype.label));
+      setText(count, note);
+      element.title = this.title(prototype, forgotten);
+      element.classList.toggle("retired", retired);
+      element.classList.toggle("present", present.includes(prototype.label));
     });
-    this.reveal([...present].find((label) => this.items.has(label)));
+    this.reveal(present.find((label) => this.thumbnails.has(label)));
     const more = this.list.scrollHeight > this.list.clientHeight + 1 ? ", scroll for all" : "";
-    setText(this.summary, all.length ? `${all.length} found${more}` : "");
+    setText(this.summary, shown.length ? `${shown.length} found${more}` : "");
   }
 
-  /** Scroll the first prototype of a new stage into view, unless somebody is looking around. */
+  /** @param {Set<string>} wanted */
+  removeAllBut(wanted) {
+    for (const [label, { element }] of this.thumbnails) {
+      if (wanted.has(label)) continue;
+      element.remove();
+      this.thumbnails.delete(label);
+    }
+  }
+
+  /**
+   * Bring the thumbnail of a prototype to its place, painted.
+   * @param {Prototype} prototype
+   * @param {number} place
+   */
+  bring(prototype, place) {
+    const thumbnail = this.thumbnails.get(prototype.label) ?? this.build(prototype);
+    this.thumbnails.set(prototype.label, thumbnail);
+    if (thumbnail.painted !== prototype) {
+      thumbnail.painted = prototype;
+      paint(thumbnail.canvas, prototype, this.units.colour(prototype.au));
+    }
+    if (this.list.children[place] !== thumbnail.element) {
+      this.list.insertBefore(thumbnail.element, this.list.children[place] ?? null);
+    }
+    return thumbnail;
+  }
+
+  /**
+   * Scroll the first prototype of a new stage into view, unless somebody is looking around.
+   * @param {string | undefined} label
+   */
   reveal(label) {
     if (label === this.revealed) return;
     this.revealed = label;
-    const element = this.items.get(label)?.element;
+    const element = label === undefined ? undefined : this.thumbnails.get(label)?.element;
     if (!element || this.list.matches(":hover, :focus-within")) return;
     const [top, bottom] = [element.offsetTop, element.offsetTop + element.offsetHeight];
     if (top < this.list.scrollTop || bottom > this.list.scrollTop + this.list.clientHeight) {
@@ -137,19 +178,27 @@ export class Prototypes {
     }
   }
 
+  /**
+   * @param {Prototype} prototype
+   * @returns {Thumbnail}
+   */
   build(prototype) {
     const canvas = document.createElement("canvas");
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `Where ${prototype.label} shows`);
     const count = make("span", "count", "");
-    const mark = this.mark(prototype.au);
+    const mark = this.units.mark(prototype.au);
     const tags = mark ? [make("em", "mark", mark)] : [];
     const label = make("span", "label", prototype.label);
     const element = make("li", "prototype", canvas, label, count, ...tags);
-    element.style.setProperty("--au", this.colour(prototype.au));
-    return { element, canvas, count, prototype: null };
+    element.style.setProperty("--au", this.units.colour(prototype.au));
+    return { element, canvas, count, painted: null };
   }
 
+  /**
+   * @param {Prototype} prototype
+   * @param {boolean} forgotten
+   */
   title(prototype, forgotten) {
     const moved = prototype.moved === null ? "" : `moved: a slow change since it was named (cosine ${
       prototype.moved.toFixed(2)} with then)`;
@@ -157,7 +206,7 @@ export class Prototypes {
       `${prototype.label}: named at frame ${prototype.at}; × stages seen here`,
       forgotten ? "given up: unseen for longest when a new one needed room" : "",
       moved,
-      MARK_MEANS[this.mark(prototype.au)],
+      MARK_MEANS[this.units.mark(prototype.au)],
     ]
       .filter(Boolean)
       .join("\n");

@@ -19,6 +19,7 @@ from facestage.stream.protocol import (
     FaceChanged,
     FaceValue,
     FrameSample,
+    Gap,
     Heat,
     Hello,
     Mask,
@@ -717,28 +718,27 @@ def test_the_shown_stream_is_chosen_by_keyboard_and_kept_in_the_address() -> Non
 def test_a_run_on_the_ribbon_has_the_letter_that_stands_for_it() -> None:
     """What is written on the lanes, asked of the modules that the page is made of."""
     script = """(async () => {
-      const { Stream } = await import('/model.js');
-      const { Ribbon } = await import('/ribbon.js');
-      const ribbon = new Ribbon(document.createElement('canvas'), () => '#ffffff');
+      const { Stream } = await import('/stream.js');
+      const { runs } = await import('/lanes.js');
       const stream = new Stream({ id: 's', name: 's', number: 0 });
       const enter = (start, labels, from) => stream.enter({ start, labels }, from);
-      const written = () => ribbon.runs(stream, [...stream.segments.values()], 12, 100)
+      const written = () => runs(stream, [...stream.segments.values()], 12, 100)
         .map((run) => `${run.texts} ${run.from}-${run.to}`);
-      const told = [];
+      const steps = [];
       enter(0, ['AU12_A'], 10);
       enter(300, ['AU06_A', 'AU12_A'], 20);
       enter(600, ['AU12_B'], 30);
-      told.push(written());
+      steps.push(written());
       stream.revise({ start: 600, labels: ['AU12_C'] });
-      told.push(written());
+      steps.push(written());
       stream.retired.set('AU12_C', 'AU12_B');
-      told.push(written());
+      steps.push(written());
       stream.retired.set('AU12_B', 'AU12_A');
-      told.push(written());
+      steps.push(written());
       stream.exit({ start: 600 }, 40);
       stream.revise({ start: 999, labels: ['AU12_Z'] });
-      told.push(written());
-      return told;
+      steps.push(written());
+      return steps;
     })()"""
 
     async def test(page: Page) -> None:
@@ -752,6 +752,30 @@ def test_a_run_on_the_ribbon_has_the_letter_that_stands_for_it() -> None:
                 [first, "C=A,C 30-100"],
                 [first, "C=A,C 30-40"],
             ]
+
+    browse(test)
+
+
+BRIGHTEST_ON_LANES = """(() => {
+  const ribbon = document.getElementById('ribbon');
+  const [gutter, stage, axis] = [58, 28, 17];
+  const [width, height] = [ribbon.width - gutter, ribbon.height - stage - axis];
+  return Math.max(...ribbon.getContext('2d').getImageData(gutter, stage, width, height).data
+    .filter((_, i) => i % 4 === 0));
+})()"""
+
+
+def test_a_gap_in_the_source_is_a_line_across_the_ribbon() -> None:
+    async def test(page: Page) -> None:
+        script = Script()
+        script.begin()
+        script.stage("NONE")
+        async with Server(script.hub, hello=HELLO, port=0) as server:
+            await page.goto(server.url)
+            await page.until(f"{SEGMENTS} === 1")
+            assert await page.evaluate(BRIGHTEST_ON_LANES) < 60  # lines of the axis
+            script.event(Gap(from_=1, to=9, cause="reconnect"))
+            await page.until(f"{BRIGHTEST_ON_LANES} > 60")
 
     browse(test)
 

@@ -40,6 +40,8 @@ from facestage.stream.protocol import (
     unpack_picture,
 )
 
+from .support.schema_types import TYPES, declarations
+
 ENTER = StageEnter(
     labels=("AU01_A", "AU12_B"),
     previous=("NONE",),
@@ -183,6 +185,31 @@ def test_masks_travel_as_base64() -> None:
 def test_schema_accepts_what_is_sent(body: protocol.Body) -> None:
     message = json.loads(encode(body, seq=_numbered(body)))
     jsonschema.Draft202012Validator(json_schema()).validate(message)
+
+
+def test_the_page_has_the_types_of_this_protocol() -> None:
+    hint = "make them anew: python -m tests.support.schema_types"
+    assert TYPES.read_text(encoding="utf-8") == declarations(json_schema()), hint
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: body.type)
+def test_a_server_writes_every_property(body: protocol.Body) -> None:
+    # The page's types promise it, whatever the schema requires.
+    schema = json_schema()
+    for family in ("events", "samples", "server_controls"):
+        for member in schema["$defs"][family]["oneOf"]:
+            member["required"] = list(member["properties"])
+    for definition in schema["$defs"].values():
+        if "properties" in definition:
+            definition["required"] = list(definition["properties"])
+    schema["anyOf"] = schema["anyOf"][:3]
+    message = json.loads(encode(body, seq=_numbered(body)))
+    jsonschema.Draft202012Validator(schema).validate(message)
+
+
+def test_no_type_is_guessed() -> None:
+    with pytest.raises(ValueError, match="no type is known"):
+        declarations({"$defs": {"client_messages": {"oneOf": []}, "Odd": {"not": {}}}})
 
 
 def test_schema_is_a_schema_and_refuses_a_wrong_field() -> None:

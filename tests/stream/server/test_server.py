@@ -835,6 +835,8 @@ def test_files_of_the_list_are_served_with_safe_headers(path: str, kind: str) ->
         "/app.js%00.html",
         "/ws/../app.js",
         "/ws/frames/",
+        "/protocol.d.ts",
+        "/tsconfig.json",
     ],
 )
 def test_anything_else_is_not_found(path: str) -> None:
@@ -847,7 +849,7 @@ def test_anything_else_is_not_found(path: str) -> None:
 def test_every_file_of_the_page_is_on_the_list_and_has_no_inline_script() -> None:
     folder = server_module._OVERLAY
     present = {path.name for path in folder.iterdir() if path.suffix in server_module._MIME}
-    assert present == {*server_module._FILES, "index.html"}
+    assert present == {*server_module._FILES, "index.html", "tsconfig.json"}
     page = (folder / "index.html").read_text()
     assert "<script>" not in page
     assert "style=" not in page

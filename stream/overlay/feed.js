@@ -1,0 +1,76 @@
+// @ts-check
+// The two connections to the server: messages, and pictures as long as somebody can see them.
+
+import { Connection } from "./connection.js";
+import { readPicture } from "./wire.js";
+
+/**
+ * @typedef {import("./connection.js").ConnectionState} ConnectionState
+ *
+ * @typedef {object} FeedHandlers - what the feed asks and tells
+ * @property {() => string | null} token
+ * @property {() => string | null} stream - id of the stream shown
+ * @property {() => import("./protocol").Subscribe} history - what is known, and what is to be told
+ * @property {() => boolean} video - whether pictures are wanted at all
+ * @property {(message: import("./wire.js").ServerMessage) => void} message
+ * @property {(picture: {stream: number, frame: number, jpeg: ArrayBuffer}) => void} picture
+ * @property {(state: ConnectionState, waitMs: number) => void} state
+ */
+
+export class Feed {
+  /** @param {FeedHandlers} handlers */
+  constructor(handlers) {
+    this.handlers = handlers;
+    /** @type {ConnectionState | "left"} left: the server has said goodbye */
+    this.state = "connecting";
+    const { token } = handlers;
+    const streams = () => {
+      const id = handlers.stream();
+      return id === null ? null : [id];
+    };
+    this.events = new Connection("/ws", {
+      token,
+      subscription: () => ({ ...handlers.history(), streams: streams() }),
+      state: (state, waitMs) => {
+        this.state = state;
+        handlers.state(state, waitMs);
+        if (state === "open") this.choosePictures();
+      },
+      message: (message) => {
+        handlers.message(message);
+        if (message.type === "hello") this.choosePictures();
+        if (message.type === "bye") this.state = "left";
+      },
+    });
+    this.pictures = new Connection("/ws/frames", {
+      token,
+      subscription: () => ({ streams: streams() }),
+      binary: (buffer) => {
+        const picture = readPicture(buffer);
+        if (picture) handlers.picture(picture);
+      },
+    });
+    document.addEventListener("visibilitychange", () => this.choosePictures());
+  }
+
+  /** Whether what is shown comes from the server now. */
+  get live() {
+    return this.state === "open";
+  }
+
+  open() {
+    this.events.open();
+  }
+
+  /** Ask again, because another stream is to be shown. */
+  subscribe() {
+    this.events.subscribe();
+    this.pictures.subscribe();
+  }
+
+  /** Pictures cost the server an encoder: ask for them only while somebody can see them. */
+  choosePictures() {
+    if (this.handlers.video() && this.live && !document.hidden) this.pictures.open();
+    else this.pictures.close();
+  }
+}

@@ -1,0 +1,80 @@
+// @ts-check
+// The lanes of the ribbon: which Action Units have one, and over which times each keeps its letter.
+
+import { splitLabel } from "./labels.js";
+
+/**
+ * @typedef {import("./stream.js").Stream} Stream
+ * @typedef {import("./stream.js").Segment} Segment
+ *
+ * @typedef {object} Run - a time over which an Action Unit keeps its letter
+ * @property {string} letter - "" before it is given
+ * @property {string[]} texts - what to write on it, best first
+ * @property {number} from - seconds since 1970
+ * @property {number} to - seconds since 1970
+ */
+
+const SAME_TIME_S = 0.05; // stages so close follow each other
+
+/**
+ * Choose whose lanes are drawn: all AUs that have ever appeared, which stay in place; if those do
+ * not fit, the AUs of the span shown; if those do not fit, the latest of them.
+ * @param {Stream} stream
+ * @param {Segment[]} segments - of the span
+ * @param {number} most - lanes that fit
+ * @returns {{lanes: number[], hidden: number}} AUs in order, and how many of the span are left out
+ */
+export function chooseLanes(stream, segments, most) {
+  /** @type {Map<number, number>} AU → when it was seen last */
+  const latest = new Map();
+  for (const segment of segments) {
+    for (const label of segment.labels) {
+      const parts = splitLabel(label);
+      if (parts) latest.set(parts.au, segment.to ?? Infinity);
+    }
+  }
+  const known = new Set(latest.keys());
+  for (const prototype of stream.prototypes.values()) known.add(prototype.au);
+  const wanted = known.size <= most ? [...known] : [...latest.keys()];
+  const hidden = Math.max(0, wanted.length - most);
+  if (hidden) {
+    const seen = (/** @type {number} */ au) => latest.get(au) ?? -Infinity;
+    wanted.sort((first, second) => (seen(first) < seen(second) ? 1 : -1));
+  }
+  const lanes = wanted.slice(0, most).sort((first, second) => first - second);
+  return { lanes, hidden };
+}
+
+/**
+ * Join the stages over which an AU keeps its letter.
+ * @param {Stream} stream
+ * @param {Segment[]} segments
+ * @param {number} au
+ * @param {number} now
+ */
+export function runs(stream, segments, au, now) {
+  /** @type {Run[]} */
+  const joined = [];
+  for (const segment of segments) {
+    const label = segment.labels.find((name) => splitLabel(name)?.au === au);
+    if (!label) continue;
+    const letter = splitLabel(label)?.letter ?? "";
+    const to = segment.to ?? now;
+    const last = joined.at(-1);
+    if (last && last.letter === letter && segment.from - last.to < SAME_TIME_S) last.to = to;
+    else joined.push({ letter, texts: letterTexts(stream, label, letter), from: segment.from, to });
+  }
+  return joined;
+}
+
+/**
+ * What to write on a run, best first: a stage that has ended keeps the letter it was given.
+ * @param {Stream} stream
+ * @param {string} label
+ * @param {string} letter - of the label
+ */
+function letterTexts(stream, label, letter) {
+  if (!letter) return [];
+  const standing = splitLabel(stream.standing(label))?.letter ?? letter;
+  return standing === letter ? [letter] : [`${letter}=${standing}`, letter];
+}

@@ -1,0 +1,24 @@
+// @ts-check
+// The dialog that asks for the token of the server.
+
+import { byId } from "./dom.js";
+
+export class TokenDialog {
+  /** @param {(token: string) => void} given - called when somebody has typed one */
+  constructor(given) {
+    this.dialog = byId("ask", HTMLDialogElement);
+    this.input = byId("token", HTMLInputElement);
+    byId("ask-form", HTMLFormElement).addEventListener("submit", (event) => {
+      event.preventDefault();
+      const token = this.input.value;
+      this.input.value = "";
+      this.dialog.close();
+      given(token);
+    });
+  }
+
+  ask() {
+    if (!this.dialog.open) this.dialog.showModal();
+    this.input.focus();
+  }
+}
