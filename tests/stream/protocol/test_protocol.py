@@ -40,7 +40,7 @@ from facestage.stream.protocol import (
     unpack_picture,
 )
 
-from .support.schema_types import TYPES, declarations
+from tests.support.schema_types import TYPES, declarations
 
 ENTER = StageEnter(
     labels=("AU01_A", "AU12_B"),
