@@ -1,12 +1,13 @@
 """What does the first explained face wait for? Measured in processes that have done nothing yet.
 
-Each process imports the command line, loads the embedded network, prepares LRP for it, explains one
-frame with 4 outputs and goes on to steady state. On a GPU it also records the batches of a live
-frame. ``facestage`` does all of it before the first frame (``warm_up``). Steps in CPU time of one
-thread (on a GPU in elapsed time), medians over the processes, and as multiples of a steady pass:
+Each process imports what ``facestage live`` runs, loads the embedded network, prepares LRP for it,
+explains one frame with 4 outputs and goes on to steady state. On a GPU it also records the batches
+of a live frame. ``facestage`` does all of it before the first frame (``warm_up``). Steps in CPU
+time of one thread (on a GPU in elapsed time), medians over the processes, and as multiples of a
+steady pass:
 
 - ``torch``: torch imported;
-- ``import``: everything else that the commands import;
+- ``import``: everything else that ``live`` imports;
 - ``load``: weights read, checked and folded;
 - ``prepare``: the network lowered to LRP steps, weights laid out;
 - ``first``: the first pass, which makes what libraries make once;
@@ -41,7 +42,7 @@ def once(device: str, preset: str, answer: Any) -> None:
 
     seconds["torch"] = time.thread_time() - began
     began = time.thread_time()
-    importlib.import_module("facestage.stream.cli")
+    importlib.import_module("facestage.stream.commands.live")
     seconds["import"] = time.thread_time() - began
     from facestage.core import lrp
     from facestage.core.network.au_network import AUNetwork

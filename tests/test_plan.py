@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -165,3 +166,12 @@ def test_few_functions_are_long_or_wide() -> None:
             wide.append(name)
     assert len(long) <= MOST_LONG, long
     assert len(wide) <= MOST_WIDE, wide
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_files_that_documents_name_exist(document: str) -> None:
+    path = ROOT / document if document == "README.md" else ROOT / "docs" / document
+    named = re.findall(r"`((?:core|stream|training|tests|benchmarks)/[\w./]*)`", path.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
