@@ -54,25 +54,25 @@ def cluster_rows(
     lifted = xp.ones((len(points), most + 1, size), xp.float32)
     length = xp.sqrt(xp.einsum("sij,sij->sj", points, points) + 1e-30)
     xp.divide(points, length[:, None], out=lifted[:, :most])
-    held = None if counts is None else np.arange(size) < counts[:, None]
-    again = [a for a, new in enumerate(fresh) if new]
-    found = before
-    if len(again) < len(k):
-        found, full = _lloyd(lifted, before, wanted, held, ROUNDS)
-        again = [a for a, new in enumerate(fresh) if new or not full[a]]
-    if again:
-        mine = np.ones((len(again), size), bool) if held is None else held[again]
-        start = _far_apart(lifted[again, :most], np.array(k)[again], mine)
-        kinds = None if wanted is None else wanted[again]
-        found[again] = _lloyd(lifted[again], start, kinds, mine, FRESH_ROUNDS)[0]
-    return np.maximum(found, 0)
+    occupied = None if counts is None else np.arange(size) < counts[:, None]
+    restarted = [row for row, new in enumerate(fresh) if new]
+    labels = before
+    if len(restarted) < len(k):
+        labels, full = _lloyd(lifted, before, wanted, occupied, ROUNDS)
+        restarted = [row for row, new in enumerate(fresh) if new or not full[row]]
+    if restarted:
+        places = np.ones((len(restarted), size), bool) if occupied is None else occupied[restarted]
+        start = _far_apart(lifted[restarted, :most], np.array(k)[restarted], places)
+        clusters = None if wanted is None else wanted[restarted]
+        labels[restarted] = _lloyd(lifted[restarted], start, clusters, places, FRESH_ROUNDS)[0]
+    return np.maximum(labels, 0)
 
 
 def _lloyd(
     lifted: Any,
     labels: IntArray,
     wanted: NDArray[np.bool_] | None,
-    held: NDArray[np.bool_] | None,
+    occupied: NDArray[np.bool_] | None,
     rounds: int,
 ) -> tuple[IntArray, NDArray[np.bool_]]:
     """Run k-means on points ``(s, k, W)`` with a last row of ones, from labels (−1: none yet).
@@ -89,9 +89,9 @@ def _lloyd(
         member = (labels[:, None] == clusters).astype(np.float32)
         centres = xp.asarray(member) @ columns
         sizes = to_numpy(centres[:, :, k])
-        kept = sizes > 0 if wanted is None else (sizes > 0) | ~wanted
-        if not kept.all():
-            full &= kept.all(axis=1)
+        filled = sizes > 0 if wanted is None else (sizes > 0) | ~wanted
+        if not filled.all():
+            full &= filled.all(axis=1)
         centres /= xp.maximum(centres[:, :, k:], 1.0)
         # The nearest centre c is that of the largest p·c − |c|²/2.
         centres[:, :, k] = 0.0
@@ -99,25 +99,25 @@ def _lloyd(
         if wanted is not None:
             centres[:, :, k] -= xp.asarray(~wanted * np.float32(FAR))
         nearest = to_numpy((columns @ centres.transpose(0, 2, 1)).argmax(axis=2))
-        old, labels = labels, nearest if held is None else np.where(held, nearest, -1)
+        old, labels = labels, nearest if occupied is None else np.where(occupied, nearest, -1)
         if ((old == labels) | (old < 0)).all():
             break
     return labels, full
 
 
-def _far_apart(points: Any, k: IntArray, held: NDArray[np.bool_]) -> IntArray:
+def _far_apart(points: Any, k: IntArray, occupied: NDArray[np.bool_]) -> IntArray:
     """Label the points by the nearest of k that were chosen one by one, each far from all."""
     xp = array_namespace(points)
-    there = xp.asarray(held)
-    at = xp.arange(len(points))
+    inside = xp.asarray(occupied)
+    windows = xp.arange(len(points))
     chosen = points[:, :, 0]
     distance = ((points - chosen[:, :, None]) ** 2).sum(axis=1)
     labels = xp.zeros(distance.shape, xp.int64)
     for cluster in range(1, int(k.max())):
-        farthest = xp.where(there, distance, -1.0).argmax(axis=1)
-        chosen = points[at, :, farthest]
+        farthest = xp.where(inside, distance, -1.0).argmax(axis=1)
+        chosen = points[windows, :, farthest]
         newer = ((points - chosen[:, :, None]) ** 2).sum(axis=1)
         closer = (newer < distance) & xp.asarray(cluster < k)[:, None]
         labels = xp.where(closer, cluster, labels)
         distance = xp.where(closer, newer, distance)
-    return to_numpy(xp.where(there, labels, -1))
+    return to_numpy(xp.where(inside, labels, -1))

@@ -256,15 +256,15 @@ def _k_means(points: FloatArray, k: int, restarts: int) -> IntArray:
     best: IntArray = np.zeros(n, dtype=np.int64)
     best_inertia = np.inf
     for attempt in range(restarts):
-        chosen = [0 if attempt == 0 else int(rng.integers(n))]
-        distance = ((points - points[chosen[0]]) ** 2).sum(axis=1)
+        starts = [0 if attempt == 0 else int(rng.integers(n))]
+        distance = ((points - points[starts[0]]) ** 2).sum(axis=1)
         for _ in range(k - 1):
             if attempt == 0 or not distance.sum() > 0:
-                chosen.append(int(distance.argmax()))
+                starts.append(int(distance.argmax()))
             else:
-                chosen.append(int(rng.choice(n, p=distance / distance.sum())))
-            distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
-        centres = points[chosen].copy()
+                starts.append(int(rng.choice(n, p=distance / distance.sum())))
+            distance = np.minimum(distance, ((points - points[starts[-1]]) ** 2).sum(axis=1))
+        centres = points[starts].copy()
         labels = np.full(n, -1)
         for _ in range(30):
             squared = (centres**2).sum(axis=1) - 2.0 * points @ centres.T
@@ -274,8 +274,8 @@ def _k_means(points: FloatArray, k: int, restarts: int) -> IntArray:
             labels = nearest
             member = labels[:, None] == np.arange(k)
             counts = member.sum(axis=0)
-            held = counts > 0
-            centres[held] = (member.T.astype(np.float64) @ points)[held] / counts[held, None]
+            filled = counts > 0
+            centres[filled] = (member.T.astype(np.float64) @ points)[filled] / counts[filled, None]
         inertia = float(((points - centres[labels]) ** 2).sum())
         if inertia < best_inertia - 1e-12:
             best_inertia, best = inertia, labels

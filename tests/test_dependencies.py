@@ -1,0 +1,55 @@
+"""What is installed with the package is what it uses, and each has its line of reason."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+
+from tests.support.paths import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REASONS = (ROOT / "docs" / "dependencies.md").read_text()
+IMPORTED_AS = {"opencv-python-headless": "cv2"}
+"""Distribution → module, where the names differ."""
+BROUGHT_BY = {"rich": "typer", "torchvision": "zennit"}
+"""Module that is not asked for by itself → the dependency that brings it."""
+
+
+def names(requirements: list[str]) -> set[str]:
+    """Return the distributions that requirements ask for, those with a marker left out."""
+    plain = [line for line in requirements if ";" not in line]
+    return {re.match(r"[\w.-]+", line)[0] for line in plain}  # type: ignore[index]
+
+
+def imports() -> set[str]:
+    """Return the top-level modules that the package imports, the standard library left out."""
+    found = set()
+    for folder in ("core", "stream"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                    found.add((node.module or "").partition(".")[0])
+    return found - set(sys.stdlib_module_names)
+
+
+def test_each_dependency_is_used_and_each_import_is_asked_for() -> None:
+    asked = {IMPORTED_AS.get(name, name) for name in names(PROJECT["dependencies"])}
+    used = imports()
+    assert asked <= used
+    assert used - asked - set(BROUGHT_BY) == names(PROJECT["optional-dependencies"]["ray"])
+
+
+def test_what_is_brought_along_is_brought() -> None:
+    for module, dependency in BROUGHT_BY.items():
+        assert module in names(importlib.metadata.requires(dependency) or [])
+
+
+def test_each_dependency_has_its_reason() -> None:
+    extras = [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
+    for name in names(PROJECT["dependencies"] + extras) - {"facestage"}:
+        assert re.search(rf"^\|.*\b{re.escape(name)}\b.*\|$", REASONS, re.MULTILINE), name
