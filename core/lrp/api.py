@@ -158,17 +158,17 @@ def explain(
     # Tensors made in inference mode cannot be differentiated through; leave it for the call.
     with torch.inference_mode(False), torch.no_grad():
         prepared = _prepare(model, tuple(x.shape[1:]), rules, engine, dtype)
-        chosen = prepared.engine
+        chosen_engine = prepared.engine
         _check_dtype(prepared, dtype)
-        frames, outputs = _split_pairs(pairs, len(x), chosen.outputs)
-        x = x.to(chosen.device)
+        frames, outputs = _split_pairs(pairs, len(x), chosen_engine.outputs)
+        x = x.to(chosen_engine.device)
         if check:
             _check_finite(x)
-        if isinstance(chosen, _FUSED):
-            return chosen.relevance(x, frames, outputs, stop)
+        if isinstance(chosen_engine, _FUSED):
+            return chosen_engine.relevance(x, frames, outputs, stop)
         if not frames:
             return x.new_zeros((0, *x.shape[2:]))
-        return chosen.relevance(x, frames, outputs)
+        return chosen_engine.relevance(x, frames, outputs)
 
 
 def _check_request(x: torch.Tensor, stop: int | None) -> None:

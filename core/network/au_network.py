@@ -183,7 +183,7 @@ class AUNetwork:
                 tuple (presence logits, intensity ``(B, A)``), or (presence logits, intensity or
                 None, landmarks ``(B, 2·count)``). It is not changed; BatchNorm is folded in a
                 copy.
-            card: its facts.
+            card: its model card.
             device: see :func:`resolve_device`.
 
         Returns:

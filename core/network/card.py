@@ -107,7 +107,7 @@ class ModelCard:
         neutral: AU number → usual presence logit of neutral faces, where known.
         data, recipe: what the network was trained on and how (seed, commit, …), free JSON.
         evaluation: measured figures, per AU by its number as text (``{"12": {"auc": 0.9}}``) and
-            whatever else; free JSON.
+            others; free JSON.
         notice: copyright notice of third parties whose material went into the weights.
     """
 

@@ -149,7 +149,7 @@ class BatchIndex:
             like: the value, ``(B, …)``.
         """
         if left.frame_factor is right.frame_factor and left.tile == right.tile:
-            # Sums keep the precision of values, whatever convolutions run in.
+            # Sums are taken in the dtype of values, even where convolutions run in another.
             left, right = self._in_dtype_of(like, left), self._in_dtype_of(like, right)
             if right.owned and not left.owned:
                 left, right = right, left

@@ -7,8 +7,8 @@ with. So frames and pairs are padded to a few sizes, and one graph is recorded f
 - Frames are padded to the next of :data:`PADDED_FRAMES`, pairs to the next of
   :data:`PADDED_PAIRS`. More than the last of these run in several rounds. From 8 pairs on at most a
   third of a batch is padding.
-- Padding pairs are copies of pair (0, 0), and their maps are thrown away. The map of a pair does
-  not depend on other pairs, so nothing needs a mask.
+- Padding pairs are pair (0, 0), or pairs that an earlier batch left, and their maps are thrown
+  away. The map of a pair does not depend on other pairs, so nothing needs a mask.
 - The first batch of a shape runs eagerly, the second is recorded: a shape that comes once, at the
   end of a file, is not worth a recording. At most :data:`MAX_GRAPHS` shapes stay recorded; a new
   one replaces the least recently used.

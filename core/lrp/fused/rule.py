@@ -30,7 +30,7 @@ class Context:
         index: the frame of each pair.
         inputs: inputs of the operation, ``(B, …)`` each.
         output: its output, ``(B, …)``.
-        saved: whatever else :meth:`Rule.forward` saved.
+        saved: what :meth:`Rule.forward` saved besides.
     """
 
     index: BatchIndex
