@@ -19,12 +19,12 @@ and the outputs surest there; the others have random weights and get noise.
 
 They take turns, so that a busy machine is unfair to none; medians of CPU time are compared (of
 elapsed time with several threads or on a GPU). Maps of all float32 peers at full resolution must
-agree, or the run ends. The rougher ones are judged by their 16×16 descriptors: cosine with those of
-float32 maps that stop at the same layer, and that go to the pixels, median and minimum over the
-pairs that have a descriptor; for the embedded network also over all AUs that are active in crops
-from all over the clip. The fused engine's operations and bytes per second stand beside what a large
-matrix product and a copy reach on the same machine, and ``--memory`` adds the peak memory of each
-peer in a process of its own (Linux).
+agree, or the run ends. The approximate ones are compared by their 16×16 descriptors: cosine with
+those of float32 maps that stop at the same layer, and that go to the pixels, median and minimum
+over the pairs that have a descriptor; for the embedded network also over all AUs that are active in
+crops from all over the clip. The fused engine's operations and bytes per second stand beside what a
+large matrix product and a copy reach on the same machine, and ``--memory`` adds the peak memory of
+each peer in a process of its own (Linux).
 
     python benchmarks/lrp.py [--threads 1] [--device cpu] [--preset …] [--case …] [--rounds 7]
                              [--budget 60] [--out FILE]
@@ -73,17 +73,17 @@ SAME = 1e-3
 """Most that two float32 peers may differ, relative L1."""
 CLIP_FACES = 24
 """Face crops of the demo clip that are looked at."""
-ROUGH: dict[str, dict[str, str]] = {
+APPROXIMATE: dict[str, dict[str, str]] = {
     "fused bf16": {"pixels": "fused"},
     "fused stop 28": {"pixels": "fused"},
     "fused bf16 stop 28": {"same stop": "fused stop 28", "pixels": "fused"},
 }
-"""Peers that give other maps → what their descriptors are compared with."""
+"""Peers that give different maps → the peers their descriptors are compared with."""
 
 
 @cache
 def clip() -> tuple[AUNetwork, NDArray[np.uint8], NDArray[np.float32]]:
-    """Return the embedded network, crops of the demo clip, and how sure it is of each AU there."""
+    """Return the embedded network, crops of the demo clip, and its certainty of each AU in them."""
     network = AUNetwork.load(device="cpu")
     crops = faces(network, CLIP_FACES)
     return network, crops, certainty(network, crops)
@@ -96,9 +96,9 @@ def make_case(name: str, preset: str, device: str) -> Case:
     make, shape = NETS[kind]
     x, outputs = torch.randn(batch, *shape), list(range(count))
     if kind == "embedded":
-        network, crops, sure = clip()
-        frames = np.sort(np.argsort(-np.sort(sure, axis=1)[:, -count:].mean(axis=1))[:batch])
-        outputs = np.sort(np.argsort(-sure[frames].mean(axis=0))[:count]).tolist()
+        network, crops, certainties = clip()
+        frames = np.sort(np.argsort(-np.sort(certainties, axis=1)[:, -count:].mean(axis=1))[:batch])
+        outputs = np.sort(np.argsort(-certainties[frames].mean(axis=0))[:count]).tolist()
         x = network.prepare(crops[frames])
     return Case(make().to(device), x.to(device), outputs, preset)
 
@@ -128,7 +128,7 @@ def fused_bytes(case: Case) -> float:
     """Estimate the least number of bytes ``fused`` moves for one case, if caches kept nothing.
 
     Forward every operation reads its sources and its weights (twice, of inner convolutions: for
-    activation and denominator) and writes what it makes, with the denominator. Back it reads the
+    activation and denominator) and writes its output and the denominator. Backward it reads the
     relevance above for every pair, its quotient once per frame and its weights, and writes the
     relevance below.
     """
@@ -136,31 +136,31 @@ def fused_bytes(case: Case) -> float:
     frames, pairs, total = len(case.x), len(case.pairs), 0
     sizes = [math.prod(value.shape) for value in program.values]
     for number, operation in enumerate(program.operations):
-        made, given = sizes[number + 1], sum(sizes[source] for source in operation.sources)
+        output, inputs = sizes[number + 1], sum(sizes[source] for source in operation.sources)
         weighted = isinstance(operation, (Convolution, Dense))
         weights = operation.weight.numel() if weighted else 0
         first = number == program.first
         twice = 2 if isinstance(operation, Convolution) and not first else 1
-        total += frames * (given + twice * made) + twice * weights
-        if not isinstance(operation, (Rectify, Flatten)):  # which hand on what they get
-            total += pairs * (made + given) + frames * made + (0 if first else weights)
+        total += frames * (inputs + twice * output) + twice * weights
+        if not isinstance(operation, (Rectify, Flatten)):  # which pass relevance unchanged
+            total += pairs * (output + inputs) + frames * output + (0 if first else weights)
     return 4.0 * total
 
 
-def agreement(one: torch.Tensor, other: torch.Tensor) -> float:
+def agreement(maps: torch.Tensor, expected: torch.Tensor) -> float:
     """Return the relative L1 distance of two sets of maps."""
-    return float((one - other).abs().sum() / other.abs().sum())
+    return float((maps - expected).abs().sum() / expected.abs().sum())
 
 
-def cosines(one: torch.Tensor, other: torch.Tensor) -> dict[str, float | int]:
+def cosines(maps: torch.Tensor, expected: torch.Tensor) -> dict[str, float | int]:
     """Compare the descriptors of two sets of maps, of whatever size.
 
     Args:
-        one: ``(P, h, w)``; a map without a descriptor where the other has one counts as 0.
-        other: ``(P, H, W)``; maps without a descriptor are left out.
+        maps: ``(P, h, w)``; a map without a descriptor counts as 0 if the expected map has one.
+        expected: ``(P, H, W)``; maps without a descriptor are left out.
     """
-    (rough, _), (exact, valid) = describe(one), describe(other)
-    cosine = (rough * exact).sum(dim=1)[valid].double()
+    (approximate, _), (exact, valid) = describe(maps), describe(expected)
+    cosine = (approximate * exact).sum(dim=1)[valid].double()
     return {
         "pairs": len(cosine),
         "median": round(float(cosine.median()), 6),
@@ -170,8 +170,8 @@ def cosines(one: torch.Tensor, other: torch.Tensor) -> dict[str, float | int]:
 
 def clip_cosines(preset: str) -> dict[str, Any]:
     """Compare descriptors of all AUs that are active in the crops of the demo clip."""
-    network, crops, sure = clip()
-    pairs = [(int(frame), int(output)) for frame, output in np.argwhere(sure >= 1)]
+    network, crops, certainties = clip()
+    pairs = [(int(frame), int(output)) for frame, output in np.argwhere(certainties >= 1)]
     x = network.prepare(crops)
 
     def maps(peer: str) -> torch.Tensor:
@@ -179,10 +179,10 @@ def clip_cosines(preset: str) -> dict[str, Any]:
         stop = 28 if "stop" in peer else None
         return explain(network.logits_module, x, pairs, preset, "fused", stop, dtype=dtype)
 
-    made = {peer: maps(peer) for peer in ("fused", *ROUGH)}
+    maps_of = {peer: maps(peer) for peer in ("fused", *APPROXIMATE)}
     return {
-        peer: {to: cosines(made[peer], made[exact]) for to, exact in compared.items()}
-        for peer, compared in ROUGH.items()
+        peer: {to: cosines(maps_of[peer], maps_of[exact]) for to, exact in compared.items()}
+        for peer, compared in APPROXIMATE.items()
     }
 
 
@@ -229,9 +229,9 @@ def run_case(name: str, options: argparse.Namespace) -> dict[str, Any]:
             if maps[peer].shape == expected.shape
             else None,
         }
-        if peer in ROUGH:
+        if peer in APPROXIMATE:
             peers_out[peer]["descriptors"] = {
-                to: cosines(maps[peer], maps[exact]) for to, exact in ROUGH[peer].items()
+                to: cosines(maps[peer], maps[exact]) for to, exact in APPROXIMATE[peer].items()
             }
     peers_out["fused"]["gflop_per_s"] = flop / median["fused"] / 1e9
     peers_out["fused"]["gbyte_per_s"] = fused_bytes(case) / median["fused"] / 1e9
@@ -274,12 +274,12 @@ def matmul_gflops() -> float:
 def copy_gb_per_s() -> float:
     """Return how fast 256 MiB are copied, reading and writing counted, GB/s."""
     data = torch.zeros(64 << 20)
-    other = torch.empty_like(data)
+    target = torch.empty_like(data)
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     taken = []
     for _ in range(5):
         start = clock()
-        other.copy_(data)
+        target.copy_(data)
         taken.append(clock() - start)
     return 2e-9 * 4 * len(data) / min(taken)
 

@@ -40,18 +40,20 @@ AUS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 22, 23, 24, 25, 26, 27, 28, 
 class Block(nn.Module):
     """Basic residual block. The sum is a module, as zennit's rules need it."""
 
-    def __init__(self, given: int, made: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.conv1, self.bn1 = (
-            nn.Conv2d(given, made, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(made),
+            nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
         )
-        self.conv2, self.bn2 = nn.Conv2d(made, made, 3, 1, 1, bias=False), nn.BatchNorm2d(made)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
         self.project: nn.Module = nn.Identity()
-        if stride > 1 or given != made:
+        if stride > 1 or in_channels != out_channels:
             self.project = nn.Sequential(
-                nn.Conv2d(given, made, 1, stride, bias=False), nn.BatchNorm2d(made)
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+                nn.BatchNorm2d(out_channels),
             )
         self.plus = Plus()
 
@@ -76,10 +78,11 @@ def resnet18(outputs: int = 12) -> nn.Module:
     """Build an 18-layer residual network for RGB input, with random weights."""
     layers: list[nn.Module] = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)]
     layers += [nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-    given = 64
-    for made in (64, 128, 256, 512):
-        layers += [Block(given, made, 1 if given == made else 2), Block(made, made, 1)]
-        given = made
+    in_channels = 64
+    for out_channels in (64, 128, 256, 512):
+        stride = 1 if in_channels == out_channels else 2
+        layers += [Block(in_channels, out_channels, stride), Block(out_channels, out_channels, 1)]
+        in_channels = out_channels
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, outputs)]
     return _settled(nn.Sequential(*layers), (3, 112, 112))
 

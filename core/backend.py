@@ -1,8 +1,8 @@
-"""The one place that knows NumPy from CuPy, and how arrays and tensors change devices.
+"""The only module that tells NumPy from CuPy, and moves arrays and tensors between devices.
 
 Array code elsewhere asks :func:`array_namespace` for the module its arrays belong to (or
 :func:`namespace` for that of a device) and calls functions of that module; it never imports CuPy,
-which may be absent. :func:`upload` takes tensors to a GPU while the GPU computes; on a CPU nothing
+which may be absent. :func:`upload` copies tensors to a GPU while the GPU computes; on a CPU nothing
 is copied. Nothing here imports torch before it is needed.
 """
 
@@ -77,7 +77,7 @@ def namespace(device: str) -> ModuleType:
 
 
 def _is_cupy(array: object) -> bool:
-    # An array of CuPy exists only where CuPy was imported already; nothing is imported to find out.
+    # An array of CuPy exists only where CuPy was imported already, so nothing is imported here.
     cupy = sys.modules.get("cupy")
     return cupy is not None and isinstance(array, cupy.ndarray)
 
@@ -110,7 +110,7 @@ def is_numpy(module: ModuleType) -> bool:
 
 
 def to_numpy(array: Any) -> NDArray[Any]:
-    """Return the array as NumPy's, copied from the GPU if it lives there."""
+    """Return an array as NumPy's; one on a GPU is copied."""
     return sys.modules["cupy"].asnumpy(array) if _is_cupy(array) else np.asarray(array)
 
 
@@ -146,8 +146,8 @@ def from_torch(tensor: torch.Tensor, module: ModuleType) -> Any:
         module: NumPy or CuPy.
 
     Returns:
-        The same values as an array of the module. On a GPU it shares the tensor's memory, and what
-        reads it next waits for what makes it, not for the host.
+        The same values as an array of the module. On a GPU it shares the tensor's memory; the next
+        kernel that reads it waits for the kernel that writes it, and the host does not wait.
     """
     if is_numpy(module):
         return tensor.cpu().numpy()
@@ -158,15 +158,15 @@ def from_torch(tensor: torch.Tensor, module: ModuleType) -> Any:
 
 @contextmanager
 def on_stream_of_torch(module: ModuleType, device: str, cuda: Any = None) -> Iterator[None]:
-    """Let an array module work on the stream that torch uses now; nothing for NumPy.
+    """Let an array module work on torch's current stream; for NumPy nothing changes.
 
-    On one stream all is done in the order in which it was asked for, so that neither side has to
-    wait for the other.
+    The kernels of one stream run in the order of their launches, so neither module has to wait for
+    the other.
 
     Args:
         module: NumPy or CuPy.
-        device: ``cuda`` or ``cuda:N``; that of the arrays, whatever this thread used before.
-        cuda: what has ``current_stream``; ``torch.cuda`` when not given.
+        device: ``cuda`` or ``cuda:N`` of the arrays; it may differ from this thread's current one.
+        cuda: has ``current_stream``; ``torch.cuda`` by default.
     """
     if is_numpy(module):
         yield
@@ -175,23 +175,23 @@ def on_stream_of_torch(module: ModuleType, device: str, cuda: Any = None) -> Ite
     stream = (cuda or importlib.import_module("torch").cuda).current_stream(number)
     with module.cuda.Device(number):
         if hasattr(module.cuda.Stream, "from_external"):
-            there = module.cuda.Stream.from_external(stream)
+            shared_stream = module.cuda.Stream.from_external(stream)
         else:  # before CuPy 14
-            there = module.cuda.ExternalStream(stream.cuda_stream)
-        with there:
+            shared_stream = module.cuda.ExternalStream(stream.cuda_stream)
+        with shared_stream:
             yield
 
 
 class Uplink:
     """Bring tensors to one device, without waiting for it.
 
-    To a GPU they go from pinned memory on a stream of their own, so that a copy need not wait until
-    what was asked before has been computed. The stream that is current for the caller waits for the
-    copy; the host waits for nothing.
+    They are copied to a GPU from pinned memory on a stream of their own, so that a copy does not
+    wait for kernels launched before it. The caller's current stream waits for the copy; the host
+    does not wait.
 
     Args:
-        device: where to.
-        cuda: what has ``Stream``, ``stream`` and ``current_stream``; ``torch.cuda`` when not given.
+        device: the target.
+        cuda: has ``Stream``, ``stream`` and ``current_stream``; ``torch.cuda`` by default.
     """
 
     def __init__(self, device: torch.device, cuda: Any = None) -> None:
@@ -200,10 +200,10 @@ class Uplink:
         self._copies = self._cuda.Stream(device) if device.type == "cuda" else None
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the tensor on the device; on a CPU it is the same one.
+        """Return the tensor on the device; for a CPU device that is the same tensor.
 
         Args:
-            tensor: any, on the CPU; it may be changed as soon as this returns, but on a CPU.
+            tensor: any, on the CPU. For a GPU device it may be changed as soon as this returns.
         """
         if self._copies is None:
             return tensor.to(self._device)
@@ -212,7 +212,8 @@ class Uplink:
             uploaded = pinned.to(self._device, non_blocking=True)
         current = self._cuda.current_stream(self._device)
         current.wait_stream(self._copies)
-        # Its memory belongs to the other stream, which must not reuse it while this one reads it.
+        # Its memory belongs to the copy stream, which must not reuse it while the current stream
+        # reads it.
         uploaded.record_stream(current)
         return uploaded
 
@@ -222,10 +223,10 @@ def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
     Args:
         tensor: any, on the CPU.
-        device: where to.
+        device: the target.
 
     Returns:
-        The tensor on that device; on a CPU the same one.
+        The tensor on that device; for a CPU device that is the same tensor.
     """
     return _uplink(device)(tensor)
 

@@ -1,10 +1,22 @@
 """Layer-wise relevance propagation: which pixels speak for an Action Unit (paper §3.2).
 
 :func:`explain` turns presence logits into relevance maps, all (frame, AU) pairs of a batch at
-once. Presets are data (:mod:`.presets`). Two engines run them: :mod:`.fused`, for sequential and
-residual ReLU networks, and :mod:`.reference`, through zennit, for any other.
+once. Which file holds what:
 
-Names are imported on first use: who needs the names of the presets waits for no torch.
+- ``presets.py`` is data: which rule a layer gets, with which constants; ``formulas.py`` has the
+  formulas that both engines share.
+- ``api.py`` has the public functions. It chooses an engine and keeps networks prepared.
+- ``fused/`` is the fast engine, for sequential and residual ReLU networks. ``lower.py`` traces a
+  network and ``translate.py`` turns it into a ``program.py``; ``layer_rules.py`` and
+  ``convolution_rules.py`` have a ``rule.py`` for each operation; ``engine.py`` runs them, on a GPU
+  through ``cuda_graphs.py``.
+- ``reference/`` is the general engine: ``hooks.py`` has the rules as zennit hooks, ``engine.py``
+  attaches them and follows autograd.
+
+To change a rule, change it in ``fused/layer_rules.py`` or ``fused/convolution_rules.py`` and in
+``reference/hooks.py``; the tests compare both engines. A new rule needs a name in ``presets.py``.
+
+Names are imported on first use, so that the names of the presets can be read without torch.
 """
 
 from __future__ import annotations

@@ -19,8 +19,15 @@ from torch import nn
 from ..config import DEFAULT_LRP_PRESET
 from ..errors import ConfigError, ModelError, SlowEngineWarning
 from ..network.folding import example_input, fold_batchnorm
-from .fused.cuda_graphs import BucketEngine
-from .fused.engine import CHUNK_BYTES, Counts, FusedEngine, Values, is_shortage, with_less_memory
+from .fused.cuda_graphs import CudaGraphEngine
+from .fused.engine import (
+    CHUNK_BYTES,
+    Counts,
+    ForwardPass,
+    FusedEngine,
+    is_out_of_memory,
+    with_less_memory,
+)
 from .fused.lower import UnsupportedNetworkError
 from .presets import ALIASES, LRP_PRESETS, Preset, lrp_preset
 
@@ -48,12 +55,13 @@ __all__ = [
 ]
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
-"""Name → what to give as ``dtype`` to :func:`explain` for a network of float32 weights."""
+"""Name of a precision → the ``dtype`` of :func:`explain` for a network of float32 weights."""
 ENGINES = ("auto", "fused", "reference")
-"""Names of engines; ``auto`` takes the fused one wherever it can."""
+"""The names of engines; ``auto`` takes the fused one wherever it can."""
 
-_FUSED = (FusedEngine, BucketEngine)
-# Input shapes for which one network stays prepared: a crop size, and some while trying things out.
+_FUSED = (FusedEngine, CudaGraphEngine)
+# How often one network stays prepared, per preset, engine, input shape and dtype. A live stream
+# needs one; comparing presets or sizes needs a few.
 _MAX_PREPARED = 8
 
 
@@ -63,7 +71,8 @@ class EngineChoice:
 
     Attributes:
         name: ``fused`` or ``reference``.
-        reason: why not the fused one; empty if it is, or if the other was asked for.
+        reason: why it is not the fused one; empty if it is, or if the reference engine was asked
+            for.
     """
 
     name: str
@@ -72,8 +81,8 @@ class EngineChoice:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    state: object  # fingerprint of the weights it was prepared from
-    engine: FusedEngine | BucketEngine | ReferenceEngine
+    fingerprint: object  # of the weights it was prepared from
+    engine: FusedEngine | CudaGraphEngine | ReferenceEngine
     choice: EngineChoice
 
 
@@ -109,26 +118,26 @@ def explain(
         preset: LRP preset, see :data:`LRP_PRESETS` and :data:`ALIASES`.
         engine: one of :data:`ENGINES`. All give the same maps. Where ``auto`` cannot take the fused
             one, a :class:`SlowEngineWarning` says so once per network.
-        stop: end at the first value on the way from the input whose rows and columns are at most
-            this many and which all relevance passes, and return the maps there. They show where
-            features speak, not pixels: good for descriptors, and cheaper. Summed over channels,
-            so no relevance is lost or blurred. Only the fused engine can; the reference engine
-            goes on to the pixels.
-        dtype: of the inner convolutions on the way back through the fused engine, such as
-            ``torch.bfloat16`` where the hardware is fast with it; logits, activations and divisions
-            stay in that of the weights, and so do maps. The reference engine has none.
-        check: refuse input that is not finite. Looking at it waits for a GPU; a caller who knows
-            where the input comes from can do without, and look at the maps.
+        stop: end at the first value, from the input up, that has at most this many rows and columns
+            and that all relevance passes, and return the maps of that value. They show the
+            relevance of features instead of pixels: good for descriptors, and cheaper. They are
+            summed over channels, so no relevance is lost or blurred. Only the fused engine can do
+            this; the reference engine goes on to the pixels.
+        dtype: of the inner convolutions in the fused engine's backward pass, such as
+            ``torch.bfloat16`` where the hardware is fast with it; logits, activations, divisions
+            and maps stay in the dtype of the weights. The reference engine does not take one.
+        check: refuse input that is not finite. The check waits for a GPU; a caller who knows where
+            the input comes from can leave it out and look at the maps.
 
     Returns:
         ``(P, H, W)`` on the model's device, of the dtype of its weights: relevance in logit
-        units, summed over the channels. With ``stop`` the rows and columns of the layer it ends
-        at. Memory is bounded by :data:`CHUNK_BYTES`, or by
+        units, summed over the channels. With ``stop``, H and W are those of the value it ends at.
+        Memory is bounded by :data:`CHUNK_BYTES`, or by
         :data:`~facestage.core.lrp.reference.engine.MAX_BATCH` frames at a time in the reference
         engine.
 
     Raises:
-        ConfigError: no preset or engine of that name; nothing in the network is as small as
+        ConfigError: no preset or engine has that name; no value in the network is as small as
             ``stop``; a dtype is given, but the reference engine runs.
         UnsupportedNetworkError: the fused engine was asked for and has no rule for a part of the
             network.
@@ -139,6 +148,26 @@ def explain(
         Bach et al., PLoS ONE 10(7), 2015; Kohlbrenner et al., IJCNN 2020 (preset A).
     """
     rules = lrp_preset(preset)
+    _check_request(x, stop)
+    if not len(pairs) and stop is None:
+        return x.new_zeros((0, *x.shape[2:]))
+    # Tensors made in inference mode cannot be differentiated through; leave it for the call.
+    with torch.inference_mode(False), torch.no_grad():
+        prepared = _prepare(model, tuple(x.shape[1:]), rules, engine, dtype)
+        chosen_engine = prepared.engine
+        _check_dtype(prepared, dtype)
+        frames, outputs = _split_pairs(pairs, len(x), chosen_engine.outputs)
+        x = x.to(chosen_engine.device)
+        if check:
+            _check_finite(x)
+        if isinstance(chosen_engine, _FUSED):
+            return chosen_engine.relevance(x, frames, outputs, stop)
+        if not frames:
+            return x.new_zeros((0, *x.shape[2:]))
+        return chosen_engine.relevance(x, frames, outputs)
+
+
+def _check_request(x: torch.Tensor, stop: int | None) -> None:
     if x.ndim != 4 or not x.is_floating_point():
         raise ModelError(
             f"explain needs float input of shape (B, C, H, W), got {tuple(x.shape)} {x.dtype}; "
@@ -146,29 +175,24 @@ def explain(
         )
     if stop is not None and stop < 1:
         raise ConfigError(f"relevance cannot stop at {stop} px; use 1 or more, or None for pixels")
-    if not len(pairs) and stop is None:
-        return x.new_zeros((0, *x.shape[2:]))
-    # Tensors made in inference mode cannot be differentiated through; leave it for the call.
-    with torch.inference_mode(False), torch.no_grad():
-        entry = _prepare(model, tuple(x.shape[1:]), rules, engine, dtype)
-        prepared = entry.engine
-        if dtype is not None and not isinstance(prepared, _FUSED):
-            why = f" ({entry.choice.reason})" if entry.choice.reason else ""
-            raise ConfigError(
-                f"the reference LRP engine{why} computes in the precision of the weights; leave "
-                f"out {str(dtype).removeprefix('torch.')}"
-            )
-        frames, outputs = _checked(pairs, len(x), prepared.outputs)
-        x = x.to(prepared.device)
-        # A sum would overflow where no value does; extremes pass NaN on and read the input once.
-        if check and x.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(x))).all()):
-            raise ModelError(
-                "the input has values that are not finite (NaN or infinite); look at how it was "
-                "normalised"
-            )
-        if isinstance(prepared, _FUSED):
-            return prepared.relevance(x, frames, outputs, stop)
-        return prepared.relevance(x, frames, outputs) if frames else x.new_zeros((0, *x.shape[2:]))
+
+
+def _check_dtype(prepared: _Prepared, dtype: torch.dtype | None) -> None:
+    if dtype is not None and not isinstance(prepared.engine, _FUSED):
+        why = f" ({prepared.choice.reason})" if prepared.choice.reason else ""
+        raise ConfigError(
+            f"the reference LRP engine{why} computes in the precision of the weights; leave "
+            f"out {str(dtype).removeprefix('torch.')}"
+        )
+
+
+def _check_finite(x: torch.Tensor) -> None:
+    # A sum would overflow where no value does; extremes pass NaN on and read the input once.
+    if x.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(x))).all()):
+        raise ModelError(
+            "the input has values that are not finite (NaN or infinite); look at how it was "
+            "normalised"
+        )
 
 
 class Forward:
@@ -176,13 +200,14 @@ class Forward:
 
     Attributes:
         logits: ``(B, A)``.
-        hidden: ``(B, F)`` what the dense layer that makes them got; None without such a layer.
+        hidden: ``(B, F)`` input of the dense layer whose output is the logits; None without such a
+            layer.
     """
 
-    def __init__(self, engine: FusedEngine, values: Values) -> None:
-        self._engine, self._values = engine, values
-        self.logits = values.values[-1]
-        self.hidden = engine.hidden(values)
+    def __init__(self, engine: FusedEngine, forward_pass: ForwardPass) -> None:
+        self._engine, self._forward_pass = engine, forward_pass
+        self.logits = forward_pass.values[-1]
+        self.hidden = engine.hidden(forward_pass)
 
     def explain(self, pairs: Sequence[tuple[int, int]]) -> torch.Tensor:
         """Compute one relevance map per (frame, output) pair.
@@ -191,17 +216,17 @@ class Forward:
             pairs: as for :func:`~facestage.core.lrp.explain`.
 
         Returns:
-            ``(P, H, W)``, as of :func:`~facestage.core.lrp.explain`. Nothing looks at whether the
-            input was finite.
+            ``(P, H, W)``, as of :func:`~facestage.core.lrp.explain`. Whether the input was finite
+            is not checked.
 
         Raises:
             ModelError: a pair is out of range.
         """
-        frames, outputs = _checked(pairs, len(self.logits), self._engine.outputs)
+        frames, outputs = _split_pairs(pairs, len(self.logits), self._engine.outputs)
         with torch.inference_mode(False), torch.no_grad():
             self._engine.counts.frames += len(set(frames))
             return with_less_memory(
-                self._engine, lambda: self._engine.explain(self._values, frames, outputs, 0)
+                self._engine, lambda: self._engine.explain(self._forward_pass, frames, outputs, 0)
             )
 
 
@@ -211,7 +236,7 @@ def forward(
     preset: str = DEFAULT_LRP_PRESET,
     dtype: torch.dtype | None = None,
 ) -> Forward | None:
-    """Run a network forward so that what it says can be explained without doing so again.
+    """Run a network forward so that its logits can be explained without a second forward pass.
 
     Args:
         model, preset, dtype: see :func:`explain`.
@@ -219,34 +244,34 @@ def forward(
 
     Returns:
         The logits, ready to be explained. None where :func:`explain` has to run the network
-        itself: on a GPU, which replays both ways at once, through the reference engine, without
-        frames, and for more frames than fit one round or the memory.
+        itself: on a GPU, where one graph holds both passes; through the reference engine; without
+        frames; and for more frames than fit one round or the memory.
 
     Raises:
-        ConfigError: no preset of that name.
+        ConfigError: no preset has that name.
         ModelError: neither engine can explain the network.
     """
     if not len(x) or x.device.type != "cpu":
         return None
     with torch.inference_mode(False), torch.no_grad():
-        prepared = _prepare(model, tuple(x.shape[1:]), lrp_preset(preset), "auto", dtype).engine
-        if not isinstance(prepared, FusedEngine) or len(x) > prepared.frames_at_once:
+        engine = _prepare(model, tuple(x.shape[1:]), lrp_preset(preset), "auto", dtype).engine
+        if not isinstance(engine, FusedEngine) or len(x) > engine.frames_at_once:
             return None
         try:
-            return Forward(prepared, prepared.forward(x))
+            return Forward(engine, engine.forward(x))
         except RuntimeError as error:
-            if not is_shortage(error):
+            if not is_out_of_memory(error):
                 raise
             return None
 
 
-def _checked(
+def _split_pairs(
     pairs: Sequence[tuple[int, int]], frames: int, outputs: int
 ) -> tuple[list[int], list[int]]:
-    """Return frames and outputs of pairs.
+    """Return the frames and the outputs of pairs.
 
     Raises:
-        ModelError: one is out of range.
+        ModelError: a pair is out of range.
     """
     rows = [int(frame) for frame, _ in pairs]
     numbers = [int(output) for _, output in pairs]
@@ -266,14 +291,14 @@ def _checked(
 def counts_of(model: nn.Module) -> Counts:
     """Return what the fused engines of a network have done, over all presets and shapes.
 
-    Counts of an engine that is no longer kept (new weights, many shapes) are gone with it.
+    Counts of an engine that has been dropped (new weights, many shapes) are lost.
     """
     total = Counts()
-    for entry in _prepared.get(model, {}).values():
-        if isinstance(entry.engine, _FUSED):
+    for prepared in _prepared.get(model, {}).values():
+        if isinstance(prepared.engine, _FUSED):
             for name in Counts.__dataclass_fields__:
-                done = getattr(entry.engine.counts, name)
-                setattr(total, name, getattr(total, name) + done)
+                count = getattr(prepared.engine.counts, name)
+                setattr(total, name, getattr(total, name) + count)
     return total
 
 
@@ -283,7 +308,7 @@ def engine_of(
     preset: str = DEFAULT_LRP_PRESET,
     dtype: torch.dtype | None = None,
 ) -> EngineChoice:
-    """Tell which engine ``auto`` uses for a network; the network is prepared on the way.
+    """Tell which engine ``auto`` uses for a network, which prepares the network.
 
     Args:
         model: see :func:`explain`.
@@ -292,11 +317,11 @@ def engine_of(
         dtype: see :func:`explain`.
 
     Returns:
-        The engine, and what in the network kept the fused one from it.
+        The engine, and which part of the network the fused one has no rule for.
 
     Raises:
-        ConfigError: no preset of that name.
-        ModelError: neither engine can explain it.
+        ConfigError: no preset has that name.
+        ModelError: neither engine can explain the network.
     """
     with torch.inference_mode(False), torch.no_grad():
         return _prepare(model, tuple(shape), lrp_preset(preset), "auto", dtype).choice
@@ -310,21 +335,21 @@ def record(
     *,
     most_pairs: int,
 ) -> None:
-    """Record what explains one frame on a GPU, so that no frame has to wait until that is done.
+    """Record the CUDA graphs that explain one frame, so that no frame has to wait for it.
 
-    On a CPU, and where the reference engine runs, there is nothing to record.
+    On a CPU, and where the reference engine runs, nothing is recorded.
 
     Args:
         model, shape, preset, dtype: see :func:`engine_of`.
         most_pairs: most outputs of one frame that are to be explained, at least 1.
 
     Raises:
-        ConfigError: no preset of that name.
-        ModelError: neither engine can explain it.
+        ConfigError: no preset has that name.
+        ModelError: neither engine can explain the network.
     """
     with torch.inference_mode(False), torch.no_grad():
         engine = _prepare(model, tuple(shape), lrp_preset(preset), "auto", dtype).engine
-        if isinstance(engine, BucketEngine):
+        if isinstance(engine, CudaGraphEngine):
             engine.record(most_pairs)
 
 
@@ -335,67 +360,79 @@ def _prepare(
     engine: str,
     dtype: torch.dtype | None,
 ) -> _Prepared:
-    """Return the prepared network, made anew when its weights have changed."""
+    """Return the prepared network; it is prepared again when its weights have changed."""
     if engine not in ENGINES:
         raise ConfigError(f"unknown LRP engine {engine!r}; use one of {', '.join(ENGINES)}")
-    state = _fingerprint(model)
-    known = _prepared.setdefault(model, {})
+    fingerprint = _fingerprint(model)
+    prepared_of_model = _prepared.setdefault(model, {})
     key = (preset.name, engine, shape, dtype)
-    entry = known.get(key)
-    if entry is None or entry.state != state:
-        known.pop(key, None)
-        while len(known) >= _MAX_PREPARED:
-            known.pop(next(iter(known)))
-        made, choice = _make(model, shape, preset, engine, dtype)
-        entry = known[key] = _Prepared(state, made, choice)
-    return entry
+    prepared = prepared_of_model.get(key)
+    if prepared is None or prepared.fingerprint != fingerprint:
+        prepared_of_model.pop(key, None)
+        while len(prepared_of_model) >= _MAX_PREPARED:
+            prepared_of_model.pop(next(iter(prepared_of_model)))
+        new_engine, choice = _make_engine(model, shape, preset, engine, dtype)
+        prepared = prepared_of_model[key] = _Prepared(fingerprint, new_engine, choice)
+    return prepared
 
 
-def _make(
+def _make_engine(
     model: nn.Module,
     shape: tuple[int, ...],
     preset: Preset,
     engine: str,
     dtype: torch.dtype | None,
-) -> tuple[FusedEngine | BucketEngine | ReferenceEngine, EngineChoice]:
-    name = type(model).__name__
-    for part, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ModelError(
-                f"{part} of {name} has values that are not finite (NaN or infinite); load weights "
-                "that are whole"
-            )
-    try:
-        example = example_input(model, shape)
-        folded = fold_batchnorm(model, example)
-    except RuntimeError as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"{name} does not accept input of shape (B, {', '.join(map(str, shape))}): {reason}; "
-            "give it the input it was made for"
-        ) from error
+) -> tuple[FusedEngine | CudaGraphEngine | ReferenceEngine, EngineChoice]:
+    _check_weights(model)
+    example, folded = _fold(model, shape)
     reason = ""
     if engine != "reference":
         try:
             fused = FusedEngine(folded, example, preset, dtype)
             on_gpu = fused.device.type == "cuda"
-            return (BucketEngine(fused) if on_gpu else fused), EngineChoice("fused")
+            return (CudaGraphEngine(fused) if on_gpu else fused), EngineChoice("fused")
         except UnsupportedNetworkError as error:
             if engine == "fused":
                 raise
             reason = error.reason
             if model not in _warned:
                 _warned.add(model)
-                message = f"{name} goes to the reference LRP engine, many times slower: {reason}"
-                warnings.warn(message, SlowEngineWarning, stacklevel=4)  # where we were called from
+                message = (
+                    f"{type(model).__name__} goes to the reference LRP engine, many times slower: "
+                    f"{reason}"
+                )
+                # Level 4 is the caller of explain, engine_of, forward or record.
+                warnings.warn(message, SlowEngineWarning, stacklevel=4)
     # zennit, and torchvision with it, take a second to import, and few networks need them.
     from .reference.engine import ReferenceEngine
 
     return ReferenceEngine(model, shape, preset), EngineChoice("reference", reason)
 
 
+def _check_weights(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(
+                f"{name} of {type(model).__name__} has values that are not finite (NaN or "
+                "infinite); load weights that are whole"
+            )
+
+
+def _fold(model: nn.Module, shape: tuple[int, ...]) -> tuple[torch.Tensor, nn.Module]:
+    """Return an example input, and the network without BatchNorm."""
+    try:
+        example = example_input(model, shape)
+        return example, fold_batchnorm(model, example)
+    except RuntimeError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{type(model).__name__} does not accept input of shape "
+            f"(B, {', '.join(map(str, shape))}): {reason}; give it the input it was made for"
+        ) from error
+
+
 def _fingerprint(model: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Identify the current values of all weights: where they lie, how often they were written."""
+    """Identify the current values of all weights: their addresses, and how often each changed."""
     return tuple(
         (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
         for tensor in (*model.parameters(), *model.buffers())

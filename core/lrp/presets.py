@@ -16,7 +16,7 @@ Rules of convolutions:
 ==================  =====================================================================
 alpha1_beta0        positive contributions only, ``R_i = Σ_j (x_i⁺w_ij⁺ + x_i⁻w_ij⁻) R_j / d_j``
                     with ``d_j = Σ_i (x_i⁺w_ij⁺ + x_i⁻w_ij⁻) + bias term``
-gamma               positive contributions favoured by γ: weights ``w + γw⁺`` for ``x⁺`` and
+gamma               weights modified by γ (zennit's ``GammaMod``): ``w + γw⁺`` for ``x⁺`` and
                     ``w + γw⁻`` for ``x⁻`` where z_j > 0, the other way round where z_j < 0
 epsilon             as for dense layers
 ==================  =====================================================================
@@ -45,12 +45,12 @@ __all__ = ["ALIASES", "LRP_PRESETS", "ConvolutionRule", "Preset", "lrp_preset"]
 
 @dataclass(frozen=True, slots=True)
 class ConvolutionRule:
-    """Rule of the convolutions down to a depth.
+    """Rule of the convolutions up to a depth.
 
     Attributes:
         kind: see the module.
-        until: the rule is that of the convolutions up to this share of them, counted from the
-            input in running order without the first, 0–1.
+        until: the depth, as a share of all convolutions but the first layer, counted from the input
+            in running order, 0–1.
         value: γ or ε.
     """
 
@@ -93,7 +93,7 @@ class Preset:
 
         Args:
             number: of the convolution, from 0, in running order; the first layer left out.
-            count: how many there are.
+            count: number of convolutions without the first layer.
         """
         depth = (number + 1) / count
         return next((r for r in self.convolutions if depth <= r.until), self.convolutions[-1])
@@ -139,7 +139,7 @@ def lrp_preset(name: str) -> Preset:
         The preset.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: no preset has that name.
 
     >>> lrp_preset("EpsilonPlusFlat").name
     'zennit'

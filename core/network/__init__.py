@@ -1,6 +1,6 @@
 """The AU network, its card, and what prepares it: aligned grey crops → presence and intensity.
 
-Names are imported on first use: who reads a card, or which AUs take part, waits for no torch.
+Names are imported on first use, so that a card, or the choice of AUs, can be read without torch.
 """
 
 from __future__ import annotations

@@ -23,12 +23,12 @@ from .folding import fold_batchnorm
 __all__ = ["ARCHITECTURES", "AUNet96", "SplitHeads", "Zone", "ZonedLinear", "au_net"]
 
 _CELLS = 6
-"""Side of the grid of features the heads read; a cell is 16 px of a 96 px crop."""
+"""The side of the grid of features that the heads read; a cell is 16 px of a 96 px crop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A part of the aligned face, and how much of the network looks at it alone.
+    """A part of the aligned face, and how many hidden units read only this part.
 
     Attributes:
         rows: first row and the row after the last, cells of the 6×6 grid from the top.
@@ -73,12 +73,12 @@ _LOWER_FACE = range(11, 29)
 
 
 def _zones_of(au: int) -> tuple[str, ...]:
-    """Return the zones an AU is read from: lower-face AUs from the mouth, unknown ones from all."""
+    """Return the zones an AU is read from: the mouth for lower-face AUs, all for unknown AUs."""
     return _READS.get(au, ("mouth",) if au in _LOWER_FACE else tuple(_ZONES))
 
 
 class ZonedLinear(nn.Linear):
-    """A dense layer in which each output reads some of the inputs only.
+    """A dense layer in which each output reads only some of the inputs.
 
     Args:
         reads: ``(out, in)`` bool.
@@ -89,7 +89,7 @@ class ZonedLinear(nn.Linear):
     def __init__(self, reads: torch.Tensor) -> None:
         super().__init__(reads.shape[1], reads.shape[0])
         self.register_buffer("reads", reads.to(self.weight.dtype), persistent=False)
-        # The default initialisation counts all inputs; keep the variance for those that are read.
+        # The default initialisation counts all inputs; this keeps the variance for those read.
         share = reads.float().mean(dim=1, keepdim=True).clamp(min=1e-6)
         with torch.no_grad():
             self.weight.mul_(reads / share.sqrt())
@@ -98,7 +98,7 @@ class ZonedLinear(nn.Linear):
         return F.linear(input, self.weight * self.reads, self.bias)
 
     def plain(self) -> nn.Linear:
-        """Return the same function as an ordinary dense layer with zeros in it."""
+        """Return the same function as an ordinary dense layer; its unread weights are 0."""
         layer = nn.Linear(self.in_features, self.out_features)
         layer.weight = nn.Parameter((self.weight * self.reads).detach(), requires_grad=False)
         layer.bias = nn.Parameter(self.bias.detach().clone(), requires_grad=False)
@@ -109,7 +109,8 @@ class AUNet96(nn.Module):
     """The embedded architecture, trainable: local features, zones of the face, three heads.
 
     ``96 → 48 (6×6, stride 2) → 24 → 12 → 6``, 3×3 convolutions with max-pooling between, BatchNorm
-    and ReLU after each: only what LRP has clean rules for. Three choices serve the explanation:
+    and ReLU after each: only layers that LRP has sound rules for. Three choices serve the
+    explanation:
 
     - the first kernel is a multiple of its stride, so every pixel is read by the same number of
       windows; a 5×5 kernel at stride 2 leaves a lattice of period 2 in every relevance map;
@@ -164,10 +165,10 @@ class AUNet96(nn.Module):
 
 
 def _conv(
-    given: int, made: int, kernel: int = 3, stride: int = 1, padding: int = 1
+    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, padding: int = 1
 ) -> tuple[nn.Module, ...]:
-    convolution = nn.Conv2d(given, made, kernel, stride, padding, bias=False)
-    return convolution, nn.BatchNorm2d(made), nn.ReLU()
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)
+    return convolution, nn.BatchNorm2d(out_channels), nn.ReLU()
 
 
 def _masks(aus: Sequence[int], channels: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -177,9 +178,9 @@ def _masks(aus: Sequence[int], channels: int) -> tuple[torch.Tensor, torch.Tenso
     heads = torch.zeros((len(aus), units), dtype=torch.bool)
     first = 0
     for name, zone in _ZONES.items():
-        own = slice(first, first + zone.units)
-        hidden[own, :, slice(*zone.rows), slice(*zone.cols)] = True
-        heads[[name in _zones_of(au) for au in aus], own] = True
+        zone_units = slice(first, first + zone.units)
+        hidden[zone_units, :, slice(*zone.rows), slice(*zone.cols)] = True
+        heads[[name in _zones_of(au) for au in aus], zone_units] = True
         first += zone.units
     return hidden.flatten(1), heads
 
@@ -237,16 +238,16 @@ def _build_zoned(card: ModelCard, weights: Mapping[str, torch.Tensor], name: str
             f"{len(card.aus)} AUs; use the card made with these weights"
         )
     net = AUNet96(card.aus, card.landmarks.count)
-    wanted = {
+    expected = {
         key: value
         for key, value in net.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }
-    problems = [f"{key} is missing" for key in wanted if key not in weights]
-    problems += [f"{key} is not part of the architecture" for key in weights if key not in wanted]
+    problems = [f"{key} is missing" for key in expected if key not in weights]
+    problems += [f"{key} is not part of the architecture" for key in weights if key not in expected]
     problems += [
         f"{key} has shape {tuple(weights[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in wanted.items()
+        for key, value in expected.items()
         if key in weights and weights[key].shape != value.shape
     ]
     if problems:
@@ -255,11 +256,9 @@ def _build_zoned(card: ModelCard, weights: Mapping[str, torch.Tensor], name: str
             f"{name} does not fit architecture {card.architecture!r}: "
             f"{', '.join(problems[:3])}{more}; use weights trained for it"
         )
-    net.load_state_dict({key: weights[key].float() for key in wanted}, strict=False)
+    net.load_state_dict({key: weights[key].float() for key in expected}, strict=False)
     example = torch.randn((2, 1, 96, 96), generator=torch.Generator().manual_seed(0))
-    folded = fold_batchnorm(net.eval(), example)
-    assert isinstance(folded, AUNet96)
-    return SplitHeads(folded)
+    return SplitHeads(fold_batchnorm(net.eval(), example))
 
 
 Builder = Callable[[ModelCard, Mapping[str, torch.Tensor], str], SplitHeads]
@@ -267,4 +266,4 @@ Builder = Callable[[ModelCard, Mapping[str, torch.Tensor], str], SplitHeads]
 ARCHITECTURES: dict[str, Builder] = {
     "au_net_96_zoned": _build_zoned,
 }
-"""Architecture id of a card → builder (card, weights, file name) of the network."""
+"""The architecture id of a card → the builder (card, weights, file name) of its network."""

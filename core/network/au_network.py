@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 EMBEDDED = Path(__file__).parents[1] / "weights" / "au_net_v1.safetensors"
-"""Weights of the embedded network."""
+"""The weights of the embedded network."""
 
 _Outputs = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
 
@@ -75,8 +75,8 @@ def resolve_device(spec: str) -> torch.device:
         The device.
 
     Raises:
-        DeviceError: CUDA was asked for and is not there.
-        ConfigError: the text is none of these.
+        DeviceError: CUDA was asked for, but torch finds no such device.
+        ConfigError: the text names no device.
     """
     if spec == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -102,7 +102,7 @@ def resolve_device(spec: str) -> torch.device:
 class AUNetwork:
     """A loaded AU network on its device, in eval mode.
 
-    Make one with :meth:`load` or :meth:`from_module`.
+    :meth:`load` and :meth:`from_module` return one.
 
     Attributes:
         card: its model card.
@@ -158,7 +158,7 @@ class AUNetwork:
         Raises:
             ModelError: a file is missing, unreadable or damaged, or weights and card do not fit.
             DeviceError: the device does not exist.
-            ConfigError: the device is not one.
+            ConfigError: ``device`` names no device.
         """
         target = resolve_device(device)
         weights_path = EMBEDDED if path is None else Path(path)
@@ -183,7 +183,7 @@ class AUNetwork:
                 tuple (presence logits, intensity ``(B, A)``), or (presence logits, intensity or
                 None, landmarks ``(B, 2·count)``). It is not changed; BatchNorm is folded in a
                 copy.
-            card: its facts.
+            card: its model card.
             device: see :func:`resolve_device`.
 
         Returns:
@@ -192,7 +192,7 @@ class AUNetwork:
         Raises:
             ModelError: the outputs do not fit the card, or BatchNorm cannot be folded.
             DeviceError: the device does not exist.
-            ConfigError: the device is not one.
+            ConfigError: ``device`` names no device.
         """
         target = resolve_device(device)
         size = card.input_size
@@ -204,13 +204,13 @@ class AUNetwork:
             folded = fold_batchnorm(frozen, example)
             adapter = _Adapter(folded)
             with torch.inference_mode():
-                made = adapter(example)
+                outputs = adapter(example)
         except RuntimeError as error:
             raise ModelError(
                 f"{card.name}: the module does not accept crops of shape (B, 1, {size}, {size}): "
                 f"{error}; correct the card's input size or the module"
             ) from error
-        _check_outputs(made, card)
+        _check_outputs(outputs, card)
         return cls(adapter, _PresenceOnly(folded), card, target)
 
     @torch.inference_mode()
@@ -233,14 +233,14 @@ class AUNetwork:
                 f"crops of shape {crops.shape} and type {crops.dtype} do not fit {self.name}, "
                 f"which needs (B, {size}, {size}) uint8; align faces with its card's template"
             )
-        facts = self.card.normalisation
+        normalisation = self.card.normalisation
         if not len(crops):
             return torch.empty((0, 1, size, size), device=self.device)
         x = upload(torch.from_numpy(np.ascontiguousarray(crops)), self.device).float().div_(255.0)
-        window = x[:, slice(*facts.rows), slice(*facts.cols)]
+        window = x[:, slice(*normalisation.rows), slice(*normalisation.cols)]
         std, mean = torch.std_mean(window, dim=(1, 2), keepdim=True)
-        x = (x - mean).div_(std + facts.std_offset).clamp_(-facts.clamp, facts.clamp)
-        return x.unsqueeze(1)
+        x = (x - mean).div_(std + normalisation.std_offset)
+        return x.clamp_(-normalisation.clamp, normalisation.clamp).unsqueeze(1)
 
     def predict(self, crops: NDArray[np.uint8]) -> Prediction:
         """Predict presence and intensity in one forward pass.
@@ -269,21 +269,21 @@ class AUNetwork:
 
     @torch.inference_mode()
     def predict_from(self, logits: torch.Tensor, hidden: torch.Tensor) -> Prediction:
-        """Tell presence and intensity from a pass forward that somebody else made.
+        """Predict presence and intensity from a forward pass that has been run already.
 
         Args:
-            logits: ``(B, A)`` what ``logits_module`` gives.
-            hidden: ``(B, F)`` what its last layer got.
+            logits: ``(B, A)`` output of ``logits_module``.
+            hidden: ``(B, F)`` input of its last layer.
 
         Returns:
             The prediction, without points.
 
         Raises:
-            ModelError: the network does not read intensity from there, see :attr:`reads_hidden`.
+            ModelError: the network does not read intensity from it, see :attr:`reads_hidden`.
         """
         if self._intensity is None:
             raise ModelError(f"{self.name} does not read intensity from its last hidden layer")
-        return self._told(logits, self._intensity(hidden))
+        return self._to_prediction(logits, self._intensity(hidden))
 
     def infer(self, crops: NDArray[np.uint8]) -> Prediction:
         """Predict presence, intensity and, given a landmark head, the five points at once.
@@ -332,44 +332,54 @@ class AUNetwork:
     @torch.inference_mode()
     def _prediction(self, x: torch.Tensor, *, with_points: bool) -> Prediction:
         logits, intensity, landmarks = self._outputs(x)
-        made = self._told(logits, intensity)
-        return replace(made, points=self._five(self._decode(landmarks))) if with_points else made
+        prediction = self._to_prediction(logits, intensity)
+        if not with_points:
+            return prediction
+        return replace(prediction, points=self._five(self._decode(landmarks)))
 
-    def _told(self, logits: torch.Tensor, intensity: torch.Tensor | None) -> Prediction:
+    def _to_prediction(self, logits: torch.Tensor, intensity: torch.Tensor | None) -> Prediction:
         scaled = None
         if intensity is not None:
             scaled = (intensity * self.card.intensity_scale).clamp_(0.0, 5.0).float().cpu().numpy()
         return Prediction(torch.sigmoid(logits).float().cpu().numpy(), scaled, None)
 
     def _decode(self, raw: torch.Tensor | None) -> NDArray[np.float32]:
-        facts = self.card.landmarks
-        if facts is None or raw is None:
+        decoding = self.card.landmarks
+        if decoding is None or raw is None:
             raise ModelError(
                 f"{self.name} has no landmark head; give a face detector that finds five points "
                 "(YuNet) instead"
             )
         side = self.card.input_size
-        xy = (raw.float() * facts.scale + facts.offset) * side
-        return xy.reshape(-1, facts.count, 2).cpu().numpy()
+        xy = (raw.float() * decoding.scale + decoding.offset) * side
+        return xy.reshape(-1, decoding.count, 2).cpu().numpy()
 
     def _five(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
         groups = self.card.five_points
-        assert groups is not None  # a card with landmarks has them (checked when read)
+        if groups is None:  # only in a card that was not read from JSON
+            raise ModelError(
+                f"the card of {self.name} does not say which landmarks are the five points; set "
+                "its five_points"
+            )
         return np.stack([landmarks[:, list(group)].mean(axis=1) for group in groups], axis=1)
 
 
 class _Adapter(nn.Module):
-    """Gives any accepted form of output as (presence, intensity or None, landmarks or None)."""
+    """Turns any accepted form of output into (presence, intensity or None, landmarks or None)."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, x: torch.Tensor) -> _Outputs:
-        made = self.module(x)
-        parts = tuple(made) if isinstance(made, (tuple, list)) else (made,)
+        output = self.module(x)
+        parts = tuple(output) if isinstance(output, (tuple, list)) else (output,)
         presence, intensity, landmarks = (*parts, None, None)[:3]
-        assert isinstance(presence, torch.Tensor)
+        if not isinstance(presence, torch.Tensor):
+            raise ModelError(
+                f"the module returned {type(presence).__name__} instead of a tensor of presence "
+                "logits; return that, or a tuple that begins with it"
+            )
         return presence, intensity, landmarks
 
 
@@ -381,12 +391,12 @@ class _PresenceOnly(nn.Module):
         self.module = module
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        made = self.module(x)
-        return made[0] if isinstance(made, (tuple, list)) else made
+        output = self.module(x)
+        return output[0] if isinstance(output, (tuple, list)) else output
 
 
 def _channels_last(module: nn.Module) -> nn.Module:
-    """Lay convolution weights out as channels_last, in place; activations follow the weights."""
+    """Turn convolution weights to channels_last, in place; activations follow the weights."""
     for parameter in module.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -437,19 +447,20 @@ def _read_weights(path: Path, card: ModelCard) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _check_outputs(made: _Outputs, card: ModelCard) -> None:
-    presence, intensity, landmarks = made
-    wanted = (2, len(card.aus))
+def _check_outputs(outputs: _Outputs, card: ModelCard) -> None:
+    presence, intensity, landmarks = outputs
+    expected = (2, len(card.aus))
     for what, tensor in (("presence", presence), ("intensity", intensity)):
-        if tensor is not None and tuple(tensor.shape) != wanted:
+        if tensor is not None and tuple(tensor.shape) != expected:
             raise ModelError(
                 f"{card.name}: the module gives {what} of shape {tuple(tensor.shape)} for two "
-                f"crops, but the card lists {wanted[1]} AUs; correct the AU list or the module"
+                f"crops, but the card lists {expected[1]} AUs; correct the AU list or the module"
             )
-    given = 0 if landmarks is None else landmarks[0].numel()
-    needed = 0 if card.landmarks is None else 2 * card.landmarks.count
-    if given != needed:
+    count = 0 if landmarks is None else landmarks[0].numel()
+    expected_count = 0 if card.landmarks is None else 2 * card.landmarks.count
+    if count != expected_count:
         raise ModelError(
-            f"{card.name}: the module gives {given} landmark values, the card says {needed}; "
+            f"{card.name}: the module gives {count} landmark values, the card says "
+            f"{expected_count}; "
             "correct the card's landmarks or the module"
         )

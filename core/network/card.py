@@ -26,17 +26,17 @@ from .card_fields import Facts, Fields, to_facts, to_integer, to_texts
 __all__ = ["CARD_SCHEMA", "GRADES", "LandmarkDecoding", "ModelCard", "Normalisation"]
 
 CARD_SCHEMA = "facestage.model-card/1"
-"""Value of ``schema`` in a card this version reads."""
+"""The value of ``schema`` in a card that this version reads."""
 
 GRADES = {
     "A": "reliable: shown",
     "B": "weak: shown, and marked as weak",
     "C": "not reliable: hidden unless asked for",
 }
-"""Grade of an AU → what it means. A grade is given for the behaviour on real faces held out."""
+"""The grade of an AU → what it means. Grades rate how an AU does on real faces held out."""
 
 NEUTRAL_PRESENCE = 0.1
-"""Presence of an AU on a neutral face where the card does not know it, probability 0–1."""
+"""The presence of an AU on a neutral face where the card does not give it, probability 0–1."""
 
 _POINTS = 5
 
@@ -78,14 +78,14 @@ class LandmarkDecoding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelCard:
-    """Facts about one AU network.
+    """What is known about one AU network.
 
     Attributes:
         name, version: identify the network in results.
         aus: AU numbers in the order of the outputs, ascending.
         architecture: id of the layer structure
-            (``facestage.core.network.au_network.ARCHITECTURES``), or a free name for a network made
-            in code.
+            (``facestage.core.network.au_network.ARCHITECTURES``), or a free name for a network
+            built in code.
         input_size: side S of the square grey crop, pixels.
         template: ``(5, 2)`` float32 crop pixels: where alignment puts viewer-left eye,
             viewer-right eye, nose tip, viewer-left and viewer-right mouth corner.
@@ -99,7 +99,7 @@ class ModelCard:
             without a landmark head.
         box_points: detector name → ``(5, 2)`` float32 mean position of the five points in its
             face box, as fractions of the box *width* from the top-left corner.
-        sha256: of the weights file, hex; empty for a network made in code.
+        sha256: of the weights file, hex; empty for a network built in code.
         trained_on, licence, intended_use: one sentence each.
         limits: known limits, one sentence each.
         grades: AU number → its grade, see :data:`GRADES`. Of all AUs, or of none: without grades
@@ -107,8 +107,8 @@ class ModelCard:
         neutral: AU number → usual presence logit of neutral faces, where known.
         data, recipe: what the network was trained on and how (seed, commit, …), free JSON.
         evaluation: measured figures, per AU by its number as text (``{"12": {"auc": 0.9}}``) and
-            whatever else; free JSON.
-        notice: copyright notice of third parties whose material the weights are made from.
+            others; free JSON.
+        notice: copyright notice of third parties whose material went into the weights.
     """
 
     name: str
@@ -183,11 +183,11 @@ def _parse(card: Fields) -> ModelCard:
     unknown = [au for au in aus if au not in AU_NAMES]
     if unknown:
         raise card.fail("aus", f"holds {unknown}, which are not Action Units known here")
-    given = card.part("input")
-    size = given.integer("size", 16, 1024)
-    weights = given.array("template_weights", (_POINTS,))
+    crop = card.part("input")
+    size = crop.integer("size", 16, 1024)
+    weights = crop.array("template_weights", (_POINTS,))
     if weights.min() < 0 or weights.sum() <= 0:
-        raise given.fail("template_weights", "must not be negative, and not all zero")
+        raise crop.fail("template_weights", "must not be negative, and not all zero")
     on, off = _thresholds(card.part("thresholds"), aus)
     landmarks = five = None
     if "landmarks" in card.data:
@@ -209,9 +209,9 @@ def _parse(card: Fields) -> ModelCard:
         architecture=card.text("architecture"),
         aus=aus,
         input_size=size,
-        template=given.array("template", (_POINTS, 2)),
+        template=crop.array("template", (_POINTS, 2)),
         template_weights=weights,
-        normalisation=_normalisation(given.part("normalisation"), size),
+        normalisation=_normalisation(crop.part("normalisation"), size),
         on=on,
         off=off,
         intensity_scale=card.part("intensity").number("scale", 1e-6, 1e6),
@@ -247,9 +247,9 @@ def _thresholds(fields: Fields, aus: tuple[int, ...]) -> tuple[dict[int, float],
     if usual_off > usual_on:
         raise fields.fail("off", f"({usual_off}) is above on ({usual_on})")
     on, off = dict.fromkeys(aus, usual_on), dict.fromkeys(aus, usual_off)
-    own = fields.part("per_au")
-    for key, au in _au_keys(own, aus):
-        part = own.part(key)
+    per_au = fields.part("per_au")
+    for key, au in _au_keys(per_au, aus):
+        part = per_au.part(key)
         on[au] = part.number("on", 0, 1, default=on[au])
         off[au] = part.number("off", 0, 1, default=off[au])
     for au in aus:
@@ -261,13 +261,13 @@ def _thresholds(fields: Fields, aus: tuple[int, ...]) -> tuple[dict[int, float],
 def _grades(card: Fields, aus: tuple[int, ...]) -> Mapping[int, str]:
     if "grades" not in card.data:
         return {}
-    own = card.part("grades")
+    fields = card.part("grades")
     grades = {}
-    for key, au in _au_keys(own, aus):
-        grades[au] = own.get(key, _grade, f"one of {', '.join(GRADES)}")
+    for key, au in _au_keys(fields, aus):
+        grades[au] = fields.get(key, _grade, f"one of {', '.join(GRADES)}")
     missing = [au for au in aus if au not in grades]
     if missing:
-        # An AU that was forgotten would be shown as if it had been judged.
+        # An AU without a grade would be shown as if it had one.
         raise card.fail("grades", f"gives no grade to {missing}; grade all AUs or leave it out")
     return Facts(grades)
 
@@ -281,8 +281,8 @@ def _grade(value: Any) -> str:
 def _neutral(card: Fields, aus: tuple[int, ...]) -> Mapping[int, float]:
     if "neutral" not in card.data:
         return {}
-    own = card.part("neutral")
-    return Facts({au: own.number(key, -50, 50) for key, au in _au_keys(own, aus)})
+    fields = card.part("neutral")
+    return Facts({au: fields.number(key, -50, 50) for key, au in _au_keys(fields, aus)})
 
 
 def _facts(card: Fields, key: str) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
-"""Read the fields of a JSON object one by one, and name the one that is wrong.
+"""Read the fields of a JSON object one by one; an error names the field that is wrong.
 
-A card is written by hand as often as by a program, so each value is checked where it is read, and
-the message says which field it is, what was expected, and where to look.
+A card is written by hand as often as by a program. So each value is checked where it is read, and
+the message says which field is wrong, what was expected, and where to look.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class Facts(Mapping[_K, _V]):
 
 
 class Fields:
-    """Reads the fields of a JSON object and names the one that is wrong.
+    """Reads the fields of a JSON object; an error names the field that is wrong.
 
     Args:
         data: the object.
-        path: where it lies in the card, ending in a dot; empty for the card itself.
+        path: of the object in the card, ending in a dot; empty for the card itself.
     """
 
     def __init__(self, data: Mapping[str, Any], path: str = "") -> None:
@@ -74,7 +74,7 @@ class Fields:
             "embedded network, in core/weights, shows the fields)"
         )
 
-    # A default is given by keyword (None is one too); a field without one must be there.
+    # The default is a keyword argument, so that None can be one; a field without one is required.
     def get(self, key: str, convert: Callable[[Any], Any], expected: str, **default: Any) -> Any:
         if key not in self.data:
             if "default" in default:
@@ -124,7 +124,7 @@ def to_number(low: float, high: float) -> Callable[[Any], float]:
     """Return a reader of finite numbers from ``low`` to ``high``."""
 
     def convert(value: Any) -> float:
-        # bool is an int to Python; in a card it is a slip.
+        # bool is an int to Python; in a card it is a mistake.
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError
         if not low <= value <= high:
@@ -172,7 +172,7 @@ def _frozen(value: Any) -> Any:
         return to_facts(value)
     if isinstance(value, list):
         return tuple(_frozen(item) for item in value)
-    # Python reads NaN and Infinity, which JSON does not have: other readers would stumble.
+    # Python reads NaN and Infinity, which JSON does not have; other readers would fail.
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError
     return value

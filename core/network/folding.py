@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -21,8 +22,9 @@ from ..errors import ModelError
 
 __all__ = ["example_input", "fold_batchnorm", "frozen_copy"]
 
-_BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_FOLDABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+_Foldable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+_ModuleT = TypeVar("_ModuleT", bound=nn.Module)
 # Float32 convolutions summed in another order differ by about 1e-6 of the largest output.
 _TOLERANCE = 1e-4
 
@@ -43,15 +45,15 @@ def example_input(model: nn.Module, shape: Sequence[int]) -> torch.Tensor:
     return values.to(like.device, like.dtype)
 
 
-def frozen_copy(model: nn.Module) -> nn.Module:
+def frozen_copy(model: _ModuleT) -> _ModuleT:
     """Copy the structure of a network; weights stay shared, need no gradient, mode is eval.
 
     Args:
         model: any network.
 
     Returns:
-        A copy whose hooks, flags and submodules are its own. Its parameters and buffers share
-        the memory of the original's (except those made in inference mode, which are cloned).
+        A copy with its own hooks, flags and submodules. Its parameters and buffers share the memory
+        of the original's, except those created in inference mode, which are cloned.
 
     Raises:
         ModelError: the network cannot be copied.
@@ -72,12 +74,12 @@ def frozen_copy(model: nn.Module) -> nn.Module:
 
 
 def _detached(tensor: torch.Tensor) -> torch.Tensor:
-    # Autograd refuses tensors made in inference mode; a clone made outside it is a usual one.
+    # Autograd refuses tensors created in inference mode; a clone outside it is a usual tensor.
     return tensor.detach().clone() if tensor.is_inference() else tensor.detach()
 
 
 @torch.no_grad()
-def fold_batchnorm(model: nn.Module, example: torch.Tensor) -> nn.Module:
+def fold_batchnorm(model: _ModuleT, example: torch.Tensor) -> _ModuleT:
     """Return an equal network without BatchNorm.
 
     Which layer feeds which BatchNorm is observed in one forward pass, so the order in which
@@ -87,15 +89,15 @@ def fold_batchnorm(model: nn.Module, example: torch.Tensor) -> nn.Module:
     Args:
         model: network in any mode; evaluated in eval mode. It is not changed.
         example: ``(N, C, H, W)`` float32 input that takes the usual path through the network;
-            random values serve better than zeros.
+            random values exercise it better than zeros.
 
     Returns:
         A :func:`frozen_copy`, with each BatchNorm replaced by ``nn.Identity``. Without BatchNorm
         in use it is just the copy.
 
     Raises:
-        ModelError: a BatchNorm is fed by anything but one convolution or dense layer used once,
-            or folding changes the output.
+        ModelError: the input of a BatchNorm is not the output of a convolution or dense layer, one
+            of the two runs more than once, or folding changes the output.
     """
     twin = frozen_copy(model)
     pairs = _feeding_layers(twin, example)
@@ -119,24 +121,24 @@ def fold_batchnorm(model: nn.Module, example: torch.Tensor) -> nn.Module:
     return twin
 
 
-def _feeding_layers(model: nn.Module, example: torch.Tensor) -> list[tuple[nn.Module, nn.Module]]:
+def _feeding_layers(model: nn.Module, example: torch.Tensor) -> list[tuple[_BatchNorm, _Foldable]]:
     """Pair every BatchNorm that runs with the layer whose output it receives."""
-    produced: dict[int, nn.Module] = {}
-    fed: list[tuple[nn.Module, nn.Module | None]] = []
+    layer_of: dict[int, _Foldable] = {}  # by the id of its output
+    fed: list[tuple[_BatchNorm, _Foldable | None]] = []
     alive: list[torch.Tensor] = []  # keeps ids unique while the pass runs
     handles = []
 
-    def note_output(module: nn.Module, _args: object, output: torch.Tensor) -> None:
-        produced[id(output)] = module
+    def note_output(layer: _Foldable, _args: object, output: torch.Tensor) -> None:
+        layer_of[id(output)] = layer
         alive.append(output)
 
-    def note_input(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-        fed.append((module, produced.get(id(args[0]))))
+    def note_input(norm: _BatchNorm, args: tuple[torch.Tensor, ...]) -> None:
+        fed.append((norm, layer_of.get(id(args[0]))))
 
     for module in model.modules():
-        if isinstance(module, _FOLDABLE):
+        if isinstance(module, _Foldable):
             handles.append(module.register_forward_hook(note_output))
-        elif isinstance(module, _BATCHNORM):
+        elif isinstance(module, _BatchNorm):
             handles.append(module.register_forward_pre_hook(note_input))
     try:
         model(example)
@@ -145,11 +147,11 @@ def _feeding_layers(model: nn.Module, example: torch.Tensor) -> list[tuple[nn.Mo
             handle.remove()
 
     names = {module: name for name, module in model.named_modules()}
-    calls = list(produced.values())
+    layer_calls = list(layer_of.values())
+    norm_calls = [norm for norm, _ in fed]
     pairs = []
     for norm, layer in fed:
-        once = sum(other is norm for other, _ in fed) == 1
-        if layer is None or not once or calls.count(layer) != 1:
+        if layer is None or norm_calls.count(norm) != 1 or layer_calls.count(layer) != 1:
             raise ModelError(
                 f"BatchNorm {names[norm]!r} of {type(model).__name__} does not follow its own "
                 "convolution or dense layer; LRP needs it folded: place it right after one, and "
@@ -159,10 +161,8 @@ def _feeding_layers(model: nn.Module, example: torch.Tensor) -> list[tuple[nn.Mo
     return pairs
 
 
-def _fold_into(layer: nn.Module, norm: nn.Module) -> None:
+def _fold_into(layer: _Foldable, norm: _BatchNorm) -> None:
     """Give ``layer`` the weights of ``norm(layer(.))``: w·g/√(v+ε) and (b−m)·g/√(v+ε)+β."""
-    assert isinstance(layer, _FOLDABLE)
-    assert isinstance(norm, _BATCHNORM)
     if norm.running_mean is None or norm.running_var is None:
         raise ModelError(
             "a BatchNorm without running statistics depends on the batch; train the network with "

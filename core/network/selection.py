@@ -1,6 +1,6 @@
-"""Which AUs of a network take part: those that can be relied on, unless others are asked for.
+"""Which AUs of a network take part: the reliable ones, unless the user asks for others.
 
-An AU that does not take part is predicted all the same (one forward pass gives them all), but it is
+An AU that does not take part is still predicted, as one forward pass predicts all AUs. But it is
 never active: no relevance map, no prototype, no stage.
 """
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["ALL", "RELIABLE", "SHOWN", "parse_aus", "select_aus"]
 
 SHOWN = "shown"
-"""The AUs graded A or B; all of a network without grades."""
+"""The word for the AUs graded A or B, or for all AUs of a network without grades."""
 ALL = "all"
-"""Every AU of the network."""
+"""The word for every AU of the network."""
 RELIABLE = "A"
-"""The AUs graded A."""
+"""The word for the AUs graded A."""
 
 _NUMBER = re.compile(r"(?:AU)?(\d{1,3})", re.IGNORECASE)
 
@@ -70,8 +70,8 @@ def select_aus(card: ModelCard, wanted: str | tuple[int, ...]) -> tuple[int, ...
         AU numbers in the order of the card.
 
     Raises:
-        ConfigError: the network lacks an AU that was asked for, has no grades to choose by, or
-            none of its AUs is left.
+        ConfigError: the network lacks an AU that was asked for, has no grades to choose by, or no
+            AU of the wanted grades.
     """
     if not isinstance(wanted, str):
         missing = [au for au in wanted if au not in card.aus]

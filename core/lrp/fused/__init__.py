@@ -1,1 +1,1 @@
-"""The fast engine: one shared forward pass, one pass back for all (frame, AU) pairs together."""
+"""The fast engine: one shared forward pass, one backward pass for all (frame, AU) pairs."""

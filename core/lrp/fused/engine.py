@@ -1,8 +1,9 @@
 """LRP in one forward pass per frame and one transposed layer per pair: the fast path.
 
 The reference engine follows autograd and repeats, for every output, what depends on the frame
-alone. Here a network is a list of operations (:mod:`.lower`), each with its rule (:mod:`.steps`):
-forward once per frame, for activations and denominators; back once for all pairs.
+alone. Here a network is a list of operations (:mod:`.lower`), each with its rule
+(:mod:`.layer_rules`). The rules run forward once per frame, for activations and denominators, and
+backward once for all pairs.
 """
 
 from __future__ import annotations
@@ -16,25 +17,33 @@ import torch
 from torch import nn
 
 from ...errors import ConfigError, ModelError
-from ..formulas import start_weights
+from ..formulas import logit_weights
 from ..presets import Preset
+from .batched_relevance import BatchIndex, Relevance
 from .convolution_rules import UnsupportedRuleError
-from .layer_rules import make_step
+from .layer_rules import make_rule
 from .lower import UnsupportedNetworkError, lower
 from .program import Dense, Program
-from .relevance_flow import Flow, Pairs
-from .rule import Ran
+from .rule import Context
 
-__all__ = ["CHUNK_BYTES", "Counts", "FusedEngine", "Values", "is_shortage", "with_less_memory"]
+__all__ = [
+    "CHUNK_BYTES",
+    "Counts",
+    "ForwardPass",
+    "FusedEngine",
+    "is_out_of_memory",
+    "with_less_memory",
+]
 
 CHUNK_BYTES = 256 << 20
-"""Most memory for what one round keeps, however many frames and pairs are asked for: activations
-and denominators of its frames, and the relevance of its pairs, each."""
+"""The most memory that one round may take for the activations and denominators of its frames, and
+again for the relevance of its pairs, however many frames and pairs are asked for."""
 
-# On a CPU the way back is fastest while its tensors stay in the last-level cache: 8 frames with 12
-# outputs each took 184 ms in rounds of 24 pairs, 201 ms all at once, 245 ms in rounds of 4.
+# On a CPU the backward pass is fastest while its tensors stay in the last-level cache: 8 frames
+# with 12 outputs each took 184 ms in rounds of 24 pairs, 201 ms all at once, 245 ms in rounds of 4.
 _CACHE_BYTES = 32 << 20
-# Alive at once on the way back: relevance above and below a layer, and what convolving needs.
+# Tensors alive at once in the backward pass: relevance above and below a layer, and the workspace
+# of a convolution.
 _LIVE = 3
 
 
@@ -43,9 +52,9 @@ class Counts:
     """What an engine has done since it was prepared.
 
     Attributes:
-        frames: frames run forward; one whose pairs did not fit one round counts again.
-        pairs: maps made.
-        halved: batches made smaller because memory was short.
+        frames: frames run forward; a frame whose pairs did not fit one round counts again.
+        pairs: maps returned.
+        halved: how often rounds were halved because memory was short.
         recorded: batch shapes recorded as CUDA graphs.
         eager: batches on a GPU that ran operation by operation.
     """
@@ -58,20 +67,20 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
-    """What a pass forward through some frames gave.
+class ForwardPass:
+    """What the forward pass of some frames leaves for the backward pass.
 
     Attributes:
-        values: all values, ``(B, …)`` each: the input first, the logits last.
-        kept: what each step keeps besides; rows are frames where it is a tensor.
+        values: all values of the program, ``(B, …)`` each: the input first, the logits last.
+        saved: what each rule saved besides; rows are frames where it is a tensor.
     """
 
     values: list[torch.Tensor]
-    kept: list[Any]
+    saved: list[Any]
 
-    def rows(self, first: int, last: int) -> Values:
-        """Return the same of some frames."""
-        return Values(_rows(self.values, first, last), _rows(self.kept, first, last))
+    def rows(self, first: int, end: int) -> ForwardPass:
+        """Return the same of the frames from ``first`` to before ``end``."""
+        return ForwardPass(_rows(self.values, first, end), _rows(self.saved, first, end))
 
 
 class FusedEngine:
@@ -80,10 +89,10 @@ class FusedEngine:
     Args:
         net: ``(B, C, H, W)`` → ``(B, A)`` logits in eval mode, BatchNorm folded.
         example: ``(B, C, H, W)`` input with B ≥ 2, of the dtype and device of the weights.
-        preset: rules.
-        dtype: of the inner convolutions on the way back, such as ``torch.bfloat16``; the rest,
-            activations and divisions above all, stays in that of the weights, and so do maps. None
-            for the same everywhere.
+        preset: which rules, with which constants.
+        dtype: of the inner convolutions in the backward pass, such as ``torch.bfloat16``;
+            activations, divisions and maps stay in the dtype of the weights. None for that of the
+            weights everywhere.
 
     Attributes:
         outputs: number of logits.
@@ -94,7 +103,7 @@ class FusedEngine:
         counts: what it has done.
 
     Raises:
-        UnsupportedNetworkError: a part of the network has no rule here; the message names it.
+        UnsupportedNetworkError: a part of the network has no fused rule; the message names it.
     """
 
     def __init__(
@@ -118,14 +127,14 @@ class FusedEngine:
                 f"preset {preset.name!r} needs a dense layer that makes the logits"
             )
         try:
-            self._steps = [
-                make_step(self._program, number, preset, dtype or example.dtype)
+            self._rules = [
+                make_rule(self._program, number, preset, dtype or example.dtype)
                 for number in range(len(self._program.operations))
             ]
         except UnsupportedRuleError as error:
             raise UnsupportedNetworkError(f"there is no fused rule for {error}") from error
         sizes = [math.prod(value.shape) * example.element_size() for value in self._program.values]
-        # Every convolution keeps a denominator beside its value.
+        # Every convolution saves a denominator beside its output.
         self.frames_at_once = max(1, CHUNK_BYTES // (2 * sum(sizes)))
         room = min(_CACHE_BYTES, CHUNK_BYTES) if self.device.type == "cpu" else CHUNK_BYTES
         self.pairs_at_once = max(1, room // (_LIVE * max(sizes)))
@@ -158,7 +167,7 @@ class FusedEngine:
     def batch(
         self, x: torch.Tensor, frames: torch.Tensor, outputs: torch.Tensor, end: int
     ) -> torch.Tensor:
-        """Explain in one round, with nothing that depends on the values of its arguments.
+        """Explain in one round; no value of the arguments is read on the host.
 
         Args:
             x: ``(B, C, H, W)``, channels last.
@@ -169,29 +178,29 @@ class FusedEngine:
         Returns:
             ``(P, h, w)``.
         """
-        return self._back(self._forward(x), Pairs.of(frames), outputs, end)
+        return self._backward(self._forward(x), BatchIndex.from_frames(frames), outputs, end)
 
-    def forward(self, x: torch.Tensor) -> Values:
-        """Run frames forward, so that :meth:`explain` can go back as often as is wanted.
+    def forward(self, x: torch.Tensor) -> ForwardPass:
+        """Run frames forward; :meth:`explain` can then be called any number of times.
 
         Args:
             x: ``(B, C, H, W)`` on the network's device, at most :attr:`frames_at_once`.
         """
         return self._forward(x.to(self.dtype).contiguous(memory_format=torch.channels_last))
 
-    def hidden(self, forward: Values) -> torch.Tensor | None:
-        """Return ``(B, F)``: what the dense layer that makes the logits got; None without one."""
+    def hidden(self, forward: ForwardPass) -> torch.Tensor | None:
+        """Return the input of the last layer, ``(B, F)``; None if that is no dense layer."""
         last = self._program.operations[-1]
         return forward.values[last.sources[0]] if isinstance(last, Dense) else None
 
     def explain(
-        self, forward: Values, frames: Sequence[int], outputs: Sequence[int], end: int
+        self, forward: ForwardPass, frames: Sequence[int], outputs: Sequence[int], end: int
     ) -> torch.Tensor:
         """Propagate ``P`` logits of frames that ran forward already.
 
         Args:
             forward: what :meth:`forward` returned.
-            frames: P row numbers of its frames, in any order; not every frame needs to have one.
+            frames: P row numbers of its frames, in any order; a frame may have no pair.
             outputs: P numbers of outputs.
             end: see :meth:`end`.
 
@@ -200,34 +209,35 @@ class FusedEngine:
         """
         maps = None
         order = sorted(range(len(frames)), key=lambda pair: frames[pair])
-        for begin in range(0, len(order), self.pairs_at_once):
-            numbers = order[begin : begin + self.pairs_at_once]
-            first, last = frames[numbers[0]], frames[numbers[-1]] + 1
-            counts = [0] * (last - first)
-            for number in numbers:
-                counts[frames[number] - first] += 1
-            wanted = torch.tensor([outputs[number] for number in numbers]).to(self.device)
-            pairs = Pairs(counts, self.device)
-            made = self._back(forward.rows(first, last), pairs, wanted, end)
-            self.counts.pairs += len(numbers)
-            maps = _placed(maps, made, numbers, len(frames))
+        for start in range(0, len(order), self.pairs_at_once):
+            pairs = order[start : start + self.pairs_at_once]
+            first_frame, end_frame = frames[pairs[0]], frames[pairs[-1]] + 1
+            counts = [0] * (end_frame - first_frame)
+            for pair in pairs:
+                counts[frames[pair] - first_frame] += 1
+            round_outputs = torch.tensor([outputs[pair] for pair in pairs]).to(self.device)
+            index = BatchIndex(counts, self.device)
+            frames_of_round = forward.rows(first_frame, end_frame)
+            round_maps = self._backward(frames_of_round, index, round_outputs, end)
+            self.counts.pairs += len(pairs)
+            maps = _insert(maps, round_maps, pairs, len(frames))
         return forward.values[0].new_empty((0, *self.side(end))) if maps is None else maps
 
     def _relevance(
         self, x: torch.Tensor, frames: Sequence[int], outputs: Sequence[int], end: int
     ) -> torch.Tensor:
         maps = None
-        for rows, numbers in self._rounds(frames):
-            together = x if rows == list(range(len(x))) else x[rows]
-            place = {row: at for at, row in enumerate(rows)}
-            made = self.explain(
-                self.forward(together),
-                [place[frames[number]] for number in numbers],
-                [outputs[number] for number in numbers],
+        for rows, pairs in self._rounds(frames):
+            batch = x if rows == list(range(len(x))) else x[rows]
+            position = {row: i for i, row in enumerate(rows)}
+            round_maps = self.explain(
+                self.forward(batch),
+                [position[frames[pair]] for pair in pairs],
+                [outputs[pair] for pair in pairs],
                 end,
             )
             self.counts.frames += len(rows)
-            maps = _placed(maps, made, numbers, len(frames))
+            maps = _insert(maps, round_maps, pairs, len(frames))
         return x.new_empty((0, *self.side(end)), dtype=self.dtype) if maps is None else maps
 
     def side(self, end: int) -> tuple[int, ...]:
@@ -253,60 +263,63 @@ class FusedEngine:
         return number
 
     def _rounds(self, frames: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
-        """Lay out which frames run forward together: their rows, and the numbers of their pairs."""
-        of_frame: dict[int, list[int]] = {}
-        for number, frame in enumerate(frames):
-            of_frame.setdefault(frame, []).append(number)
-        rows = list(of_frame)
+        """Yield rows of frames that run forward together, and the numbers of their pairs."""
+        pairs_of: dict[int, list[int]] = {}
+        for pair, frame in enumerate(frames):
+            pairs_of.setdefault(frame, []).append(pair)
+        rows = list(pairs_of)
         for start in range(0, len(rows), self.frames_at_once):
-            together = rows[start : start + self.frames_at_once]
-            yield together, [number for row in together for number in of_frame[row]]
+            round_rows = rows[start : start + self.frames_at_once]
+            yield round_rows, [pair for row in round_rows for pair in pairs_of[row]]
 
-    def _forward(self, x: torch.Tensor) -> Values:
-        values, kept = [x], []
-        for step in self._steps:
-            made, keep = step.forward([values[source] for source in step.operation.sources])
-            values.append(made)
-            kept.append(keep)
-        return Values(values, kept)
+    def _forward(self, x: torch.Tensor) -> ForwardPass:
+        values, saved = [x], []
+        for rule in self._rules:
+            output, rule_saved = rule.forward([values[n] for n in rule.operation.sources])
+            values.append(output)
+            saved.append(rule_saved)
+        return ForwardPass(values, saved)
 
-    def _back(self, forward: Values, pairs: Pairs, outputs: torch.Tensor, end: int) -> torch.Tensor:
+    def _backward(
+        self, forward: ForwardPass, index: BatchIndex, outputs: torch.Tensor, end: int
+    ) -> torch.Tensor:
         """Return ``(P, h, w)`` relevance of the value numbered ``end``."""
-        values, kept = forward.values, forward.kept
+        values, saved = forward.values, forward.saved
         logits = values[-1]
-        start = start_weights(outputs, self.outputs, self._preset).to(logits.dtype)
-        flows: dict[int, Flow] = {len(values) - 1: Flow(start, logits, owned=True)}
+        start = logit_weights(outputs, self.outputs, self._preset).to(logits.dtype)
+        relevance = {len(values) - 1: Relevance(start, logits, owned=True)}  # by value number
         for number in range(len(values) - 1, end, -1):
-            if number not in flows:
+            if number not in relevance:
                 continue
-            step = self._steps[number - 1]
-            sources = step.operation.sources
-            given = [values[source] for source in sources]
-            ran = Ran(pairs, given, values[number], kept[number - 1])
-            pulled = step.pull(flows.pop(number), ran)
-            for source, flow in zip(sources, pulled, strict=True):
-                if source in flows:
-                    flow = pairs.merge(flows[source], flow, values[source])
-                flows[source] = flow
-        return pairs.relevance(flows[end], values[end]).sum(dim=1)
+            rule = self._rules[number - 1]
+            sources = rule.operation.sources
+            inputs = [values[source] for source in sources]
+            ctx = Context(index, inputs, values[number], saved[number - 1])
+            shares = rule.backward(ctx, relevance.pop(number))
+            for source, share in zip(sources, shares, strict=True):
+                if source in relevance:
+                    share = index.add(relevance[source], share, values[source])
+                relevance[source] = share
+        return index.full(relevance[end], values[end]).sum(dim=1)
 
 
-def _placed(
-    maps: torch.Tensor | None, made: torch.Tensor, numbers: list[int], count: int
+def _insert(
+    maps: torch.Tensor | None, new: torch.Tensor, pairs: list[int], count: int
 ) -> torch.Tensor:
-    """Return ``count`` maps with those just made at their numbers; all, in order, as they are."""
-    if numbers == list(range(count)):
-        return made
+    """Return ``count`` maps with the new ones at their pairs; no copy if they are all, in order."""
+    if pairs == list(range(count)):
+        return new
     if maps is None:
-        maps = made.new_empty((count, *made.shape[1:]))
-    maps[numbers] = made
+        maps = new.new_empty((count, *new.shape[1:]))
+    maps[pairs] = new
     return maps
 
 
-def _rows(kept: Sequence[Any], first: int, last: int) -> list[Any]:
-    """Return some rows of each tensor, and None where there is none."""
+def _rows(tensors: Sequence[Any], first: int, end: int) -> list[Any]:
+    """Return some rows of each tensor, and None for None."""
     return [
-        one if one is None or (first == 0 and last == len(one)) else one[first:last] for one in kept
+        tensor if tensor is None or (first == 0 and end == len(tensor)) else tensor[first:end]
+        for tensor in tensors
     ]
 
 
@@ -314,13 +327,13 @@ def with_less_memory(engine: FusedEngine, run: Callable[[], torch.Tensor]) -> to
     """Return ``run()``; where memory is short, halve the engine's rounds and run again.
 
     Raises:
-        ModelError: there is no memory for one pair of one frame.
+        ModelError: memory is too short for one pair of one frame.
     """
     while True:
         try:
             return run()
         except RuntimeError as error:  # of which torch.OutOfMemoryError is one
-            if not is_shortage(error):
+            if not is_out_of_memory(error):
                 raise
             if engine.frames_at_once == engine.pairs_at_once == 1:
                 raise ModelError(
@@ -334,10 +347,10 @@ def with_less_memory(engine: FusedEngine, run: Callable[[], torch.Tensor]) -> to
             torch.cuda.empty_cache()
 
 
-def is_shortage(error: RuntimeError) -> bool:
-    """Tell whether memory was short."""
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether an error means that memory was short."""
     # On a CPU torch raises a plain RuntimeError. oneDNN cannot create a primitive that it had a
     # descriptor for; without a descriptor it cannot run such a convolution at all.
-    words = ("not enough memory", "can't allocate memory", "could not create a primitive")
-    said = str(error).replace("create a primitive descriptor", "describe")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in said for word in words)
+    phrases = ("not enough memory", "can't allocate memory", "could not create a primitive")
+    message = str(error).replace("create a primitive descriptor", "describe")
+    return isinstance(error, torch.OutOfMemoryError) or any(p in message for p in phrases)

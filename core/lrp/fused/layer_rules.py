@@ -1,6 +1,7 @@
-"""The rules of :mod:`.presets` in the form the fused engine runs them.
+"""The rules of :mod:`..presets` as the fused engine runs them, and which operation gets which.
 
-Convolutions have a module of their own (:mod:`.convolutions`).
+Convolutions have a module of their own (:mod:`.convolution_rules`). :mod:`..reference.hooks` has
+the same rules for the reference engine; a rule has to be changed in both.
 """
 
 from __future__ import annotations
@@ -11,78 +12,85 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..formulas import away_from_zero, stabilized
+from ..formulas import stabilize, stabilize_denominator
 from ..presets import Preset
-from .convolution_rules import convolution_step
+from .batched_relevance import Relevance
+from .convolution_rules import convolution_rule
 from .program import Add, AveragePool, Convolution, Dense, Flatten, MaxPool, Program, Rectify
-from .relevance_flow import Flow
-from .rule import Ran, Step, quotient
+from .rule import Context, Rule, quotient
 
-__all__ = ["make_step"]
-
-
-class _Rectify(Step):
-    """Relevance passes an activation unchanged."""
-
-    def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
-        return [flow]
+__all__ = ["make_rule"]
 
 
-class _Flatten(Step):
-    def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
-        (x,) = ran.given
-        c = flow.c.unflatten(1, x.shape[1:])
-        if c.ndim == 4:  # laid out as values are, and convolutions want it
-            c = c.contiguous(memory_format=torch.channels_last)
-        if flow.factor is ran.made:
-            return [Flow(c, x, owned=flow.owned)]
-        factor = None if flow.factor is None else flow.factor.unflatten(1, x.shape[1:])
-        return [Flow(c, factor, owned=flow.owned)]
+class _Pass(Rule):
+    """Pass rule of activations: relevance passes unchanged."""
+
+    def backward(self, ctx: Context, relevance: Relevance) -> list[Relevance]:
+        return [relevance]
 
 
-class _Add(Step):
+class _Flatten(Rule):
+    """Relevance takes the shape of the input."""
+
+    def backward(self, ctx: Context, relevance: Relevance) -> list[Relevance]:
+        (x,) = ctx.inputs
+        pair_factor = relevance.pair_factor.unflatten(1, x.shape[1:])
+        if pair_factor.ndim == 4:  # values are laid out channels last, and convolutions want it
+            pair_factor = pair_factor.contiguous(memory_format=torch.channels_last)
+        frame_factor = relevance.frame_factor
+        if frame_factor is ctx.output:
+            return [Relevance(pair_factor, x, owned=relevance.owned)]
+        if frame_factor is not None:
+            frame_factor = frame_factor.unflatten(1, x.shape[1:])
+        return [Relevance(pair_factor, frame_factor, owned=relevance.owned)]
+
+
+class _Sum(Rule):
     """Z-rule: ``R_i = x_i R_j / z_j``, the same quotient for both summands."""
 
-    def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
-        c = ran.pairs.scale(flow, quotient(flow.factor, stabilized(ran.made, self.preset)))
-        return [Flow(c, x) for x in ran.given]
+    def backward(self, ctx: Context, relevance: Relevance) -> list[Relevance]:
+        denominator = stabilize_denominator(ctx.output, self.preset)
+        pair_factor = ctx.index.multiply(relevance, quotient(relevance.frame_factor, denominator))
+        return [Relevance(pair_factor, x) for x in ctx.inputs]
 
 
-class _Dense(Step):
-    """Epsilon rule."""
-
-    operation: Dense
-
-    def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
-        q = quotient(flow.factor, away_from_zero(ran.made, self.preset.epsilon))
-        return [Flow(ran.pairs.scale(flow, q) @ self.operation.weight, ran.given[0], owned=True)]
-
-
-class _PositiveHead(Step):
-    """Start of relevance: ``R_i = Σ_j (x_i w_ij)⁺ s_j``; the factor, the logit, is left out."""
+class _EpsilonDense(Rule):
+    """Epsilon rule of a dense layer."""
 
     operation: Dense
 
-    def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
-        (x,), weight = ran.given, self.operation.weight
-        c = flow.c @ weight.clamp(min=0)
-        # Of a negative input what comes through negative weights speaks for the output.
-        below = ran.pairs.spread(x < 0)
-        return [Flow(torch.where(below, flow.c @ weight.clamp(max=0), c), x, owned=True)]
+    def backward(self, ctx: Context, relevance: Relevance) -> list[Relevance]:
+        q = quotient(relevance.frame_factor, stabilize(ctx.output, self.preset.epsilon))
+        pair_factor = ctx.index.multiply(relevance, q) @ self.operation.weight
+        return [Relevance(pair_factor, ctx.inputs[0], owned=True)]
 
 
-class _FlatDense(Step):
+class _PositiveHead(Rule):
+    """Start of relevance: ``R_i = Σ_j (x_i w_ij)⁺ s_j``, without the frame factor, the logit."""
+
+    operation: Dense
+
+    def backward(self, ctx: Context, relevance: Relevance) -> list[Relevance]:
+        (x,), weight, start = ctx.inputs, self.operation.weight, relevance.pair_factor
+        positive = start @ weight.clamp(min=0)
+        # A negative input speaks for the output through negative weights.
+        below = ctx.index.gather(x < 0)
+        pair_factor = torch.where(below, start @ weight.clamp(max=0), positive)
+        return [Relevance(pair_factor, x, owned=True)]
+
+
+class _FlatDense(Rule):
     """Flat rule of a dense layer: every input gets the same share."""
 
-    def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
-        (x,) = ran.given
-        count = stabilized(x.new_tensor(float(x.shape[1])), self.preset)
-        total = ran.pairs.relevance(flow, ran.made).sum(dim=1, keepdim=True)
-        return [Flow((total / count).expand(-1, x.shape[1]), None)]
+    def backward(self, ctx: Context, relevance: Relevance) -> list[Relevance]:
+        (x,) = ctx.inputs
+        count = stabilize_denominator(x.new_tensor(float(x.shape[1])), self.preset)
+        total = ctx.index.full(relevance, ctx.output).sum(dim=1, keepdim=True)
+        return [Relevance((total / count).expand(-1, x.shape[1]), None)]
 
 
-class _MaxPool(Step):
-    """All relevance to the winner of a window."""
+class _MaxPool(Rule):
+    """Gradient of max-pooling: the maximum of a window gets all its relevance."""
 
     operation: MaxPool
 
@@ -90,54 +98,63 @@ class _MaxPool(Step):
         pool = self.operation
         return pool.kernel, pool.stride, pool.padding, pool.dilation, pool.ceil
 
-    def forward(self, given: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        return F.max_pool2d(given[0], *self._options(), return_indices=True)
+    def forward(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        return F.max_pool2d(inputs[0], *self._options(), return_indices=True)
 
-    def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
-        (x,) = ran.given
-        pool = self.operation
-        if pool.tiles and flow.tile == (1, 1):
-            # Which entry of a tile wins is the frame's business: it goes into the factor.
-            factor = torch.ones_like(ran.made) if flow.factor is None else flow.factor
+    def backward(self, ctx: Context, relevance: Relevance) -> list[Relevance]:
+        (x,), indices = ctx.inputs, ctx.saved
+        pool, frame_factor = self.operation, relevance.frame_factor
+        if pool.tiles and relevance.tile == (1, 1):
+            # Which entry of a tile is the maximum depends on the frame alone: it goes into the
+            # frame factor.
+            factor = torch.ones_like(ctx.output) if frame_factor is None else frame_factor
             # The function of torch.nn imports symbolic shapes for a check, which takes .3 s.
-            won = torch.ops.aten.max_unpool2d(factor, ran.kept, x.shape[2:])
-            return [Flow(flow.c, won, pool.kernel, owned=False)]
-        # A winner has the value of each window it wins, so the factor of the output carries over.
-        same = flow.factor is ran.made and flow.tile == (1, 1)
-        c = flow.c.to(x.dtype) if same else ran.pairs.relevance(flow, ran.made)
-        shape = x.new_empty(1).expand(len(ran.pairs), *x.shape[1:])
-        c = torch.ops.aten.max_pool2d_with_indices_backward(
-            c.contiguous(memory_format=_layout(x)),
+            unpooled = torch.ops.aten.max_unpool2d(factor, indices, x.shape[2:])
+            return [Relevance(relevance.pair_factor, unpooled, pool.kernel, owned=False)]
+        # A maximum has the value of each window it is the maximum of, so the frame factor of the
+        # output carries over to the input.
+        carries_over = frame_factor is ctx.output and relevance.tile == (1, 1)
+        if carries_over:
+            pair_factor = relevance.pair_factor.to(x.dtype)
+        else:
+            pair_factor = ctx.index.full(relevance, ctx.output)
+        shape = x.new_empty(1).expand(len(ctx.index), *x.shape[1:])
+        pair_factor = torch.ops.aten.max_pool2d_with_indices_backward(
+            pair_factor.contiguous(memory_format=_memory_format(x)),
             shape,
             *self._options(),
-            ran.pairs.spread(ran.kept).expand_as(c),
+            ctx.index.gather(indices).expand_as(pair_factor),
         )
-        return [Flow(c, x if same else None, owned=True)]
+        return [Relevance(pair_factor, x if carries_over else None, owned=True)]
 
 
 class _FirstMaxPool(_MaxPool):
     """The same where only the first layer lies below, as in most residual networks.
 
-    Its flat rule shares out what all channels got together, so the relevance of all channels is
-    added up at the places of the winners at once, and nothing as large as the first layer's output
-    is needed for any pair.
+    The flat rule of the first layer shares out the sum over all channels. So the relevance of all
+    channels is added up at the positions of the maxima at once, and nothing as large as the first
+    layer's output is needed for any pair.
     """
 
-    def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
-        (x,) = ran.given
-        relevance = ran.pairs.relevance(flow, ran.made)
-        places = ran.pairs.spread(ran.kept)
+    def backward(self, ctx: Context, relevance: Relevance) -> list[Relevance]:
+        (x,) = ctx.inputs
         # Channels last, as they lie in memory.
-        shares, places = (one.permute(0, 2, 3, 1).flatten(1) for one in (relevance, places))
-        total = x.new_zeros((len(ran.pairs), x.shape[2] * x.shape[3]))
-        total.scatter_add_(1, places.expand_as(shares), shares)
-        return [Flow(total.unflatten(1, (1, *x.shape[2:])), None, owned=True)]
+        shares = _channels_last_rows(ctx.index.full(relevance, ctx.output))
+        indices = _channels_last_rows(ctx.index.gather(ctx.saved))
+        total = x.new_zeros((len(ctx.index), x.shape[2] * x.shape[3]))
+        total.scatter_add_(1, indices.expand_as(shares), shares)
+        return [Relevance(total.unflatten(1, (1, *x.shape[2:])), None, owned=True)]
 
 
-def _lies_on_the_first_layer(program: Program, number: int) -> bool:
-    """Tell whether an operation alone reads what the first layer made, rectified or not.
+def _channels_last_rows(values: torch.Tensor) -> torch.Tensor:
+    """Return ``(N, C, H, W)`` as ``(N, H·W·C)``."""
+    return values.permute(0, 2, 3, 1).flatten(1)
 
-    And whether that is on a CPU: elsewhere sums over places are made in any order.
+
+def _reads_only_first_layer(program: Program, number: int) -> bool:
+    """Tell whether an operation is the only reader of the first layer's output, rectified or not.
+
+    True on a CPU only: elsewhere the order of the sums in ``scatter_add_`` is not fixed.
     """
     while True:
         (source,) = program.operations[number].sources
@@ -153,59 +170,60 @@ def _lies_on_the_first_layer(program: Program, number: int) -> bool:
             return False
 
 
-def _layout(x: torch.Tensor) -> torch.memory_format:
+def _memory_format(x: torch.Tensor) -> torch.memory_format:
     if x.is_contiguous(memory_format=torch.channels_last):
         return torch.channels_last
     return torch.contiguous_format
 
 
-class _AveragePool(Step):
+class _AveragePool(Rule):
     """Z-rule: ``R_i = x_i Σ_j a_ij R_j / z_j`` with the shares a of the average."""
 
     operation: AveragePool
 
-    def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
-        pool = self.operation
-        q = quotient(flow.factor, stabilized(ran.made, self.preset))
+    def backward(self, ctx: Context, relevance: Relevance) -> list[Relevance]:
+        pool, (x,) = self.operation, ctx.inputs
+        denominator = stabilize_denominator(ctx.output, self.preset)
+        q = quotient(relevance.frame_factor, denominator)
         if pool.tile is not None:
-            c = ran.pairs.scale(flow, q / (pool.tile[0] * pool.tile[1]))
-            return [Flow(c, ran.given[0], pool.tile)]
-        c = pool.rows.T @ ran.pairs.scale(flow, q) @ pool.columns
-        return [Flow(c, ran.given[0], owned=True)]
+            pair_factor = ctx.index.multiply(relevance, q / (pool.tile[0] * pool.tile[1]))
+            return [Relevance(pair_factor, x, pool.tile)]
+        pair_factor = pool.rows.T @ ctx.index.multiply(relevance, q) @ pool.columns
+        return [Relevance(pair_factor, x, owned=True)]
 
 
-def make_step(program: Program, number: int, preset: Preset, dtype: torch.dtype) -> Step:
-    """Return the step of an operation of a program.
+def make_rule(program: Program, number: int, preset: Preset, dtype: torch.dtype) -> Rule:
+    """Return the rule of an operation of a program.
 
     Args:
         program: the program.
         number: of the operation.
-        preset: rules.
-        dtype: of inner convolutions on the way back.
+        preset: which rules, with which constants.
+        dtype: of inner convolutions in the backward pass.
 
     Raises:
-        UnsupportedRuleError: the preset's rule for it is not made here.
+        UnsupportedRuleError: the fused engine lacks the preset's rule for this operation.
     """
     operation = program.operations[number]
     match operation:
         case Convolution():
-            return convolution_step(program, number, preset, dtype)
+            return convolution_rule(operation, program, number, preset, dtype)
         case Dense() if number == program.first:
             return _FlatDense(operation, preset)
         case Dense() if preset.head == "positive" and number == len(program.operations) - 1:
             return _PositiveHead(operation, preset)
         case Dense():
-            return _Dense(operation, preset)
+            return _EpsilonDense(operation, preset)
         case Rectify():
-            return _Rectify(operation, preset)
-        case MaxPool() if not operation.tiles and _lies_on_the_first_layer(program, number):
+            return _Pass(operation, preset)
+        case MaxPool() if not operation.tiles and _reads_only_first_layer(program, number):
             return _FirstMaxPool(operation, preset)
         case MaxPool():
             return _MaxPool(operation, preset)
         case AveragePool():
             return _AveragePool(operation, preset)
         case Add():
-            return _Add(operation, preset)
+            return _Sum(operation, preset)
         case Flatten():
             return _Flatten(operation, preset)
     raise TypeError(f"no rule for {type(operation).__name__}")

@@ -1,8 +1,8 @@
-"""Lower a network to a :class:`~.program.Program`, or say what stands in the way.
+"""Lower a network to a :class:`~.program.Program`, or say which parts of it have no rule.
 
-The network is traced by ``torch.fx``, each step translated (:mod:`.translate`), and the program's
-logits compared with the network's: a trace can miss what Python code decides at run time, and a
-program that computes something else would be explained without a sign of it.
+``torch.fx`` traces the network, and :mod:`.translate` turns each node of the trace into operations.
+Then the program's logits are compared with the network's: a trace can miss what Python code decides
+at run time, and the maps of a program that computes something else would be wrong without notice.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def lower(net: nn.Module, example: torch.Tensor) -> Program:
         The program. It shares the weights.
 
     Raises:
-        UnsupportedNetworkError: something has no rule here; the message lists all of it.
+        UnsupportedNetworkError: a part of the network has no fused rule; the message lists all
+            such parts.
     """
     name = type(net).__name__
     try:
@@ -58,9 +59,9 @@ def lower(net: nn.Module, example: torch.Tensor) -> Program:
         lines = str(error).splitlines() or [type(error).__name__]
         raise UnsupportedNetworkError(f"{name} cannot be traced ({lines[0]})") from error
     program = _translate(Translation(graph, interpreter.env, example), name)
-    made = program.logits(example)
+    logits = program.logits(example)
     largest = float(expected.abs().max()) or 1.0
-    if not float((made - expected).abs().max()) <= _TOLERANCE * largest:
+    if not float((logits - expected).abs().max()) <= _TOLERANCE * largest:
         raise UnsupportedNetworkError(
             f"the trace of {name} gives other logits than the network (it may write into tensors "
             "that it still uses)"
@@ -69,12 +70,13 @@ def lower(net: nn.Module, example: torch.Tensor) -> Program:
 
 
 def _translate(trace: Translation, name: str) -> Program:
-    """Translate every step that the logits depend on."""
+    """Translate every node that the logits depend on."""
     needed = _ancestors(trace.output)
     problems: dict[str, None] = {}  # as an ordered set
     first: int | None = None
     for node in trace.nodes:
-        # A head that is not explained may run before the layers that are; the flat rule is its.
+        # A layer that is not explained may run before all layers that are; then no layer of the
+        # program gets the flat rule.
         weighted = trace.is_weighted(node)
         if node in needed:
             try:
@@ -82,8 +84,8 @@ def _translate(trace: Translation, name: str) -> Program:
             except UnsupportedStepError as problem:
                 problems[str(problem)] = None
                 continue
-            made = None if not number else trace.operations[number - 1]
-            if first is None and isinstance(made, (Convolution, Dense)):
+            operation = None if not number else trace.operations[number - 1]
+            if first is None and isinstance(operation, (Convolution, Dense)):
                 first = number
         elif first is None and weighted:
             first = -1
@@ -109,17 +111,17 @@ def _ancestors(node: fx.Node | None) -> Collection[fx.Node]:
 
 
 def _pruned(trace: Translation, logits: int, first: int | None) -> Program:
-    """Keep what the logits are made of, so that they come last."""
+    """Remove dead operations, so that the logits are the last value."""
     live = {0, logits}
-    for made in range(logits, 0, -1):
-        if made in live:
-            live.update(trace.operations[made - 1].sources)
+    for value in range(logits, 0, -1):
+        if value in live:
+            live.update(trace.operations[value - 1].sources)
     order = sorted(live)
-    place = {old: new for new, old in enumerate(order)}
+    renumbered = {old: new for new, old in enumerate(order)}
     operations = []
     for old in order[1:]:
         operation = trace.operations[old - 1]
-        sources = tuple(place[source] for source in operation.sources)
+        sources = tuple(renumbered[source] for source in operation.sources)
         operations.append(replace(operation, sources=sources))
-    flat = place[first] - 1 if first in place else None
+    flat = renumbered[first] - 1 if first in renumbered else None
     return Program(tuple(trace.values[old] for old in order), tuple(operations), flat)

@@ -1,18 +1,19 @@
-"""Convolutions with fixed weights, forward and back, laid out for the processor once.
+"""Convolutions with fixed weights, forward and transposed, with weights prepacked for oneDNN.
 
-A call of ``torch.nn.functional.conv2d`` arranges the weights anew each time, which takes longer
-than a small convolution itself, and for a single small frame leaves oneDNN's kernels for a slower
-product of matrices. Where torch was built with oneDNN and the weights are float32 or bfloat16 on a
-CPU, they are arranged here when an engine is prepared: four maps took 82 ms instead of 99 in an
-18-layer residual network, 12.3 instead of 13.4 in the embedded one. Elsewhere (float64, groups, a
-GPU, a build without oneDNN, bfloat16 where oneDNN does not take it) the plain functions run.
+Each call of ``torch.nn.functional.conv2d`` packs the weights anew. That takes longer than a small
+convolution itself, and for a single small frame torch leaves oneDNN's kernels for a slower matrix
+product. Where torch was built with oneDNN and the weights are float32 or bfloat16 on a CPU, they
+are packed here when an engine is prepared: four maps took 82 ms instead of 99 in an 18-layer
+residual network, 12.3 instead of 13.4 in the embedded one. Elsewhere (float64, groups, a GPU, a
+build without oneDNN, bfloat16 where oneDNN does not take it) the plain functions run.
 
-oneDNN (torch 2.13, AVX-512) gives wrong values where weights are packed and a stride leaves a
-single column: that is not packed. Forward in bfloat16 it does so for more shapes, packed or not,
-so convolutions of float32 weights run forward in float32 (see :mod:`.convolutions`). In bfloat16 it
-crashes, forward and back, packed or not, for some dilated shapes, such as those with fewer rows
-than the dilation. So on a CPU only what is packed runs in bfloat16, and nothing dilated is: the
-rest of the transposed ones run in float32. What is packed was right for 80,000 random shapes.
+oneDNN (torch 2.13, AVX-512) gives wrong values for prepacked weights where a stride leaves a single
+column: those are not prepacked. Forward in bfloat16 it does so for more shapes, prepacked or not,
+so convolutions of float32 weights run forward in float32 (see :mod:`.convolution_rules`). In
+bfloat16 it crashes, forward and transposed, prepacked or not, for some dilated shapes, such as
+those with fewer rows than the dilation. So on a CPU only prepacked convolutions run in bfloat16,
+and no dilated one is prepacked: the other transposed ones run in float32. What is prepacked was
+right for 80,000 random shapes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch.nn.functional as F
 
 from .program import Convolution
 
-__all__ = ["ConvolutionShapes", "Convolve", "Transpose", "can_pack"]
+__all__ = ["ConvolutionShapes", "Convolve", "ConvolveTranspose", "can_prepack"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,44 +36,48 @@ class ConvolutionShapes:
 
     Attributes:
         conv: its stride, padding, dilation and groups.
-        given: ``(C, H, W)`` of one frame's input.
-        made: ``(out, h, w)`` of one frame's output.
+        input_shape: ``(C, H, W)`` of one frame.
+        output_shape: ``(out, h, w)`` of one frame.
     """
 
     conv: Convolution
-    given: Sequence[int]
-    made: Sequence[int]
+    input_shape: Sequence[int]
+    output_shape: Sequence[int]
 
 
-_EXACT = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
-"""Dtypes whose weights are arranged, and how near to the plain functions results must be, as a
-share of the largest value: bfloat16 has 8 bits, and the two may add up in another order."""
+_TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+"""Dtypes whose weights are prepacked → the largest difference from the plain functions, as a share
+of the largest value: bfloat16 has 8 bits, and the order of summation may differ."""
 
 
 @cache
-def can_pack(dtype: torch.dtype) -> bool:
-    """Tell whether torch convolves here with weights of a dtype arranged beforehand.
+def can_prepack(dtype: torch.dtype) -> bool:
+    """Tell whether this torch convolves correctly with prepacked weights of a dtype.
 
-    Its functions for that are the compiler's, not public ones, and not every build or processor
-    takes every dtype: they are tried before being used.
+    The functions it has for that belong to its compiler and are not public, and not every build or
+    processor takes every dtype: they are tried before they are used.
     """
-    if dtype not in _EXACT:
+    if dtype not in _TOLERANCES:
         return False
     conv = Convolution((0,), torch.empty(0), None, (1, 1), (1, 1), (1, 1), 1)
     weight = torch.linspace(-1, 1, 72, dtype=dtype).reshape(4, 2, 3, 3)
     x, bias = torch.ones(1, 2, 5, 5, dtype=dtype), torch.linspace(-1, 1, 4, dtype=dtype)
     try:
-        made = _pointwise(conv, x, _packed(conv, weight, x.shape), bias)
-        back = _pointwise_back(conv, made, _packed_back(conv, weight, (0, 0), made.shape), (0, 0))
+        output = _convolve(conv, x, _prepack(conv, weight, x.shape), bias)
+        packed = _prepack_transpose(conv, weight, (0, 0), output.shape)
+        transposed = _convolve_transpose(conv, output, packed, (0, 0))
     except (AttributeError, RuntimeError, TypeError):
         return False
     expected = F.conv2d(x, weight, bias, padding=1)
-    expected_back = F.conv_transpose2d(expected, weight, padding=1)
-    return all(
-        one.dtype == dtype
-        and float((one - other).abs().max()) <= _EXACT[dtype] * float(other.abs().max())
-        for one, other in ((made, expected), (back, expected_back))
-    )
+    expected_transposed = F.conv_transpose2d(expected, weight, padding=1)
+    return _agree(output, expected) and _agree(transposed, expected_transposed)
+
+
+def _agree(result: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Tell whether a prepacked result is of the dtype and near the values of the plain one."""
+    largest = float((result - expected).abs().max())
+    tolerance = _TOLERANCES[expected.dtype] * float(expected.abs().max())
+    return result.dtype == expected.dtype and largest <= tolerance
 
 
 class Convolve:
@@ -84,98 +89,104 @@ class Convolve:
         bias: ``(n,)`` or None.
 
     Attributes:
-        packed: whether the weights are laid out.
+        prepacked: whether the weights are.
     """
 
     def __init__(
         self, layer: ConvolutionShapes, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> None:
         self._conv = layer.conv
-        # The packed call reads a bias as if its entries lay side by side, wherever they lie.
+        # With prepacked weights torch reads a bias as if its entries were contiguous.
         self._bias = None if bias is None else bias.contiguous()
         self._weight = weight.contiguous(memory_format=torch.channels_last)
-        self.packed = _may_pack(layer, weight)
-        if self.packed:
-            self._weight = _packed(layer.conv, self._weight, (1, *layer.given))
+        self.prepacked = _may_prepack(layer, weight)
+        if self.prepacked:
+            self._weight = _prepack(layer.conv, self._weight, (1, *layer.input_shape))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``(B, n, h, w)`` for ``(B, C, H, W)`` of the dtype of the weights."""
         conv = self._conv
-        if self.packed:
-            return _pointwise(conv, x, self._weight, self._bias)
+        if self.prepacked:
+            return _convolve(conv, x, self._weight, self._bias)
         return F.conv2d(
             x, self._weight, self._bias, conv.stride, conv.padding, conv.dilation, conv.groups
         )
 
 
-class Transpose:
-    """The transposed convolution with fixed weights, back to the size of the input.
+class ConvolveTranspose:
+    """``F.conv_transpose2d`` with fixed weights, from the output's size to that of the input.
 
     Args:
         layer: the convolution.
         weight: ``(out, in / groups, kh, kw)``, not necessarily its own.
 
     Attributes:
-        packed: whether the weights are laid out.
+        prepacked: whether the weights are.
     """
 
     def __init__(self, layer: ConvolutionShapes, weight: torch.Tensor) -> None:
         conv = self._conv = layer.conv
         self._weight = weight.contiguous(memory_format=torch.channels_last)
         # Rows and columns at the far side that no window reaches.
-        self._left = tuple(
-            layer.given[1 + i]
-            - (layer.made[1 + i] - 1) * conv.stride[i]
+        self._output_padding = tuple(
+            layer.input_shape[1 + i]
+            - (layer.output_shape[1 + i] - 1) * conv.stride[i]
             + 2 * conv.padding[i]
             - conv.dilation[i] * (weight.shape[2 + i] - 1)
             - 1
             for i in (0, 1)
         )
-        self.packed = _may_pack(layer, weight)
-        if self.packed:
-            self._weight = _packed_back(conv, self._weight, self._left, (1, *layer.made))
+        self.prepacked = _may_prepack(layer, weight)
+        if self.prepacked:
+            shape = (1, *layer.output_shape)
+            self._weight = _prepack_transpose(conv, self._weight, self._output_padding, shape)
         elif weight.device.type == "cpu" and weight.dtype == torch.bfloat16:
             self._weight = self._weight.float()
 
     def __call__(self, s: torch.Tensor) -> torch.Tensor:
         """Return ``(P, C, H, W)`` for ``(P, out, h, w)`` of the dtype of the weights."""
         conv = self._conv
-        if self.packed:
-            return _pointwise_back(conv, s, self._weight, self._left)
-        made = F.conv_transpose2d(
+        if self.prepacked:
+            return _convolve_transpose(conv, s, self._weight, self._output_padding)
+        result = F.conv_transpose2d(
             s.to(self._weight.dtype),
-            *(self._weight, None, conv.stride, conv.padding, self._left, conv.groups),
+            *(self._weight, None, conv.stride, conv.padding, self._output_padding, conv.groups),
             conv.dilation,
         )
-        return made.to(s.dtype)
+        return result.to(s.dtype)
 
 
-def _may_pack(layer: ConvolutionShapes, weight: torch.Tensor) -> bool:
+def _may_prepack(layer: ConvolutionShapes, weight: torch.Tensor) -> bool:
     dilated = layer.conv.dilation != (1, 1)
     return (
         weight.device.type == "cpu"
         and layer.conv.groups == 1
         and not (dilated and weight.dtype == torch.bfloat16)
-        and not (layer.made[2] == 1 and layer.conv.stride[1] > 1)
-        and can_pack(weight.dtype)
+        and not (layer.output_shape[2] == 1 and layer.conv.stride[1] > 1)
+        and can_prepack(weight.dtype)
     )
 
 
-def _packed(conv: Convolution, weight: torch.Tensor, given: Sequence[int]) -> torch.Tensor:
+def _prepack(conv: Convolution, weight: torch.Tensor, input_shape: Sequence[int]) -> torch.Tensor:
     return torch.ops.mkldnn._reorder_convolution_weight(
-        weight, conv.padding, conv.stride, conv.dilation, conv.groups, given
+        weight, conv.padding, conv.stride, conv.dilation, conv.groups, input_shape
     )
 
 
-def _packed_back(
-    conv: Convolution, weight: torch.Tensor, left: Sequence[int], made: Sequence[int]
+def _prepack_transpose(
+    conv: Convolution,
+    weight: torch.Tensor,
+    output_padding: Sequence[int],
+    output_shape: Sequence[int],
 ) -> torch.Tensor:
     return torch.ops.mkldnn._reorder_convolution_transpose_weight(
-        weight, conv.padding, left, conv.stride, conv.dilation, conv.groups, made
+        weight,
+        *(conv.padding, output_padding, conv.stride, conv.dilation, conv.groups),
+        output_shape,
     )
 
 
-def _pointwise(
+def _convolve(
     conv: Convolution, x: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
     return torch.ops.mkldnn._convolution_pointwise(
@@ -183,9 +194,13 @@ def _pointwise(
     )
 
 
-def _pointwise_back(
-    conv: Convolution, s: torch.Tensor, packed: torch.Tensor, left: Sequence[int]
+def _convolve_transpose(
+    conv: Convolution, s: torch.Tensor, packed: torch.Tensor, output_padding: Sequence[int]
 ) -> torch.Tensor:
     return torch.ops.mkldnn._convolution_transpose_pointwise(
-        s, packed, None, conv.padding, left, conv.stride, conv.dilation, conv.groups, "none", [], ""
+        s,
+        packed,
+        None,
+        *(conv.padding, output_padding, conv.stride, conv.dilation, conv.groups),
+        *("none", [], ""),
     )

@@ -1,7 +1,7 @@
 """What a network does, as a list of operations that the fused engine has rules for.
 
-A :class:`Program` is in single-assignment form: value 0 is the input, operation ``k`` makes value
-``k + 1`` from earlier ones. Shapes leave the frame axis out. :mod:`.lower` makes programs.
+A :class:`Program` is in single-assignment form: value 0 is the input, and the output of operation
+``k`` is value ``k + 1``. Shapes leave the frame axis out. :mod:`.lower` makes programs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Value:
 
     Attributes:
         shape: of one frame: ``(C, H, W)``, or ``(N,)`` after flattening.
-        nonnegative: whether no input of the network can make an entry negative.
+        nonnegative: whether its entries are at least 0 for any input of the network.
     """
 
     shape: tuple[int, ...]
@@ -42,7 +42,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
-    """A step of the program.
+    """An operation of the program.
 
     Attributes:
         sources: numbers of the values it reads.
@@ -90,7 +90,7 @@ class Rectify(Operation):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MaxPool(Operation):
-    """Max-pooling; of equal entries of a window the first wins.
+    """Max-pooling; of equal entries of a window the first counts as the maximum.
 
     Attributes:
         kernel, stride, padding, dilation: rows and columns.
@@ -145,10 +145,10 @@ class Program:
     """A network for inputs of one shape.
 
     Attributes:
-        values: the input, then what each operation makes.
-        operations: in running order; the last one makes the logits.
-        first: number of the operation that gets the flat rule, the first layer with weights to
-            run; None if the logits do not depend on that one.
+        values: the input, then the output of each operation.
+        operations: in running order; the output of the last one is the logits.
+        first: number of the operation that gets the flat rule, which is the first layer with
+            weights to run; None if the logits do not depend on that layer.
     """
 
     values: tuple[Value, ...]
@@ -163,21 +163,21 @@ class Program:
     def cut(self, side: int) -> int | None:
         """Return the first value of at most ``side`` rows and columns that all relevance passes.
 
-        None if there is none.
+        None if the program has no such value.
         """
-        readers = list(range(len(self.values)))  # the last value made from each
-        for made, operation in enumerate(self.operations, start=1):
+        last_readers = list(range(len(self.values)))  # per value, the last output computed from it
+        for output, operation in enumerate(self.operations, start=1):
             for source in operation.sources:
-                readers[source] = made
-        reach = 0  # of what lies before the value
+                last_readers[source] = output
+        reach = 0  # the last output computed from any earlier value
         for number, value in enumerate(self.values):
             if reach <= number and len(value.shape) == 3 and max(value.shape[1:]) <= side:
                 return number
-            reach = max(reach, readers[number])
+            reach = max(reach, last_readers[number])
         return None
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Run the program plainly.
+        """Run the program forward, without rules.
 
         Args:
             x: ``(B, C, H, W)`` of the program's shape and dtype.
@@ -191,9 +191,9 @@ class Program:
         return values[-1]
 
 
-def forward(operation: Operation, given: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return what an operation makes of its sources, ``(B, …)`` each."""
-    x = given[0]
+def forward(operation: Operation, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the output of an operation for its inputs, ``(B, …)`` each."""
+    x = inputs[0]
     match operation:
         case Convolution() as conv:
             return F.conv2d(
@@ -208,7 +208,7 @@ def forward(operation: Operation, given: Sequence[torch.Tensor]) -> torch.Tensor
         case AveragePool(rows=rows, columns=columns):
             return rows @ x @ columns.T
         case Add():
-            return x + given[1]
+            return x + inputs[1]
         case Flatten():
             return x.flatten(1)
     raise TypeError(f"no forward pass for {type(operation).__name__}")

@@ -1,8 +1,9 @@
-"""What a rule of the fused engine is: one operation of a program, forward and back.
+"""The base of the fused engine's rules: one operation of a program, forward and backward.
 
-``forward`` runs once per frame and keeps what the rule needs of the frame: the denominator, mostly.
-``pull`` turns the relevance of the operation's output into that of its sources, for all pairs at
-once.
+The interface is that of ``torch.autograd.Function``, with relevance in place of gradients.
+``forward`` runs once per frame and saves what the rule needs of the frame, mostly the denominator.
+``backward`` turns the relevance of the operation's output into that of its inputs, for all
+(frame, output) pairs at once.
 """
 
 from __future__ import annotations
@@ -15,51 +16,56 @@ from typing import Any
 import torch
 
 from ..presets import Preset
+from .batched_relevance import BatchIndex, Relevance
 from .program import Operation, forward
-from .relevance_flow import Flow, Pairs
 
-__all__ = ["Ran", "Step", "quotient"]
+__all__ = ["Context", "Rule", "quotient"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """A step that ran forward, seen from the way back.
+class Context:
+    """What :meth:`Rule.backward` knows of the forward pass.
 
     Attributes:
-        pairs: which frame each pair belongs to.
-        given: the sources, ``(B, …)`` each.
-        made: the value made, ``(B, …)``.
-        kept: what :meth:`Step.forward` kept besides.
+        index: the frame of each pair.
+        inputs: inputs of the operation, ``(B, …)`` each.
+        output: its output, ``(B, …)``.
+        saved: what :meth:`Rule.forward` saved besides.
     """
 
-    pairs: Pairs
-    given: Sequence[torch.Tensor]
-    made: torch.Tensor
-    kept: Any
+    index: BatchIndex
+    inputs: Sequence[torch.Tensor]
+    output: torch.Tensor
+    saved: Any
 
 
-class Step(ABC):
-    """One operation of a program under a preset."""
+class Rule(ABC):
+    """The LRP rule of one operation of a program under a preset.
+
+    Args:
+        operation: the operation.
+        preset: constants of the rule.
+    """
 
     def __init__(self, operation: Operation, preset: Preset) -> None:
         self.operation = operation
         self.preset = preset
 
-    def forward(self, given: Sequence[torch.Tensor]) -> tuple[torch.Tensor, Any]:
-        """Return the value the operation makes, and what :meth:`pull` needs besides.
+    def forward(self, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, Any]:
+        """Return the output of the operation, and what :meth:`backward` needs besides.
 
         Args:
-            given: the sources, ``(B, …)`` each.
+            inputs: ``(B, …)`` each.
         """
-        return forward(self.operation, given), None
+        return forward(self.operation, inputs), None
 
     @abstractmethod
-    def pull(self, flow: Flow, ran: Ran) -> list[Flow]:
-        """Return the relevance of each source.
+    def backward(self, ctx: Context, relevance: Relevance) -> list[Relevance]:
+        """Return the relevance of each input.
 
         Args:
-            flow: relevance of the value made.
-            ran: what the operation read and made.
+            ctx: what is known of the forward pass.
+            relevance: relevance of the output.
         """
 
 

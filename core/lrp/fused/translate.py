@@ -1,7 +1,8 @@
-"""Translate the steps of a traced network into operations the fused engine has rules for.
+"""Translate the nodes of a traced network into operations the fused engine has rules for.
 
-A handler turns one kind of step into an operation. Modules and functions share handlers: torch
-gives the attributes of a module the names of the function's arguments.
+A handler turns one kind of node into operations. Modules and functions share handlers: torch gives
+the attributes of a module the names of the function's arguments. To support another layer, write a
+handler and list it in the tables at the end.
 """
 
 from __future__ import annotations
@@ -31,24 +32,24 @@ __all__ = ["Translation", "UnsupportedStepError"]
 
 
 class UnsupportedStepError(Exception):
-    """A step cannot be translated; the text names it as the author of the network knows it."""
+    """A node cannot be translated; the text names it as the author of the network knows it."""
 
 
 _Options = Mapping[str, Any]
 
 
 class Translation:
-    """A trace, and the operations made of it so far.
+    """A trace, and the operations translated from it so far.
 
     Args:
         graph: the trace.
-        results: what each node gave for the example.
+        results: the result of each node for the example.
         example: ``(B, C, H, W)``.
 
     Attributes:
-        nodes: steps in running order.
-        output: the node whose result the network returns; None if it returns anything else than
-            one result.
+        nodes: in running order.
+        output: the node whose result the network returns; None if it returns anything but the
+            result of one node.
         values: see :class:`~.program.Program`.
         operations: see :class:`~.program.Program`.
     """
@@ -65,10 +66,10 @@ class Translation:
         self._results = results
         self._frames = len(example)
         self._numbers: dict[fx.Node, int] = {}
-        self._derived: set[fx.Node] = set()  # depend on the input's values and are no value here
+        self._derived: set[fx.Node] = set()  # depend on the input, but have no value in the program
 
     def number(self, node: fx.Node | None) -> int | None:
-        """Return the number of the value that a node makes; None if it makes none."""
+        """Return the number of a node's value; None if it has none."""
         return None if node is None else self._numbers.get(node)
 
     def is_weighted(self, node: fx.Node) -> bool:
@@ -80,33 +81,32 @@ class Translation:
         """Append the operations of one node.
 
         Returns:
-            The number of the value it makes; None for a constant or a shape.
+            The number of its value; None for a constant or a shape.
 
         Raises:
-            UnsupportedStepError: there is no rule for it.
+            UnsupportedStepError: no operation of a program does the same.
         """
         if node.op == "placeholder" and not self._numbers:
             self._numbers[node] = 0
             return 0
         if node.op == "placeholder":
             raise UnsupportedStepError(f"a second input {node.name!r}")
-        if not any(
-            given in self._numbers or given in self._derived for given in node.all_input_nodes
-        ):
+        sources = node.all_input_nodes
+        if not any(source in self._numbers or source in self._derived for source in sources):
             return None  # a constant, or a number derived from a shape
         if _reads_shape(node):
             return None
-        # What comes after a step without a rule is not at fault itself.
-        at_fault = not any(given in self._derived for given in node.all_input_nodes)
+        # A node that follows one without an operation is not the cause of the failure.
+        follows_failure = any(source in self._derived for source in sources)
         self._derived.add(node)
         handler, options = self._handler(node)
-        if at_fault:
+        if not follows_failure:
             self._numbers[node] = handler(self, node, options)
             self._derived.remove(node)
         return self._numbers.get(node)
 
     def _handler(self, node: fx.Node) -> tuple[_Handler, _Options]:
-        """Return what translates a node, and the node's options by name."""
+        """Return the handler of a node, and the node's options by name."""
         if node.op == "call_module":
             module = self._module(node)
             handler = _MODULES.get(type(module))
@@ -117,14 +117,14 @@ class Translation:
         if node.target not in table:
             raise UnsupportedStepError(self.label(node))
         handler, names = table[node.target]
-        given = dict(zip(names, node.args[1:], strict=False))
-        return handler, {**_DEFAULTS, **given, **node.kwargs}
+        positional = dict(zip(names, node.args[1:], strict=False))
+        return handler, {**_DEFAULTS, **positional, **node.kwargs}
 
     def _module(self, node: fx.Node) -> nn.Module:
         return self._modules[str(node.target)]
 
     def label(self, node: fx.Node) -> str:
-        """Return the name of a step for a message."""
+        """Return the name of a node for a message."""
         if node.op == "call_module":
             return f"{type(self._module(node)).__name__} {str(node.target)!r}"
         name = getattr(node.target, "__name__", node.target)
@@ -133,11 +133,11 @@ class Translation:
         return f"{name}(…) in {owner!r}" if owner else f"{name}(…)"
 
     def source(self, node: fx.Node, position: int = 0) -> tuple[int, Value]:
-        """Return the value that a node reads as its n-th argument, and its number."""
-        given = node.args[position] if position < len(node.args) else None
-        if not isinstance(given, fx.Node) or given not in self._numbers:
+        """Return the number of the value that a node reads as its n-th argument, and the value."""
+        source = node.args[position] if position < len(node.args) else None
+        if not isinstance(source, fx.Node) or source not in self._numbers:
             raise UnsupportedStepError(f"the arguments of {self.label(node)}")
-        number = self._numbers[given]
+        number = self._numbers[source]
         return number, self.values[number]
 
     def constant(self, node: fx.Node, argument: Any) -> Any:
@@ -149,14 +149,14 @@ class Translation:
         return self._results[argument]
 
     def shape(self, node: fx.Node) -> tuple[int, ...]:
-        """Return the shape of one frame of what a node gives."""
+        """Return the shape of a node's result for one frame."""
         result = self._results[node]
         if not isinstance(result, torch.Tensor) or result.shape[:1] != (self._frames,):
             raise UnsupportedStepError(f"{self.label(node)}, which mixes frames")
         return tuple(result.shape[1:])
 
     def add(self, operation: Operation, shape: tuple[int, ...], nonnegative: bool = False) -> int:
-        """Append an operation; return the number of the value it makes."""
+        """Append an operation; return the number of its output value."""
         self.operations.append(operation)
         self.values.append(Value(shape, nonnegative))
         return len(self.operations)
@@ -181,12 +181,12 @@ def _detached(weight: torch.Tensor | None) -> torch.Tensor | None:
     return None if weight is None else weight.detach()
 
 
-def _keep(at: Translation, node: fx.Node, options: _Options) -> int:
-    return at.source(node)[0]
+def _identity(trace: Translation, node: fx.Node, options: _Options) -> int:
+    return trace.source(node)[0]
 
 
-def _convolution(at: Translation, node: fx.Node, options: _Options) -> int:
-    number, value = at.source(node)
+def _convolution(trace: Translation, node: fx.Node, options: _Options) -> int:
+    number, value = trace.source(node)
     dilation, kernel = options["dilation"], options["kernel_size"]
     padding = options["padding"]
     if padding == "valid":
@@ -195,9 +195,9 @@ def _convolution(at: Translation, node: fx.Node, options: _Options) -> int:
         spans = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         padding = [span // 2 for span in spans]
         if any(span % 2 for span in spans):
-            raise UnsupportedStepError(f"{at.label(node)} with uneven padding")
+            raise UnsupportedStepError(f"{trace.label(node)} with uneven padding")
     if options["padding_mode"] != "zeros" or len(value.shape) != 3:
-        raise UnsupportedStepError(f"{at.label(node)} with padding that is not zeros")
+        raise UnsupportedStepError(f"{trace.label(node)} with padding that is not zeros")
     conv = Convolution(
         sources=(number,),
         weight=options["weight"].detach(),
@@ -207,35 +207,35 @@ def _convolution(at: Translation, node: fx.Node, options: _Options) -> int:
         dilation=_pair(dilation),
         groups=options["groups"],
     )
-    return at.add(conv, at.shape(node))
+    return trace.add(conv, trace.shape(node))
 
 
-def _dense(at: Translation, node: fx.Node, options: _Options) -> int:
+def _dense(trace: Translation, node: fx.Node, options: _Options) -> int:
     if node.op == "call_function":
-        # The reference engine attaches rules to modules and refuses a bare F.linear. Inside a
-        # dense layer of the author's own it is that layer.
+        # The reference engine attaches rules to modules and refuses a bare F.linear. In the forward
+        # pass of a subclass of nn.Linear it stands for that module.
         stack = node.meta.get("nn_module_stack")
         owner = next(reversed(stack.values()))[1] if stack else None
         if not (isinstance(owner, type) and issubclass(owner, nn.Linear)):
-            raise UnsupportedStepError(f"{at.label(node)} outside nn.Linear")
-    number, value = at.source(node)
+            raise UnsupportedStepError(f"{trace.label(node)} outside nn.Linear")
+    number, value = trace.source(node)
     if len(value.shape) != 1:
-        raise UnsupportedStepError(f"{at.label(node)} on values that are not flat")
-    weight = at.constant(node, options["weight"]).detach()
-    bias = _detached(at.constant(node, options["bias"]))
-    return at.add(Dense((number,), weight, bias), at.shape(node))
+        raise UnsupportedStepError(f"{trace.label(node)} on values that are not flat")
+    weight = trace.constant(node, options["weight"]).detach()
+    bias = _detached(trace.constant(node, options["bias"]))
+    return trace.add(Dense((number,), weight, bias), trace.shape(node))
 
 
-def _rectify(at: Translation, node: fx.Node, options: _Options) -> int:
-    number, value = at.source(node)
-    return at.add(Rectify((number,)), value.shape, nonnegative=True)
+def _rectify(trace: Translation, node: fx.Node, options: _Options) -> int:
+    number, value = trace.source(node)
+    return trace.add(Rectify((number,)), value.shape, nonnegative=True)
 
 
-def _max_pool(at: Translation, node: fx.Node, options: _Options) -> int:
+def _max_pool(trace: Translation, node: fx.Node, options: _Options) -> int:
     if options["return_indices"]:
-        raise UnsupportedStepError(f"{at.label(node)} that returns indices")
-    number, value = at.source(node)
-    kernel = at.constant(node, options["kernel_size"])
+        raise UnsupportedStepError(f"{trace.label(node)} that returns indices")
+    number, value = trace.source(node)
+    kernel = trace.constant(node, options["kernel_size"])
     pool = MaxPool(
         sources=(number,),
         kernel=_pair(kernel),
@@ -244,14 +244,14 @@ def _max_pool(at: Translation, node: fx.Node, options: _Options) -> int:
         dilation=_pair(options["dilation"]),
         ceil=bool(options["ceil_mode"]),
     )
-    return at.add(pool, at.shape(node), value.nonnegative)
+    return trace.add(pool, trace.shape(node), value.nonnegative)
 
 
-def _average_pool(at: Translation, node: fx.Node, options: _Options) -> int:
+def _average_pool(trace: Translation, node: fx.Node, options: _Options) -> int:
     if options["divisor_override"] is not None:
-        raise UnsupportedStepError(f"{at.label(node)} with a divisor of its own")
-    _, value = at.source(node)
-    kernel = _pair(at.constant(node, options["kernel_size"]))
+        raise UnsupportedStepError(f"{trace.label(node)} with a divisor of its own")
+    _, value = trace.source(node)
+    kernel = _pair(trace.constant(node, options["kernel_size"]))
     stride = _pair(options["stride"] or kernel)
     padding = _pair(options["padding"])
     ceil, count_padding = options["ceil_mode"], options["count_include_pad"]
@@ -260,23 +260,22 @@ def _average_pool(at: Translation, node: fx.Node, options: _Options) -> int:
         for i, size in enumerate(value.shape[1:])
     )
     tiles = kernel == stride and padding == (0, 0) and not ceil
-    return _add_average(at, node, rows, columns, kernel if tiles else None)
+    return _add_average(trace, node, rows, columns, kernel if tiles else None)
 
 
-def _adaptive_average(at: Translation, node: fx.Node, options: _Options) -> int:
-    _, height, width = at.source(node)[1].shape
-    wanted = at.constant(node, options["output_size"])
+def _adaptive_average(trace: Translation, node: fx.Node, options: _Options) -> int:
+    _, height, width = trace.source(node)[1].shape
+    wanted = trace.constant(node, options["output_size"])
     wanted = wanted if isinstance(wanted, (tuple, list)) else (wanted, wanted)
-    made = [
-        have if want is None else want for want, have in zip(wanted, (height, width), strict=True)
-    ]
-    rows, columns = (
-        F.adaptive_avg_pool1d(_units(have), want)
-        for have, want in zip((height, width), made, strict=True)
+    output_height, output_width = (
+        size if output_size is None else output_size
+        for output_size, size in zip(wanted, (height, width), strict=True)
     )
-    even = height % made[0] == 0 and width % made[1] == 0
-    tile = (height // made[0], width // made[1]) if even else None
-    return _add_average(at, node, rows, columns, tile)
+    rows = F.adaptive_avg_pool1d(_units(height), output_height)
+    columns = F.adaptive_avg_pool1d(_units(width), output_width)
+    even = height % output_height == 0 and width % output_width == 0
+    tile = (height // output_height, width // output_width) if even else None
+    return _add_average(trace, node, rows, columns, tile)
 
 
 def _units(size: int) -> torch.Tensor:
@@ -285,53 +284,54 @@ def _units(size: int) -> torch.Tensor:
 
 
 def _add_average(
-    at: Translation,
+    trace: Translation,
     node: fx.Node,
     rows: torch.Tensor,
     columns: torch.Tensor,
     tile: tuple[int, int] | None,
 ) -> int:
-    number, value = at.source(node)
-    like = at._results[node]
+    number, value = trace.source(node)
+    like = trace._results[node]
     rows, columns = rows[0].T.to(like), columns[0].T.to(like)
     shape = (value.shape[0], len(rows), len(columns))
-    return at.add(AveragePool((number,), rows, columns, tile), shape, value.nonnegative)
+    return trace.add(AveragePool((number,), rows, columns, tile), shape, value.nonnegative)
 
 
-def _mean(at: Translation, node: fx.Node, options: _Options) -> int:
+def _mean(trace: Translation, node: fx.Node, options: _Options) -> int:
     dims = options["dim"]
     spatial = isinstance(dims, (tuple, list)) and sorted(dim % 4 for dim in dims) == [2, 3]
-    if not spatial or options["dtype"] is not None or len(at.source(node)[1].shape) != 3:
-        raise UnsupportedStepError(f"{at.label(node)} over anything but rows and columns")
-    number = _adaptive_average(at, node, {"output_size": 1})
+    if not spatial or options["dtype"] is not None or len(trace.source(node)[1].shape) != 3:
+        raise UnsupportedStepError(f"{trace.label(node)} over anything but rows and columns")
+    number = _adaptive_average(trace, node, {"output_size": 1})
     if options["keepdim"]:
         return number
-    value = at.values[number]
-    return at.add(Flatten((number,)), value.shape[:1], value.nonnegative)
+    value = trace.values[number]
+    return trace.add(Flatten((number,)), value.shape[:1], value.nonnegative)
 
 
-def _sum_of_two(at: Translation, node: fx.Node, options: _Options) -> int:
-    (left, one), (right, other) = at.source(node, 0), at.source(node, 1)
-    if node.kwargs or one.shape != other.shape:
-        raise UnsupportedStepError(f"{at.label(node)} of anything but two values of one shape")
-    return at.add(Add((left, right)), one.shape, one.nonnegative and other.nonnegative)
+def _sum_of_two(trace: Translation, node: fx.Node, options: _Options) -> int:
+    (left_number, left), (right_number, right) = trace.source(node, 0), trace.source(node, 1)
+    if node.kwargs or left.shape != right.shape:
+        raise UnsupportedStepError(f"{trace.label(node)} of anything but two values of one shape")
+    operation = Add((left_number, right_number))
+    return trace.add(operation, left.shape, left.nonnegative and right.nonnegative)
 
 
-def _flatten(at: Translation, node: fx.Node, options: _Options) -> int:
-    # However it is written; one axis of all entries in their order is all a reshape can give.
-    number, value = at.source(node)
-    shape = at.shape(node)
+def _flatten(trace: Translation, node: fx.Node, options: _Options) -> int:
+    # Any reshape to one axis keeps the entries in their order, so it is a flatten.
+    number, value = trace.source(node)
+    shape = trace.shape(node)
     if shape == value.shape:
         return number
     if shape != (math.prod(value.shape),):
-        raise UnsupportedStepError(f"{at.label(node)} to anything but (B, N)")
-    return at.add(Flatten((number,)), shape, value.nonnegative)
+        raise UnsupportedStepError(f"{trace.label(node)} to anything but (B, N)")
+    return trace.add(Flatten((number,)), shape, value.nonnegative)
 
 
-def _dropout(at: Translation, node: fx.Node, options: _Options) -> int:
+def _dropout(trace: Translation, node: fx.Node, options: _Options) -> int:
     if options["training"]:
-        raise UnsupportedStepError(f"{at.label(node)}, which is always on")
-    return _keep(at, node, options)
+        raise UnsupportedStepError(f"{trace.label(node)}, which is always on")
+    return _identity(trace, node, options)
 
 
 _MODULES: dict[type[nn.Module], _Handler] = {
@@ -342,7 +342,7 @@ _MODULES: dict[type[nn.Module], _Handler] = {
     nn.AvgPool2d: _average_pool,
     nn.AdaptiveAvgPool2d: _adaptive_average,
     nn.Flatten: _flatten,
-    nn.Identity: _keep,
+    nn.Identity: _identity,
     nn.Dropout: _dropout,
     nn.Dropout2d: _dropout,
 }
@@ -397,5 +397,5 @@ _METHODS: _Table = {
     "flatten": (_flatten, ()),
     "view": (_flatten, ()),
     "reshape": (_flatten, ()),
-    "contiguous": (_keep, ()),
+    "contiguous": (_identity, ()),
 }

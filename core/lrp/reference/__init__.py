@@ -1,1 +1,1 @@
-"""The general engine: zennit's hooks, one pass back per target, for any ``nn.Module``."""
+"""The general engine: zennit's hooks, one backward pass per output, for any ``nn.Module``."""

@@ -1,7 +1,8 @@
 """LRP by zennit composites: the reference path, for any ``nn.Module``.
 
-The network is prepared once: copied (weights shared, so the caller's modules never carry hooks),
-BatchNorm folded, rules attached. Then one forward pass serves several outputs of a frame.
+The network is prepared once: it is copied (weights are shared, but the caller's modules never carry
+hooks), BatchNorm is folded, and rules are attached. Then one forward pass serves several outputs of
+a frame.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from ...config import DEFAULT_LRP_PRESET
 from ...errors import ModelError
 from ...network.folding import example_input, fold_batchnorm
-from ..formulas import start_weights
+from ..formulas import logit_weights
 from ..presets import LRP_PRESETS, ConvolutionRule, Preset
 from . import zennit_guard  # noqa: F401  (must come before zennit)
 from .hooks import (
@@ -42,7 +43,7 @@ from zennit.types import Activation, AvgPool, Convolution, Linear  # isort: skip
 __all__ = ["MAX_BATCH", "FlatComposite", "InnvestigateAFlat", "ReferenceEngine"]
 
 MAX_BATCH = 32
-"""Most frames in one forward pass; bounds memory however many pairs are asked for."""
+"""The most frames in one forward pass; it bounds memory however many pairs are asked for."""
 
 # A forward pass with its denominators costs about as much as this many backward passes.
 _FORWARD_COST = 2
@@ -55,8 +56,10 @@ class FlatComposite(LayerMapComposite):
         preset: constants of the rules.
         first_layer: name of the module that gets the flat rule; None takes the first registered
             one with weights, as zennit does (which may not be the first that runs).
-        convolutions: names of the convolutions with their own rules; others get the lowest rule.
-        last_layer: name of the dense layer that makes the logits, for presets with a rule for it.
+        convolutions: name of a convolution → its rule; a convolution that is not named gets the
+            preset's first rule.
+        last_layer: name of the dense layer whose output is the logits, for presets with a rule for
+            it.
     """
 
     def __init__(
@@ -76,20 +79,20 @@ class FlatComposite(LayerMapComposite):
         )
         self._first_layer = first_layer
         self._flat = Flat(preset)
-        self._own: dict[str, Rule] = {
+        self._rules_by_name: dict[str, Rule] = {
             name: _rule(preset, rule) for name, rule in (convolutions or {}).items()
         }
         if preset.head == "positive" and last_layer is not None:
-            self._own[last_layer] = PositiveHead(preset)
+            self._rules_by_name[last_layer] = PositiveHead(preset)
 
     def mapping(self, ctx: dict[str, bool], name: str, module: nn.Module) -> Hook | None:
         """Return the rule of a module, or None."""
-        wanted = self._first_layer in (None, name) and not ctx.get("first_seen")
-        if wanted and isinstance(module, Linear):
+        may_be_first = self._first_layer in (None, name) and not ctx.get("first_seen")
+        if may_be_first and isinstance(module, Linear):
             ctx["first_seen"] = True
             return self._flat
-        if name in self._own:
-            return self._own[name]
+        if name in self._rules_by_name:
+            return self._rules_by_name[name]
         return super().mapping(ctx, name, module)
 
 
@@ -120,7 +123,7 @@ class ReferenceEngine:
     Args:
         model: ``(B, C, H, W)`` → ``(B, A)`` logits. Layers with weights must be modules.
         shape: ``(C, H, W)`` of a usual input.
-        preset: rules.
+        preset: which rules, with which constants.
 
     Raises:
         ModelError: the network is of a kind LRP has no rule for; the message says why.
@@ -135,8 +138,8 @@ class ReferenceEngine:
         calls, output = _observe(self._net, example, preset)
         _check_graph(output, len(calls), type(model).__name__)
         self.outputs: int = output.shape[1]
-        # zennit's SpecialFirstLayer composites take the layer registered first; the one that runs
-        # first is meant. The rules stay attached, as this copy is ours alone.
+        # zennit's SpecialFirstLayer composites take the layer registered first; here the flat rule
+        # is for the one that runs first. The rules stay attached, as no caller has this copy.
         layers = dict(self._net.named_modules())
         inner = [name for name in dict.fromkeys(calls[1:]) if isinstance(layers[name], Convolution)]
         rules = {name: preset.convolution(i, len(inner)) for i, name in enumerate(inner)}
@@ -178,35 +181,35 @@ class ReferenceEngine:
         outputs: Sequence[int],
         maps: torch.Tensor,
     ) -> None:
-        """Fill ``maps`` for the pairs of some lanes: one forward pass, a backward pass a round."""
+        """Fill ``maps`` for some lanes: one forward pass, and one backward pass a round."""
         leaf = x[[frames[lane[0]] for lane in lanes]].detach().requires_grad_()
         with _FunctionRules(self.preset), torch.enable_grad():
             logits = self._net(leaf)
-        for turn in range(rounds):
-            rows = [row for row, lane in enumerate(lanes) if turn < len(lane)]
+        for round_number in range(rounds):
+            rows = [row for row, lane in enumerate(lanes) if round_number < len(lane)]
             if not rows:
                 break
-            pairs = [lanes[row][turn] for row in rows]
+            pairs = [lanes[row][round_number] for row in rows]
             start = torch.zeros_like(logits)
-            wanted = torch.tensor([outputs[pair] for pair in pairs], device=logits.device)
-            start[rows] = logits.detach()[rows] * start_weights(wanted, self.outputs, self.preset)
+            targets = torch.tensor([outputs[pair] for pair in pairs], device=logits.device)
+            start[rows] = logits.detach()[rows] * logit_weights(targets, self.outputs, self.preset)
             (relevance,) = torch.autograd.grad(logits, leaf, start, retain_graph=True)
             maps[pairs] = relevance[rows].sum(dim=1)
 
 
 def _schedule(frames: Sequence[int]) -> tuple[int, list[list[int]]]:
-    """Lay pairs out in lanes of one frame each, so that few passes serve frames of unequal need.
+    """Lay pairs out in lanes of one frame each, so that unequal counts need few passes.
 
-    A lane is one row of the forward batch; it takes one pair a round. With T rounds a frame of n
-    pairs needs ⌈n/T⌉ lanes, and all L lanes cost about L·(forward + T·backward).
+    A lane is one row of the forward batch; each round propagates one of its pairs. With T rounds a
+    frame of n pairs needs ⌈n/T⌉ lanes, and all L lanes cost about L·(forward + T·backward).
 
     Returns:
         T, and per lane the numbers of its pairs.
     """
-    of_frame: dict[int, list[int]] = {}
+    pairs_of: dict[int, list[int]] = {}
     for pair, frame in enumerate(frames):
-        of_frame.setdefault(frame, []).append(pair)
-    counts = [len(pairs) for pairs in of_frame.values()]
+        pairs_of.setdefault(frame, []).append(pair)
+    counts = [len(pairs) for pairs in pairs_of.values()]
 
     def cost(rounds: int) -> int:
         return sum(-(-count // rounds) for count in counts) * (_FORWARD_COST + rounds)
@@ -214,19 +217,19 @@ def _schedule(frames: Sequence[int]) -> tuple[int, list[list[int]]]:
     rounds = min(range(1, max(counts) + 1), key=cost)
     lanes = [
         pairs[start : start + rounds]
-        for pairs in of_frame.values()
+        for pairs in pairs_of.values()
         for start in range(0, len(pairs), rounds)
     ]
     return rounds, lanes
 
 
 class _FunctionRules(TorchFunctionMode):
-    """Gives linear operations written as functions their rule.
+    """Attaches rules to linear operations that are written as functions.
 
-    Sums of two branches, sums and averages over positions follow the z-rule, scaling by a constant
-    passes relevance. Such operations (``out += identity``, ``x.mean((2, 3))``, ``x / 255``) are no
-    modules, so zennit cannot hook them. Their plain gradient would hand the full relevance to both
-    branches of a sum, or scale it.
+    Sums of two branches, and sums and averages over positions, follow the z-rule; scaling by a
+    constant passes relevance. Such operations (``out += identity``, ``x.mean((2, 3))``,
+    ``x / 255``) are no modules, so zennit cannot hook them. Their plain gradient would pass the
+    full relevance to both branches of a sum, or scale it.
     """
 
     # Python spells `a + b` as Tensor.add and `a += b` as Tensor.add_.
@@ -251,26 +254,26 @@ class _FunctionRules(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        traced = [_traced(value) for value in args]
+        traced = [_is_traced(value) for value in args]
         if func in self._sums and traced == [True, True] and not kwargs:
             return z_rule(self._preset, torch.add, *args, inplace=func is torch.Tensor.add_)
         if traced[:1] == [True]:
             x, *rest = args
             if func in self._reductions:
-                return z_rule(self._preset, lambda given: func(given, *rest, **kwargs), x)
+                return z_rule(self._preset, lambda x: func(x, *rest, **kwargs), x)
             if func in self._scalings and not any(traced[1:]):
-                return pass_through(lambda given: func(given, *rest, **kwargs), x)
+                return pass_through(lambda x: func(x, *rest, **kwargs), x)
         return func(*args, **kwargs)
 
 
-def _traced(value: object) -> bool:
+def _is_traced(value: object) -> bool:
     return torch.is_grad_enabled() and isinstance(value, torch.Tensor) and value.requires_grad
 
 
 def _observe(net: nn.Module, example: torch.Tensor, preset: Preset) -> tuple[list[str], Any]:
     """Run a network; return the names of its layers with weights in running order, and its output.
 
-    The output's graph shows every operation that no rule stands for yet.
+    The output's graph shows every operation that has no rule yet.
     """
     calls: list[str] = []
     names = {module: name for name, module in net.named_modules()}
@@ -288,8 +291,8 @@ def _observe(net: nn.Module, example: torch.Tensor, preset: Preset) -> tuple[lis
             handle.remove()
 
 
-# Nodes of the graph that mix two branches in a way no rule covers, apply weights, and end in
-# probabilities.
+# Names of graph nodes that combine two branches in a way no rule covers, that apply weights, and
+# that give probabilities.
 _MIXING = ("AddBackward0", "SubBackward0", "MulBackward0", "DivBackward0")
 _WEIGHTED = ("ConvolutionBackward0", "AddmmBackward0", "MmBackward0", "BmmBackward0")
 _SQUASHING = ("SigmoidBackward0", "SoftmaxBackward0", "LogSoftmaxBackward0")
@@ -299,8 +302,8 @@ def _check_graph(output: Any, calls: int, name: str) -> None:
     """Refuse networks whose relevance would silently be wrong.
 
     Args:
-        output: what the network returned.
-        calls: how many layers with weights ran as modules.
+        output: output of the network.
+        calls: number of layers with weights that ran as modules.
         name: of the network, for messages.
     """
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.grad_fn is None:

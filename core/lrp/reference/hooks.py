@@ -1,11 +1,13 @@
 """LRP rules as zennit hooks that compute each denominator once per forward pass.
 
 zennit's own rules attach to the autograd graph: every backward pass computes the layer's plain
-gradient, throws it away, and evaluates each modified layer again. The hooks here take the place
-of a layer's ``forward`` while they are attached. The modified layers are made once, their outputs
-once per forward pass, and a backward pass for one more output costs a single transposed layer.
-Where the input of a layer has no negative value, which holds after ReLU, the negative branch is
-left out.
+gradient, throws it away, and evaluates each modified layer again. The hooks here replace a layer's
+``forward`` while they are attached. The modified layers are built once, and run once per forward
+pass; a backward pass for one more output costs a single transposed layer. Where the input of a
+layer has no negative value, which holds after ReLU, the layers for negative input are left out.
+
+:mod:`..fused.layer_rules` and :mod:`..fused.convolution_rules` have the same rules for the fused
+engine; a rule has to be changed in both.
 
 References:
     Bach et al., PLoS ONE 10(7), 2015. Montavon et al., *Layer-wise Relevance Propagation: An
@@ -24,7 +26,7 @@ from torch import nn
 from torch.nn.grad import conv2d_input
 
 from ...errors import ModelError
-from ..formulas import away_from_zero, favoured, stabilized
+from ..formulas import gamma_modified, stabilize, stabilize_denominator
 from ..presets import Preset
 from . import zennit_guard  # noqa: F401  (must come before zennit)
 
@@ -45,65 +47,66 @@ __all__ = [
 ]
 
 
-class Part(NamedTuple):
-    """One input of a modified layer and the way back to it.
+_Map = Callable[[torch.Tensor], torch.Tensor]
+
+
+class LinearTerm(NamedTuple):
+    """One input of a modified layer, and the layer's vector-Jacobian product with respect to it.
 
     Attributes:
-        input: what the layer was given.
-        pull: derivative of the layer with respect to it: output-shaped values → input-shaped.
+        input: the input.
+        vjp: output-shaped values → input-shaped values.
     """
 
     input: torch.Tensor
-    pull: Callable[[torch.Tensor], torch.Tensor]
+    vjp: _Map
 
 
-class Terms(NamedTuple):
+class RuleContext(NamedTuple):
     """What the backward passes need of one forward pass through a layer.
 
     Attributes:
-        parts: inputs of the modified layers.
+        terms: inputs of the modified layers.
         denominator: sum of their outputs with bias and stabiliser.
-        weighted: whether what is pulled back is multiplied by the input.
+        weighted: whether the vector-Jacobian product is multiplied by the input.
         merged: dimension of the output over which relevance is summed first, as all its entries
             have the same shares; None for no such dimension.
     """
 
-    parts: tuple[Part, ...]
+    terms: tuple[LinearTerm, ...]
     denominator: torch.Tensor
     weighted: bool = True
     merged: int | None = None
 
     def shares(self, relevance: torch.Tensor) -> list[torch.Tensor]:
-        """Return, for each part, what it receives of the output's relevance."""
+        """Return, for each term, its share of the output's relevance."""
         if self.merged is not None:
             relevance = relevance.sum(self.merged, keepdim=True)
         quotient = relevance / self.denominator
-        shares = [part.pull(quotient) for part in self.parts]
+        gradients = [term.vjp(quotient) for term in self.terms]
         if not self.weighted:
-            return shares
-        return [part.input * share for part, share in zip(self.parts, shares, strict=True)]
+            return gradients
+        return [term.input * grad for term, grad in zip(self.terms, gradients, strict=True)]
 
 
-def _run(
-    layer: Callable[..., torch.Tensor], *given: torch.Tensor
-) -> tuple[torch.Tensor, tuple[Part, ...]]:
-    """Run a linear map; return its output and one :class:`Part` per input."""
-    pull = _direct_pull(layer, *given)
-    if pull is not None:
-        return layer(*given), (Part(given[0], pull),)
+def _linearize(
+    layer: Callable[..., torch.Tensor], *inputs: torch.Tensor
+) -> tuple[torch.Tensor, tuple[LinearTerm, ...]]:
+    """Run a linear map; return its output and one :class:`LinearTerm` per input."""
+    vjp = _closed_form_vjp(layer, *inputs)
+    if vjp is not None:
+        return layer(*inputs), (LinearTerm(inputs[0], vjp),)
     with torch.enable_grad():
-        leaves = [tensor.detach().requires_grad_() for tensor in given]
+        leaves = [tensor.detach().requires_grad_() for tensor in inputs]
         z = layer(*leaves)
 
-    def derivative(leaf: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def vjp_of(leaf: torch.Tensor) -> _Map:
         return lambda quotient: torch.autograd.grad(z, leaf, quotient, retain_graph=True)[0]
 
-    return z.detach(), tuple(Part(leaf.detach(), derivative(leaf)) for leaf in leaves)
+    return z.detach(), tuple(LinearTerm(leaf.detach(), vjp_of(leaf)) for leaf in leaves)
 
 
-def _direct_pull(
-    layer: object, *given: torch.Tensor
-) -> Callable[[torch.Tensor], torch.Tensor] | None:
+def _closed_form_vjp(layer: object, *inputs: torch.Tensor) -> _Map | None:
     """Return the transposed layer in closed form; None where autograd must find it.
 
     Autograd inside a backward pass costs about 0.1 ms a call, as much as a small convolution.
@@ -112,7 +115,7 @@ def _direct_pull(
         weight = layer.weight
         return lambda quotient: quotient @ weight
     if type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
-        conv, shape = layer, given[0].shape
+        conv, shape = layer, inputs[0].shape
         if not isinstance(conv.padding, str):
             return lambda quotient: conv2d_input(
                 shape,
@@ -127,37 +130,35 @@ def _direct_pull(
 
 
 class _Redistribute(torch.autograd.Function):
-    """Run a layer forward; hand relevance back by a rule instead of the gradient."""
+    """Run a layer forward; backward, redistribute relevance by a rule instead of the gradient."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        run: Callable[[torch.Tensor], torch.Tensor],
-        terms: Callable[[torch.Tensor], Terms],
+        run: _Map,
+        save_context: Callable[[torch.Tensor], RuleContext],
     ) -> torch.Tensor:
         ctx.save_for_backward(x)  # which also notices if x is overwritten later
-        ctx.make, ctx.terms = terms, None
+        ctx.save_context, ctx.rule_context = save_context, None
         return run(x)
 
     @staticmethod
     def backward(ctx: Any, *relevance: torch.Tensor) -> Any:
-        if ctx.terms is None:
-            ctx.terms = ctx.make(ctx.saved_tensors[0].detach())
-        shares = ctx.terms.shares(relevance[0])
+        if ctx.rule_context is None:
+            ctx.rule_context = ctx.save_context(ctx.saved_tensors[0].detach())
+        shares = ctx.rule_context.shares(relevance[0])
         total = shares[0]
         for share in shares[1:]:
             total = total + share
         return total, None, None
 
 
-class _Through(torch.autograd.Function):
-    """Run an element-wise layer; relevance passes it unchanged."""
+class _PassThrough(torch.autograd.Function):
+    """Run an element-wise layer; relevance passes unchanged."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, run: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, run: _Map) -> torch.Tensor:
         return run(x)
 
     @staticmethod
@@ -165,13 +166,13 @@ class _Through(torch.autograd.Function):
         return relevance[0], None
 
 
-def pass_through(run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    """Return ``run(x)``, an element-wise map; relevance passes it unchanged."""
-    return _Through.apply(x, run)  # type: ignore[no-any-return]
+def pass_through(run: _Map, x: torch.Tensor) -> torch.Tensor:
+    """Return ``run(x)``, an element-wise map; relevance passes unchanged."""
+    return _PassThrough.apply(x, run)  # type: ignore[no-any-return]
 
 
 class _Restore:
-    """Handle that gives a module its own ``forward`` back."""
+    """A removable handle that restores a module's ``forward``."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -189,32 +190,30 @@ class _ForwardHook(Hook):
 
     def register(self, module: nn.Module) -> RemovableHandleList:
         """Attach to a module; remove the handles returned to detach."""
-        own = module.forward
+        original = module.forward
 
         def forward(x: torch.Tensor) -> torch.Tensor:
             if not (torch.is_grad_enabled() and x.requires_grad):
-                return own(x)
+                return original(x)
             # An in-place layer would write into a tensor that another layer still needs.
-            return self.run(module, x.clone() if getattr(module, "inplace", False) else x, own)
+            if getattr(module, "inplace", False):
+                x = x.clone()
+            return self.run(module, x, original)
 
         restore = _Restore(module)
         module.__dict__["forward"] = forward
         return RemovableHandleList([restore])
 
     @abstractmethod
-    def run(
-        self, module: nn.Module, x: torch.Tensor, own: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
-        """Return ``own(x)`` with the rule as its derivative."""
+    def run(self, module: nn.Module, x: torch.Tensor, original: _Map) -> torch.Tensor:
+        """Return ``original(x)`` with the rule as its derivative."""
 
 
 class Pass(_ForwardHook):
     """Pass rule of activations: ``R_i = R_j``."""
 
-    def run(
-        self, module: nn.Module, x: torch.Tensor, own: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
-        return pass_through(own, x)
+    def run(self, module: nn.Module, x: torch.Tensor, original: _Map) -> torch.Tensor:
+        return pass_through(original, x)
 
 
 class Rule(_ForwardHook):
@@ -229,21 +228,19 @@ class Rule(_ForwardHook):
         """Return a fresh rule for another layer."""
         return type(self)(self.preset)
 
-    def run(
-        self, module: nn.Module, x: torch.Tensor, own: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
+    def run(self, module: nn.Module, x: torch.Tensor, original: _Map) -> torch.Tensor:
         if self._layers is None:
             self._layers = self.modified(module)
         layers = self._layers
-        return _Redistribute.apply(x, own, lambda given: self.terms(layers, given))  # type: ignore[no-any-return]
+        return _Redistribute.apply(x, original, lambda x: self.save_context(layers, x))  # type: ignore[no-any-return]
 
     @abstractmethod
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
-        """Return the layers that :meth:`terms` runs; called once."""
+        """Return the modified layers that :meth:`save_context` runs; called once."""
 
     @abstractmethod
-    def terms(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> Terms:
-        """Return parts and denominator for the layer input ``x``."""
+    def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
+        """Return terms and denominator for the layer input ``x``."""
 
 
 class Epsilon(Rule):
@@ -265,15 +262,15 @@ class Epsilon(Rule):
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
         return (_variant(module, _weight(module), module._parameters.get("bias")),)
 
-    def terms(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> Terms:
-        z, parts = _run(layers[0], x)
-        return Terms(parts, away_from_zero(z, self.epsilon))
+    def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
+        z, terms = _linearize(layers[0], x)
+        return RuleContext(terms, stabilize(z, self.epsilon))
 
 
 class PositiveHead(Rule):
     """Start of relevance at the last dense layer: ``R_i = Σ_j (x_i w_ij)⁺ s_j``.
 
-    What comes from above is the start, the logit times its weight s_j.
+    The relevance of the output is the logit times its weight s_j.
     """
 
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
@@ -284,13 +281,13 @@ class PositiveHead(Rule):
             _variant(module, weight.clamp(max=0), None),
         )
 
-    def terms(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> Terms:
+    def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
         plain, positive, negative = layers
-        _, above = _run(positive, x.clamp(min=0))
-        _, below = _run(negative, x.clamp(max=0))
+        _, positive_terms = _linearize(positive, x.clamp(min=0))
+        _, negative_terms = _linearize(negative, x.clamp(max=0))
         z = plain(x)
-        # Exactly what the start was made of, so that the logit cancels.
-        return Terms(above + below, torch.where(z == 0, 1.0, z))
+        # The denominator is exactly the logit that relevance starts from, so that it cancels.
+        return RuleContext(positive_terms + negative_terms, torch.where(z == 0, 1.0, z))
 
 
 class ZRule(Rule):
@@ -299,9 +296,9 @@ class ZRule(Rule):
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
         return (_hookless(module),)
 
-    def terms(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> Terms:
-        z, parts = _run(layers[0], x)
-        return Terms(parts, stabilized(z, self.preset))
+    def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
+        z, terms = _linearize(layers[0], x)
+        return RuleContext(terms, stabilize_denominator(z, self.preset))
 
 
 class AlphaOneBetaZero(Rule):
@@ -317,17 +314,17 @@ class AlphaOneBetaZero(Rule):
             _variant(module, weight.clamp(max=0), None),
         )
 
-    def terms(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> Terms:
+    def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
         positive, negative = layers
-        z, parts = _run(positive, x.clamp(min=0))
+        z, terms = _linearize(positive, x.clamp(min=0))
         if bool((x < 0).any()):
-            z_negative, part = _run(negative, x.clamp(max=0))
-            z, parts = z + z_negative, parts + part
-        return Terms(parts, stabilized(z, self.preset))
+            z_negative, negative_terms = _linearize(negative, x.clamp(max=0))
+            z, terms = z + z_negative, terms + negative_terms
+        return RuleContext(terms, stabilize_denominator(z, self.preset))
 
 
 class Gamma(Rule):
-    """Gamma rule: as epsilon without ε, contributions of the sign of z_j favoured by γ.
+    """Gamma rule: as epsilon without ε, contributions of the sign of z_j scaled up by γ.
 
     Args:
         preset: how denominators are kept from zero.
@@ -344,33 +341,32 @@ class Gamma(Rule):
 
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
         weight, bias = _weight(module), module._parameters.get("bias")
-        more, less = favoured(weight, bias, self.gamma), favoured(weight, bias, -self.gamma)
+        positive = gamma_modified(weight, bias, self.gamma)
+        negative = gamma_modified(weight, bias, -self.gamma)
         return (
             _variant(module, weight, bias),
-            _variant(module, *more),
-            _variant(module, less[0], None),
-            _variant(module, *less),
-            _variant(module, more[0], None),
+            _variant(module, *positive),
+            _variant(module, negative[0], None),
+            _variant(module, *negative),
+            _variant(module, positive[0], None),
         )
 
-    def terms(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> Terms:
-        plain, *others = layers
+    def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
+        plain, *modified = layers
         z = plain(x)
-        denominator, parts = torch.zeros_like(z), ()
-        for mask, (above, below) in ((z > 0, others[:2]), (z < 0, others[2:])):
-            own: torch.Tensor | float = 0.0
-            for layer, given in ((above, x.clamp(min=0)), (below, x.clamp(max=0))):
-                made, part = _run(layer, given)
-                own = own + made
-                parts += tuple(Part(p.input, _masked(p.pull, mask)) for p in part)
-            denominator = torch.where(mask, own, denominator)
-        return Terms(parts, stabilized(denominator, self.preset))
+        denominator, terms = torch.zeros_like(z), ()
+        for mask, (positive, negative) in ((z > 0, modified[:2]), (z < 0, modified[2:])):
+            total: torch.Tensor | float = 0.0
+            for layer, clamped in ((positive, x.clamp(min=0)), (negative, x.clamp(max=0))):
+                output, layer_terms = _linearize(layer, clamped)
+                total = total + output
+                terms += tuple(LinearTerm(t.input, _masked(t.vjp, mask)) for t in layer_terms)
+            denominator = torch.where(mask, total, denominator)
+        return RuleContext(terms, stabilize_denominator(denominator, self.preset))
 
 
-def _masked(
-    pull: Callable[[torch.Tensor], torch.Tensor], mask: torch.Tensor
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda quotient: pull(quotient * mask)
+def _masked(vjp: _Map, mask: torch.Tensor) -> _Map:
+    return lambda quotient: vjp(quotient * mask)
 
 
 class Flat(Rule):
@@ -378,17 +374,19 @@ class Flat(Rule):
 
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
         ones = torch.ones_like(_weight(module))
-        # Without groups all output channels have the same shares: one channel stands for all.
+        # Without groups all output channels have the same shares: one channel is enough.
         if self._merges(module):
             ones = ones[:1]
         return (_variant(module, ones, None),)
 
-    def terms(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> Terms:
-        count, parts = _run(layers[0], torch.ones_like(x))
+    def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
+        count, terms = _linearize(layers[0], torch.ones_like(x))
         merged = None
         if self._merges(layers[0]):
             merged = -1 if isinstance(layers[0], nn.Linear) else 1
-        return Terms(parts, stabilized(count, self.preset), weighted=False, merged=merged)
+        return RuleContext(
+            terms, stabilize_denominator(count, self.preset), weighted=False, merged=merged
+        )
 
     @staticmethod
     def _merges(module: nn.Module) -> bool:
@@ -397,7 +395,7 @@ class Flat(Rule):
         return isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and module.groups == 1
 
 
-class _ShareOut(torch.autograd.Function):
+class _ZRuleFunction(torch.autograd.Function):
     """A linear map of several tensors, with the z-rule as its derivative."""
 
     @staticmethod
@@ -406,36 +404,36 @@ class _ShareOut(torch.autograd.Function):
         preset: Preset,
         inplace: bool,
         apply: Callable[..., torch.Tensor],
-        *given: torch.Tensor,
+        *inputs: torch.Tensor,
     ) -> torch.Tensor:
         # Copies, because the tensors may be overwritten before the backward pass.
-        z, parts = _run(apply, *(tensor.detach().clone() for tensor in given))
-        ctx.terms = Terms(parts, stabilized(z, preset))
+        z, terms = _linearize(apply, *(tensor.detach().clone() for tensor in inputs))
+        ctx.rule_context = RuleContext(terms, stabilize_denominator(z, preset))
         if not inplace:
             return z
-        ctx.mark_dirty(given[0])
-        return given[0].copy_(z)
+        ctx.mark_dirty(inputs[0])
+        return inputs[0].copy_(z)
 
     @staticmethod
     def backward(ctx: Any, *relevance: torch.Tensor) -> Any:
-        return (None, None, None, *ctx.terms.shares(relevance[0]))
+        return (None, None, None, *ctx.rule_context.shares(relevance[0]))
 
 
 def z_rule(
     preset: Preset,
     apply: Callable[..., torch.Tensor],
-    *given: torch.Tensor,
+    *inputs: torch.Tensor,
     inplace: bool = False,
 ) -> torch.Tensor:
-    """Return ``apply(*given)``, its relevance shared out by the z-rule.
+    """Return ``apply(*inputs)``; its relevance is redistributed by the z-rule.
 
     Args:
         preset: stabiliser of the denominator.
         apply: a map without bias that is linear in all tensors together, such as a sum.
-        given: the tensors; each receives ``z_ij R_j / z_j``.
+        inputs: the tensors; each receives ``z_ij R_j / z_j``.
         inplace: write the result into the first tensor, as ``a += b`` does.
     """
-    return _ShareOut.apply(preset, inplace, apply, *given)  # type: ignore[no-any-return]
+    return _ZRuleFunction.apply(preset, inplace, apply, *inputs)  # type: ignore[no-any-return]
 
 
 def _weight(module: nn.Module) -> torch.Tensor:
@@ -456,7 +454,7 @@ def _hookless(module: nn.Module) -> nn.Module:
 
 
 def _variant(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
-    """Return the layer with other parameters, without rule."""
+    """Return a copy of a layer with other parameters and without a rule."""
     twin = _hookless(module)
     twin._parameters = {
         "weight": nn.Parameter(weight, requires_grad=False),

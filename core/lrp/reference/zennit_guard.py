@@ -2,8 +2,8 @@
 
 zennit imports torchvision for two class names. torchvision's Python part registers fake kernels
 for its compiled operators and stops with ``operator torchvision::nms does not exist`` when its
-library was built for another torch (a CPU-only torch beside the PyPI wheel of torchvision, for
-one). None of these operators is ever called here, so declaring their schemas is enough.
+library was built for another torch, such as a CPU-only torch beside the PyPI wheel of torchvision.
+None of these operators is ever called, so declaring their schemas is enough.
 
 Import this module before anything of zennit.
 """

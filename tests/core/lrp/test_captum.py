@@ -45,5 +45,5 @@ def test_maps_of_the_embedded_network_are_captums(engine: str) -> None:
     copied = copy.deepcopy(net)  # Captum writes into the weights
     expected = torch.stack([by_captum(copied, x, output) for output in (0, 8, 17)])
     pairs = [(frame, output) for output in (0, 8, 17) for frame in range(2)]
-    made = explain(net, x, pairs, engine=engine).unflatten(0, (3, 2))
-    assert float((made - expected).abs().sum() / expected.abs().sum()) <= 1e-5
+    maps = explain(net, x, pairs, engine=engine).unflatten(0, (3, 2))
+    assert float((maps - expected).abs().sum() / expected.abs().sum()) <= 1e-5

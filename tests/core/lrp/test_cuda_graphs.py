@@ -9,15 +9,15 @@ import pytest
 import torch
 from facestage.core.errors import ModelError
 from facestage.core.lrp import LRP_PRESETS, counts_of, explain
-from facestage.core.lrp.fused import onednn as packed
+from facestage.core.lrp.fused import onednn
 from facestage.core.lrp.fused.cuda_graphs import (
-    FRAMES,
     MAX_GRAPHS,
-    PAIRS,
-    BucketEngine,
+    PADDED_FRAMES,
+    PADDED_PAIRS,
+    CudaGraphEngine,
     EagerBatch,
     GraphBatch,
-    bucket,
+    padded_size,
 )
 from facestage.core.lrp.fused.engine import FusedEngine
 from facestage.core.network.folding import example_input, fold_batchnorm
@@ -71,24 +71,24 @@ def _no_gradients() -> Iterator[None]:
 @pytest.mark.parametrize("preset", sorted(LRP_PRESETS))
 @pytest.mark.parametrize("stop", [None, 5])
 def test_padded_batches_give_the_maps_of_the_exact_ones(preset: str, stop: int | None) -> None:
-    plain, bucketed = fused(preset), BucketEngine(fused(preset), EagerBatch)
+    plain, padded = fused(preset), CudaGraphEngine(fused(preset), EagerBatch)
     # The same sizes again and again, so that what an earlier batch left in the padding shows.
     for seed in range(12):
         x = frames(1 + seed % 4, seed)
         pairs = ragged(len(x), seed)
-        made = bucketed.relevance(x, *pairs, stop)
-        torch.testing.assert_close(made, plain.relevance(x, *pairs, stop), rtol=1e-4, atol=1e-6)
-    assert bucketed.counts.recorded > 0
+        maps = padded.relevance(x, *pairs, stop)
+        torch.testing.assert_close(maps, plain.relevance(x, *pairs, stop), rtol=1e-4, atol=1e-6)
+    assert padded.counts.recorded > 0
 
 
 def test_padded_batches_of_bfloat16_give_float32_maps_near_the_exact_ones() -> None:
-    plain, bucketed = fused(), BucketEngine(fused(dtype=torch.bfloat16), EagerBatch)
+    plain, padded = fused(), CudaGraphEngine(fused(dtype=torch.bfloat16), EagerBatch)
     for seed in range(6):
         x = frames(1 + seed % 3, seed)
         pairs = ragged(len(x), seed)
-        made, exact = bucketed.relevance(x, *pairs), plain.relevance(x, *pairs)
-        assert made.dtype == torch.float32
-        assert float((made - exact).abs().sum() / exact.abs().sum()) <= 0.05
+        maps, exact = padded.relevance(x, *pairs), plain.relevance(x, *pairs)
+        assert maps.dtype == torch.float32
+        assert float((maps - exact).abs().sum() / exact.abs().sum()) <= 0.05
 
 
 class Watch(TorchDispatchMode):
@@ -116,7 +116,7 @@ def test_a_batch_reads_no_value_and_convolves_channels_last(
 ) -> None:
     """What reads a value waits for a GPU, and cannot be recorded; nor can a size that depends on
     values."""
-    monkeypatch.setattr(packed, "_may_pack", lambda *_: False)  # as on a GPU
+    monkeypatch.setattr(onednn, "_may_prepack", lambda *_: False)  # as on a GPU
     batch = EagerBatch(fused(preset, dtype), 2, 4, 0)
     batch.x.copy_(frames(2))
     batch.frames.copy_(torch.tensor([0, 1, 1, 0]))
@@ -128,66 +128,67 @@ def test_a_batch_reads_no_value_and_convolves_channels_last(
     assert not reading & {name.removeprefix("aten::").split(".")[0] for name in seen.names}
 
 
-def test_more_than_the_largest_bucket_runs_in_rounds() -> None:
+def test_more_than_the_largest_shape_runs_in_rounds() -> None:
     plain, engine = fused(), fused()
     engine.frames_at_once, engine.pairs_at_once = 2, 5
-    bucketed = BucketEngine(engine, EagerBatch)
+    padded = CudaGraphEngine(engine, EagerBatch)
     x = frames(7)
     pairs = ragged(7, 3)
     assert len(pairs[0]) > 10
     torch.testing.assert_close(
-        bucketed.relevance(x, *pairs), plain.relevance(x, *pairs), rtol=1e-4, atol=1e-6
+        padded.relevance(x, *pairs), plain.relevance(x, *pairs), rtol=1e-4, atol=1e-6
     )
-    assert bucketed.counts.pairs == len(pairs[0])
-    assert bucketed.counts.frames >= len(set(pairs[0]))
+    assert padded.counts.pairs == len(pairs[0])
+    assert padded.counts.frames >= len(set(pairs[0]))
 
 
 def test_a_size_is_recorded_at_its_second_use_and_the_oldest_makes_room() -> None:
-    made: list[tuple[int, int]] = []
+    recorded: list[tuple[int, int]] = []
 
     class Recorded(EagerBatch):
         def __init__(self, engine: FusedEngine, frames: int, pairs: int, end: int) -> None:
-            made.append((frames, pairs))
+            recorded.append((frames, pairs))
             super().__init__(engine, frames, pairs, end)
 
-    bucketed = BucketEngine(fused(), Recorded)
+    padded = CudaGraphEngine(fused(), Recorded)
     x = frames(32)
 
     def use(batch: int, pairs: int) -> None:
         rows = [n % batch for n in range(pairs)]
-        bucketed.relevance(x, rows, [0] * pairs)
+        padded.relevance(x, rows, [0] * pairs)
 
     use(1, 3)
-    assert made == []
-    use(1, 4)  # the same bucket
-    assert made == [(1, 4)]
+    assert recorded == []
+    use(1, 4)  # padded to the same shape
+    assert recorded == [(1, 4)]
     use(1, 4)
-    assert made == [(1, 4)]
-    assert (bucketed.counts.eager, bucketed.counts.recorded) == (1, 1)
+    assert recorded == [(1, 4)]
+    assert (padded.counts.eager, padded.counts.recorded) == (1, 1)
 
-    sizes = [(b, p) for b in FRAMES for p in PAIRS if p >= b and (b, p) != (1, 4)][:MAX_GRAPHS]
+    shapes = [(b, p) for b in PADDED_FRAMES for p in PADDED_PAIRS if p >= b and (b, p) != (1, 4)]
+    sizes = shapes[:MAX_GRAPHS]
     for size in sizes:
         use(*size)
         use(*size)
-    assert made == [(1, 4), *sizes]
+    assert recorded == [(1, 4), *sizes]
     use(1, 4)  # gave its place to the last of the others: eager again
-    assert made == [(1, 4), *sizes]
+    assert recorded == [(1, 4), *sizes]
     use(1, 4)
-    assert made == [(1, 4), *sizes, (1, 4)]
+    assert recorded == [(1, 4), *sizes, (1, 4)]
 
 
 def test_what_explains_a_live_frame_can_be_recorded_ahead() -> None:
-    bucketed = BucketEngine(fused(), EagerBatch)
-    bucketed.record(10)
-    sizes = [size for size in PAIRS if size <= 12]  # the bucket of 10
-    assert bucketed.counts.recorded == bucketed.counts.eager == len(sizes)
-    bucketed.record(10)
+    padded = CudaGraphEngine(fused(), EagerBatch)
+    padded.record(10)
+    sizes = [size for size in PADDED_PAIRS if size <= 12]  # 10 is padded to 12
+    assert padded.counts.recorded == padded.counts.eager == len(sizes)
+    padded.record(10)
     x = frames(1)
     for pairs in range(1, 13):
-        made = bucketed.relevance(x, [0] * pairs, [n % 7 for n in range(pairs)])
+        maps = padded.relevance(x, [0] * pairs, [n % 7 for n in range(pairs)])
         expected = fused().relevance(x, [0] * pairs, [n % 7 for n in range(pairs)])
-        torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-6)
-    assert bucketed.counts.recorded == bucketed.counts.eager == len(sizes)
+        torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-6)
+    assert padded.counts.recorded == padded.counts.eager == len(sizes)
 
 
 def test_recording_ahead_ends_where_memory_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,16 +201,16 @@ def test_recording_ahead_ends_where_memory_does(monkeypatch: pytest.MonkeyPatch)
                 raise RuntimeError("not enough memory")
             super().__init__(engine, frames, pairs, end)
 
-    bucketed = BucketEngine(engine, Large)
-    bucketed.record(16)
+    padded = CudaGraphEngine(engine, Large)
+    padded.record(16)
     assert engine.pairs_at_once == 4
-    assert bucketed.counts.recorded == 3  # 1, 2 and 4 pairs
-    assert bucketed.relevance(frames(1), [0] * 9, [0] * 9).shape[0] == 9
+    assert padded.counts.recorded == 3  # 1, 2 and 4 pairs
+    assert padded.relevance(frames(1), [0] * 9, [0] * 9).shape[0] == 9
 
 
 @pytest.mark.parametrize("count", range(1, 385))
-def test_a_bucket_holds_its_count_with_little_padding(count: int) -> None:
-    size = bucket(count, PAIRS)
+def test_a_padded_size_holds_its_count_with_little_padding(count: int) -> None:
+    size = padded_size(count, PADDED_PAIRS)
     assert size >= count
     assert count < 8 or size <= 1.5 * count
 
@@ -226,16 +227,16 @@ def short_of(limit: int, engine: FusedEngine, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(engine, "_forward", guarded)
 
 
-@pytest.mark.parametrize("bucketed", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
 def test_short_memory_halves_the_rounds_and_is_counted(
-    bucketed: bool, monkeypatch: pytest.MonkeyPatch
+    padded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, x = fused(), frames(8)
     pairs = list(range(8)) * 2, [0] * 8 + [3] * 8
     expected = fused().relevance(x, *pairs)
     engine.frames_at_once = 8
     short_of(2, engine, monkeypatch)
-    user = BucketEngine(engine, EagerBatch) if bucketed else engine
+    user = CudaGraphEngine(engine, EagerBatch) if padded else engine
     torch.testing.assert_close(user.relevance(x, *pairs), expected, rtol=1e-4, atol=1e-6)
     assert user.counts.halved == 2
     assert engine.frames_at_once == 2
@@ -293,10 +294,10 @@ def test_recorded_batches_give_the_maps_of_the_cpu_and_never_wait() -> None:
             explain(net, device, list(zip(*pairs, strict=True)))
             torch.cuda.set_sync_debug_mode("error")
             try:
-                made = explain(net, device, list(zip(*pairs, strict=True)), check=False)
+                maps = explain(net, device, list(zip(*pairs, strict=True)), check=False)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-            torch.testing.assert_close(made.cpu(), plain.relevance(x, *pairs), rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(maps.cpu(), plain.relevance(x, *pairs), rtol=1e-3, atol=1e-5)
         assert counts_of(net).recorded > 0
     finally:
         torch.backends.cudnn.allow_tf32 = True

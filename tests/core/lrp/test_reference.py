@@ -1,5 +1,5 @@
 """LRP by the reference engine: real iNNvestigate maps, zennit's own composites, each rule in
-explicit matrix form. The fused engine is held against it in test_lrp_fused.py."""
+explicit matrix form. test_fused_equality.py compares the fused engine with it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from facestage.core.network.au_network import AUNetwork
 from numpy.typing import NDArray
 from torch import nn
 
+from tests.support.lrp_networks import l1
 from tests.support.paths import GOLDEN_MAPS
 
 # zennit can be imported once the reference engine has been.
@@ -47,13 +48,6 @@ INN = lrp_preset("innvestigate_a_flat")
 ZEN = lrp_preset("zennit")
 
 explain = partial(explain_by_any, engine="reference")
-
-
-def l1(got: Any, expected: Any) -> float:
-    """Relative L1 distance."""
-    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
-    assert got.shape == expected.shape
-    return float(np.abs(got - expected).sum() / np.abs(expected).sum())
 
 
 class KerasFlatten(nn.Module):
@@ -231,8 +225,8 @@ def through(rule: Rule, layer: nn.Module, x: torch.Tensor, relevance: torch.Tens
         out = layer(leaf)
         assert torch.equal(out, type(layer).forward(layer, x))
         torch.autograd.grad(out, leaf, torch.ones_like(out), retain_graph=True)
-        (made,) = torch.autograd.grad(out, leaf, relevance)
-        return made.double().numpy()
+        (received,) = torch.autograd.grad(out, leaf, relevance)
+        return received.double().numpy()
     finally:
         handles.remove()
 
@@ -542,8 +536,8 @@ def test_any_mix_of_pairs_gives_the_maps_of_single_calls(
         pairs = [ALL[i] for i in rng.integers(0, len(ALL), size)]  # repeats, any order
         maps = explain(net, x, pairs)
         assert maps.dtype == torch.float32
-        for made, pair in zip(maps, pairs, strict=True):
-            assert l1(made, single[pair]) <= 1e-5
+        for relevance_map, pair in zip(maps, pairs, strict=True):
+            assert l1(relevance_map, single[pair]) <= 1e-5
 
 
 def test_schedule_serves_every_pair_once_and_each_lane_one_frame() -> None:
@@ -727,10 +721,10 @@ class Fragile(nn.Module):
         self.body = small_net()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        made = self.body[:5](x)
+        features = self.body[:5](x)
         if x.mean() > 100:
             raise ArithmeticError("overexposed")
-        return self.body[5:](made)
+        return self.body[5:](features)
 
 
 def untouched(net: nn.Module) -> bool:
@@ -755,11 +749,11 @@ def test_a_failing_pass_leaves_no_trace(x: torch.Tensor) -> None:
 
 
 def test_new_weights_are_noticed(x: torch.Tensor) -> None:
-    net, other = with_batchnorm(0), with_batchnorm(1)
+    net, retrained = with_batchnorm(0), with_batchnorm(1)
     first = explain(net, x, ALL)
-    expected = explain(other, x, ALL)
+    expected = explain(retrained, x, ALL)
     assert l1(first, expected) > 0.1
-    net.load_state_dict(other.state_dict())
+    net.load_state_dict(retrained.state_dict())
     torch.testing.assert_close(explain(net, x, ALL), expected)
     with torch.no_grad():
         net[0].weight.mul_(-1)

@@ -39,17 +39,17 @@ def crops() -> NDArray[np.uint8]:
 
 def card(**changes: Any) -> dict[str, Any]:
     """The embedded card without what was measured per AU; ``input__size=…`` changes a field."""
-    made = json.loads(json.dumps(CARD))
+    changed = json.loads(json.dumps(CARD))
     for measured in ("grades", "neutral", "evaluation"):
-        made.pop(measured, None)
-    made["thresholds"]["per_au"] = {}
+        changed.pop(measured, None)
+    changed["thresholds"]["per_au"] = {}
     for path, value in changes.items():
         *parents, leaf = path.split("__")
-        part = made
+        part = changed
         for parent in parents:
             part = part[parent]
         part[leaf] = value
-    return made
+    return changed
 
 
 def by_hand(crops: NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -96,10 +96,10 @@ def test_embedded_network_predicts_what_its_weights_say(
     net: AUNetwork, crops: NDArray[np.uint8]
 ) -> None:
     logits, fifth, raw = by_hand(crops)
-    seen = net.infer(crops)
-    assert seen.presence.dtype == np.float32
-    np.testing.assert_allclose(seen.presence, torch.sigmoid(logits), atol=1e-5)
-    np.testing.assert_allclose(seen.intensity, (fifth * 5).clamp(0, 5), atol=1e-4)
+    prediction = net.infer(crops)
+    assert prediction.presence.dtype == np.float32
+    np.testing.assert_allclose(prediction.presence, torch.sigmoid(logits), atol=1e-5)
+    np.testing.assert_allclose(prediction.intensity, (fifth * 5).clamp(0, 5), atol=1e-4)
     landmarks = (raw.reshape(-1, 68, 2).numpy() / 4 + 0.5) * 96
     np.testing.assert_allclose(net.landmarks(crops), landmarks, atol=1e-3)
     five = np.stack(
@@ -113,7 +113,7 @@ def test_embedded_network_predicts_what_its_weights_say(
         axis=1,
     )
     np.testing.assert_allclose(net.five_points(crops), five, atol=1e-3)
-    np.testing.assert_allclose(seen.points, five, atol=1e-3)
+    np.testing.assert_allclose(prediction.points, five, atol=1e-3)
 
 
 def test_the_explained_module_is_the_one_that_predicts(
@@ -128,18 +128,20 @@ def test_the_explained_module_is_the_one_that_predicts(
 def test_presence_and_intensity_can_be_read_from_a_pass_that_is_explained(
     net: AUNetwork, crops: NDArray[np.uint8]
 ) -> None:
-    ran = lrp.forward(net.logits_module, net.prepare(crops))
+    forwarded = lrp.forward(net.logits_module, net.prepare(crops))
     assert net.reads_hidden
-    assert ran is not None
-    assert ran.hidden is not None
-    made, expected = net.predict_from(ran.logits, ran.hidden), net.predict(crops)
-    np.testing.assert_allclose(made.presence, expected.presence, atol=1e-5)
-    np.testing.assert_allclose(made.intensity, expected.intensity, atol=1e-4)
-    assert made.points is None
-    other = AUNetwork.from_module(net.logits_module, replace(net.card, landmarks=None), "cpu")
-    assert not other.reads_hidden
+    assert forwarded is not None
+    assert forwarded.hidden is not None
+    prediction, expected = net.predict_from(forwarded.logits, forwarded.hidden), net.predict(crops)
+    np.testing.assert_allclose(prediction.presence, expected.presence, atol=1e-5)
+    np.testing.assert_allclose(prediction.intensity, expected.intensity, atol=1e-4)
+    assert prediction.points is None
+    without_hidden = AUNetwork.from_module(
+        net.logits_module, replace(net.card, landmarks=None), "cpu"
+    )
+    assert not without_hidden.reads_hidden
     with pytest.raises(ModelError, match="hidden layer"):
-        other.predict_from(ran.logits, ran.hidden)
+        without_hidden.predict_from(forwarded.logits, forwarded.hidden)
 
 
 def test_predict_and_infer_agree_and_a_batch_is_its_rows(
@@ -152,18 +154,18 @@ def test_predict_and_infer_agree_and_a_batch_is_its_rows(
 
 
 def test_an_empty_batch_gives_empty_results(net: AUNetwork) -> None:
-    seen = net.infer(np.empty((0, 96, 96), np.uint8))
-    assert seen.presence.shape == (0, 23)
-    assert seen.intensity is not None
-    assert seen.intensity.shape == (0, 23)
-    assert seen.points is not None
-    assert seen.points.shape == (0, 5, 2)
+    prediction = net.infer(np.empty((0, 96, 96), np.uint8))
+    assert prediction.presence.shape == (0, 23)
+    assert prediction.intensity is not None
+    assert prediction.intensity.shape == (0, 23)
+    assert prediction.points is not None
+    assert prediction.points.shape == (0, 5, 2)
     assert net.landmarks(np.empty((0, 96, 96), np.uint8)).shape == (0, 68, 2)
 
 
 def test_a_flat_crop_gives_finite_numbers(net: AUNetwork) -> None:
-    seen = net.infer(np.full((1, 96, 96), 7, np.uint8))
-    assert np.isfinite(seen.presence).all()
+    prediction = net.infer(np.full((1, 96, 96), 7, np.uint8))
+    assert np.isfinite(prediction.presence).all()
     assert net.prepare(np.full((1, 96, 96), 7, np.uint8)).abs().max() == 0
 
 
@@ -290,16 +292,16 @@ def test_an_unknown_architecture_is_named(copied: Path) -> None:
 
 
 def test_thresholds_have_defaults_and_overrides() -> None:
-    made = ModelCard.from_json(card(thresholds__per_au={"12": {"on": 0.7}, "4": {"off": 0.1}}))
-    on, off = made.thresholds()
-    where = {au: i for i, au in enumerate(made.aus)}
+    changed = ModelCard.from_json(card(thresholds__per_au={"12": {"on": 0.7}, "4": {"off": 0.1}}))
+    on, off = changed.thresholds()
+    where = {au: i for i, au in enumerate(changed.aus)}
     assert (on[where[12]], off[where[12]]) == (
         np.float32(0.7),
         np.float32(CARD["thresholds"]["off"]),
     )
     assert off[where[4]] == np.float32(0.1)
     assert on.shape == (23,)
-    assert made.on[1] == CARD["thresholds"]["on"]
+    assert changed.on[1] == CARD["thresholds"]["on"]
 
 
 def test_grades_and_facts_are_optional_and_cannot_be_changed() -> None:
@@ -311,7 +313,7 @@ def test_grades_and_facts_are_optional_and_cannot_be_changed() -> None:
     np.testing.assert_allclose(plain.neutral_logits(), np.log(0.1 / 0.9), rtol=1e-6)
 
     figures = {"12": {"auc": 0.9, "real_r": None}, "clips": ["a", "b"]}
-    made = ModelCard.from_json(
+    changed = ModelCard.from_json(
         card(
             grades=GRADES | {"4": "B"},
             neutral={"12": -3.5},
@@ -320,15 +322,15 @@ def test_grades_and_facts_are_optional_and_cannot_be_changed() -> None:
             notice="Copyright",
         )
     )
-    assert (made.grades[12], made.grades[4]) == ("A", "B")
-    where = made.aus.index(12)
-    assert made.neutral_logits()[where] == np.float32(-3.5)
-    assert made.neutral_logits()[where - 1] == plain.neutral_logits()[0]
-    assert made.evaluation == {"12": {"auc": 0.9, "real_r": None}, "clips": ("a", "b")}
-    for mapping in (made.grades, made.recipe, made.evaluation["12"]):
+    assert (changed.grades[12], changed.grades[4]) == ("A", "B")
+    where = changed.aus.index(12)
+    assert changed.neutral_logits()[where] == np.float32(-3.5)
+    assert changed.neutral_logits()[where - 1] == plain.neutral_logits()[0]
+    assert changed.evaluation == {"12": {"auc": 0.9, "real_r": None}, "clips": ("a", "b")}
+    for mapping in (changed.grades, changed.recipe, changed.evaluation["12"]):
         with pytest.raises(TypeError):
             mapping["x"] = 1  # type: ignore[index]
-    assert pickle.loads(pickle.dumps(made)).evaluation == made.evaluation
+    assert pickle.loads(pickle.dumps(changed)).evaluation == changed.evaluation
 
 
 def test_a_card_reads_the_same_from_text_and_object() -> None:
@@ -393,21 +395,21 @@ def test_a_card_that_is_no_json_object_is_refused(text: str | bytes) -> None:
 
 
 def test_a_missing_field_is_named() -> None:
-    made = card()
-    del made["input"]["template_weights"]
+    changed = card()
+    del changed["input"]["template_weights"]
     with pytest.raises(ModelError, match=r"template_weights.*missing"):
-        ModelCard.from_json(made)
+        ModelCard.from_json(changed)
 
 
 # ------------------------------------------------------------------------------------- own modules
 
 
 def small_card(**changes: Any) -> ModelCard:
-    made = card(aus=[1, 12], input__size=32, **changes)
-    made["input"]["normalisation"] |= {"rows": [2, 30], "cols": [2, 30]}
-    made["input"]["template"] = [[10, 10], [20, 10], [16, 16], [12, 24], [20, 24]]
-    del made["landmarks"], made["five_points"]
-    return ModelCard.from_json(made)
+    changed = card(aus=[1, 12], input__size=32, **changes)
+    changed["input"]["normalisation"] |= {"rows": [2, 30], "cols": [2, 30]}
+    changed["input"]["template"] = [[10, 10], [20, 10], [16, 16], [12, 24], [20, 24]]
+    del changed["landmarks"], changed["five_points"]
+    return ModelCard.from_json(changed)
 
 
 class Small(nn.Module):
@@ -431,8 +433,8 @@ class Small(nn.Module):
     def forward(self, x: torch.Tensor) -> Any:
         x = F.relu(self.norm(self.conv(x))).mean((2, 3))
         x = F.relu(self.norm_dense(self.dense(x)))
-        made = tuple(head(x) for head in self.out)
-        return made[0] if len(made) == 1 else made
+        outputs = tuple(head(x) for head in self.out)
+        return outputs[0] if len(outputs) == 1 else outputs
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -441,16 +443,16 @@ def test_any_module_can_take_the_networks_place(heads: int) -> None:
     module = Small(heads)
     crops = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
     net = AUNetwork.from_module(module, small_card(), device="cpu")
-    seen = net.infer(crops)
+    prediction = net.infer(crops)
     with torch.no_grad():
-        made = module.eval()(net.prepare(crops))
-    logits = made if heads == 1 else made[0]
-    np.testing.assert_allclose(seen.presence, torch.sigmoid(logits), atol=1e-5)
+        outputs = module.eval()(net.prepare(crops))
+    logits = outputs if heads == 1 else outputs[0]
+    np.testing.assert_allclose(prediction.presence, torch.sigmoid(logits), atol=1e-5)
     if heads == 1:
-        assert seen.intensity is None
+        assert prediction.intensity is None
     else:
-        np.testing.assert_allclose(seen.intensity, (made[1] * 5).clamp(0, 5), atol=1e-4)
-    assert seen.points is None
+        np.testing.assert_allclose(prediction.intensity, (outputs[1] * 5).clamp(0, 5), atol=1e-4)
+    assert prediction.points is None
     assert not net.has_landmarks
     with pytest.raises(ModelError, match="landmark head"):
         net.five_points(crops)
@@ -474,6 +476,28 @@ def test_a_module_whose_outputs_do_not_fit_is_refused() -> None:
         AUNetwork.from_module(Small(outputs=3), small_card(), device="cpu")
     with pytest.raises(ModelError, match="does not accept crops"):
         AUNetwork.from_module(nn.Linear(5, 2), small_card(), device="cpu")
+
+
+class Unnamed(nn.Module):
+    """Returns its logits in a dictionary."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": x.flatten(1)[:, :2]}
+
+
+def test_a_module_that_returns_no_tensor_is_refused() -> None:
+    with pytest.raises(ModelError, match="returned dict instead of a tensor of presence logits"):
+        AUNetwork.from_module(Unnamed(), small_card(), device="cpu")
+
+
+def test_a_card_made_in_code_without_five_points_gives_landmarks_only(
+    net: AUNetwork, crops: NDArray[np.uint8]
+) -> None:
+    card_without = replace(net.card, five_points=None)
+    landmarks_only = AUNetwork(net._outputs, net.logits_module, card_without, net.device)
+    np.testing.assert_array_equal(landmarks_only.landmarks(crops), net.landmarks(crops))
+    with pytest.raises(ModelError, match="does not say which landmarks are the five points"):
+        landmarks_only.five_points(crops)
 
 
 # ----------------------------------------------------------------------------------------- folding
