@@ -29,6 +29,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "trai
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 DRAWN = {
+    "docs/architecture.md": "the picture of the folders",
     "docs/design.md": "the folders and what they import",
     "docs/protocol.md": "a conversation, as a table",
     "docs/reproduce-paper.md": "trees of files",
@@ -99,7 +100,7 @@ def test_each_block_is_of_a_kind_that_is_tried() -> None:
 def test_the_readme_analyses_a_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (block,) = (block for block in blocks("python") if block.page == "README.md")
+    block, _ = (block for block in blocks("python") if block.page == "README.md")
     reader = cv2.VideoCapture(str(DEMO_CLIP))
     size = (int(reader.get(cv2.CAP_PROP_FRAME_WIDTH)), int(reader.get(cv2.CAP_PROP_FRAME_HEIGHT)))
     writer = cv2.VideoWriter(
@@ -115,6 +116,16 @@ def test_the_readme_analyses_a_video(
     assert printed
     assert all("(" in line for line in printed)
     assert any(line.startswith("StageEvent(") for line in printed)
+
+
+def test_the_readme_runs_a_command_from_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, block = (block for block in blocks("python") if block.page == "README.md")
+    monkeypatch.chdir(tmp_path)
+    execute(block)
+    assert (tmp_path / "result" / "report.html").exists()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("(Stage(labels=('NONE',), start=0")
 
 
 def test_the_client_in_ten_lines_prints_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +156,11 @@ def test_the_client_in_ten_lines_prints_the_stages(capsys: pytest.CaptureFixture
 
 
 def test_no_block_of_python_is_left_out() -> None:
-    assert [block.page for block in blocks("python")] == ["README.md", "docs/protocol.md"]
+    assert [block.page for block in blocks("python")] == [
+        "README.md",
+        "README.md",
+        "docs/protocol.md",
+    ]
 
 
 def execute(block: Block, replaced: tuple[str, str] | None = None) -> None:

@@ -29,28 +29,24 @@ from .fused.engine import (
     with_less_memory,
 )
 from .fused.lower import UnsupportedNetworkError
-from .presets import ALIASES, LRP_PRESETS, Preset, lrp_preset
+from .presets import Preset, lrp_preset
 
 if TYPE_CHECKING:
     from .reference.engine import ReferenceEngine
 
 __all__ = [
-    "ALIASES",
     "CHUNK_BYTES",
     "ENGINES",
-    "LRP_PRESETS",
     "PRECISIONS",
     "Counts",
     "EngineChoice",
     "Forward",
-    "Preset",
     "SlowEngineWarning",
     "UnsupportedNetworkError",
     "counts_of",
     "engine_of",
     "explain",
     "forward",
-    "lrp_preset",
     "record",
 ]
 
