@@ -163,7 +163,7 @@ def choose_frames(active: Sequence[Iterable[int]], count: int) -> list[int]:
         ConfigError: ``count`` is not positive.
 
     >>> choose_frames([(12,), (), (12,), (12,), (4, 12), (12,)], 3)
-    [0, 4, 5]
+    [0, 2, 4]
     """
     if count < 1:
         raise ConfigError(f"at least 1 frame must be measured, not {count}")

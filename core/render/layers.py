@@ -136,26 +136,26 @@ def _drawn(tall: NDArray[np.float32], x: float, side: int) -> list[_Painted]:
     """
     count, width = len(tall), tall.shape[2]
     height = tall.shape[1] - 2 * PAD
-    peak, kept, dropped = brinks(tall, x)
+    peak, least_kept, most_dropped = brinks(tall, x)
     # The contour runs less than a pixel of the map away from what is kept.
     line = max(1.0, side / 200) / 2 + 0.5
     reach = 1 + math.ceil(line * max(height, width) / side)
-    mask = (tall >= kept[:, None, None]).view(np.uint8).reshape(-1, width)
+    mask = (tall >= least_kept[:, None, None]).view(np.uint8).reshape(-1, width)
     around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     near = cv2.dilate(mask, around).reshape(tall.shape).view(np.bool_)
     near[:, :PAD] = near[:, -PAD:] = False
-    made = (_pixels if height == width == side else _enlarged)(tall, near, side)
-    number, pixel, heights, slopes = made
+    sample = _pixels if height == width == side else _enlarged
+    number, pixel, heights, slopes = sample(tall, near, side)
     # Height over slope is the distance to the contour, in pixels of the picture. The contour lies
     # between the weakest pixel kept and the strongest one dropped.
-    distance = heights - ((kept + dropped) / 2)[number]
+    distance = heights - ((least_kept + most_dropped) / 2)[number]
     distance /= np.maximum(slopes, np.float32(_FLAT))
-    inside, away = np.flatnonzero(distance > -0.5), np.abs(distance)
-    along = np.flatnonzero(away < line)
+    inside, from_line = np.flatnonzero(distance > -0.5), np.abs(distance)
+    along = np.flatnonzero(from_line < line)
     strength = heights[inside] / peak[number[inside]]
     alpha = np.minimum(distance[inside] + np.float32(0.5), 1)
     alpha *= opacity(np.minimum(strength, 1))
-    outline = np.minimum(np.float32(line) - away[along], 1)
+    outline = np.minimum(np.float32(line) - from_line[along], 1)
     ends = number.searchsorted(np.arange(count + 1))
     areas, edges = inside.searchsorted(ends).tolist(), along.searchsorted(ends).tolist()
     area, edge = pixel[inside], pixel[along]
