@@ -334,9 +334,9 @@ def merge_blocks(
         products: ``k × k`` inner products of the sums of their maps.
         sizes: ``(k,)`` how many maps those are.
         energies: noise energy left in a mean of 0, 1, … maps.
-        above: pairs merge while their noise-corrected cosine exceeds this …
-        spread: … less what noise alone may take from it: variance of the cosine of a mean of
-            0, 1, … maps. None: nothing.
+        above: pairs merge while their noise-corrected cosine exceeds this, less what noise alone
+            may take from it.
+        spread: variance of the cosine of a mean of 0, 1, … maps by noise alone; zero if None.
         patterns: ``(k,)`` known pattern that each cluster carries, or −1; two different ones are
             never merged. None: no cluster carries one.
 

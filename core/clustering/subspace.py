@@ -169,12 +169,12 @@ def _filter_round(
     """Apply T_order to the vectors and solve the eigenproblem in the space that they span.
 
     Args:
-        matrix: ``(s, W, W)`` symmetric, which gives S once its columns are multiplied by …
-        weight: … ``(s, 1, W)``: fewer numbers to multiply in the product with few vectors.
+        matrix: ``(s, W, W)`` symmetric; S is this with its columns multiplied by ``weight``.
+        weight: ``(s, 1, W)``, multiplied into products with vectors, which have fewer numbers.
         degree: ``(s, W)`` the product in which vectors are orthogonal.
         vectors: ``(s, b, W)``.
         order: of the polynomial.
-        columns: see below.
+        columns: how many of the first Ritz vectors need the length of their image.
 
     Returns:
         Ritz vectors ``(s, b, W)``, Ritz values ``(s, b)``, both of S and rising, and the squared

@@ -30,9 +30,9 @@ _FAINTEST, _STRONGEST = 0.30, 0.62
 """Opacity of a projection's least and most relevant cell, 0–1: less than in a report, for a face
 that moves must still be seen."""
 _LINE = 1 / 200
-"""Width of a contour as a share of the overlay's side …"""
+"""A contour has this share of the overlay's side as its width, but see :data:`_THINNEST`."""
 _THINNEST = 1.5
-"""… and at least so many pixels: it then covers more than any area, wherever it runs."""
+"""A contour is at least this wide, pixels: it then covers more than any area, wherever it runs."""
 _STRIPE = 1 / 32
 """Width of the stripes where projections overlap, as a share of the overlay's side."""
 _PRECEDENCE = 97

@@ -147,7 +147,7 @@ def smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def smooth_tall(values: NDArray[np.float32], times: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Do the same with rows between the maps, so that all of them are one picture.
+    """Smooth maps as :func:`smooth` does, with rows between them, so that all are one picture.
 
     Args:
         values: ``(P, H, W)``.
