@@ -109,8 +109,8 @@ class _SourceTracks:
                 for letter in update.drifted
                 if letter in track.letters
             ]
-            gone = (*update.retired, *((letter, None) for letter in update.forgotten))
-            events += [PrototypeRetired(au, letter, into, frame.index) for letter, into in gone]
+            retired = (*update.retired, *((letter, None) for letter in update.forgotten))
+            events += [PrototypeRetired(au, letter, into, frame.index) for letter, into in retired]
         letters = (
             None
             if seen.presence is None
@@ -311,8 +311,8 @@ class Analyzer:
     def reset(self, source: str | None = None) -> None:
         """Forget one source, or all: the next frame is the first."""
         self._observer.reset(source)
-        gone = list(self._states) if source is None else [source]
-        for name in gone:
+        sources = list(self._states) if source is None else [source]
+        for name in sources:
             state = self._states.pop(name, None)
             if state is not None:
                 state.close()

@@ -12,7 +12,7 @@ this face at rest, the offset is ``b = clip(q − n, 0, cap)`` and the adjusted 
   be relied on moved, and most were off;
 - q is a low quantile over the last seconds in which the AU was not active, so an expression that is
   held does not become the baseline;
-- b falls at once and rises slowly, and never exceeds the cap: what the network is sure of stays;
+- b falls at once and rises slowly, and never exceeds the cap: what the network is certain of stays;
 - presence only ever falls (b ≥ 0): the baseline hides, it never invents.
 
 An expression held from the very first frame cannot be told from a trait; ``max_excess`` and
@@ -69,7 +69,7 @@ def adjust_intensity(
     """Lower intensity in the proportion in which presence fell.
 
     So an AU that the baseline explains away has next to no intensity, and one of which the network
-    is sure keeps nearly all of its own; no second baseline has to be learned.
+    is certain keeps nearly all of its own; no second baseline has to be learned.
 
     Args:
         intensity: ``(A,)`` float32, FACS 0–5.
@@ -100,7 +100,7 @@ def same_face(before: NDArray[np.uint8], after: NDArray[np.uint8], least: float)
 class PersonalBaseline:
     """Learn the offsets of one person, frame by frame.
 
-    It has no clock: the times given decide. The same calls always give the same results.
+    It has no clock: the times of the frames decide. The same calls always give the same results.
 
     Args:
         on, off: ``(A,)`` thresholds of presence, as :class:`~facestage.core.stages.PresenceGate`
@@ -228,6 +228,7 @@ class PersonalBaseline:
             self.reset()
 
     def _await_neutral(self, time_s: float, logits: NDArray[np.float64]) -> None:
+        """Take in a frame before the neutral phase; confirm the phase once it has lasted."""
         config = self.config
         self._remember(time_s, logits)
         # As short a run as still spans the phase: rounding of the times must not ask for more.
@@ -247,28 +248,29 @@ class PersonalBaseline:
             and (middle - self.neutral[chosen]).max() <= config.max_excess
         ):
             self._ready = True
-            self._offsets = self._wanted(self._offsets)
+            self._offsets = self._target(self._offsets)
 
     def _follow(self, time_s: float, logits: NDArray[np.float64], passed: float) -> None:
+        """Take in a frame after the neutral phase (infinite where an AU is active)."""
         self._remember(time_s, logits)
         while time_s - self._times[0] > self.config.window_s:
             self._forget()
-        most = self._offsets + self.config.rise_per_s * passed
-        self._offsets = np.minimum(self._wanted(self._offsets), most)
+        highest = self._offsets + self.config.rise_per_s * passed
+        self._offsets = np.minimum(self._target(self._offsets), highest)
 
-    def _wanted(self, before: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the offsets by the window; an AU with too few frames keeps the one before."""
+    def _target(self, before: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the offsets that the window asks for; an AU with too few frames keeps its last."""
         # Frames in which the AU was active are infinite, so they come last.
         ordered = np.sort(np.array(self._logits), axis=0)
         count = np.isfinite(ordered).sum(axis=0)
-        place = self.config.quantile * np.maximum(count - 1, 0)
-        below = np.floor(place).astype(np.intp)
+        position = self.config.quantile * np.maximum(count - 1, 0)
+        below = np.floor(position).astype(np.intp)
         above = np.minimum(below + 1, np.maximum(count - 1, 0))
         columns = np.arange(ordered.shape[1])
         known = count >= self.config.neutral_frames
         low = np.where(known, ordered[below, columns], 0.0)
         high = np.where(known, ordered[above, columns], 0.0)
-        level = low + (place - below) * (high - low)
+        level = low + (position - below) * (high - low)
         return np.where(known, np.clip(level - self.neutral, 0.0, self.config.cap), before)
 
     def _remember(self, time_s: float, logits: NDArray[np.float64]) -> None:
@@ -306,18 +308,18 @@ def whole_sequence(
     adjusted: list[NDArray[np.float32] | None] = []
     states: list[BaselineState] = []
     waiting: list[tuple[int, NDArray[np.float32]]] = []
-    for n, (time_s, values, good, fresh) in enumerate(
+    for n, (time_s, values, face_quality, other_face) in enumerate(
         zip(times, presence, quality, new_face, strict=True)
     ):
-        if fresh:
+        if other_face:
             baseline.reset()
-        if fresh or baseline.stale(time_s):
+        if other_face or baseline.stale(time_s):
             waiting = []
         if values is None:
             baseline.skip(time_s)
             adjusted.append(None)
         else:
-            adjusted.append(baseline.update(time_s, values, good))
+            adjusted.append(baseline.update(time_s, values, face_quality))
         states.append(baseline.state)
         if values is not None and baseline.state == BaselineState.LEARNING:
             waiting.append((n, values))

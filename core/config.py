@@ -35,56 +35,60 @@ class FaceConfig:
     """
 
     verify_every: int = 15
-    """Frames between two looks of a box detector at a face that is followed well."""
+    """A box detector looks this often for a face that is followed well, frames."""
     recheck_every: int = 4
-    """The same while the detector misses the face and only the landmarks vouch for it."""
+    """It looks this often while it misses the face and only the landmarks prove it, frames."""
     misses: int = 2
-    """Frames in a row that a track survives without proof, while its texture is continuous."""
+    """A track survives this many frames in a row without proof, while its texture is continuous."""
     passes: int = 2
-    """Landmark passes from a detector's box to points (more change them by under 0.5 %)."""
+    """This many landmark passes lead from a detector's box to points; more change them by under
+    0.5 %."""
     evidence: float = 0.28
-    """Least response of the landmarks to displaced crops. Measured: faces 0.33 (a hand over the eye
-    and mouth) to 0.73, median 0.66; other picture content below 0.16 in 95 and below 0.29 in 99 of
-    100 places."""
+    """A face needs at least this response of the landmarks to displaced crops. Measured: faces 0.33
+    (a hand over the eye and mouth) to 0.73, median 0.66; other picture content below 0.16 in 95 and
+    below 0.29 in 99 of 100 places."""
     evidence_alone: float = 0.42
-    """The same once the detector has missed the face for longer than ``max_undetected``."""
+    """A face needs this response once it was not detected for longer than ``max_undetected``."""
     max_undetected: int = 90
-    """Frames without detection for which ordinary evidence is enough."""
+    """Ordinary evidence is enough for this many frames without detection."""
     motion_agreement: float = 0.2
-    """Least share of the crop's texture that agrees on one motion (faces: ≥ 0.28)."""
+    """At least this share of the crop's texture must agree on one motion (faces: ≥ 0.28)."""
     continuity: float = 0.6
-    """Least correlation of the crop with the moved one before (faces: ≥ 0.9, cuts: around 0)."""
+    """The crop must correlate at least this much with the moved one before (faces: ≥ 0.9, cuts:
+    around 0)."""
     same_face_overlap: float = 0.25
-    """Intersection over union from which a detection is of the followed face."""
+    """A detection is of the followed face from this intersection over union on."""
     other_face_size: float = 0.35
-    """Width of another face, in widths of the followed one, from which it counts."""
+    """Another face counts from this width on, in widths of the followed one."""
     gain: float = 0.2
-    """Share of a usual measurement in the points; the rest is the prediction from texture."""
+    """A usual measurement has this share in the points; the rest is the prediction from texture."""
     noise: float = 0.08
-    """Difference of measurement and prediction that counts as noise, eye distances."""
+    """A difference of measurement and prediction below this is noise, eye distances."""
     outlier: float = 0.3
-    """Difference beyond which a measurement is refused, eye distances."""
+    """A measurement that differs by more than this is refused, eye distances."""
     max_rejected: int = 4
-    """Refused measurements in a row after which the next is believed, if it can be a face at all;
-    if not, the face is of low quality."""
+    """After this many refused measurements in a row the next is believed, if it can be a face at
+    all; if not, the face is of low quality."""
     min_eye_distance_px: float = 16.0
     """Smaller faces are not analysed: the crop would show invented detail, frame pixels."""
     good_eye_distance_px: float = 40.0
-    """Eye distance from which size costs no quality, frame pixels."""
+    """Size costs no quality from this eye distance on, frame pixels."""
     min_mean: float = 12.0
-    """Least mean grey of the face, 0–255."""
+    """The face must have at least this mean grey, 0–255."""
     min_deviation: float = 5.0
-    """Least standard deviation of grey in the face, 0–255 (noise and coding leave about 3)."""
+    """Grey in the face must deviate by at least this much, 0–255 (noise and coding leave about
+    3)."""
     good_deviation: float = 25.0
-    """Deviation from which contrast costs no quality, 0–255."""
+    """Contrast costs no quality from this deviation on, 0–255."""
     min_inside: float = 0.75
-    """Least share of the crop that lies inside the frame."""
+    """At least this share of the crop must lie inside the frame, 0–1."""
     max_roll_deg: float = 50.0
-    """Largest tilt of the eye line, degrees."""
+    """The eye line may be tilted by at most this much, degrees."""
     max_stretch: float = 1.8
-    """Largest ratio of eye–mouth to eye–eye distance against the template's, either way."""
+    """The ratio of eye–mouth to eye–eye distance may differ from the template's by at most this
+    factor, either way."""
     max_nose_offset: float = 0.4
-    """Largest distance of the nose tip from the middle line of the face, eye distances."""
+    """The nose tip may lie at most this far from the middle line of the face, eye distances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +96,17 @@ class ExplainConfig:
     """Relevance maps, descriptors and projections."""
 
     preset: str = DEFAULT_LRP_PRESET
-    """LRP preset, a name of :data:`facestage.core.lrp.LRP_PRESETS`."""
+    """The LRP preset is the one of this name in :data:`facestage.core.lrp.LRP_PRESETS`."""
     precision: str = "float32"
-    """Of the convolutions on the way back in the fused LRP engine: ``float32``, or ``bfloat16``
-    where the hardware is fast with it. Activations, divisions and maps are float32 in any case."""
+    """The fused LRP engine computes the convolutions on the way back in ``float32``, or in
+    ``bfloat16`` where the hardware is fast with it. Activations, divisions and maps are float32 in
+    any case."""
     descriptor_side: int = 16
-    """Side of the area-pooled map that is compared, cells."""
+    """The area-pooled map that is compared has this side, cells."""
     descriptor_mode: str = "positive"
     """``positive`` compares evidence for the AU only (as the projections show), or ``signed``."""
     top_x: float = 0.25
-    """Share of the positive relevance mass a projection keeps (paper §3.5), 0–1."""
+    """A projection keeps this share of the positive relevance mass (paper §3.5), 0–1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +227,7 @@ class StageConfig:
     """From AU probabilities and letters to stages."""
 
     min_stage_s: float = 0.2
-    """Minimum dwell: a label of an AU counts once it has lasted this long, seconds."""
+    """A label of an AU counts once it has lasted this long (the minimum dwell), seconds."""
     lost_after_s: float = 1.0
     """A face too poor to analyse holds the stage this long before it becomes LOST, seconds."""
 
@@ -235,38 +240,38 @@ class BaselineConfig:
     """
 
     enabled: bool = False
-    """Whether presence is judged against the person's own baseline."""
+    """This says whether presence is judged against the person's own baseline."""
     window_s: float = 10.0
-    """Frames that an AU's neutral level is taken from: the last so many seconds in which the AU
-    was not active."""
+    """An AU's neutral level is taken from the frames of the last so many seconds in which it was
+    not active."""
     quantile: float = 0.2
     """The neutral level is this quantile of their logits, 0–1: low, because what an AU adds to a
     face at rest only ever raises it."""
     neutral_s: float = 1.0
     """A face must have been steady and quiet for so long before anything is subtracted, seconds."""
     neutral_frames: int = 5
-    """… and for at least so many frames."""
+    """A face must have been steady and quiet for at least this many frames, too."""
     steady: float = 1.2
-    """Steady: over that time the middle 80 % of each AU's logits span at most this. Measured with
+    """A face is steady when the middle 80 % of each AU's logits span at most this. Measured with
     the first embedded network: .2 to .9 on resting faces, 2 to 4 where something moves."""
     quiet_share: float = 0.75
-    """Quiet: at least this share of the AUs is below its off threshold, 0–1 …"""
+    """A face is quiet when at least this share of the AUs is below its off threshold, 0–1."""
     max_excess: float = 4.0
-    """… and no AU lies further than this above its level on neutral faces in general (presence .1
-    to .86): what shows so clearly is an expression, not a trait."""
+    """For a face to be quiet no AU may lie further than this above its level on neutral faces in
+    general (presence .1 to .86): what shows so clearly is an expression, not a trait."""
     cap: float = 2.0
-    """Most that is subtracted from a logit."""
+    """At most this is subtracted from a logit."""
     rise_per_s: float = 0.1
     """An offset falls at once and rises no faster than this, logits per second: an expression that
     creeps in is not taken for the person's face."""
     min_quality: float = 0.5
     """Nothing is learned from frames whose face quality is below this, 0–1."""
     max_gap_s: float = 2.0
-    """The baseline is forgotten when no usable face was seen for longer than this, seconds …"""
+    """The baseline is forgotten when no usable face was seen for longer than this, seconds."""
     same_face: float = 0.6
-    """… or when two crops that follow each other agree less than this (Pearson correlation within
-    the face). Measured over six clips: one person within two seconds ≥ .5, in 95 of 100 pairs
-    ≥ .52 to .84; two persons ≤ .48."""
+    """The baseline is forgotten when two crops that follow each other agree less than this (Pearson
+    correlation within the face). Measured over six clips: one person within two seconds ≥ .5, in 95
+    of 100 pairs ≥ .52 to .84; two persons ≤ .48."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,53 @@ class _SourceFaces:
         return before is None or same_face(before, crop, least)
 
 
+@dataclass(slots=True, eq=False)
+class _Draft:
+    """The observation of one frame while it is being made.
+
+    Attributes:
+        frame: the frame.
+        source: what is remembered of its source.
+        face: its face.
+        new_face, presence, intensity, baseline, maps, descriptors, on_gpu: as in
+            :class:`Observation`.
+        adjusted: presence ``(A,)`` float32 after the baseline, or None while it subtracts nothing.
+        active: outputs of the network whose AUs are active and take part, ascending.
+    """
+
+    frame: Frame
+    source: _SourceFaces
+    face: FaceObservation
+    new_face: bool
+    presence: NDArray[np.float32] | None = None
+    intensity: NDArray[np.float32] | None = None
+    baseline: BaselineState = BaselineState.OFF
+    adjusted: NDArray[np.float32] | None = None
+    active: list[int] = field(default_factory=list)
+    maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    descriptors: dict[int, NDArray[np.float32] | None] = field(default_factory=dict)
+    on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def finish(self) -> Observation:
+        """Return what the frame shows."""
+        adjusted_intensity = None
+        if self.presence is not None and self.intensity is not None and self.adjusted is not None:
+            adjusted_intensity = adjust_intensity(self.intensity, self.presence, self.adjusted)
+        return Observation(
+            frame=self.frame,
+            face=self.face,
+            presence=self.presence,
+            intensity=self.intensity,
+            maps=self.maps,
+            descriptors=self.descriptors,
+            baseline=self.baseline,
+            adjusted_presence=self.adjusted,
+            adjusted_intensity=adjusted_intensity,
+            new_face=self.new_face,
+            on_gpu=self.on_gpu,
+        )
+
+
 class Observer:
     """Turn frames into explained Action Units.
 
@@ -125,7 +172,7 @@ class Observer:
         self._dtype = lrp.PRECISIONS[precision]
         self.shown = select_aus(network.card, self.config.aus)
         self._takes_part = np.isin(network.card.aus, self.shown)
-        self._make_baseline()
+        self._make_baseline()  # one that cannot work is refused here, not at the first face
         self._on_step = on_step or (lambda step: None)
         self._states: dict[str, _SourceFaces] = {}
 
@@ -178,97 +225,88 @@ class Observer:
 
         All crops go through the network as one batch, and so do all (frame, AU) pairs through LRP.
         """
-        states = [self._state(frame.source) for frame in frames]
-        faces: list[FaceObservation] = []
-        fresh: list[bool] = []
-        for frame, state in zip(frames, states, strict=True):
-            fresh.append(state.epoch not in (None, frame.epoch))
-            state.epoch = frame.epoch
-            if fresh[-1]:
-                state.tracker.reset()
-            faces.append(state.tracker.update(frame.image))
+        drafts = [self._locate(frame) for frame in frames]
         self._on_step("face")
+        inputs, forward = self._predict(drafts)
+        self._on_step("predict")
+        for draft in drafts:
+            self._decide_active(draft)
+        self._explain_active(drafts, inputs, forward)
+        self._on_step("explain")
+        return [draft.finish() for draft in drafts]
 
-        usable = [i for i, face in enumerate(faces) if face.crop is not None]
-        row = {i: n for n, i in enumerate(usable)}
+    def _locate(self, frame: Frame) -> _Draft:
+        """Find the face of a frame."""
+        source = self._state(frame.source)
+        reconnected = source.epoch not in (None, frame.epoch)
+        source.epoch = frame.epoch
+        if reconnected:
+            source.tracker.reset()
+        return _Draft(frame, source, source.tracker.update(frame.image), reconnected)
+
+    def _predict(self, drafts: Sequence[_Draft]) -> tuple[torch.Tensor, lrp.Forward | None]:
+        """Predict the AUs of all usable faces.
+
+        Returns:
+            The crops as the network takes them, prepared once for prediction and explanation; and
+            the way forward where LRP can use it.
+        """
+        usable = [draft for draft in drafts if draft.face.crop is not None]
         size = self.network.card.input_size
-        crops = np.array([f.crop for f in faces if f.crop is not None], np.uint8)
-        crops = crops.reshape(-1, size, size)
-        inputs = self.network.prepare(crops)  # once, for prediction and explanation
-        ran = self._forward(inputs, states)
-        if ran is None or ran.hidden is None:
+        crops = np.array([draft.face.crop for draft in usable], np.uint8)
+        inputs = self.network.prepare(crops.reshape(-1, size, size))
+        forward = self._forward(inputs, [draft.source for draft in drafts])
+        if forward is None or forward.hidden is None:
             prediction = self.network.predict_prepared(inputs)
         else:
-            prediction = self.network.predict_from(ran.logits, ran.hidden)
-        presence, intensity = prediction.presence, prediction.intensity
-        self._on_step("predict")
+            prediction = self.network.predict_from(forward.logits, forward.hidden)
+        for row, draft in enumerate(usable):
+            draft.presence = prediction.presence[row]
+            if prediction.intensity is not None:
+                draft.intensity = prediction.intensity[row]
+        return inputs, forward
 
-        active: list[tuple[int, ...]] = []
-        adjusted: list[NDArray[np.float32] | None] = []
-        baselines: list[BaselineState] = []
-        pairs: list[tuple[int, int]] = []
-        for i, state in enumerate(states):
-            if fresh[i]:
-                state.forget()
-            values, crop = None, faces[i].crop
-            if crop is not None:
-                values = presence[row[i]]
-                if not state.continues(crop, self.config.baseline.same_face):
-                    fresh[i] = True
-                    if state.baseline is not None:
-                        state.baseline.reset()
-                        state.gate.reset()
-                if state.baseline is not None:
-                    values = state.baseline.update(frames[i].time_s, values, faces[i].quality)
-                on = np.flatnonzero(state.gate.update(values) & self._takes_part)
-                active.append(tuple(int(a) for a in on))
-                pairs += [(row[i], a) for a in active[-1]]
-            else:
-                active.append(())
-                if state.baseline is not None:
-                    state.baseline.skip(frames[i].time_s)
-                if faces[i].state == FaceState.LOST:
-                    state.gate.reset()
-            baselines.append(state.baseline_state)
-            adjusted.append(values if baselines[i] == BaselineState.ACTIVE else None)
-        maps, descriptors, valid, there = self._explain(inputs, pairs, ran)
-        self._on_step("explain")
+    def _decide_active(self, draft: _Draft) -> None:
+        """Decide which AUs of a frame are active, against the person's baseline where one is kept.
 
-        observations: list[Observation] = []
-        p = 0
-        for i, frame in enumerate(frames):
-            of_maps: dict[int, NDArray[np.float32]] = {}
-            of_descriptors: dict[int, NDArray[np.float32] | None] = {}
-            on_gpu: dict[int, torch.Tensor] = {}
-            for a in active[i]:
-                au = self.network.card.aus[a]
-                of_maps[au] = maps[p]
-                of_descriptors[au] = descriptors[p] if valid[p] else None
-                if there is not None:
-                    on_gpu[au] = there[p]
-                p += 1
-            n = row.get(i)
-            raw = None if n is None else presence[n]
-            strength = None if n is None or intensity is None else intensity[n]
-            lowered = adjusted[i]
-            observations.append(
-                Observation(
-                    frame,
-                    faces[i],
-                    raw,
-                    strength,
-                    of_maps,
-                    of_descriptors,
-                    baselines[i],
-                    lowered,
-                    None
-                    if strength is None or raw is None or lowered is None
-                    else adjust_intensity(strength, raw, lowered),
-                    fresh[i],
-                    on_gpu,
-                )
-            )
-        return observations
+        Frames of one source must come in order.
+        """
+        source, frame, face = draft.source, draft.frame, draft.face
+        if draft.new_face:
+            source.forget()
+        if draft.presence is None or face.crop is None:
+            if source.baseline is not None:
+                source.baseline.skip(frame.time_s)
+            if face.state == FaceState.LOST:
+                source.gate.reset()
+            draft.baseline = source.baseline_state
+            return
+        if not source.continues(face.crop, self.config.baseline.same_face):
+            draft.new_face = True
+            if source.baseline is not None:
+                source.baseline.reset()
+                source.gate.reset()
+        presence = draft.presence
+        if source.baseline is not None:
+            presence = source.baseline.update(frame.time_s, presence, face.quality)
+        draft.baseline = source.baseline_state
+        if draft.baseline == BaselineState.ACTIVE:
+            draft.adjusted = presence
+        draft.active = np.flatnonzero(source.gate.update(presence) & self._takes_part).tolist()
+
+    def _explain_active(
+        self, drafts: Sequence[_Draft], inputs: torch.Tensor, forward: lrp.Forward | None
+    ) -> None:
+        """Explain the active AUs of all frames as one batch."""
+        usable = [draft for draft in drafts if draft.presence is not None]
+        pairs = [(row, output) for row, draft in enumerate(usable) for output in draft.active]
+        maps, descriptors, valid, on_gpu = self._explain(inputs, pairs, forward)
+        for n, (row, output) in enumerate(pairs):
+            draft, au = usable[row], self.network.card.aus[output]
+            draft.maps[au] = maps[n]
+            draft.descriptors[au] = descriptors[n] if valid[n] else None
+            if on_gpu is not None:
+                draft.on_gpu[au] = on_gpu[n]
 
     def _make_baseline(self) -> PersonalBaseline | None:
         if not self.config.baseline.enabled:
@@ -294,7 +332,7 @@ class Observer:
     def _forward(self, inputs: torch.Tensor, states: Sequence[_SourceFaces]) -> lrp.Forward | None:
         """Run the network forward once for prediction and explanation, where that saves time.
 
-        What LRP needs of the way forward costs a quarter of it, so it is made only where an AU was
+        What LRP needs of the way forward costs a quarter of it, so it is kept only where an AU was
         active in the frame before; any AU, so that probabilities do not depend, by their rounding,
         on which AUs take part.
         """
@@ -308,7 +346,7 @@ class Observer:
         self,
         inputs: torch.Tensor,
         pairs: list[tuple[int, int]],
-        ran: lrp.Forward | None = None,
+        forward: lrp.Forward | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], torch.Tensor | None]:
         """Return maps, descriptors, which are valid, and the descriptors on a GPU if any."""
         explain = self.config.explain
@@ -326,19 +364,19 @@ class Observer:
                 dtype=self._dtype,
                 check=False,
             )
-            if ran is None
-            else ran.explain(pairs)
+            if forward is None
+            else forward.explain(pairs)
         )
         descriptors, valid = relevance.describe(
             maps, side=explain.descriptor_side, mode=explain.descriptor_mode
         )
-        # A sum is not finite if any value is not. Up to here all was only asked of the device; this
-        # waits for it.
+        # A sum is not finite if any value is not. Everything above was only queued on the
+        # device; this waits for it.
         if not math.isfinite(float(maps.sum())):
             aus = sorted({self.network.card.aus[output] for _, output in pairs})
             raise ModelError(
                 f"{self.network.name} gave relevance that is not finite among AUs {aus}; check its "
                 "weights and the normalisation in its card"
             )
-        there = None if descriptors.device.type == "cpu" else descriptors
-        return maps.cpu().numpy(), descriptors.cpu().numpy(), valid.cpu().numpy(), there
+        on_gpu = None if descriptors.device.type == "cpu" else descriptors
+        return maps.cpu().numpy(), descriptors.cpu().numpy(), valid.cpu().numpy(), on_gpu

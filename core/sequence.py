@@ -36,11 +36,12 @@ PICTURE_SCALE = 3
 """Side of the face pictures in reports, as a multiple of the network's crop."""
 
 MAP_BYTES = 1 << 30
-"""Bound on the memory for full-size relevance maps, bytes. Beyond it, prototypes average every
-second map of each AU, then every fourth, …; clustering always sees all maps."""
+"""Bound on the memory for full-size relevance maps, bytes. Each time it is exceeded, prototypes
+average half as many maps of each AU as before; clustering always sees all maps."""
 
 PICTURE_BYTES = 256 << 20
-"""Bound on the memory for face pictures (JPEG), bytes. Beyond it every second one is kept, …"""
+"""Bound on the memory for face pictures (JPEG), bytes. Each time it is exceeded, every second
+picture is dropped."""
 
 
 class SequenceAnalyzer:
@@ -83,12 +84,12 @@ class SequenceAnalyzer:
         self.preset = preset
         self._map_bytes = map_bytes
         self._picture_bytes = picture_bytes
-        wanted = self.config.baseline
+        baseline = self.config.baseline
         self._baseline = (
-            PersonalBaseline.of_network(self.network.card, wanted) if wanted.enabled else None
+            PersonalBaseline.of_network(self.network.card, baseline) if baseline.enabled else None
         )
         # The frames are observed without it: what is neutral is known only in the end.
-        plain = replace(self.config, baseline=replace(wanted, enabled=False))
+        plain = replace(self.config, baseline=replace(baseline, enabled=False))
         self._observer = Observer(detector, self.network, plain)
         self.reset()
 
@@ -116,10 +117,10 @@ class SequenceAnalyzer:
                     "reset() for a new sequence"
                 )
             last = frame.index
-        seen = self._observer.update(frames)
-        for one in seen:
-            self._keep(one)
-        return seen
+        observations = self._observer.update(frames)
+        for observation in observations:
+            self._keep(observation)
+        return observations
 
     def finish(self, *, source: str, fps: float, note: str = "") -> SequenceResult:
         """Cluster, name and collapse what was collected (paper §3.3, §3.4).
@@ -210,15 +211,16 @@ class SequenceAnalyzer:
                 del self._aus[au]
 
     def _keep(self, seen: Observation) -> None:
+        """Keep what an observation shows; thin the full maps where they take too much room."""
         frame = seen.frame
         self._rows.append(
             FrameRow(
-                frame.index,
-                frame.time_s,
-                seen.face.state,
-                seen.presence,
-                seen.intensity,
-                dict.fromkeys(seen.maps, ""),
+                index=frame.index,
+                time_s=frame.time_s,
+                face=seen.face.state,
+                presence=seen.presence,
+                intensity=seen.intensity,
+                labels=dict.fromkeys(seen.maps, ""),
             )
         )
         self._quality.append(seen.face.quality)
@@ -229,8 +231,8 @@ class SequenceAnalyzer:
             self._aus.setdefault(au, AUMaps()).add(
                 frame.index, seen.descriptors[au], relevance, self._stride
             )
-        kept = sum(len(maps.maps) for maps in self._aus.values())
-        if kept * self.network.card.input_size**2 * 4 > self._map_bytes:
+        full_maps = sum(len(maps.maps) for maps in self._aus.values())
+        if full_maps * self.network.card.input_size**2 * 4 > self._map_bytes:
             self._stride *= 2
             for maps in self._aus.values():
                 maps.thin(self._stride)
@@ -303,22 +305,23 @@ class SequenceAnalyzer:
         prototypes: list[Prototype] = []
         for label in range(int(labels.max()) + 1):
             members = np.flatnonzero(labels == label)
-            kept = [int(n) for n in members if int(n) in maps.maps]
-            if not kept:  # every member fell to the thinning: the nearest kept map stands in
-                kept = [min(maps.maps, key=lambda n: abs(n - int(members[0])))]
-            mean = np.zeros(maps.maps[kept[0]].shape, np.float64)
-            for n in kept:
+            full = [int(n) for n in members if int(n) in maps.maps]
+            if not full:  # every member fell to the thinning: the nearest full map stands in
+                full = [min(maps.maps, key=lambda n: abs(n - int(members[0])))]
+            mean = np.zeros(maps.maps[full[0]].shape, np.float64)
+            for n in full:
                 mean += maps.maps[n]
-            mean /= len(kept)
-            # Its picture is shown: one that was kept, if any of them was.
-            shown = [n for n in kept if maps.frames[n] in self._pictures] or kept
+            mean /= len(full)
+            # The exemplar's picture is shown: a frame whose picture was kept, if there is one.
+            shown = [n for n in full if maps.frames[n] in self._pictures] or full
             scores = [
                 float((maps.maps[n] * mean).sum() / (np.linalg.norm(maps.maps[n]) + 1e-12))
                 for n in shown
             ]
             exemplar = maps.frames[shown[int(np.argmax(scores))]]
             crop = self._pictures.nearest(exemplar, 0, rows[-1].index)
-            assert crop is not None  # the first picture of a sequence is always kept
+            if crop is None:
+                raise RuntimeError(f"AU {au} has relevance maps, but no face picture was kept")
             prototypes.append(
                 Prototype(
                     au=au,

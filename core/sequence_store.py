@@ -1,4 +1,4 @@
-"""What is kept of a sequence until it is explained as a whole: relevance maps and face pictures."""
+"""What a sequence keeps until it is explained as a whole: relevance maps and face pictures."""
 
 from __future__ import annotations
 
@@ -53,17 +53,19 @@ class AUMaps:
         places = [n for n, stays in enumerate(wanted) if stays]
         self.frames = [self.frames[n] for n in places]
         self.descriptors = [self.descriptors[n] for n in places]
-        kept = {k: self.maps[n] for k, n in enumerate(places) if n in self.maps}
-        if places and not kept:  # all fell to the thinning: the nearest of the others stands in
-            kept = {0: self.maps[min(self.maps, key=lambda n: abs(n - places[0]))]}
-        self.maps = kept
+        maps = {k: self.maps[n] for k, n in enumerate(places) if n in self.maps}
+        if places and not maps:  # all fell to the thinning: the nearest of the others stands in
+            maps = {0: self.maps[min(self.maps, key=lambda n: abs(n - places[0]))]}
+        self.maps = maps
 
 
 class Pictures:
-    """Face pictures by frame, compressed, within a bound: beyond it every second one, …
+    """Face pictures by frame, compressed, within a bound on their memory.
 
-    Most pictures of a short sequence are never looked at. They are cut out and compressed only when
-    one is asked for, or when the frames that wait for it take too much room.
+    Where the bound is exceeded every second picture is dropped, and from then on only every second
+    frame is taken; the same again the next time. Most pictures of a short sequence are never looked
+    at: they are cut out and compressed only when one is asked for, or when the frames that wait for
+    it take too much room.
 
     Args:
         cut: makes the picture of a frame: its image, and the points of its face.
@@ -91,11 +93,11 @@ class Pictures:
         return frame in self._jpegs or frame in self._waiting
 
     def add(self, frame: int, image: NDArray[np.uint8], points: NDArray[np.float32]) -> None:
-        """Keep the picture of the next frame, if its turn comes.
+        """Keep the picture of the next frame if it lies on the stride.
 
         Args:
             frame: its index.
-            image: the whole frame. It is held as it is, so it must not be written to.
+            image: the whole frame. It is not copied, so it must not be written to.
             points: ``(5, 2)`` points of the face.
         """
         self._seen += 1
@@ -105,7 +107,7 @@ class Pictures:
         self._waiting[frame] = image, points
         self._waiting_bytes += image.nbytes
         while self._waiting_bytes > self._most_waiting:
-            self._make(next(iter(self._waiting)))
+            self._compress(next(iter(self._waiting)))
             if self._jpeg_bytes > self._limit:
                 self._thin()
 
@@ -115,14 +117,16 @@ class Pictures:
         end = bisect.bisect_right(self._frames, last)
         if start == end:
             return None
-        found = min(self._frames[start:end], key=lambda one: abs(one - frame))
+        found = min(self._frames[start:end], key=lambda candidate: abs(candidate - frame))
         if found in self._waiting:
-            self._make(found)
+            self._compress(found)
         picture = cv2.imdecode(self._jpegs[found], cv2.IMREAD_COLOR)
-        assert picture is not None  # our own JPEG
+        if picture is None:
+            raise RuntimeError(f"OpenCV cannot read the JPEG that it wrote of frame {found}")
         return picture.astype(np.uint8, copy=False)
 
-    def _make(self, frame: int) -> None:
+    def _compress(self, frame: int) -> None:
+        """Cut out the picture of a frame that waits for it."""
         picture = self._cut(*self._waiting[frame])
         self._drop(frame)
         quality = [cv2.IMWRITE_JPEG_QUALITY, 92]

@@ -14,9 +14,11 @@ set as a whole would never hold still long enough to be believed.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +43,8 @@ _EPSILON_S = 1e-6
 # The longest look back for the time of a frame. A run that began earlier is dated to the oldest
 # frame remembered, which is far beyond any dwell.
 _MEMORY_FRAMES = 1024
+
+_T = TypeVar("_T")
 
 
 def stage_labels(letters: Mapping[int, str]) -> StageLabels:
@@ -149,47 +153,91 @@ class PresenceGate:
         self._active = np.zeros(self.on.shape, bool)
 
 
+class _Moment(NamedTuple):
+    """Index of a frame, and its time in seconds."""
+
+    frame: int
+    time_s: float
+
+
 @dataclass(slots=True)
-class _Channel:
-    """Debounce of one AU (value: its letter, None when off) or of the face (True, False)."""
+class _Candidate(Generic[_T]):
+    """A value that counts once it has lasted.
 
-    value: str | bool | None
-    candidate: str | bool | None = None
-    pending: bool = False
-    start: int = 0
-    start_s: float = 0.0
-    votes: dict[str | bool | None, int] = field(default_factory=dict)
+    Attributes:
+        value: the value.
+        since: the frame at which it began.
+    """
 
-    def observe(self, value: str | bool | None, start: int, start_s: float) -> None:
+    value: _T
+    since: _Moment
+
+    def date_back(self, since: _Moment) -> None:
+        """Let it begin at an earlier frame; a later one changes nothing."""
+        if since.frame < self.since.frame:
+            self.since = since
+
+
+class _Debounce(Generic[_T]):
+    """A value that changes only when another one has lasted.
+
+    Args:
+        value: what it is at first.
+    """
+
+    def __init__(self, value: _T) -> None:
+        self.value = value
+        self.candidate: _Candidate[_T] | None = None
+
+    def observe(self, value: _T, since: _Moment) -> None:
+        """Take in what a frame shows, and the frame since which it has been so."""
         if value == self.value:
-            self.pending = False
-        elif self.pending and self.value is None and value and self.candidate:
-            # Going on: the letter may still change, the AU is active all the same.
-            self.votes[value] = self.votes.get(value, 0) + 1
-            if self.votes[value] >= self.votes.get(self.candidate, 0):
-                self.candidate = value
-            if start < self.start:
-                self.start, self.start_s = start, start_s
-        elif not self.pending or value != self.candidate:
-            self.pending, self.candidate = True, value
-            self.start, self.start_s = start, start_s
-            self.votes = {value: 1}
-        elif start < self.start:
-            self.start, self.start_s = start, start_s
+            self.candidate = None
+        elif self.candidate is not None and self.candidate.value == value:
+            self.candidate.date_back(since)
+        else:
+            self.candidate = _Candidate(value, since)
 
-    def ripe(self, now_s: float, dwell_s: float) -> bool:
-        return self.pending and now_s - self.start_s >= dwell_s - _EPSILON_S
-
-    def confirm(self) -> None:
-        self.value, self.pending = self.candidate, False
+    def confirm(self, now_s: float, dwell_s: float) -> _Candidate[_T] | None:
+        """Adopt and return the candidate if there is one that has lasted for the dwell."""
+        candidate = self.candidate
+        if candidate is None or not now_s - candidate.since.time_s >= dwell_s - _EPSILON_S:
+            return None
+        self.value, self.candidate = candidate.value, None
+        return candidate
 
 
-@dataclass(slots=True)
-class _Change:
-    start: int
-    start_s: float
+class _LetterDebounce(_Debounce[str | None]):
+    """The letter of one AU, None while the AU is off.
+
+    While an AU is going on its letter may still change: the AU is active all the same, and the
+    letter seen most often wins.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._votes: dict[str | None, int] = {}
+
+    def observe(self, value: str | None, since: _Moment) -> None:
+        candidate = self.candidate
+        going_on = self.value is None and value is not None
+        if going_on and candidate is not None:
+            self._votes[value] = self._votes.get(value, 0) + 1
+            if self._votes[value] >= self._votes.get(candidate.value, 0):
+                candidate.value = value
+            candidate.date_back(since)
+            return
+        super().observe(value, since)
+        if going_on:
+            self._votes = {value: 1}
+
+
+class _Change(NamedTuple):
+    """A confirmed change of an AU: its letter from a frame on, or None where it went off."""
+
     au: int
-    value: str | None
+    letter: str | None
+    since: _Moment
     reason: str
 
 
@@ -222,18 +270,19 @@ class StageTracker:
 
     def reset(self) -> None:
         """Return to the state before the first frame."""
-        self._aus: dict[int, _Channel] = {}
-        self._face = _Channel(None)
-        self._poor_since: tuple[int, float] | None = None
+        self._aus: dict[int, _LetterDebounce] = {}
+        # Whether there is a face; None until that is confirmed for the first time.
+        self._face: _Debounce[bool | None] = _Debounce(None)
+        self._poor_since: _Moment | None = None
         self._labels: StageLabels | None = None
+        self._since = _Moment(0, 0.0)
         self._letters: dict[int, str] = {}
+        # Confirmed changes that the stage does not show yet.
         self._waiting: list[_Change] = []
-        self._start = 0
-        self._start_s = 0.0
-        self._first: tuple[int, float] | None = None
-        self._broken_at = -1
-        self._floor = -1
-        self._recent: deque[tuple[int, float]] = deque(maxlen=_MEMORY_FRAMES)
+        self._first: _Moment | None = None
+        # Index of the earliest frame to which a change may be dated.
+        self._earliest = 0
+        self._recent: deque[_Moment] = deque(maxlen=_MEMORY_FRAMES)
 
     @property
     def labels(self) -> StageLabels | None:
@@ -243,7 +292,7 @@ class StageTracker:
     @property
     def start(self) -> int:
         """Index of the frame at which the current stage began."""
-        return self._start
+        return self._since.frame
 
     def update(
         self,
@@ -266,55 +315,16 @@ class StageTracker:
         Raises:
             ConfigError: ``index`` or ``time_s`` goes backwards (call :meth:`gap` at a break).
         """
-        if self._recent or index <= self._broken_at:
-            last_index, last_s = self._recent[-1] if self._recent else (self._broken_at, time_s)
-            if index <= last_index or time_s < last_s - _EPSILON_S:
-                raise ConfigError(
-                    f"frame {index} at {time_s:.3f} s came after frame {last_index} at "
-                    f"{last_s:.3f} s; call gap() where time starts again, reset() for a new source"
-                )
-        self._recent.append((index, time_s))
+        now = _Moment(index, time_s)
+        self._check_order(now)
+        self._recent.append(now)
         if self._first is None:
-            self._first = (index, time_s)
-        dwell = self.config.min_stage_s
-
+            self._first = now
         if letters is None:
-            self._observe_absence(index, time_s, lost)
+            self._observe_absence(now, lost)
         else:
-            self._poor_since = None
-            self._face.observe(True, index, time_s)
-            for au in self._aus.keys() - letters.keys():
-                self._aus[au].observe(None, index, time_s)
-            for au, (letter, since) in letters.items():
-                channel = self._aus.setdefault(au, _Channel(None))
-                channel.observe(letter, *self._dated(since, index, time_s))
-            for au in sorted(self._aus):
-                if self._aus[au].ripe(time_s, dwell):
-                    self._waiting.append(self._confirm(au))
-
-        events: list[StageEvent] = []
-        if self._face.ripe(time_s, dwell):
-            first = self._face.value is None
-            self._face.confirm()
-            start, start_s = self._face.start, self._face.start_s
-            if first:
-                # Frames before the first confirmed state belong to it: stages leave no hole.
-                start, start_s = self._first
-            if self._face.value:
-                found = self._face.start
-                now = [c for c in self._waiting if c.start <= found]
-                self._waiting = [c for c in self._waiting if c.start > found]
-                for change in now:
-                    self._apply(change)
-                reason = "first" if first else "face_found"
-                events += self._enter(stage_labels(self._letters), start, start_s, reason, index)
-            else:
-                self._aus.clear()
-                self._letters.clear()
-                self._waiting.clear()
-                self._floor = index + 1
-                reason = "first" if first else "face_lost"
-                events += self._enter(LOST, start, start_s, reason, index)
+            self._observe_letters(now, letters)
+        events = self._update_face(now, self._first)
         if self._face.value and self._waiting:
             events += self._advance(index)
         return events
@@ -330,17 +340,14 @@ class StageTracker:
             self.reset()
         if not self._recent:
             return []
-        index, time_s = self._recent[-1]
+        last = self._recent[-1]
         events: list[StageEvent] = []
         if self._labels != LOST:
-            events = self._enter(LOST, index + 1, time_s, reason, index)
-        self._aus.clear()
-        self._letters.clear()
-        self._waiting.clear()
-        self._face = _Channel(False)
+            begin = _Moment(last.frame + 1, last.time_s)
+            events = self._enter(LOST, begin, reason, last.frame)
+        self._forget_aus(last.frame + 1)
+        self._face = _Debounce(False)
         self._poor_since = None
-        self._broken_at = index
-        self._floor = index + 1
         self._recent.clear()
         return events
 
@@ -351,121 +358,189 @@ class StageTracker:
         be confirmed is left out, as it would be anywhere else.
         """
         events: list[StageEvent] = []
-        if self._labels is None and self._face.pending and self._recent:
-            index = self._recent[-1][0]
-            face = self._face
-            if face.candidate:
-                for au in sorted(self._aus):
-                    if self._aus[au].pending:
-                        self._apply(self._confirm(au))
-            labels = stage_labels(self._letters) if face.candidate else LOST
-            face.confirm()
-            assert self._first is not None
-            events += self._enter(labels, *self._first, "first", index)
+        if self._labels is None and self._first is not None and self._recent:
+            face = self._face.confirm(math.inf, self.config.min_stage_s)
+            if face is not None:
+                labels = LOST
+                if face.value:
+                    for change in self._confirm_aus(math.inf):
+                        self._apply(change)
+                    labels = stage_labels(self._letters)
+                events += self._enter(labels, self._first, "first", self._recent[-1].frame)
         if self._labels is not None:
-            events += self._exit(None, "end")
+            events.append(self._exit(self._labels, None, "end"))
         self.reset()
         return events
 
-    def _observe_absence(self, index: int, time_s: float, lost: bool) -> None:
+    def _check_order(self, now: _Moment) -> None:
+        if self._recent:
+            last = self._recent[-1]
+        elif now.frame < self._earliest:
+            last = _Moment(self._earliest - 1, now.time_s)
+        else:
+            return
+        if now.frame <= last.frame or now.time_s < last.time_s - _EPSILON_S:
+            raise ConfigError(
+                f"frame {now.frame} at {now.time_s:.3f} s came after frame {last.frame} at "
+                f"{last.time_s:.3f} s; call gap() where time starts again, reset() for a new source"
+            )
+
+    def _observe_absence(self, now: _Moment, lost: bool) -> None:
+        """Take in a frame without a face, or with one too poor to analyse."""
         if self._face.value is not True:
             # What was seen of a face that went before it was confirmed counts for nothing.
             self._aus.clear()
             self._waiting.clear()
-            self._floor = index + 1
+            self._earliest = now.frame + 1
         if lost:
             self._poor_since = None
-            self._face.observe(False, index, time_s)
+            self._face.observe(False, now)
             return
         if self._poor_since is None:
-            self._poor_since = (index, time_s)
-        start, start_s = self._poor_since
-        too_long = time_s - start_s >= self.config.lost_after_s - _EPSILON_S
+            self._poor_since = now
+        since = self._poor_since
+        too_long = now.time_s - since.time_s >= self.config.lost_after_s - _EPSILON_S
         if self._face.value is not True or too_long:
-            self._face.observe(False, start, start_s)
+            self._face.observe(False, since)
 
-    def _dated(self, since: int, index: int, time_s: float) -> tuple[int, float]:
-        """Return ``since`` and its time, but not before the oldest frame remembered nor a LOST."""
-        since = max(since, self._floor)
-        for seen, seen_s in reversed(self._recent):
-            index, time_s = seen, seen_s
-            if seen <= since:
+    def _observe_letters(self, now: _Moment, letters: Mapping[int, tuple[str, int]]) -> None:
+        """Take in the letters of a frame with a usable face; confirm those that have lasted."""
+        self._poor_since = None
+        self._face.observe(True, now)
+        for au in self._aus.keys() - letters.keys():
+            self._aus[au].observe(None, now)
+        for au, (letter, since) in letters.items():
+            if au not in self._aus:
+                self._aus[au] = _LetterDebounce()
+            self._aus[au].observe(letter, self._dated(since, now))
+        self._waiting += self._confirm_aus(now.time_s)
+
+    def _dated(self, since: int, now: _Moment) -> _Moment:
+        """Return frame ``since``, but not before the oldest one remembered nor a LOST."""
+        since = max(since, self._earliest)
+        dated = now
+        for moment in reversed(self._recent):
+            dated = moment
+            if moment.frame <= since:
                 break
-        return index, time_s
+        return dated
 
-    def _confirm(self, au: int) -> _Change:
-        channel = self._aus[au]
-        before = channel.value
-        channel.confirm()
-        value = channel.value
-        assert value is None or isinstance(value, str)
-        reason = "au_on" if before is None else "au_off" if value is None else "cluster_change"
-        return _Change(channel.start, channel.start_s, au, value, reason)
+    def _confirm_aus(self, now_s: float) -> list[_Change]:
+        """Return the changes of AUs that have lasted for the dwell, by AU."""
+        changes: list[_Change] = []
+        for au in sorted(self._aus):
+            before = self._aus[au].value
+            confirmed = self._aus[au].confirm(now_s, self.config.min_stage_s)
+            if confirmed is not None:
+                letter = confirmed.value
+                reason = "au_off" if letter is None else "cluster_change"
+                if before is None:
+                    reason = "au_on"
+                changes.append(_Change(au, letter, confirmed.since, reason))
+        return changes
 
     def _apply(self, change: _Change) -> None:
-        if change.value is None:
+        if change.letter is None:
             self._letters.pop(change.au, None)
         else:
-            self._letters[change.au] = change.value
+            self._letters[change.au] = change.letter
+
+    def _forget_aus(self, earliest: int) -> None:
+        """Let every AU start from inactive, at frame ``earliest``."""
+        self._aus.clear()
+        self._letters.clear()
+        self._waiting.clear()
+        self._earliest = earliest
+
+    def _update_face(self, now: _Moment, first: _Moment) -> list[StageEvent]:
+        """Enter LOST, or leave it, once that has lasted for the dwell.
+
+        Args:
+            now: the frame.
+            first: the first frame of the sequence.
+        """
+        at_first = self._face.value is None
+        face = self._face.confirm(now.time_s, self.config.min_stage_s)
+        if face is None:
+            return []
+        # Frames before the first confirmed state belong to it: stages leave no hole.
+        since = first if at_first else face.since
+        if not face.value:
+            self._forget_aus(now.frame + 1)
+            return self._enter(LOST, since, "first" if at_first else "face_lost", now.frame)
+        for change in self._waiting:
+            if change.since.frame <= face.since.frame:
+                self._apply(change)
+        self._waiting = [c for c in self._waiting if c.since.frame > face.since.frame]
+        labels = stage_labels(self._letters)
+        return self._enter(labels, since, "first" if at_first else "face_found", now.frame)
 
     def _advance(self, at: int) -> list[StageEvent]:
         """Turn the confirmed changes into events: a new stage, or a correction of this one.
 
         An expression sets in with several AUs a few frames apart. What begins less than a dwell
-        after the current stage did (or before it, told late) belongs to that stage, so no stage
-        of AUs is shorter than the dwell.
+        after the current stage did (or before it, if confirmed late) belongs to that stage, so no
+        stage of AUs is shorter than the dwell.
         """
         events: list[StageEvent] = []
         dwell = self.config.min_stage_s
-        for start, start_s in sorted({(c.start, c.start_s) for c in self._waiting}):
-            changes = [c for c in self._waiting if c.start == start]
+        for since in sorted({change.since for change in self._waiting}):
+            changes = [change for change in self._waiting if change.since.frame == since.frame]
             for change in changes:
                 self._apply(change)
-            if start <= self._start or start_s - self._start_s < dwell - _EPSILON_S:
-                start, start_s = self._start, self._start_s
-            reason = min((c.reason for c in changes), key=_REASONS.index)
-            events += self._enter(stage_labels(self._letters), start, start_s, reason, at)
+            too_soon = since.time_s - self._since.time_s < dwell - _EPSILON_S
+            begin = self._since if since.frame <= self._since.frame or too_soon else since
+            reason = min((change.reason for change in changes), key=_REASONS.index)
+            events += self._enter(stage_labels(self._letters), begin, reason, at)
         self._waiting.clear()
         return events
 
-    def _enter(
-        self, labels: StageLabels, start: int, start_s: float, reason: str, at: int
-    ) -> list[StageEvent]:
+    def _enter(self, labels: StageLabels, since: _Moment, reason: str, at: int) -> list[StageEvent]:
+        """Begin a stage at ``since``; correct the current one if it began no earlier."""
         previous = self._labels
         if labels == previous:
             return []
-        if previous is not None and start <= self._start:
-            self._labels = labels
-            return [
-                StageEvent(
-                    "revise", labels, previous, self._start, self._start_s, None, None, reason, at
-                )
-            ]
-        events = self._exit(start, reason, at) if previous is not None else []
-        self._labels, self._start, self._start_s = labels, start, start_s
-        events.append(StageEvent("enter", labels, previous, start, start_s, None, None, reason, at))
+        events: list[StageEvent] = []
+        kind = "enter"
+        if previous is not None and since.frame <= self._since.frame:
+            kind, since = "revise", self._since
+        elif previous is not None:
+            events.append(self._exit(previous, since.frame, reason, at))
+        self._labels, self._since = labels, since
+        events.append(
+            StageEvent(
+                kind=kind,
+                labels=labels,
+                previous=previous,
+                start=since.frame,
+                start_s=since.time_s,
+                end=None,
+                end_s=None,
+                reason=reason,
+                at=at,
+            )
+        )
         return events
 
-    def _exit(self, before: int | None, reason: str, at: int | None = None) -> list[StageEvent]:
+    def _exit(
+        self, labels: StageLabels, before: int | None, reason: str, at: int | None = None
+    ) -> StageEvent:
         """End the current stage with the last frame before ``before`` (or the last one seen)."""
-        assert self._labels is not None
-        end, end_s = self._start, self._start_s
+        start, start_s = end, end_s = self._since
         for index, time_s in reversed(self._recent):
             if before is None or index < before:
-                end, end_s = max(index, self._start), max(time_s, self._start_s)
+                end, end_s = max(index, start), max(time_s, start_s)
                 break
         if before is not None:
             end = before - 1  # frames dropped in between belong to the stage they interrupted
-        return [
-            StageEvent(
-                "exit",
-                self._labels,
-                None,
-                self._start,
-                self._start_s,
-                end,
-                end_s,
-                reason,
-                end if at is None else at,
-            )
-        ]
+        return StageEvent(
+            kind="exit",
+            labels=labels,
+            previous=None,
+            start=start,
+            start_s=start_s,
+            end=end,
+            end_s=end_s,
+            reason=reason,
+            at=end if at is None else at,
+        )

@@ -296,8 +296,9 @@ def block_means(cosines: Any, labels: IntArray) -> tuple[FloatArray, FloatArray,
     ids = np.unique(labels[labels >= 0])
     member = (labels[:, None] == ids).astype(np.float64)
     counts = member.sum(axis=0)
-    there = array_namespace(cosines).asarray(member)
-    return to_numpy(there.T @ cosines @ there) / np.outer(counts, counts), counts, ids
+    indicator = array_namespace(cosines).asarray(member)
+    products = to_numpy(indicator.T @ cosines @ indicator)
+    return products / np.outer(counts, counts), counts, ids
 
 
 def merge_clusters(cosines: Any, labels: IntArray, noise: NoiseModel, above: float) -> IntArray:
@@ -333,9 +334,9 @@ def merge_blocks(
         products: ``k × k`` inner products of the sums of their maps.
         sizes: ``(k,)`` how many maps those are.
         energies: noise energy left in a mean of 0, 1, … maps.
-        above: pairs merge while their noise-corrected cosine exceeds this …
-        spread: … less what noise alone may take from it: variance of the cosine of a mean of
-            0, 1, … maps. None: nothing.
+        above: pairs merge while their noise-corrected cosine exceeds this, less what noise alone
+            may take from it.
+        spread: variance of the cosine of a mean of 0, 1, … maps by noise alone; zero if None.
         patterns: ``(k,)`` known pattern that each cluster carries, or −1; two different ones are
             never merged. None: no cluster carries one.
 
@@ -355,18 +356,18 @@ def merge_blocks(
         for a in fresh:
             # Clean length of a sum of maps, and how much noise may move its cosines.
             n, own = size[a], total[a][a]
-            left = float(energies[n]) * n**2
-            length[a] = max(own - left, MIN_EXPLAINED * own, MIN_ENERGY * n**2) ** 0.5
+            noise = float(energies[n]) * n**2
+            length[a] = max(own - noise, MIN_EXPLAINED * own, MIN_ENERGY * n**2) ** 0.5
             spare[a] = 0.0 if spread is None else float(spread[n])
         for a in fresh:
-            mine, line, far = carries[a], total[a], length[a]
+            pattern, line, own_length = carries[a], total[a], length[a]
             for b in alive:
                 if b == a or (fresh is alive and b < a):
                     continue
-                if mine >= 0 and carries[b] >= 0 and mine != carries[b]:
+                if pattern >= 0 and carries[b] >= 0 and pattern != carries[b]:
                     over = 0.0
                 else:
-                    over = line[b] / (far * length[b]) - above + (spare[a] + spare[b]) ** 0.5
+                    over = line[b] / (own_length * length[b]) - above + (spare[a] + spare[b]) ** 0.5
                 if a < b:
                     excess[a][b] = over
                 else:
@@ -377,11 +378,11 @@ def merge_blocks(
             break
         first = highest.index(best)
         second = excess[first].index(best)
-        line, gone = total[first], total[second]
-        line[first] += gone[first] + gone[first] + gone[second]
+        line, merged = total[first], total[second]
+        line[first] += merged[first] + merged[first] + merged[second]
         for c in alive:
             if c != first:
-                line[c] += gone[c]
+                line[c] += merged[c]
                 total[c][first] = line[c]
         size[first] += size[second]
         carries[first] = max(carries[first], carries[second])
@@ -458,13 +459,13 @@ def _dissolve(cosines: Any, labels: IntArray, smallest: int, coherence: float = 
     Too few maps show none, nor do maps that have nothing in common but being unlike the others.
     """
     means, counts, ids = block_means(cosines, labels)
-    kept = ids[(counts >= smallest) & (np.diag(means) >= coherence)]
-    if not kept.size or kept.size == ids.size:
-        return labels if kept.size else np.zeros_like(labels)
-    member = (labels[:, None] == kept).astype(np.float64)
-    there = array_namespace(cosines).asarray(member)
-    mean_cosine = to_numpy(cosines @ there) / member.sum(axis=0)
-    return np.where(np.isin(labels, kept), labels, kept[mean_cosine.argmax(axis=1)])
+    coherent = ids[(counts >= smallest) & (np.diag(means) >= coherence)]
+    if not coherent.size or coherent.size == ids.size:
+        return labels if coherent.size else np.zeros_like(labels)
+    member = (labels[:, None] == coherent).astype(np.float64)
+    indicator = array_namespace(cosines).asarray(member)
+    mean_cosine = to_numpy(cosines @ indicator) / member.sum(axis=0)
+    return np.where(np.isin(labels, coherent), labels, coherent[mean_cosine.argmax(axis=1)])
 
 
 def spray(

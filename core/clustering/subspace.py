@@ -94,43 +94,55 @@ def track_subspace(
     half = [(min(max(v, 0.0), 0.9) - how.low) * 0.5 for v in values[:, -1].tolist()]
     stretch = np.array([-2.0 / h for h in half], np.float32)[:, None]
     shift = np.array([2.0 + 2.0 * how.low / h for h in half], np.float32)[:, None]
-    size, new = graph.shape[1], flat_rows(places, graph.shape[1])
     # Inside, all is done with D^−½·v, the eigenvectors of D⁻¹·A, which one scaling makes of A.
-    # There a new map has what its neighbours have in the mean.
     root = xp.sqrt(degree)[:, None]
     vectors = vectors / root
-    columns = vectors.transpose(0, 2, 1)
-    if len(new) == 1:  # slices, which are several times faster than lists
-        at = new[0]
-        columns[0, at] = 0.0
-        columns[0, at] = vectors[0] @ graph[0, at] / degree[0, at]
-    else:
-        window = xp.arange(len(graph))[:, None]
-        columns[window, places] = 0.0
-        beside = graph.reshape(-1, size)[new].reshape(*places.shape, size) @ columns
-        columns[window, places] = beside / degree.reshape(-1)[new].reshape(*places.shape, 1)
+    _fill_in(vectors, graph, degree, places)
     # S = −2/half · (A·D⁻¹ − centre·I) is what the recurrence multiplies by: A with a diagonal, and
     # weights. Negative, so that LAPACK's rising eigenvalues begin with the leading ones; to a
     # polynomial of even degree it is all the same, and one of odd degree turns the vectors around.
     weight = (xp.asarray(stretch) / degree)[:, None]
-    diagonal = graph.reshape(len(graph), -1)[:, :: size + 1]
+    diagonal = graph.reshape(len(graph), -1)[:, :: graph.shape[1] + 1]
     diagonal[:] = xp.asarray(shift / stretch) * degree
     most = max(wanted)
     vectors, ritz, error = _filter_round(graph, weight, degree, vectors, how.degree, most)
     worst = _residuals(ritz, error, wanted, half)
     for _ in range(MAX_ROUNDS - 1):
-        at = [a for a, residual in enumerate(worst) if residual > how.tolerance]
-        if not at:
+        poor = [a for a, residual in enumerate(worst) if residual > how.tolerance]
+        if not poor:
             break
-        vectors[at], ritz[at], error = _filter_round(
-            graph[at], weight[at], degree[at], vectors[at], how.degree, most
+        vectors[poor], ritz[poor], error = _filter_round(
+            graph[poor], weight[poor], degree[poor], vectors[poor], how.degree, most
         )
-        left = _residuals(ritz[at], error, [wanted[a] for a in at], [half[a] for a in at])
-        for a, residual in zip(at, left, strict=True):
+        better = _residuals(ritz[poor], error, [wanted[a] for a in poor], [half[a] for a in poor])
+        for a, residual in zip(poor, better, strict=True):
             worst[a] = residual
     diagonal[:] = 0.0
     # The Ritz values are those of S.
     return vectors * root, (ritz - shift) / stretch, worst
+
+
+def _fill_in(vectors: Any, graph: Any, degree: Any, places: Any) -> None:
+    """Give new maps what their neighbours have in the mean, in place.
+
+    Args:
+        vectors: ``(s, b, W)`` eigenvectors of D⁻¹·A, written to.
+        graph: ``(s, W, W)`` A, zero on the diagonal.
+        degree: ``(s, W)`` D.
+        places: ``(s, c)`` columns that are new.
+    """
+    size = graph.shape[1]
+    new = flat_rows(places, size)
+    columns = vectors.transpose(0, 2, 1)
+    if len(new) == 1:  # slices, which are several times faster than lists
+        at = new[0]
+        columns[0, at] = 0.0
+        columns[0, at] = vectors[0] @ graph[0, at] / degree[0, at]
+        return
+    window = array_namespace(graph).arange(len(graph))[:, None]
+    columns[window, places] = 0.0
+    sums = graph.reshape(-1, size)[new].reshape(*places.shape, size) @ columns
+    columns[window, places] = sums / degree.reshape(-1)[new].reshape(*places.shape, 1)
 
 
 def _residuals(
@@ -144,9 +156,10 @@ def _residuals(
         wanted: how many count.
         half: half the width of the interval that was stretched, see :func:`track_subspace`.
     """
-    left = (image - ritz[:, : image.shape[1]] ** 2).tolist()
+    squares = (image - ritz[:, : image.shape[1]] ** 2).tolist()
     return [
-        max(*line[:n], 0.0) ** 0.5 * h * 0.5 for line, n, h in zip(left, wanted, half, strict=True)
+        max(*line[:n], 0.0) ** 0.5 * h * 0.5
+        for line, n, h in zip(squares, wanted, half, strict=True)
     ]
 
 
@@ -156,12 +169,12 @@ def _filter_round(
     """Apply T_order to the vectors and solve the eigenproblem in the space that they span.
 
     Args:
-        matrix: ``(s, W, W)`` symmetric, which gives S once its columns are multiplied by …
-        weight: … ``(s, 1, W)``: fewer numbers to multiply in the product with few vectors.
+        matrix: ``(s, W, W)`` symmetric; S is this with its columns multiplied by ``weight``.
+        weight: ``(s, 1, W)``, multiplied into products with vectors, which have fewer numbers.
         degree: ``(s, W)`` the product in which vectors are orthogonal.
         vectors: ``(s, b, W)``.
         order: of the polynomial.
-        columns: see below.
+        columns: how many of the first Ritz vectors need the length of their image.
 
     Returns:
         Ritz vectors ``(s, b, W)``, Ritz values ``(s, b)``, both of S and rising, and the squared

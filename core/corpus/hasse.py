@@ -138,24 +138,24 @@ def lattice_layout(
         number = np.full(count, -1)
         number[members] = np.arange(len(members))
         own = np.flatnonzero(number[covers[:, 0]] >= 0)
-        made = _connected_layout(sizes[members], number[covers[own]], width, gap, rise)
-        if not shelves or made.width > room:
+        layout = _connected_layout(sizes[members], number[covers[own]], width, gap, rise)
+        if not shelves or layout.width > room:
             shelves.append([])
             room = width
-        room -= made.width + 2 * gap
-        shelves[-1].append((members, own, made))
+        room -= layout.width + 2 * gap
+        shelves[-1].append((members, own, layout))
     bottom, first_row = 0.0, 0
     for shelf in reversed(shelves):  # rows count from below
-        left, high = 0.0, max(made.height for *_, made in shelf)
-        for members, own, made in shelf:
+        left, height = 0.0, max(layout.height for *_, layout in shelf)
+        for members, own, layout in shelf:
             # All stand on one line; heights are negative until the whole is known.
-            shift = bottom - made.height
-            boxes[members] = made.boxes + np.array([left, shift, 0.0, 0.0])
-            rows[members] = made.rows + first_row
-            for at, line in zip(own.tolist(), made.lines, strict=True):
-                lines[at] = tuple(_moved(piece, left, shift) for piece in line)
-            left += made.width + 2 * gap
-        bottom -= high + rise
+            shift = bottom - layout.height
+            boxes[members] = layout.boxes + np.array([left, shift, 0.0, 0.0])
+            rows[members] = layout.rows + first_row
+            for edge, line in zip(own.tolist(), layout.lines, strict=True):
+                lines[edge] = tuple(_moved(piece, left, shift) for piece in line)
+            left += layout.width + 2 * gap
+        bottom -= height + rise
         first_row = int(rows[[m for members, *_ in shelf for m in members]].max()) + 1
     height = max(0.0, -bottom - rise)
     boxes[:, 1] += height
@@ -174,8 +174,8 @@ def _connected(count: int, covers: IntArray) -> list[IntArray]:
     part = np.arange(count)
     for lower, upper in covers.tolist():
         part[part == part[lower]] = part[upper]
-    members = [np.flatnonzero(part == one) for one in np.unique(part)]
-    return sorted(members, key=lambda of: (-len(of), int(of[0])))
+    members = [np.flatnonzero(part == number) for number in np.unique(part)]
+    return sorted(members, key=lambda boxes: (-len(boxes), int(boxes[0])))
 
 
 def _connected_layout(
@@ -219,21 +219,22 @@ def _rows(wide: NDArray[np.float64], covers: IntArray, width: float, gap: float)
         below[upper].append(lower)
     rank = np.zeros(count, np.int64)
     for _ in range(count + 1):
-        higher = np.array([max((rank[n] + 1 for n in of), default=0) for of in below], np.int64)
+        higher = [max((rank[n] + 1 for n in lower), default=0) for lower in below]
+        higher = np.array(higher, np.int64)
         if np.array_equal(higher, rank):
             break
         rank = higher
     else:
         raise ConfigError("the pairs of an order form a cycle; give its covering relation")
     rows = np.zeros(count, np.int64)
-    taken: list[float] = []
+    used: list[float] = []
     for v in np.lexsort((np.arange(count), rank)).tolist():
         row = max((int(rows[n]) + 1 for n in below[v]), default=0)
-        while row < len(taken) and taken[row] and taken[row] + gap + wide[v] > width:
+        while row < len(used) and used[row] and used[row] + gap + wide[v] > width:
             row += 1
-        while row >= len(taken):
-            taken.append(0.0)
-        taken[row] += float(wide[v]) + (gap if taken[row] else 0.0)
+        while row >= len(used):
+            used.append(0.0)
+        used[row] += float(wide[v]) + (gap if used[row] else 0.0)
         rows[v] = row
     return rows
 

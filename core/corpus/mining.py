@@ -6,8 +6,8 @@ support: the closed ones say everything about all frequent ones, without repetit
 
 The patterns form a tree, as in SPAM: every item (such as ``AU12_A``) is one bit per stage of
 every prototype, so that extending a pattern is a bitwise "and" over the prototypes that support it.
-Whether an item comes after the earliest match of a pattern is told by the last stage that holds it,
-one small number per item and prototype.
+Whether an item comes after the earliest match of a pattern follows from the last stage that holds
+it, one small number per item and prototype.
 A pattern never has more support than the one it grew from, so the tree is searched from the highest
 support down, and a search that is cut short is still complete for all supports above its end.
 Closedness is decided as in BIDE, without keeping candidates: a pattern is not
@@ -18,7 +18,8 @@ after. The same test, confined to the earliest match of the whole pattern, tells
 grown from this one can be closed; then the branch is cut (BIDE's back scan). BIDE knows single
 events; here the last stage may still grow, so inside it a label counts only where it accompanies
 *every* occurrence, and if the label itself may yet join, the branch is kept for what holds it. Both
-tests look at a few of the supporting prototypes first: what these have not in common, all have not.
+tests look at a few of the supporting prototypes first: a label that these do not share is not
+common to all.
 
 ``NONE`` and ``LOST`` are no prototypes of an AU: they are empty stages here and never part of a
 pattern.
@@ -33,7 +34,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,47 +142,57 @@ def mine_closed(
         raise ConfigError(
             f"the least support is {min_support}; it counts prototypes, give 1 or more"
         )
-    given = [""] * len(prototypes) if labels is None else list(labels)
-    if len(given) != len(prototypes):
-        raise ConfigError(f"{len(given)} labels were given for {len(prototypes)} prototypes")
-    names = sorted(set(given))
-    codes = np.array([names.index(label) for label in given], np.int64)
+    label_of = [""] * len(prototypes) if labels is None else list(labels)
+    if len(label_of) != len(prototypes):
+        raise ConfigError(f"{len(label_of)} labels were given for {len(prototypes)} prototypes")
+    names = sorted(set(label_of))
+    codes = np.array([names.index(label) for label in label_of], np.int64)
     totals = {name: int((codes == n).sum()) for n, name in enumerate(names)}
     index = _Index.of(prototypes, min_support)
-    items = index.items
-    found: list[FrequentPattern] = []
-    every = np.arange(len(items), dtype=np.int64)
-    everyone = np.arange(len(given), dtype=np.int32)
-    serial = itertools.count()
-    heap: list[tuple[int, int, _Node]] = []
-
-    def push(node: _Node) -> None:
-        # Of equal support the newest first: that leads straight to what is closed.
-        heapq.heappush(heap, (-node.support, -next(serial), node))
-
-    for a in range(len(items)):
-        count = int(np.count_nonzero(index.last[:, a]))
-        push(_Node(((a,),), count, everyone, every, every[a + 1 :]))
+    frontier = _Frontier()
+    for node in index.roots():
+        frontier.push(node)
+    patterns: list[FrequentPattern] = []
     visited = work = 0
-    while heap and (budget is None or work < budget):
-        node = heapq.heappop(heap)[2]
+    while frontier and (budget is None or work < budget):
+        node = frontier.pop()
         visited += 1
         work += len(node.stages)
         rows, children = _visit(node, index, min_support)
         for child in children:
-            push(child)
+            frontier.push(child)
         if rows is not None:
-            found.append(
-                FrequentPattern(
-                    tuple(tuple(items[a] for a in stage) for stage in node.stages),
-                    node.support,
-                    tuple(np.bincount(codes[rows], minlength=len(names)).tolist()),
-                )
-            )
-    if heap:
-        min_support = heap[0][2].support + 1  # what is left has less
-    found.sort(key=lambda p: (-p.support, p.stages))
-    return Mined(tuple(found), totals, min_support, not heap, visited)
+            stages = tuple(tuple(index.items[a] for a in stage) for stage in node.stages)
+            by_label = tuple(np.bincount(codes[rows], minlength=len(names)).tolist())
+            patterns.append(FrequentPattern(stages, node.support, by_label))
+    if frontier:
+        min_support = frontier.highest_support + 1  # the patterns not visited have less
+    patterns.sort(key=lambda p: (-p.support, p.stages))
+    return Mined(tuple(patterns), totals, min_support, not frontier, visited)
+
+
+class _Frontier:
+    """Patterns to be visited, the most supported first; of equal support the newest.
+
+    The newest leads straight to what is closed.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, _Node]] = []
+        self._serial = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def push(self, node: _Node) -> None:
+        heapq.heappush(self._heap, (-node.support, -next(self._serial), node))
+
+    def pop(self) -> _Node:
+        return heapq.heappop(self._heap)[2]
+
+    @property
+    def highest_support(self) -> int:
+        return self._heap[0][2].support
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,24 +209,24 @@ class _Index:
 
     @classmethod
     def of(cls, prototypes: Sequence[Sequence[StageLabels]], min_support: int) -> _Index:
-        held = [
+        stages = [
             (row, place, stage)
             for row, prototype in enumerate(prototypes)
             for place, stage in enumerate(prototype)
             if stage not in (NONE, LOST)
         ]
-        sizes = [len(stage) for *_, stage in held]
-        row = np.repeat(np.array([r for r, *_ in held], np.int64), sizes)
-        place = np.repeat(np.array([p for _, p, _ in held], np.int64), sizes)
-        names = sorted({label for *_, stage in held for label in stage})
+        sizes = [len(stage) for *_, stage in stages]
+        row = np.repeat(np.array([r for r, *_ in stages], np.int64), sizes)
+        place = np.repeat(np.array([p for _, p, _ in stages], np.int64), sizes)
+        names = sorted({label for *_, stage in stages for label in stage})
         number = {label: n for n, label in enumerate(names)}
-        item = np.array([number[label] for *_, stage in held for label in stage], np.int64)
+        item = np.array([number[label] for *_, stage in stages for label in stage], np.int64)
         longest = max(map(len, prototypes), default=0)
         last = np.zeros((len(prototypes), len(names)), np.min_scalar_type(longest))
         np.maximum.at(last, (row, item), (place + 1).astype(last.dtype))
         frequent = np.count_nonzero(last, axis=0) >= min_support
-        kept = frequent[item]
-        item, row, place = (np.cumsum(frequent) - 1)[item[kept]], row[kept], place[kept]
+        keep = frequent[item]
+        item, row, place = (np.cumsum(frequent) - 1)[item[keep]], row[keep], place[keep]
         words = max(1, -(-longest // _WORD))
         bits = np.zeros((int(frequent.sum()), len(prototypes), words), np.uint64)
         bit = np.left_shift(_ONE, (place % _WORD).astype(np.uint64))
@@ -223,12 +234,20 @@ class _Index:
         items = [label for label, often in zip(names, frequent, strict=True) if often]
         return cls(items, bits, np.ascontiguousarray(last[:, frequent]))
 
+    def roots(self) -> Iterator[_Node]:
+        """Yield the patterns of one item."""
+        every_item = np.arange(len(self.items), dtype=np.int64)
+        every_row = np.arange(len(self.last), dtype=np.int32)
+        for a in range(len(self.items)):
+            support = int(np.count_nonzero(self.last[:, a]))
+            yield _Node(((a,),), support, every_row, every_item, every_item[a + 1 :])
+
     def hold(self, stage: tuple[int, ...], rows: Rows) -> Bits:
         """Return the positions of some prototypes that hold all items of a stage."""
-        held = self.bits[stage[0]].take(rows, axis=0)
+        positions = self.bits[stage[0]].take(rows, axis=0)
         for a in stage[1:]:
-            held &= self.bits[a].take(rows, axis=0)
-        return held
+            positions &= self.bits[a].take(rows, axis=0)
+        return positions
 
     def later(
         self, items: NDArray[np.int64], rows: Rows, end: NDArray[np.integer], least: int
@@ -385,11 +404,11 @@ def _any_bit(words: Bits) -> NDArray[np.bool_]:
 def _first_number(words: Bits) -> NDArray[np.int64]:
     """Return, per row, the number of the lowest bit set, counted from 1; all rows have one."""
     before = 0
-    held = words[:, 0]
+    first = words[:, 0]
     if words.shape[1] > 1:
         word = (words != 0).argmax(axis=1)
-        before, held = word * _WORD, np.take_along_axis(words, word[:, None], axis=1)[:, 0]
-    lowest = held & (~held + _ONE)
+        before, first = word * _WORD, np.take_along_axis(words, word[:, None], axis=1)[:, 0]
+    lowest = first & (~first + _ONE)
     # A power of two is exact as a float, and its exponent is what is asked for.
     return before + np.frexp(lowest.astype(np.float64))[1]
 

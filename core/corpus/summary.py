@@ -286,9 +286,10 @@ def corpus_letters(
             # No two of them follow each other in time.
             alone = np.arange(len(rows), dtype=np.int64)
             own = array_namespace(*rows)
-            stacked = own.stack(rows)
-            there = xp.asarray(stacked) if is_numpy(own) else stacked
-            clusters = spray(there, preset, runs=alone).labels.tolist()
+            descriptors = own.stack(rows)
+            if is_numpy(own):
+                descriptors = xp.asarray(descriptors)
+            clusters = spray(descriptors, preset, runs=alone).labels.tolist()
         members = Counter(
             cluster for cluster, _ in {(c, n) for c, (n, _) in zip(clusters, usable, strict=True)}
         )
@@ -331,8 +332,8 @@ def typical(sequences: Sequence[CorpusSequence], count: int, longest: int) -> li
     for sequence in sequences:
         names.setdefault(sequence.stages, []).append(sequence.name)
     found = [
-        Typical(stages, tuple(of), sum(includes(s.stages, stages) for s in sequences))
-        for stages, of in names.items()
+        Typical(stages, tuple(shown_by), sum(includes(s.stages, stages) for s in sequences))
+        for stages, shown_by in names.items()
     ]
 
     def rank(item: Typical) -> tuple[Any, ...]:

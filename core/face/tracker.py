@@ -58,7 +58,7 @@ class Detection:
 
     Attributes:
         box: ``(x, y, width, height)``, frame pixels.
-        score: higher is surer; the scale is the detector's own.
+        score: higher is more certain; the scale is the detector's own.
         points: ``(5, 2)`` float32 frame pixels, or None from a detector that gives boxes only.
     """
 
@@ -194,10 +194,7 @@ class FaceTracker:
             ConfigError: the detector gives boxes only and there is no landmark network, or the
                 tracker was unpickled and not attached.
         """
-        if self._detector is None:
-            raise ConfigError(
-                "the face tracker was restored from its state and has no detector: call attach()"
-            )
+        self._attached_detector()  # refused before anything changes
         grey = to_grey(image)
         found: list[Detection] | None = None
         if self._track is not None:
@@ -340,14 +337,29 @@ class FaceTracker:
 
     # -- finding -----------------------------------------------------------------------------------
 
+    def _attached_detector(self) -> Detector:
+        if self._detector is None:
+            raise ConfigError(
+                "the face tracker was restored from its state and has no detector: call attach()"
+            )
+        return self._detector
+
+    def _attached_landmarks(self) -> Landmarks:
+        if self._landmarks is None:
+            raise ConfigError(
+                "the face tracker follows a face by its landmarks and has no landmark network: "
+                "call attach() with one"
+            )
+        return self._landmarks
+
     def _detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
-        assert self._detector is not None
+        detector = self._attached_detector()
         self.detections += 1
         if image.ndim == 2 or image.shape[2] == 1:
             image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
         elif image.shape[2] == 4:
             image = np.ascontiguousarray(image[:, :, :3])
-        return self._detector.detect(image, smallest)
+        return detector.detect(image, smallest)
 
     def _acquire(
         self, found: Sequence[Detection], grey: NDArray[np.uint8], near: Box | None = None
@@ -374,7 +386,7 @@ class FaceTracker:
             matrix = self._fit(points)
             return _Track(points, matrix, warp(grey, matrix, self.size), from_detector=True)
         if self._landmarks is None or self.box_to_points is None:
-            name = self._detector.name if self._detector is not None else "detector"
+            name = self._attached_detector().name
             missing = "landmark head" if self._landmarks is None else f"box points for {name}"
             raise ConfigError(
                 f"{name} gives boxes without points, and the AU model has no {missing} to find "
@@ -386,7 +398,7 @@ class FaceTracker:
         return self._settle((self.box_to_points * width + (x, y)).astype(np.float32), grey)
 
     def _settle(self, points: NDArray[np.float32], grey: NDArray[np.uint8]) -> _Track | None:
-        """Refine rough points with the landmark network; None where they do not hold."""
+        """Refine first points with the landmark network; None where they do not hold."""
         for _ in range(self.config.passes):
             matrix = self._fit(points)
             points = self._measure(warp(grey, matrix, self.size), matrix)
@@ -401,8 +413,7 @@ class FaceTracker:
         return similarity(points, self.template, self.template_weights)
 
     def _measure(self, crop: NDArray[np.uint8], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-        assert self._landmarks is not None
-        return transform(invert(matrix), self._landmarks(crop[None])[0])
+        return transform(invert(matrix), self._attached_landmarks()(crop[None])[0])
 
     def _evidence(self, points: NDArray[np.float32], grey: NDArray[np.uint8]) -> float:
         """Measure how well the landmarks follow the face when the crop is displaced.
@@ -412,7 +423,6 @@ class FaceTracker:
         1 − ‖error‖ / ‖error of the mean shape‖, averaged over two opposite displacements:
         near 0 without a face, 0.4–0.7 with one.
         """
-        assert self._landmarks is not None
         matrix = self._fit(points)
         centre = (self.size - 1) / 2
         crops, moves = [], []
@@ -423,14 +433,15 @@ class FaceTracker:
             offset = centre - np.array([[a, -b], [b, a]]) @ (centre, centre) + shift
             moves.append(np.array([[a, -b, offset[0]], [b, a, offset[1]]], np.float32))
             crops.append(warp(grey, compose(moves[-1], matrix), self.size))
-        answers = self._landmarks(np.stack(crops))
+        answers = self._attached_landmarks()(np.stack(crops))
         inside = transform(matrix, points)
-        error = blind = 0.0
+        error = mean_shape_error = 0.0
         for move, answer in zip(moves, answers, strict=True):
             back = invert(move)
             error += float(np.linalg.norm(transform(back, answer) - inside, axis=1).mean())
-            blind += float(np.linalg.norm(transform(back, inside) - inside, axis=1).mean())
-        return 1 - error / blind
+            apart = np.linalg.norm(transform(back, inside) - inside, axis=1)
+            mean_shape_error += float(apart.mean())
+        return 1 - error / mean_shape_error
 
     # -- judging -----------------------------------------------------------------------------------
 

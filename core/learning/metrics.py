@@ -86,8 +86,9 @@ def roc_auc_error(present: ArrayLike, score: ArrayLike) -> float:
     if not n or not m:
         return _NAN
     area = roc_auc(y, s)
-    one, two = area / (2 - area), 2 * area**2 / (1 + area)
-    spread = area * (1 - area) + (n - 1) * (one - area**2) + (m - 1) * (two - area**2)
+    # Hanley and McNeil's Q1 and Q2.
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = area * (1 - area) + (n - 1) * (q1 - area**2) + (m - 1) * (q2 - area**2)
     return float(np.sqrt(max(spread, 0.0) / (n * m)))
 
 

@@ -26,7 +26,7 @@ from .figures import (
     choose_frames,
 )
 from .location import Localisation, localise, pointing_game
-from .perturbation import Perturbation, blur, perturb
+from .perturbation import Perturbation, PerturbationOptions, blur, perturb
 from .randomisation import (
     Randomisation,
     cosines,
@@ -45,6 +45,7 @@ __all__ = [
     "Localisation",
     "MapSample",
     "Perturbation",
+    "PerturbationOptions",
     "Randomisation",
     "StageAgreement",
     "StoppedError",

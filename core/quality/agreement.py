@@ -100,18 +100,18 @@ def between_aus(maps: ArrayLike, frames: Sequence[int], aus: Sequence[int]) -> A
     own = np.full(count, np.nan)
     if len(stack):
         rows, valid = (part.numpy() for part in describe(stack))
-        of = np.array([names.index(au) for au in aus])
-        at = np.asarray(frames)
-        for frame in np.unique(at[valid]):
-            here = np.flatnonzero(valid & (at == frame))
-            block = np.ix_(of[here], of[here])
+        column = np.array([names.index(au) for au in aus])
+        frame_of = np.asarray(frames)
+        for frame in np.unique(frame_of[valid]):
+            here = np.flatnonzero(valid & (frame_of == frame))
+            block = np.ix_(column[here], column[here])
             total[block] += rows[here].astype(np.float64) @ rows[here].T
             shared[block] += 1
         for k in range(count):
-            mine = rows[valid & (of == k)].astype(np.float64)
-            if len(mine) > 1:
-                gram = mine @ mine.T
-                own[k] = (gram.sum() - np.trace(gram)) / (len(mine) * (len(mine) - 1))
+            of_au = rows[valid & (column == k)].astype(np.float64)
+            if len(of_au) > 1:
+                gram = of_au @ of_au.T
+                own[k] = (gram.sum() - np.trace(gram)) / (len(of_au) * (len(of_au) - 1))
     np.fill_diagonal(shared, 0)
     cosine = total / np.where(shared > 0, shared, np.nan)
     return AUAgreement(names, cosine, shared, own)
@@ -139,12 +139,12 @@ def between_stages(maps: ArrayLike, labels: Sequence[Hashable]) -> StageAgreemen
     if not len(stack):
         return StageAgreement(float("nan"), float("nan"), 0, 0)
     rows, valid = (part.numpy() for part in describe(stack))
-    kept = rows[valid].astype(np.float64)
+    descriptors = rows[valid].astype(np.float64)
     numbers: dict[Hashable, int] = {}
-    of = np.array([numbers.setdefault(label, len(numbers)) for label in labels], int)[valid]
-    first, second = np.triu_indices(len(kept), 1)
-    cosine = (kept @ kept.T)[first, second]
-    same = of[first] == of[second]
+    number = np.array([numbers.setdefault(label, len(numbers)) for label in labels], int)[valid]
+    first, second = np.triu_indices(len(descriptors), 1)
+    cosine = (descriptors @ descriptors.T)[first, second]
+    same = number[first] == number[second]
     return StageAgreement(
         within=float(cosine[same].mean()) if same.any() else float("nan"),
         across=float(cosine[~same].mean()) if not same.all() else float("nan"),

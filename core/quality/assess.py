@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -74,10 +75,11 @@ def assess(
         StoppedError: ``stop`` said so.
     """
     name = lrp_preset(preset).name
-    card = network.card
-    pairs = [(row, card.aus.index(au)) for row, on in enumerate(sample.active) for au in on]
-    of = np.array([card.aus[output] for _, output in pairs], int)
-    counts = {int(au): int((of == au).sum()) for au in np.unique(of)}
+    model = network.logits_module
+    size = network.card.input_size
+    pairs = _pairs(network, sample)
+    au_of = np.array([network.card.aus[output] for _, output in pairs], int)
+    counts = {int(au): int((au_of == au).sum()) for au in np.unique(au_of)}
     enough = [au for au, number in counts.items() if number >= LEAST_FRAMES]
     if not enough:
         raise ConfigError(
@@ -85,21 +87,23 @@ def assess(
             "few to measure; give more frames, or a recording with more expression"
         )
     costly = sorted(
-        p for au in enough for p in spread(np.flatnonzero(of == au).tolist(), costly_frames)
+        p for au in enough for p in spread(np.flatnonzero(au_of == au).tolist(), costly_frames)
     )
-    layers = weighted_layers(network.logits_module, network.prepare(sample.crops[:1]))
+    layers = weighted_layers(model, network.prepare(sample.crops[:1]))
     steps = _Steps(len(sample.crops) + len(costly) + draws * len(layers), on_progress, stop)
+    maps = np.empty((len(pairs), size, size), np.float32)
+    columns = {figure: np.full(len(pairs), np.nan) for figure in FIGURES}
+    work = _Measurement(network, sample, name, pairs, au_of, maps, columns, steps)
 
-    maps, columns = _measure_all(network, sample, pairs, name, steps)
-    _perturb(network, sample, pairs, costly, maps, columns, seed, steps)
-    runs = _randomise(network, sample, pairs, costly, maps, columns, name, draws, seed, steps)
-    agreement = between_aus(maps, [row for row, _ in pairs], of.tolist())
-    size = card.input_size
+    _measure_all(work)
+    _perturb(work, costly, seed)
+    runs = _randomise(work, costly, draws, seed)
+    agreement = between_aus(maps, [row for row, _ in pairs], au_of.tolist())
     return ExplanationQuality(
         preset=name,
-        engine=engine_of(network.logits_module, (1, size, size), name).name,
+        engine=engine_of(model, (1, size, size), name).name,
         frames=len(sample.crops),
-        aus=tuple(_of_au(au, of, pairs, maps, columns, agreement, sample) for au in enough),
+        aus=tuple(_au_quality(work, au, agreement) for au in enough),
         rare={au: number for au, number in counts.items() if number < LEAST_FRAMES},
         agreement=agreement,
         layers=runs[0].layers if runs else (),
@@ -109,8 +113,13 @@ def assess(
     )
 
 
+def _pairs(network: AUNetwork, sample: MapSample) -> Pairs:
+    aus = network.card.aus
+    return [(row, aus.index(au)) for row, active in enumerate(sample.active) for au in active]
+
+
 class _Steps:
-    """Counts what is done, and ends the work when it is told to."""
+    """Counts what is done, and ends the work when asked to."""
 
     def __init__(
         self, total: int, on_progress: Callable[[int, int], None], stop: Callable[[], bool]
@@ -125,27 +134,48 @@ class _Steps:
             raise StoppedError
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Measurement:
+    """What is measured, and the arrays that results are written to.
+
+    Attributes:
+        network: the network.
+        sample: frames with their active AUs.
+        preset: name of the LRP preset.
+        pairs: P pairs (row of the sample, number of the output).
+        au_of: ``(P,)`` AU of each pair.
+        maps: ``(P, S, S)`` float32 relevance of each pair.
+        columns: figure → its value for every pair.
+        steps: of the work.
+    """
+
+    network: AUNetwork
+    sample: MapSample
+    preset: str
+    pairs: Pairs
+    au_of: NDArray[np.int_]
+    maps: NDArray[np.float32]
+    columns: Columns
+    steps: _Steps
+
+
 def _has_regions(network: AUNetwork) -> bool:
     marks = network.card.landmarks
     return marks is not None and marks.count == LANDMARK_COUNT
 
 
-def _measure_all(
-    network: AUNetwork, sample: MapSample, pairs: Pairs, preset: str, steps: _Steps
-) -> tuple[NDArray[np.float32], Columns]:
+def _measure_all(work: _Measurement) -> None:
     """Explain every pair; take the measures that cost little."""
-    size = network.card.input_size
-    maps = np.empty((len(pairs), size, size), np.float32)
-    columns: Columns = {name: np.full(len(pairs), np.nan) for name in FIGURES}
+    network, sample, columns = work.network, work.sample, work.columns
     model = network.logits_module
     for first in range(0, len(sample.crops), _FRAMES_AT_ONCE):
         crops = sample.crops[first : first + _FRAMES_AT_ONCE]
-        here = [p for p, (row, _) in enumerate(pairs) if first <= row < first + len(crops)]
+        here = [p for p, (row, _) in enumerate(work.pairs) if first <= row < first + len(crops)]
         if here:
             x = network.prepare(crops)
-            local = [(pairs[p][0] - first, pairs[p][1]) for p in here]
-            maps[here] = explain(model, x, local, preset).cpu().numpy()
-            balance = conserve(model, x, local, maps[here], preset)
+            local = [(work.pairs[p][0] - first, work.pairs[p][1]) for p in here]
+            work.maps[here] = explain(model, x, local, work.preset).cpu().numpy()
+            balance = conserve(model, x, local, work.maps[here], work.preset)
             # A logit of about zero has no shares.
             logit = np.where(np.abs(balance.logit) > 1e-3, balance.logit, np.nan)
             columns["logit"][here] = balance.logit
@@ -154,131 +184,105 @@ def _measure_all(
             columns["dense_epsilon"][here] = balance.dense_epsilon / logit
             columns["rest"][here] = balance.rest / logit
             columns["positive"][here] = balance.positive
-            _locate(network, crops, local, here, maps, columns)
-        steps.advance(len(crops))
-    return maps, columns
+            _locate(work, crops, local, here)
+        work.steps.advance(len(crops))
 
 
-def _locate(
-    network: AUNetwork,
-    crops: NDArray[np.uint8],
-    local: Pairs,
-    here: list[int],
-    maps: NDArray[np.float32],
-    columns: Columns,
-) -> None:
-    """Compare maps with the regions of their AUs, where there are landmarks and a region."""
-    aus = network.card.aus
+def _locate(work: _Measurement, crops: NDArray[np.uint8], local: Pairs, here: list[int]) -> None:
+    """Compare maps with the regions of their AUs, where there are landmarks and a region.
+
+    Args:
+        work: the measurement.
+        crops: a batch of the sample's.
+        local: pairs (row of ``crops``, number of the output).
+        here: numbers of these pairs in the measurement.
+    """
+    columns, aus = work.columns, work.network.card.aus
     known = [k for k, (_, output) in enumerate(local) if aus[output] in REGION_AUS]
-    if not known or not _has_regions(network):
+    if not known or not _has_regions(work.network):
         return
-    size = network.card.input_size
-    points = network.landmarks(crops)
+    size = work.network.card.input_size
+    points = work.network.landmarks(crops)
     faces = np.stack([face_region(face, size) for face in points])[[local[k][0] for k in known]]
     regions = np.stack(
         [au_regions(points[local[k][0]], [aus[local[k][1]]], size)[0] for k in known]
     )
     at = [here[k] for k in known]
-    found = localise(maps[at], regions, faces)
+    found = localise(work.maps[at], regions, faces)
     columns["mass"][at], columns["area"][at] = found.mass, found.area
     columns["enrichment"][at], columns["outside"][at] = found.enrichment, found.outside
-    columns["hit"][at] = pointing_game(maps[at], regions, TOLERANCE * size / 96)
+    columns["hit"][at] = pointing_game(work.maps[at], regions, TOLERANCE * size / 96)
 
 
-def _perturb(
-    network: AUNetwork,
-    sample: MapSample,
-    pairs: Pairs,
-    costly: list[int],
-    maps: NDArray[np.float32],
-    columns: Columns,
-    seed: int,
-    steps: _Steps,
-) -> None:
+def _perturb(work: _Measurement, costly: list[int], seed: int) -> None:
+    """Take the figures of perturbation for some of the pairs."""
     for number, p in enumerate(costly):
-        row, output = pairs[p]
+        row, output = work.pairs[p]
         curves = perturb(
-            network.logits_module,
-            network.prepare(sample.crops[row : row + 1]),
+            work.network.logits_module,
+            work.network.prepare(work.sample.crops[row : row + 1]),
             [(0, output)],
-            torch.from_numpy(maps[p : p + 1]),
+            torch.from_numpy(work.maps[p : p + 1]),
             seed=seed + number,
         )
-        columns["morf_lerf"][p] = curves.area[0]
-        columns["morf_random"][p] = curves.area_random[0]
-        columns["drop"][p] = curves.drop[0]
-        steps.advance()
+        work.columns["morf_lerf"][p] = curves.area[0]
+        work.columns["morf_random"][p] = curves.area_random[0]
+        work.columns["drop"][p] = curves.drop[0]
+        work.steps.advance()
 
 
-def _randomise(
-    network: AUNetwork,
-    sample: MapSample,
-    pairs: Pairs,
-    costly: list[int],
-    maps: NDArray[np.float32],
-    columns: Columns,
-    preset: str,
-    draws: int,
-    seed: int,
-    steps: _Steps,
-) -> list[Randomisation]:
-    rows = sorted({pairs[p][0] for p in costly})
-    place = {row: n for n, row in enumerate(rows)}
-    x = network.prepare(sample.crops[rows])
-    local = [(place[pairs[p][0]], pairs[p][1]) for p in costly]
+def _randomise(work: _Measurement, costly: list[int], draws: int, seed: int) -> list[Randomisation]:
+    """Take the figures of randomisation for some of the pairs; return each draw."""
+    rows = sorted({work.pairs[p][0] for p in costly})
+    local_row = {row: n for n, row in enumerate(rows)}
+    x = work.network.prepare(work.sample.crops[rows])
+    local = [(local_row[work.pairs[p][0]], work.pairs[p][1]) for p in costly]
     runs = [
         randomise(
-            network.logits_module,
+            work.network.logits_module,
             x,
             local,
-            preset,
-            maps=maps[costly],
+            work.preset,
+            maps=work.maps[costly],
             seed=seed + draw,
-            on_layer=lambda _name: steps.advance(),
+            on_layer=lambda _name: work.steps.advance(),
         )
         for draw in range(draws)
     ]
     if runs:
-        columns["top_cosine"][costly] = _mean([run.cosine[0] for run in runs])
-        columns["full_cosine"][costly] = _mean([run.cosine[-1] for run in runs])
-        columns["full_rank"][costly] = _mean([run.rank[-1] for run in runs])
+        work.columns["top_cosine"][costly] = _mean([run.cosine[0] for run in runs])
+        work.columns["full_cosine"][costly] = _mean([run.cosine[-1] for run in runs])
+        work.columns["full_rank"][costly] = _mean([run.rank[-1] for run in runs])
     return runs
 
 
-def _of_au(
-    au: int,
-    of: NDArray[np.int_],
-    pairs: Pairs,
-    maps: NDArray[np.float32],
-    columns: Columns,
-    agreement: AUAgreement,
-    sample: MapSample,
-) -> AUQuality:
-    mine = np.flatnonzero(of == au)
-    figures = {name: _figure(name, columns[name][mine]) for name in FIGURES}
-    row = agreement.aus.index(au)
-    figures["same_au"] = _known(
-        agreement.own[row], int((~np.isnan(agreement.own[row])) * len(mine))
-    )
-    together = sum(len(sample.active[pairs[p][0]]) > 1 for p in mine)
+def _au_quality(work: _Measurement, au: int, agreement: AUAgreement) -> AUQuality:
+    """Sum up the figures of one AU."""
+    own = np.flatnonzero(work.au_of == au)
+    own_rows = [work.pairs[p][0] for p in own]
+    stages = work.sample.stages
+    figures = {name: _figure(name, work.columns[name][own]) for name in FIGURES}
+    k = agreement.aus.index(au)
+    figures["same_au"] = _known(agreement.own[k], int((~np.isnan(agreement.own[k])) * len(own)))
+    together = sum(len(work.sample.active[row]) > 1 for row in own_rows)
     figures["other_aus"] = _known(agreement.others(au), together)
     nearest = agreement.nearest(au, LEAST_FRAMES)
     if nearest is not None:
-        shared = int(agreement.frames[row, agreement.aus.index(nearest[0])])
+        shared = int(agreement.frames[k, agreement.aus.index(nearest[0])])
         figures["nearest"] = _known(nearest[1], shared)
-    if sample.stages:
-        stages = between_stages(maps[mine], [sample.stages[pairs[p][0]] for p in mine])
-        figures["within_stage"] = _known(stages.within, stages.within_pairs)
-        figures["across_stages"] = _known(stages.across, stages.across_pairs)
-    return AUQuality(au, len(mine), figures, None if nearest is None else nearest[0])
+    if stages:
+        compared = between_stages(work.maps[own], [stages[row] for row in own_rows])
+        figures["within_stage"] = _known(compared.within, compared.within_pairs)
+        figures["across_stages"] = _known(compared.across, compared.across_pairs)
+    return AUQuality(au, len(own), figures, None if nearest is None else nearest[0])
 
 
 def _figure(name: str, values: NDArray[np.float64]) -> Figure:
     known = values[~np.isnan(values)]
     if not len(known):
         return Figure(None, 0)
-    taken = np.median(known) if FIGURES[name][0] == "median" else known.mean()
-    return Figure(float(taken), len(known))
+    value = np.median(known) if FIGURES[name][0] == "median" else known.mean()
+    return Figure(float(value), len(known))
 
 
 def _known(value: float, frames: int) -> Figure:

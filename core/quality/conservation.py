@@ -87,7 +87,7 @@ def conserve(
     stack = np.asarray(maps, np.float64)
     if stack.ndim != 3 or len(stack) != len(pairs):
         raise ConfigError(f"{len(pairs)} pairs need as many maps, got shape {stack.shape}")
-    rows = torch.tensor([frame for frame, _ in pairs], device=x.device, dtype=torch.long)
+    rows = torch.tensor([row for row, _ in pairs], device=x.device, dtype=torch.long)
     outputs = torch.tensor([output for _, output in pairs], device=x.device, dtype=torch.long)
     model.eval()
     body, tail = _split(model)
@@ -142,13 +142,14 @@ def _dense_losses(
     bias keeps b_j s_j and ε keeps ε·s(z_j) s_j.
     """
     value = features.double()
-    ran: list[tuple[nn.Linear, torch.Tensor, torch.Tensor]] = []
+    # Each dense layer with its input and output.
+    saved: list[tuple[nn.Linear, torch.Tensor, torch.Tensor]] = []
     for layer in tail:
         if isinstance(layer, nn.Linear):
             bias = None if layer.bias is None else layer.bias.double()
-            made = F.linear(value, layer.weight.double(), bias)
-            ran.append((layer, value, made))
-            value = made
+            output = F.linear(value, layer.weight.double(), bias)
+            saved.append((layer, value, output))
+            value = output
         else:
             value = layer(value)
     relevance = torch.zeros((len(rows), value.shape[1]), dtype=value.dtype, device=value.device)
@@ -156,12 +157,12 @@ def _dense_losses(
     relevance[at, outputs] = value[rows, outputs]
     lost_bias = relevance.new_zeros(len(rows))
     lost_epsilon = relevance.new_zeros(len(rows))
-    for layer, given, made in reversed(ran):
-        z = made[rows]
-        push = torch.where(z < 0, -epsilon, epsilon)
-        s = relevance / (z + push)
+    for layer, inputs, output in reversed(saved):
+        z = output[rows]
+        stabiliser = torch.where(z < 0, -epsilon, epsilon)
+        s = relevance / (z + stabiliser)
         if layer.bias is not None:
             lost_bias += s @ layer.bias.double()
-        lost_epsilon += (s * push).sum(dim=1)
-        relevance = given[rows] * (s @ layer.weight.double())
+        lost_epsilon += (s * stabiliser).sum(dim=1)
+        relevance = inputs[rows] * (s @ layer.weight.double())
     return lost_bias.cpu().numpy(), lost_epsilon.cpu().numpy()

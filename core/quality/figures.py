@@ -56,8 +56,8 @@ FIGURES: dict[str, tuple[str, str]] = {
     "within_stage": ("mean", "cosine with maps of the same AU in the same stage"),
     "across_stages": ("mean", "cosine with maps of the same AU in other stages"),
 }
-"""Figure → how it is taken over frames, and what it is. All frames of a figure are those in which
-it is defined; of the last two, ``frames`` counts pairs of frames."""
+"""Figure → how it is averaged over frames, and what it measures. Only frames in which a figure is
+defined count for it; for the last two, :attr:`Figure.frames` counts pairs of frames."""
 
 
 class StoppedError(Exception):
@@ -66,12 +66,15 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapSample:
-    """Frames to measure on.
+    """A sample of F frames whose relevance maps are to be measured.
+
+    The maps themselves are made in :func:`~facestage.core.quality.assess`: one for each AU that is
+    active in a frame.
 
     Attributes:
         crops: ``(F, S, S)`` uint8 grey, aligned for the network.
-        active: per frame the AUs that are active.
-        stages: per frame the label of its stage; empty when not known.
+        active: F tuples, the numbers of the AUs that are active in each frame.
+        stages: F labels, the stage of each frame; empty when not known.
     """
 
     crops: NDArray[np.uint8]
@@ -162,14 +165,14 @@ def choose_frames(active: Sequence[Iterable[int]], count: int) -> list[int]:
     if count < 1:
         raise ConfigError(f"at least 1 frame must be measured, not {count}")
     frames: dict[int, list[int]] = {}
-    for at, aus in enumerate(active):
+    for position, aus in enumerate(active):
         for au in aus:
-            frames.setdefault(au, []).append(at)
+            frames.setdefault(au, []).append(position)
     chosen: set[int] = set()
     share = max(1, count // max(1, len(frames)))
     for own in sorted(frames.values(), key=len):
         chosen.update(spread(own, min(share, count - len(chosen))))
-    left = sorted({at for own in frames.values() for at in own} - chosen)
+    left = sorted({position for own in frames.values() for position in own} - chosen)
     chosen.update(spread(left, count - len(chosen)))
     return sorted(chosen)
 
@@ -180,5 +183,5 @@ def spread(items: Sequence[int], count: int) -> list[int]:
         return list(items)
     if count < 1:
         return []
-    at = np.linspace(0, len(items) - 1, count).round().astype(int)
-    return [items[k] for k in at]
+    positions = np.linspace(0, len(items) - 1, count).round().astype(int)
+    return [items[k] for k in positions]

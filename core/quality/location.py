@@ -104,12 +104,12 @@ def pointing_game(
         raise ConfigError(f"a tolerance is a distance of 0 px or more, not {tolerance}")
     stack, marked = _stacks(maps, regions)
     hits = np.full(len(stack), np.nan)
-    for row, (one, region) in enumerate(zip(stack, marked, strict=True)):
-        if not one.max() > 0 or not region.any():
+    for row, (relevance, region) in enumerate(zip(stack, marked, strict=True)):
+        if not relevance.max() > 0 or not region.any():
             continue
         # Distance of every pixel from the region; 0 inside it.
-        away = np.asarray(distance_transform_edt(~region))
-        hits[row] = (away[one == one.max()] <= tolerance).mean()
+        distance = np.asarray(distance_transform_edt(~region))
+        hits[row] = (distance[relevance == relevance.max()] <= tolerance).mean()
     return hits
 
 

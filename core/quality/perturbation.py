@@ -23,7 +23,7 @@ from torch import nn
 
 from ..errors import ConfigError
 
-__all__ = ["Perturbation", "blur", "patch_grid", "perturb"]
+__all__ = ["Perturbation", "PerturbationOptions", "blur", "patch_grid", "perturb"]
 
 PATCH = 8
 """Side of a patch, pixels of the crop: 144 patches of the 96 px crop. Samek et al. took 9 × 9."""
@@ -36,6 +36,31 @@ BLUR = 8.0
 A blur keeps brightness and colour, so that no edge of a grey square is read as a feature."""
 BATCH = 64
 """Crops in one forward pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerturbationOptions:
+    """How patches are cut and replaced.
+
+    Attributes:
+        side: of a patch, pixels; patches at the right and lower border may be smaller.
+        per_step: patches replaced between two values of a curve.
+        random_orders: random orders to average.
+
+    Raises:
+        ConfigError: a number is not positive.
+    """
+
+    side: int = PATCH
+    per_step: int = PER_STEP
+    random_orders: int = RANDOM_ORDERS
+
+    def __post_init__(self) -> None:
+        if min(self.side, self.per_step, self.random_orders) < 1:
+            raise ConfigError(
+                f"side {self.side}, per_step {self.per_step} and random_orders "
+                f"{self.random_orders} must be 1 or more"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,11 +103,9 @@ def perturb(
     x: torch.Tensor,
     pairs: Sequence[tuple[int, int]],
     maps: torch.Tensor,
+    options: PerturbationOptions | None = None,
     *,
     fill: torch.Tensor | None = None,
-    side: int = PATCH,
-    per_step: int = PER_STEP,
-    random_orders: int = RANDOM_ORDERS,
     seed: int = 0,
 ) -> Perturbation:
     """Blur patches in the order of their relevance and follow the logit.
@@ -96,25 +119,20 @@ def perturb(
         x: ``(B, C, H, W)`` network input.
         pairs: P pairs (row of ``x``, number of the output).
         maps: ``(P, H, W)`` relevance of each pair.
+        options: how patches are cut and replaced; all defaults when not given.
         fill: ``(B, C, H, W)`` what patches are replaced by; :func:`blur` of ``x`` when not given.
-        side: of a patch, pixels; patches at the right and lower border may be smaller.
-        per_step: patches replaced between two values of a curve.
-        random_orders: random orders to average; at least 1.
-        seed: of these orders, which differ between pairs.
+        seed: of the random orders, which differ between pairs.
 
     Returns:
         The curves.
 
     Raises:
-        ConfigError: a number is not positive, shapes do not fit, or a map is not finite.
+        ConfigError: shapes do not fit, or a map is not finite.
 
     References:
         Samek et al. 2017, §III-B (MoRF), §III-C (LeRF, area between the curves).
     """
-    if min(side, per_step, random_orders) < 1:
-        raise ConfigError(
-            f"side {side}, per_step {per_step} and random_orders {random_orders} must be 1 or more"
-        )
+    options = options or PerturbationOptions()
     if tuple(maps.shape) != (len(pairs), *x.shape[2:]):
         raise ConfigError(
             f"{len(pairs)} pairs on input of {tuple(x.shape)} need maps of "
@@ -123,21 +141,10 @@ def perturb(
     if not bool(torch.isfinite(maps).all()):
         raise ConfigError("a map has values that are not finite; it gives patches no order")
     fill = blur(x) if fill is None else fill
-    grid, count = patch_grid(int(x.shape[2]), int(x.shape[3]), side)
-    grid = grid.to(x.device)
-    # Summed on the CPU in double precision, so that ties are ties on every device.
-    flat = maps.detach().double().cpu().reshape(len(pairs), -1)
-    scores = torch.zeros(len(pairs), count, dtype=torch.float64)
-    scores = scores.index_add(1, grid.cpu().reshape(-1), flat).numpy()
-    descending = np.argsort(-scores, axis=1, kind="stable")
-    ascending = np.argsort(scores, axis=1, kind="stable")
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permuted(np.tile(np.arange(count), (random_orders, len(pairs), 1)), axis=2)
-    orders = np.concatenate((descending[None], ascending[None], shuffled))  # (2 + n, P, count)
-    # Rank of each patch: those below the number replaced so far are blurred.
-    ranks = torch.from_numpy(np.argsort(orders, axis=2)).to(x.device)
-    steps = [*range(0, count, per_step), count]
-    curves = _curves(model.eval(), x, fill, pairs, ranks, grid, steps)
+    grid, count = patch_grid(int(x.shape[2]), int(x.shape[3]), options.side)
+    ranks = torch.from_numpy(_ranks(maps, grid, count, options.random_orders, seed)).to(x.device)
+    steps = [*range(0, count, options.per_step), count]
+    curves = _curves(model.eval(), x, fill, pairs, ranks, grid.to(x.device), steps)
     return Perturbation(
         share=np.array(steps) / count,
         morf=curves[0],
@@ -188,6 +195,24 @@ def patch_grid(height: int, width: int, side: int) -> tuple[torch.Tensor, int]:
     return grid, columns * -(-height // side)
 
 
+def _ranks(
+    maps: torch.Tensor, grid: torch.Tensor, count: int, random_orders: int, seed: int
+) -> NDArray[np.int64]:
+    """Return ``(2 + random_orders, P, count)``: when each patch is replaced, 0 for the first.
+
+    The first two orders are the descending and the ascending one of the patches' relevance.
+    """
+    # Summed on the CPU in double precision, so that ties are ties on every device.
+    flat = maps.detach().double().cpu().reshape(len(maps), -1)
+    scores = torch.zeros(len(maps), count, dtype=torch.float64)
+    scores = scores.index_add(1, grid.reshape(-1), flat).numpy()
+    descending = np.argsort(-scores, axis=1, kind="stable")
+    ascending = np.argsort(scores, axis=1, kind="stable")
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permuted(np.tile(np.arange(count), (random_orders, len(maps), 1)), axis=2)
+    return np.argsort(np.concatenate((descending[None], ascending[None], shuffled)), axis=2)
+
+
 @torch.inference_mode()
 def _curves(
     model: nn.Module,
@@ -201,25 +226,26 @@ def _curves(
     """Return ``(O, P, K+1)`` logits; the untouched and the fully blurred crop run only once."""
     orders, count = ranks.shape[:2]
     values = np.empty((orders, count, len(steps)))
-    frames = torch.tensor([frame for frame, _ in pairs], device=x.device, dtype=torch.long)
+    rows = torch.tensor([row for row, _ in pairs], device=x.device, dtype=torch.long)
     outputs = torch.tensor([output for _, output in pairs], device=x.device, dtype=torch.long)
     for k, whole in ((0, x), (len(steps) - 1, fill)):
-        logits = torch.cat([model(part) for part in whole.split(BATCH)])
-        values[:, :, k] = logits[frames, outputs].double().cpu().numpy()
+        logits = torch.cat([model(batch) for batch in whole.split(BATCH)])
+        values[:, :, k] = logits[rows, outputs].double().cpu().numpy()
     inner = range(1, len(steps) - 1)
     todo = [(o, p, k) for o in range(orders) for p in range(count) for k in inner]
     for start in range(0, len(todo), BATCH):
-        part = todo[start : start + BATCH]
+        batch = todo[start : start + BATCH]
         order, pair, step = (
-            torch.tensor(column, device=x.device) for column in zip(*part, strict=True)
+            torch.tensor(column, device=x.device) for column in zip(*batch, strict=True)
         )
-        replaced = torch.tensor([steps[k] for _, _, k in part], device=x.device)
+        # Patches of a lower rank than the number replaced so far are blurred.
+        replaced = torch.tensor([steps[k] for _, _, k in batch], device=x.device)
         # (N, H, W): the rank of each pixel's patch.
-        rank = ranks[order, pair].gather(1, grid.reshape(1, -1).expand(len(part), -1))
+        rank = ranks[order, pair].gather(1, grid.reshape(1, -1).expand(len(batch), -1))
         mask = (rank < replaced[:, None]).unflatten(1, grid.shape).unsqueeze(1)
-        rows = frames[pair]
-        logits = model(torch.where(mask, fill[rows], x[rows]))
-        chosen = logits[torch.arange(len(part), device=x.device), outputs[pair]]
+        row = rows[pair]
+        logits = model(torch.where(mask, fill[row], x[row]))
+        chosen = logits[torch.arange(len(batch), device=x.device), outputs[pair]]
         values[tuple(column.cpu().numpy() for column in (order, pair, step))] = (
             chosen.double().cpu().numpy()
         )

@@ -126,26 +126,26 @@ def weighted_layers(model: nn.Module, x: torch.Tensor) -> list[str]:
     return names
 
 
-def cosines(one: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
+def cosines(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:
     """Return ``(P,)`` cosines between the positive descriptors of two stacks of maps.
 
     Args:
-        one, other: ``(P, H, W)``.
+        before, after: ``(P, H, W)``.
 
     Returns:
         0–1 each; NaN where either map has no positive relevance.
     """
-    first, valid = (part.numpy() for part in describe(np.asarray(one)))
-    second, also = (part.numpy() for part in describe(np.asarray(other)))
+    first, first_valid = (part.numpy() for part in describe(np.asarray(before)))
+    second, second_valid = (part.numpy() for part in describe(np.asarray(after)))
     values = np.einsum("pd,pd->p", first.astype(np.float64), second.astype(np.float64))
-    return np.where(valid & also, values, np.nan)
+    return np.where(first_valid & second_valid, values, np.nan)
 
 
-def rank_correlations(one: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
+def rank_correlations(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:
     """Return ``(P,)`` Spearman rank correlations of the pixels of two stacks of maps.
 
     Args:
-        one, other: ``(P, H, W)`` signed relevance.
+        before, after: ``(P, H, W)`` signed relevance.
 
     Returns:
         −1 to 1 each; NaN where either map is constant.
@@ -153,7 +153,7 @@ def rank_correlations(one: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
     Raises:
         ConfigError: the shapes differ.
     """
-    a, b = np.asarray(one), np.asarray(other)
+    a, b = np.asarray(before), np.asarray(after)
     if a.ndim != 3 or a.shape != b.shape:
         raise ConfigError(f"two stacks of maps (P, H, W) are compared, got {a.shape} and {b.shape}")
     from scipy.stats import rankdata  # takes .3 s, which every other command would wait for

@@ -82,14 +82,15 @@ class AnnotatedFrames:
             KeyError: the sequence has no such frame.
         """
         row = self._rows[index]
-        made = np.empty((self.size[1], self.size[0], 3), np.uint8)
-        picture, foot = made[: self._picture[1]], made[self._picture[1] :]
+        annotated = np.empty((self.size[1], self.size[0], 3), np.uint8)
+        height = self._picture[1]
+        picture, foot = annotated[:height], annotated[height:]
         to_picture = _fitted(image, picture)
         if face is not None:
             _cover(picture, to_picture, face, row)
         foot[:] = self._foot
         self._draw_moment(foot, row)
-        return made
+        return annotated
 
     def _lane_name(self, au: int) -> str:
         return " ".join(filter(None, (au_code(au), self._result.marks.get(au, ""))))

@@ -66,10 +66,10 @@ class Layer:
     Attributes:
         colour: of its Action Unit.
         name: written on the projection where another one has the same colour.
-        area: ``(n,)`` int64 pixels of the projection …
-        alpha: ``(n,)`` float32 … and their opacity, 0–1.
-        edge: ``(m,)`` int64 pixels of its contour …
-        outline: ``(m,)`` float32 … and their coverage, 0–1.
+        area: ``(n,)`` int64 pixels of the projection.
+        alpha: ``(n,)`` float32 opacity of each pixel of ``area``, 0–1.
+        edge: ``(m,)`` int64 pixels of its contour.
+        outline: ``(m,)`` float32 coverage of each pixel of ``edge``, 0–1.
     """
 
     colour: Colour
@@ -136,26 +136,26 @@ def _drawn(tall: NDArray[np.float32], x: float, side: int) -> list[_Painted]:
     """
     count, width = len(tall), tall.shape[2]
     height = tall.shape[1] - 2 * PAD
-    peak, kept, dropped = brinks(tall, x)
+    peak, least_kept, most_dropped = brinks(tall, x)
     # The contour runs less than a pixel of the map away from what is kept.
     line = max(1.0, side / 200) / 2 + 0.5
     reach = 1 + math.ceil(line * max(height, width) / side)
-    mask = (tall >= kept[:, None, None]).view(np.uint8).reshape(-1, width)
+    mask = (tall >= least_kept[:, None, None]).view(np.uint8).reshape(-1, width)
     around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     near = cv2.dilate(mask, around).reshape(tall.shape).view(np.bool_)
     near[:, :PAD] = near[:, -PAD:] = False
-    made = (_pixels if height == width == side else _enlarged)(tall, near, side)
-    number, pixel, heights, slopes = made
+    sample = _pixels if height == width == side else _enlarged
+    number, pixel, heights, slopes = sample(tall, near, side)
     # Height over slope is the distance to the contour, in pixels of the picture. The contour lies
     # between the weakest pixel kept and the strongest one dropped.
-    distance = heights - ((kept + dropped) / 2)[number]
+    distance = heights - ((least_kept + most_dropped) / 2)[number]
     distance /= np.maximum(slopes, np.float32(_FLAT))
-    inside, away = np.flatnonzero(distance > -0.5), np.abs(distance)
-    along = np.flatnonzero(away < line)
+    inside, from_line = np.flatnonzero(distance > -0.5), np.abs(distance)
+    along = np.flatnonzero(from_line < line)
     strength = heights[inside] / peak[number[inside]]
     alpha = np.minimum(distance[inside] + np.float32(0.5), 1)
     alpha *= opacity(np.minimum(strength, 1))
-    outline = np.minimum(np.float32(line) - away[along], 1)
+    outline = np.minimum(np.float32(line) - from_line[along], 1)
     ends = number.searchsorted(np.arange(count + 1))
     areas, edges = inside.searchsorted(ends).tolist(), along.searchsorted(ends).tolist()
     area, edge = pixel[inside], pixel[along]
@@ -187,7 +187,7 @@ def _pixels(tall: NDArray[np.float32], near: NDArray[np.bool_], side: int) -> _P
 
 
 def _enlarged(tall: NDArray[np.float32], near: NDArray[np.bool_], side: int) -> _Pixels:
-    """Do the same for maps of another size than the picture.
+    """Return pixels of a picture as :func:`_pixels` does, for maps of another size.
 
     Only the part of each map that is near its projection is enlarged.
     """
@@ -214,10 +214,10 @@ def _enlargeable(begin: int, length: int, size: int, side: int) -> tuple[slice, 
     """Return which part of an axis of a map can be enlarged as if all of it were.
 
     Args:
-        begin: first pixel that is wanted …
-        length: … and how many are …
-        size: … of so many …
-        side: … that become this many.
+        begin: first pixel of the map that is wanted.
+        length: how many pixels are wanted.
+        size: pixels of the map along this axis.
+        side: pixels of the picture that they become.
 
     Returns:
         Pixels of the map, as few as begin and end with a pixel of the picture, too, and reach two
@@ -236,11 +236,11 @@ def _slopes(
     """Return heights and slopes per pixel ``(n,)`` of pixels of a picture.
 
     Args:
-        field: heights, row after row …
-        at: ``(n,)`` … where the pixels are in them …
-        width: … and the length of a row.
-        pixel: ``(n,)`` number of each in a picture …
-        side: … of this side.
+        field: heights, row after row.
+        at: ``(n,)`` where the pixels are in ``field``.
+        width: length of a row of ``field``.
+        pixel: ``(n,)`` number of each pixel in the picture.
+        side: of the picture.
     """
     column = pixel % side
     # At the edge of the picture the pixel stands for the neighbour it lacks.
@@ -429,8 +429,8 @@ def lookalikes(
     """Find where projections can be named that share a colour with another one.
 
     Args:
-        areas: ``(n, H, W)`` which pixels belong to each …
-        colours: … and its colour.
+        areas: ``(n, H, W)`` which pixels belong to each projection.
+        colours: n colours, one of each.
 
     Yields:
         Number of a projection, column and row: the middle of its widest part that cannot be meant

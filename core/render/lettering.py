@@ -81,9 +81,9 @@ def fit_text(text: str, height: float, width: float, *, bold: bool = False) -> s
     text = _plain(text)
     if text_width(text, height, bold=bold) <= width:
         return text
-    for kept in range(len(text) - 1, 1, -1):
-        tail = kept // 2
-        shorter = text[: kept - tail].rstrip() + "..." + (text[-tail:].lstrip() if tail else "")
+    for length in range(len(text) - 1, 1, -1):
+        tail = length // 2
+        shorter = text[: length - tail].rstrip() + "..." + (text[-tail:].lstrip() if tail else "")
         if text_width(shorter, height, bold=bold) <= width:
             return shorter
     return ""

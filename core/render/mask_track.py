@@ -50,24 +50,29 @@ class MaskTrack:
         self.x = x
         self._faces: dict[int, tuple[NDArray[np.float32], int, dict[int, bytes]]] = {}
 
-    def add(self, seen: Iterable[Observation]) -> None:
+    def add(self, observations: Iterable[Observation]) -> None:
         """Remember what some frames show; the masks of all their maps are made at once.
 
         Raises:
             ConfigError: the share or the number of cells is impossible.
         """
-        shown = [one for one in seen if one.face.crop is not None and one.face.matrix is not None]
-        maps = [found for one in shown for _, found in sorted(one.maps.items())]
-        made: list[NDArray[np.uint8]] = []
-        if maps:
-            made = list(relevance.masks(np.stack(maps), self.side, self.x).numpy())
-        rest = iter(made)
-        for one in shown:
-            matrix, crop = one.face.matrix, one.face.crop
-            assert matrix is not None
-            assert crop is not None
-            packed = {au: zlib.compress(next(rest).tobytes(), 1) for au in sorted(one.maps)}
-            self._faces[one.frame.index] = matrix, crop.shape[0], packed
+        analysed = [
+            (observation, matrix, crop)
+            for observation in observations
+            if (matrix := observation.face.matrix) is not None
+            and (crop := observation.face.crop) is not None
+        ]
+        maps = [
+            relevance_map
+            for observation, _, _ in analysed
+            for _, relevance_map in sorted(observation.maps.items())
+        ]
+        masks = iter(relevance.masks(np.stack(maps), self.side, self.x).numpy() if maps else ())
+        for observation, matrix, crop in analysed:
+            packed = {
+                au: zlib.compress(next(masks).tobytes(), 1) for au in sorted(observation.maps)
+            }
+            self._faces[observation.frame.index] = matrix, crop.shape[0], packed
 
     def of(self, frame: int) -> FaceMasks | None:
         """Return what lies over the face of a frame; None where no face was analysed."""

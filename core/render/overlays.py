@@ -30,9 +30,9 @@ _FAINTEST, _STRONGEST = 0.30, 0.62
 """Opacity of a projection's least and most relevant cell, 0–1: less than in a report, for a face
 that moves must still be seen."""
 _LINE = 1 / 200
-"""Width of a contour as a share of the overlay's side …"""
+"""A contour has this share of the overlay's side as its width, but see :data:`_THINNEST`."""
 _THINNEST = 1.5
-"""… and at least so many pixels: it then covers more than any area, wherever it runs."""
+"""A contour is at least this wide, pixels: it then covers more than any area, wherever it runs."""
 _STRIPE = 1 / 32
 """Width of the stripes where projections overlap, as a share of the overlay's side."""
 _PRECEDENCE = 97
@@ -79,23 +79,23 @@ def overlays(
     """
     _check(masks, colours, counts, scale)
     side = masks.shape[1] * scale
-    made = np.zeros((len(counts), side, side, 4), np.uint8)
+    pictures = np.zeros((len(counts), side, side, 4), np.uint8)
     if not len(masks):
-        return made
+        return pictures
     rows, columns = _around(masks)
     line = _contour(masks.shape[1], scale)
     areas, contours = _enlarged(masks[:, rows, columns], scale, line)
     seen = tuple(slice(cells.start * scale, cells.stop * scale) for cells in (rows, columns))
     tints = np.array([bgr(colour) for colour in colours], np.float32)
     first = 0
-    for picture, count in zip(made, counts, strict=True):
+    for picture, count in zip(pictures, counts, strict=True):
         part = slice(first, first + count)
         first += count
         if count:
             stripes = [stripe[seen] for stripe in _stripes(count, side)]
             numbers = [number[seen] for number in _numbers(2 * count, side)]
             _paint(picture[seen], areas[part], contours[part], tints[part], stripes, numbers)
-    return made
+    return pictures
 
 
 def over(crops: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -128,8 +128,8 @@ def blended(ground: NDArray[np.uint8], shown: NDArray[np.uint8]) -> NDArray[np.u
     """Return a picture ``(H, W, 3)`` below an overlay ``(H, W, 4)`` of the same size."""
     colour = cv2.cvtColor(shown, cv2.COLOR_BGRA2BGR)
     clear = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(shown, 3)), cv2.COLOR_GRAY2BGR)
-    made = cv2.add(colour, cv2.multiply(ground, clear, scale=1 / 255))
-    return made.astype(np.uint8, copy=False)
+    covered = cv2.add(colour, cv2.multiply(ground, clear, scale=1 / 255))
+    return covered.astype(np.uint8, copy=False)
 
 
 def _around(masks: NDArray[np.uint8]) -> tuple[slice, slice]:
@@ -223,9 +223,9 @@ def _contour(cells: int, scale: int) -> NDArray[np.uint8]:
     make up for what smoothing takes from corners.
     """
     level, fall = (0.4, 2) if scale >= _SMOOTHED else (0.25, 1)
-    away = np.abs(np.arange(256) / 255 - level) * scale * fall
+    distance = np.abs(np.arange(256) / 255 - level) * scale * fall
     half = max(_THINNEST, cells * scale * _LINE) / 2
-    cover = np.clip(half + 0.5 - away, 0, 1)
+    cover = np.clip(half + 0.5 - distance, 0, 1)
     cover[0] = 0  # the ground, however small the scale
     return np.rint(255 * cover).astype(np.uint8)
 

@@ -91,11 +91,11 @@ class SequencePictures:
             return paint(side)
         if key not in self._kept:
             self._kept[key] = paint(usual)
-        kept = self._kept[key]
+        picture = self._kept[key]
         if side == usual:
-            return kept.copy()
-        made = cv2.resize(kept, (side, side), interpolation=cv2.INTER_AREA)
-        return made.astype(np.uint8, copy=False)
+            return picture.copy()
+        smaller = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+        return smaller.astype(np.uint8, copy=False)
 
     def _stage(self, index: int, side: int) -> NDArray[np.uint8]:
         crop = self._result.stage_crops[index]
@@ -117,7 +117,7 @@ class SequencePictures:
             return ()
         maps = np.stack([prototype.map for prototype in prototypes])
         colours = [au_colour(prototype.au) for prototype in prototypes]
-        return layers(maps, colours, side, self.x, [str(one.au) for one in prototypes])
+        return layers(maps, colours, side, self.x, [str(prototype.au) for prototype in prototypes])
 
 
 def tile_side(stages: int) -> int:

@@ -112,10 +112,10 @@ def enlarge(maps: Maps, side: int) -> torch.Tensor:
     values = smooth(finite(maps).cpu().numpy())
     if values.shape[1:] == (side, side):
         return torch.from_numpy(values)
-    made = np.empty((len(values), side, side), np.float32)
-    for small, large in zip(values, made, strict=True):
+    enlarged = np.empty((len(values), side, side), np.float32)
+    for small, large in zip(values, enlarged, strict=True):
         cv2.resize(small, (side, side), large, interpolation=cv2.INTER_CUBIC)
-    return torch.from_numpy(made)
+    return torch.from_numpy(enlarged)
 
 
 def finite(maps: Maps) -> torch.Tensor:
@@ -135,10 +135,10 @@ def finite(maps: Maps) -> torch.Tensor:
     return values
 
 
-def check_one_each(what: str, given: Sequence[str], maps: torch.Tensor) -> None:
+def check_one_each(what: str, items: Sequence[str], maps: torch.Tensor) -> None:
     """Check that there is one of something per map."""
-    if len(given) != len(maps):
-        raise ConfigError(f"{len(maps)} relevance maps need as many {what}, got {len(given)}")
+    if len(items) != len(maps):
+        raise ConfigError(f"{len(maps)} relevance maps need as many {what}, got {len(items)}")
 
 
 def smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -147,7 +147,7 @@ def smooth(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def smooth_tall(values: NDArray[np.float32], times: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Do the same with rows between the maps, so that all of them are one picture.
+    """Smooth maps as :func:`smooth` does, with rows between them, so that all are one picture.
 
     Args:
         values: ``(P, H, W)``.
@@ -164,10 +164,10 @@ def smooth_tall(values: NDArray[np.float32], times: NDArray[np.float32]) -> NDAr
     # A map one pixel high mirrors that pixel again.
     tall[:, 1], tall[:, 0] = tall[:, 2], tall[:, min(3, height + 1)]
     tall[:, -2], tall[:, -1] = tall[:, -3], tall[:, max(-4, -height - 2)]
-    made = cv2.sepFilter2D(
+    filtered = cv2.sepFilter2D(
         tall.reshape(-1, width), cv2.CV_32F, _BINOMIAL, _BINOMIAL, borderType=cv2.BORDER_REFLECT
     )
-    return made.reshape(tall.shape).astype(np.float32, copy=False)
+    return filtered.reshape(tall.shape).astype(np.float32, copy=False)
 
 
 def opacity(strength: _Values) -> _Values:

@@ -64,11 +64,11 @@ def test_frames_that_wait_stay_within_their_bound_and_change_no_picture() -> Non
 
 @pytest.mark.parametrize("waiting", [0, 5 * SIDE * SIDE])
 def test_beyond_the_bound_every_second_picture_is_kept(waiting: int) -> None:
-    one = len(cv2.imencode(".jpg", frame(0), [cv2.IMWRITE_JPEG_QUALITY, 92])[1])
-    pictures = Pictures(Cutter(), limit=6 * one, waiting=waiting)
+    picture_bytes = len(cv2.imencode(".jpg", frame(0), [cv2.IMWRITE_JPEG_QUALITY, 92])[1])
+    pictures = Pictures(Cutter(), limit=6 * picture_bytes, waiting=waiting)
     for n in range(100):
         pictures.add(n, frame(n), POINTS)
-        assert pictures._jpeg_bytes <= 6 * one
+        assert pictures._jpeg_bytes <= 6 * picture_bytes
     kept = [n for n in range(100) if n in pictures]
     assert kept == list(range(0, 100, kept[1]))
     assert kept[1] in (16, 32)

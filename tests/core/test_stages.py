@@ -150,8 +150,8 @@ def test_aus_that_begin_together_are_one_stage_revised_as_they_prove_to_last() -
     frames: list[dict[int, str] | None] = [{}] * 10 + [{12: "A"}] * 3 + [{12: "A", 25: "A"}] * 20
     events = run(StageTracker(StageConfig(min_stage_s=0.2)), frames)
     assert stages_of(events) == [(NONE, 0, 9), (("AU12_A", "AU25_A"), 10, 32)]
-    told = [(e.kind, e.labels, e.start, e.at, e.reason) for e in events if e.kind != "exit"]
-    assert told[1:] == [
+    changes = [(e.kind, e.labels, e.start, e.at, e.reason) for e in events if e.kind != "exit"]
+    assert changes[1:] == [
         ("enter", ("AU12_A",), 10, 16, "au_on"),
         ("revise", ("AU12_A", "AU25_A"), 10, 19, "au_on"),
     ]

@@ -80,26 +80,26 @@ def test_the_most_supported_are_drawn_with_their_own_covers(seed: int, most: int
 
 @pytest.mark.parametrize("seed", range(6))
 def test_lines_lead_upward_and_boxes_touch_nothing(seed: int) -> None:
-    part, sizes, made = drawn(seed)
+    part, sizes, layout = drawn(seed)
     assert len(part.covers) > 10
-    np.testing.assert_allclose(made.boxes[:, 2:], sizes)
-    left, top = made.boxes[:, 0], made.boxes[:, 1]
-    right, bottom = left + made.boxes[:, 2], top + made.boxes[:, 3]
+    np.testing.assert_allclose(layout.boxes[:, 2:], sizes)
+    left, top = layout.boxes[:, 0], layout.boxes[:, 1]
+    right, bottom = left + layout.boxes[:, 2], top + layout.boxes[:, 3]
     assert left.min() >= -1e-9
-    assert right.max() <= made.width + 1e-9
+    assert right.max() <= layout.width + 1e-9
     assert top.min() >= -1e-9
-    assert bottom.max() <= made.height + 1e-9
+    assert bottom.max() <= layout.height + 1e-9
     for a, b in itertools.combinations(range(len(sizes)), 2):
         apart = max(left[a] - right[b], left[b] - right[a], top[a] - bottom[b], top[b] - bottom[a])
         assert apart >= GAP - 1e-6
-    for (lower, upper), line in zip(part.covers.tolist(), made.lines, strict=True):
-        assert made.rows[lower] < made.rows[upper]
+    for (lower, upper), line in zip(part.covers.tolist(), layout.lines, strict=True):
+        assert layout.rows[lower] < layout.rows[upper]
         assert bottom[upper] < top[lower]
         assert line[0].low == pytest.approx(top[lower])
         assert line[-1].high == pytest.approx(bottom[upper])
         assert left[lower] < line[0].x < right[lower]
         assert left[upper] < line[-1].x < right[upper]
-        assert len(line) == made.rows[upper] - made.rows[lower] + 1
+        assert len(line) == layout.rows[upper] - layout.rows[lower] + 1
         for one, other in itertools.pairwise(line):
             assert one.low >= one.high - 1e-9
             # Where a line moves sideways there is no row of boxes.
@@ -113,27 +113,27 @@ def test_lines_lead_upward_and_boxes_touch_nothing(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_rows_keep_to_the_width(seed: int) -> None:
-    _, sizes, made = drawn(seed)
-    for row in range(int(made.rows.max()) + 1):
-        own = sizes[made.rows == row, 0]
+    _, sizes, layout = drawn(seed)
+    for row in range(int(layout.rows.max()) + 1):
+        own = sizes[layout.rows == row, 0]
         assert len(own)
         assert own.sum() + GAP * (len(own) - 1) <= WIDTH
 
 
 def test_a_box_wider_than_the_width_has_a_row_of_its_own() -> None:
     sizes = np.array([[900.0, 20], [50, 20], [50, 20]])
-    made = lattice_layout(sizes, np.array([[0, 2], [1, 2]]), WIDTH)
-    assert made.rows.tolist() == [0, 1, 2]
+    layout = lattice_layout(sizes, np.array([[0, 2], [1, 2]]), WIDTH)
+    assert layout.rows.tolist() == [0, 1, 2]
 
 
 def test_a_chain_stands_upright_and_two_of_them_do_not_cross() -> None:
     sizes = np.full((6, 2), 40.0)
     covers = np.array([[0, 2], [2, 4], [1, 3], [3, 5]])
-    made = lattice_layout(sizes, covers, WIDTH, GAP, RISE)
-    middle = made.boxes[:, 0] + 20
+    layout = lattice_layout(sizes, covers, WIDTH, GAP, RISE)
+    middle = layout.boxes[:, 0] + 20
     np.testing.assert_allclose(middle[[0, 2, 4]], middle[0], atol=1e-6)
     np.testing.assert_allclose(middle[[1, 3, 5]], middle[1], atol=1e-6)
-    assert made.height == 3 * 40 + 2 * RISE
+    assert layout.height == 3 * 40 + 2 * RISE
 
 
 def test_the_same_order_gives_the_same_drawing() -> None:
@@ -146,7 +146,7 @@ def test_nothing_to_draw_and_what_cannot_be_drawn() -> None:
     part = lattice_part([(("A",),), (("B",),)], inclusion_order([(("A",),), (("B",),)]), 10)
     assert part.shown.size == 0
     assert (part.alone, part.left_out) == (2, 0)
-    made = lattice_layout(np.empty((0, 2)), part.covers, WIDTH)
-    assert (made.width, made.height, made.lines) == (0.0, 0.0, ())
+    layout = lattice_layout(np.empty((0, 2)), part.covers, WIDTH)
+    assert (layout.width, layout.height, layout.lines) == (0.0, 0.0, ())
     with pytest.raises(ConfigError, match="cycle"):
         lattice_layout(np.full((2, 2), 9.0), np.array([[0, 1], [1, 0]]), WIDTH)

@@ -557,9 +557,9 @@ def test_a_wall_is_not_followed_where_a_face_faded_away() -> None:
     for i in range(60):
         share = min(1.0, i / 20)
         states.append(tracker.update(((1 - share) * face + share * wall).astype(np.uint8)).state)
-    gone = states.index(FaceState.LOST)
-    assert gone <= 20 + config.verify_every + config.misses + 1
-    assert set(states[gone:]) == {FaceState.LOST}
+    lost_at = states.index(FaceState.LOST)
+    assert lost_at <= 20 + config.verify_every + config.misses + 1
+    assert set(states[lost_at:]) == {FaceState.LOST}
 
 
 def test_texture_bridges_short_misses_of_a_detector_with_points() -> None:

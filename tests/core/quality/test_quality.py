@@ -14,6 +14,7 @@ from facestage.core.network.au_network import AUNetwork
 from facestage.core.quality import (
     FIGURES,
     MapSample,
+    PerturbationOptions,
     StoppedError,
     assess,
     between_aus,
@@ -145,7 +146,9 @@ def test_the_first_patch_of_a_right_map_takes_the_whole_logit() -> None:
     net = looking_at(box(8, 16))
     x = torch.ones(1, 1, SIDE, SIDE)
     maps = explain(net, x, [(0, 0)])
-    found = perturb(net, x, [(0, 0)], maps, fill=torch.zeros_like(x), per_step=1)
+    found = perturb(
+        net, x, [(0, 0)], maps, fill=torch.zeros_like(x), options=PerturbationOptions(per_step=1)
+    )
     count = (SIDE // PATCH) ** 2
     assert found.share.tolist() == [k / count for k in range(count + 1)]
     assert found.morf[0].tolist() == [64.0] + [0.0] * count
@@ -159,8 +162,8 @@ def test_a_map_turned_around_has_the_negative_area() -> None:
     net, x = looking_at(box(8, 16)), torch.ones(1, 1, SIDE, SIDE)
     maps = explain(net, x, [(0, 0)])
     fill = torch.zeros_like(x)
-    right = perturb(net, x, [(0, 0)], maps, fill=fill, per_step=1)
-    wrong = perturb(net, x, [(0, 0)], -maps, fill=fill, per_step=1)
+    right = perturb(net, x, [(0, 0)], maps, fill=fill, options=PerturbationOptions(per_step=1))
+    wrong = perturb(net, x, [(0, 0)], -maps, fill=fill, options=PerturbationOptions(per_step=1))
     assert wrong.area[0] == pytest.approx(-right.area[0])
     assert wrong.area_random[0] < 0
 
@@ -169,7 +172,14 @@ def test_each_pair_has_its_own_frame_output_and_map() -> None:
     net = looking_at(box(0, 0), box(24, 24))
     x = torch.stack([torch.full((1, SIDE, SIDE), 1.0), torch.full((1, SIDE, SIDE), 2.0)])
     pairs = [(1, 0), (0, 1), (1, 1)]
-    found = perturb(net, x, pairs, explain(net, x, pairs), fill=torch.zeros_like(x), per_step=1)
+    found = perturb(
+        net,
+        x,
+        pairs,
+        explain(net, x, pairs),
+        fill=torch.zeros_like(x),
+        options=PerturbationOptions(per_step=1),
+    )
     assert found.morf[:, 0].tolist() == [128, 64, 128]
     assert (found.morf[:, 1:] == 0).all()
 
@@ -189,7 +199,14 @@ def test_steps_and_patches_need_not_divide_the_picture() -> None:
         net[1].weight.fill_(1.0)
     maps = torch.zeros(1, 10, 14)
     maps[0, 8:, 12:] = 1.0  # the smallest patch, 2 × 2
-    found = perturb(net, x, [(0, 0)], maps, fill=torch.zeros_like(x), side=4, per_step=5)
+    found = perturb(
+        net,
+        x,
+        [(0, 0)],
+        maps,
+        options=PerturbationOptions(side=4, per_step=5),
+        fill=torch.zeros_like(x),
+    )
     assert found.share.tolist() == [0, 5 / 12, 10 / 12, 1]
     # The corner; of the others, all equal, a row of four; then another row and one of 4 × 2.
     row = 3 * 16 + 8
@@ -210,7 +227,7 @@ def test_perturbation_refuses_what_gives_no_order() -> None:
     with pytest.raises(ConfigError, match="not finite"):
         perturb(net, x, [(0, 0)], torch.full((1, SIDE, SIDE), float("nan")))
     with pytest.raises(ConfigError, match="1 or more"):
-        perturb(net, x, [(0, 0)], torch.zeros(1, SIDE, SIDE), per_step=0)
+        perturb(net, x, [(0, 0)], torch.zeros(1, SIDE, SIDE), PerturbationOptions(per_step=0))
 
 
 # ----------------------------------------------------------------------------------- randomisation
@@ -550,7 +567,9 @@ def test_perturbation_curves_agree_with_quantus(order: str) -> None:
         softmax=False,
         device="cpu",
     )
-    found = perturb(net, x, pairs, maps, fill=torch.zeros_like(x), per_step=1)
+    found = perturb(
+        net, x, pairs, maps, fill=torch.zeros_like(x), options=PerturbationOptions(per_step=1)
+    )
     curve = found.morf if order == "morf" else found.lerf
     assert curve[:, :1] - curve[:, 1:] == pytest.approx(np.array(drops), abs=1e-4)
 
@@ -567,5 +586,5 @@ def test_the_first_step_agrees_with_captums_ablation_of_that_patch() -> None:
     )
     scores = torch.zeros(16).index_add(0, grid.reshape(-1), maps.reshape(-1))
     expected = float(ablated[0, 0][grid == scores.argmax()][0])
-    found = perturb(net, x, [(0, 1)], maps, per_step=1)
+    found = perturb(net, x, [(0, 1)], maps, options=PerturbationOptions(per_step=1))
     assert found.morf[0, 0] - found.morf[0, 1] == pytest.approx(expected, abs=1e-5)
