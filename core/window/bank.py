@@ -16,9 +16,8 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,8 +65,7 @@ def check_window(config: WindowConfig) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Windows:
+class _Windows(NamedTuple):
     """Some windows that take a step together."""
 
     slots: list[int]
@@ -78,15 +76,14 @@ class _Windows:
         """Maps in each."""
         return [len(track) for track in self.tracks]
 
-    def select(self, which: Sequence[int]) -> _Windows:
+    def select(self, which: list[int]) -> _Windows:
         """Return some of them."""
         if len(which) == len(self.slots):
             return self
         return _Windows([self.slots[a] for a in which], [self.tracks[a] for a in which])
 
 
-@dataclass(frozen=True, slots=True)
-class _Spectra:
+class _Spectra(NamedTuple):
     """Graphs of some windows, brought up to date.
 
     Attributes:
@@ -306,14 +303,14 @@ class WindowBank:
 
     def _insert_cosines(self, windows: _Windows, new: Any) -> None:
         """Put new descriptors ``(n, D)`` into the arrays, with their cosines."""
-        slots, counts = windows.slots, windows.counts
-        positions = [track.ring.position for track in windows.tracks]
+        slots, tracks = windows.slots, windows.tracks
+        positions = [track.ring.position for track in tracks]
         for slot, position in zip(slots, positions, strict=True):
             self._pending[slot].append(position)
         if len(slots) == 1:
-            self._insert_one(slots[0], positions[0], counts[0], new[0])
+            self._insert_one(slots[0], positions[0], len(tracks[0]), new[0])
             return
-        xp, descriptors = self._xp, self._device_descriptors
+        xp, descriptors, counts = self._xp, self._device_descriptors, windows.counts
         descriptors[slots, positions] = new
         cosines = (descriptors[slot_index(slots)] @ new[:, :, None])[:, :, 0]
         # All rows at once: on a GPU every assignment is a launch.

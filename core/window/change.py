@@ -8,7 +8,6 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +22,7 @@ __all__ = ["ChangeDetector", "MapSimilarity"]
 FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class MapSimilarity:
+class MapSimilarity(NamedTuple):
     """How the newest map resembles the prototypes.
 
     Attributes:

@@ -8,7 +8,7 @@ numbers in plain Python.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,7 @@ NO_PROTOTYPE = -1
 """Prototype id of what belongs to no prototype (yet)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """The non-empty blocks of a window: maps of one part that carry one prototype.
 
     Attributes:
@@ -45,7 +44,7 @@ class Blocks:
 
     def relabelled(self, label: list[int], totals: FloatArray) -> Blocks:
         """Return these blocks once their maps carry other prototypes, of sums ``(L, D)``."""
-        return replace(self, label=label, products=_products(self.sums, totals))
+        return self._replace(label=label, products=_products(self.sums, totals))
 
     def overlap_sums(self, members: list[int], prototypes: list[int]) -> FloatArray:
         """Add up the maps that some blocks have of each prototype ``(l, D)``."""

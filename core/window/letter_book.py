@@ -20,12 +20,10 @@ class LetterBook:
         self.counts: dict[str, int] = {}
         self._aliases: dict[str, str] = {}
         self._known_drifted: set[str] = set()
-        self._clear_news()
-
-    def _clear_news(self) -> None:
-        self._retired: list[tuple[str, str]] = []
-        self._forgotten: list[str] = []
-        self._newly_drifted: list[str] = []
+        # What the update that is going on will tell.
+        self._retired: tuple[tuple[str, str], ...] = ()
+        self._forgotten: tuple[str, ...] = ()
+        self._newly_drifted: tuple[str, ...] = ()
 
     def current(self, letter: str) -> str:
         """Return the letter that stands for a letter now."""
@@ -37,17 +35,17 @@ class LetterBook:
         """Note that an older letter stands for a letter from now on."""
         self._aliases[letter] = into
         self.counts[into] = self.counts.get(into, 0) + self.counts.pop(letter, 0)
-        self._retired.append((letter, into))
+        self._retired += ((letter, into),)
 
     def forget(self, letter: str) -> None:
         """Note that a letter was given up, and with it those that it stands for."""
         self.counts.pop(letter, None)
         self._aliases = {old: into for old, into in self._aliases.items() if into != letter}
-        self._forgotten.append(letter)
+        self._forgotten += (letter,)
 
     def note_drifted(self, letters: Iterable[str]) -> None:
         """Note letters that drifted. It is told once: a prototype may hover about the threshold."""
-        new = [letter for letter in letters if letter not in self._known_drifted]
+        new = tuple(letter for letter in letters if letter not in self._known_drifted)
         self._known_drifted.update(new)
         self._newly_drifted += new
 
@@ -63,10 +61,10 @@ class LetterBook:
         update = WindowUpdate(
             letter,
             since,
-            born=(letter,) if given_now else (),
-            retired=tuple(self._retired),
-            forgotten=tuple(self._forgotten),
-            drifted=tuple(self._newly_drifted),
+            (letter,) if given_now else (),
+            self._retired,
+            self._forgotten,
+            self._newly_drifted,
         )
-        self._clear_news()
+        self._retired = self._forgotten = self._newly_drifted = ()
         return update

@@ -9,7 +9,6 @@ belong to :class:`facestage.core.window.bank.WindowBank`, which drives this part
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -37,8 +36,7 @@ IntArray = NDArray[np.int64]
 Descriptors = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class _Inheritance:
+class _Inheritance(NamedTuple):
     """What new maps inherit from the parts of the graph.
 
     Attributes:
@@ -46,11 +44,11 @@ class _Inheritance:
         until: number of the last map that may inherit.
     """
 
-    prototypes: list[int] = field(default_factory=list)
-    until: int = 0
+    prototypes: list[int]
+    until: int
 
 
-NOTHING_INHERITED = _Inheritance()
+NOTHING_INHERITED = _Inheritance([], 0)
 """The parts of the graph must be matched with the prototypes before maps can inherit."""
 
 
@@ -435,14 +433,14 @@ class LetterTrack:
         """Let nothing refer to a prototype that the memory has forgotten."""
         self._inheritance = NOTHING_INHERITED
         if self.similarity.recognised == prototype:
-            self.similarity = replace(self.similarity, recognised=NO_PROTOTYPE)
+            self.similarity = self.similarity._replace(recognised=NO_PROTOTYPE)
         self.change.drop(prototype)
 
     def _note_absorbed(self, younger: int, older: int) -> None:
         """Let everything that referred to a prototype refer to the one it was merged into."""
         self._inheritance = NOTHING_INHERITED
         if self.similarity.recognised == younger:
-            self.similarity = replace(self.similarity, recognised=older)
+            self.similarity = self.similarity._replace(recognised=older)
         self.change.replace(younger, older)
 
     def _learn_fit(self) -> None:

@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,7 @@ NEVER = -10.0
 """Score of a pair that must not be matched: no allowed score is as low."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contingency:
+class Contingency(NamedTuple):
     """How k clusters of a window and l prototypes overlap.
 
     Attributes:
@@ -57,8 +56,7 @@ class Contingency:
     totals: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Matching:
+class Matching(NamedTuple):
     """Which prototypes the clusters of a window continue.
 
     Attributes:

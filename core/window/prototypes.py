@@ -330,13 +330,13 @@ class PrototypeMemory:
             run: number of the unbroken run the map belongs to.
             scale: of that similarity.
         """
-        config, entry, key = self.config, self._prototypes[prototype], _RunKey(prototype, run)
+        config, entry = self.config, self._prototypes[prototype]
         entry.fit_count = min(entry.fit_count + 1, config.fit_memory)
         weight = 1.0 / (entry.fit_count + UNKNOWN_FIT)
         relative = similarity * (scale / entry.fit)
         entry.fit *= 1.0 + weight * self._bounded(relative - 1.0)
-        if self._run_key != key:
-            self._run_key = key
+        if self._run_key != (prototype, run):
+            self._run_key = _RunKey(prototype, run)
             self._run.clear()
         self._run.append(relative)
         if len(self._run) == config.dispersion_run:

@@ -55,7 +55,7 @@ class MapRing:
 
     def append(self, frame: int, confident: bool) -> None:
         """Give the newest map the position of the oldest."""
-        self.position = position = self.next_position
+        self.position = position = self.seen % self.size
         self.parts[position] = NO_PART
         self.runs[position], self.frames[position] = self.run, frame
         self.confident[position], self.outlier[position] = confident, False
