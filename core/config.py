@@ -263,10 +263,14 @@ class WindowConfig:
     """This is how similar the maps of a prototype are to it, until that is known."""
     start_dispersion: float = 0.04
     """This is how far the mean similarity of a run strays from the usual, until that is known."""
+    start_weight: int = 4
+    """The fit that is assumed at first weighs as much as this many maps."""
     fit_memory: int = 60
     """Fit and dispersion are averaged over this many maps."""
     dispersion_run: int = 8
     """The dispersion is that of the mean similarity of so many consecutive maps."""
+    max_run_weight: float = 0.5
+    """One run moves the dispersion by at most this share of the difference."""
     max_deviation: float = 0.2
     """One map or run counts as deviating by at most this much: what does not belong to the
     prototype must teach little."""

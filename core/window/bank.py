@@ -135,7 +135,7 @@ class WindowBank:
     def _allocate(self, slots: int) -> None:
         xp, size = self._xp, self.config.size
         self._descriptors: Descriptors = np.zeros((slots, size, self.dimension), np.float32)
-        # On a GPU the descriptors are there, too; letters are decided here, from the same rows.
+        # On a GPU the descriptors are there, too; letters are decided on the CPU, from these.
         self._device_descriptors = (
             self._descriptors if is_numpy(xp) else xp.zeros(self._descriptors.shape, xp.float32)
         )
@@ -155,7 +155,7 @@ class WindowBank:
         self.__dict__.update(state)
         self._xp = xp = namespace(self.device)
         self._gram = xp.asarray(self._gram)
-        self._graphs.place(xp)
+        self._graphs.move_to(xp)
         self._device_descriptors = (
             self._descriptors if is_numpy(xp) else xp.asarray(self._descriptors)
         )

@@ -95,7 +95,7 @@ class ChangeDetector:
         self._any_positive = True
 
     def drop(self, prototype: int) -> None:
-        """Forget the sum of a prototype that is gone."""
+        """Forget the sum of a prototype that was dropped."""
         self._sums[prototype] = 0.0
 
     def replace(self, prototype: int, into: int) -> None:

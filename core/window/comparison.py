@@ -80,8 +80,8 @@ def gain_if_noisier(
 ) -> FloatArray:
     """Return by what factor cosines with prototypes rise if their maps were noisier than usual.
 
-    A prototype of few maps is as noisy as the maps that may continue it; of many, noise is gone
-    however much there was.
+    A prototype of few maps is as noisy as the maps that may continue it; a mean of many has little
+    noise left however noisy they are.
 
     Args:
         memory: prototypes, refreshed.

@@ -51,7 +51,7 @@ class GraphBank:
         del state["_xp"]
         return state
 
-    def place(self, xp: ModuleType) -> None:
+    def move_to(self, xp: ModuleType) -> None:
         """Take the arrays to the device of a module, after they were unpickled."""
         self._xp = xp
         for name in ON_DEVICE:
@@ -120,7 +120,7 @@ class GraphBank:
         else:
             vectors, values, worst = vectors.copy(), values.copy(), [np.inf] * len(slots)
             if carried:
-                vectors[carried], values[carried], found = track_subspace(
+                vectors[carried], values[carried], residuals = track_subspace(
                     graph[carried],
                     degree[carried],
                     vectors[carried],
@@ -129,7 +129,7 @@ class GraphBank:
                     [wanted[a] for a in carried],
                     self._filter,
                 )
-                for a, residual in zip(carried, found, strict=True):
+                for a, residual in zip(carried, residuals, strict=True):
                     worst[a] = residual
         for a, slot in enumerate(slots):
             self.since_exact[slot] = age[a] + 1

@@ -22,7 +22,7 @@ from .change import ChangeDetector, MapSimilarity
 from .comparison import Overlap, agreeing_pair
 from .contingency import NO_PROTOTYPE, Blocks, contingency_blocks, large_clusters
 from .letter_book import LetterBook
-from .matching import Contingency, match_clusters, prototypes_of_parts
+from .matching import Contingency, Matching, match_clusters, prototypes_of_parts
 from .noise import WindowNoise
 from .novelty import Novelty, Verdict, judge_cluster
 from .pictures import RecentMaps
@@ -189,18 +189,18 @@ class LetterTrack:
         self._maps.note_shape(relevance)
         self.change.begin_frame(frame)
 
-    def insert(self, rows: Descriptors, x: NDArray[np.float32], new: MapInput) -> None:
+    def insert(self, descriptors: Descriptors, x: NDArray[np.float32], new: MapInput) -> None:
         """Take the newest map in; the oldest leaves a full window.
 
         Args:
-            rows: ``(W, D)`` descriptors by position; written to.
+            descriptors: ``(W, D)`` by position; written to.
             x: ``(D,)`` descriptor of the new map at unit length.
             new: the map.
         """
         memory, ring, noise = self.memory, self.ring, self.noise
         position = ring.next_position
-        memory.evict(position, rows[position])
-        rows[position] = x
+        memory.evict(position, descriptors[position])
+        descriptors[position] = x
         expected = noise.expected_similarity(new.mass)
         noise.learn_mass(new.mass, ring.seen)
         self._maps.append(ring.seen, new.relevance)
@@ -250,13 +250,13 @@ class LetterTrack:
         clear = self.similarity.is_recognised and bool(self._inheritance.prototypes)
         return clear and self.ring.seen <= self._inheritance.until
 
-    def inherit(self, parts: IntArray, positions: list[int], rows: Descriptors) -> None:
+    def inherit(self, parts: IntArray, positions: list[int], descriptors: Descriptors) -> None:
         """Let new maps inherit the prototypes of their parts.
 
         Args:
             parts: ``(W,)`` part of each map by position.
             positions: new maps, some of them repeated.
-            rows: ``(W, D)`` descriptors by position.
+            descriptors: ``(W, D)`` by position.
         """
         ring, memory = self.ring, self.memory
         for position in positions:
@@ -269,9 +269,9 @@ class LetterTrack:
                 else self._inheritance.prototypes[part]
             )
             if memory.labels[position] != prototype and not ring.outlier[position]:
-                memory.assign(position, prototype, rows[position])
+                memory.assign(position, prototype, descriptors[position])
 
-    def match_parts(self, parts: IntArray, rows: Descriptors) -> None:
+    def match_parts(self, parts: IntArray, descriptors: Descriptors) -> None:
         """Merge the parts of the graph to clusters, and match those with the prototypes.
 
         What is merged are the parts cut by the prototypes that their maps carry already: one step
@@ -281,44 +281,51 @@ class LetterTrack:
 
         Args:
             parts: ``(m,)`` non-negative part of each map by position.
-            rows: ``(W, D)`` descriptors by position.
+            descriptors: ``(W, D)`` by position.
         """
-        config, noise, blocks = self.config, self.noise, self._blocks(parts, rows)
+        config, noise = self.config, self.noise
+        self._note_parts(parts)
+        blocks = self._blocks(parts, descriptors)
         clusters = merge_blocks(
             blocks.products, blocks.size, noise.energies, noise.split, noise.variances, blocks.label
         )
-        assignment = self._match(blocks, clusters, rows)
+        assignment = self._label_clusters(blocks, clusters, descriptors)
         inherited, clear = prototypes_of_parts(
             blocks, parts, clusters, assignment, config.part_purity
         )
         maps = config.inherit_maps if clear else config.inherit_maps_unclear
         self._inheritance = _Inheritance(inherited, self.ring.seen + maps)
 
-    def match_merged(self, clusters: IntArray, rows: Descriptors) -> None:
+    def match_merged(self, clusters: IntArray, descriptors: Descriptors) -> None:
         """Match clusters that need no merging with the prototypes.
 
         Args:
             clusters: ``(m,)`` non-negative cluster of each map by position.
-            rows: ``(W, D)`` descriptors by position.
+            descriptors: ``(W, D)`` by position.
         """
-        blocks = self._blocks(clusters, rows)
-        self._match(blocks, blocks.part, rows)
+        self._note_parts(clusters)
+        blocks = self._blocks(clusters, descriptors)
+        self._label_clusters(blocks, blocks.part, descriptors)
 
-    def _blocks(self, parts: IntArray, rows: Descriptors) -> Blocks:
-        """Note the part of each map, and cut the parts by the prototypes that their maps carry."""
-        count = len(parts)
-        self.ring.parts[:count] = parts
+    def _note_parts(self, parts: IntArray) -> None:
+        """Note the part of each map; what was inherited from the parts before is void."""
+        self.ring.parts[: len(parts)] = parts
         self._inheritance = NOTHING_INHERITED
-        memory = self.memory
-        return contingency_blocks(parts, memory.labels[:count], rows[:count], memory.totals)
 
-    def _match(self, blocks: Blocks, clusters: list[int], rows: Descriptors) -> list[int]:
+    def _blocks(self, parts: IntArray, descriptors: Descriptors) -> Blocks:
+        """Cut the parts by the prototypes that their maps carry."""
+        count, memory = len(parts), self.memory
+        return contingency_blocks(parts, memory.labels[:count], descriptors[:count], memory.totals)
+
+    def _label_clusters(
+        self, blocks: Blocks, clusters: list[int], descriptors: Descriptors
+    ) -> list[int]:
         """Give the maps of each cluster to the prototype that it continues or begins, or to none.
 
         Args:
             blocks: of the window.
             clusters: ``(p,)`` cluster of each block.
-            rows: ``(W, D)`` descriptors by position.
+            descriptors: ``(W, D)`` by position.
 
         Returns:
             ``(p,)`` the prototype that the maps of each block carry now, or :data:`NO_PROTOTYPE`.
@@ -331,20 +338,33 @@ class LetterTrack:
             blocks = self._replace_guess(blocks, clusters, large)
         memory.refresh(energies)
         matching = match_clusters(blocks, list(large.values()), memory, energies)
-        verdicts = [
+        verdicts = self._verdicts(blocks, matching, descriptors)
+        assignment = self._assignment(blocks, matching.table, verdicts)
+        memory.apply(blocks, assignment)
+        return assignment
+
+    def _verdicts(
+        self, blocks: Blocks, matching: Matching, descriptors: Descriptors
+    ) -> list[Verdict]:
+        """Return what each cluster is: those that match a prototype, and the others once judged."""
+        return [
             Verdict(Novelty.KNOWN, prototype)
             if prototype != NO_PROTOTYPE
-            else self._judge(blocks, matching.table, cluster, rows)
+            else self._judge(blocks, matching.table, cluster, descriptors)
             for cluster, prototype in enumerate(matching.prototypes)
         ]
+
+    def _assignment(self, blocks: Blocks, table: Contingency, verdicts: list[Verdict]) -> list[int]:
+        """Return the prototype ``(p,)`` of each block, and begin those that are new.
+
+        A cluster that is unclear gets none: it must not pull the prototype it was taken for.
+        """
         assignment = list(blocks.label)
-        for members, verdict in zip(matching.table.members, verdicts, strict=True):
-            new = verdict.novelty is Novelty.NEW
-            # A cluster that is unclear must not pull the prototype that it was taken for: none.
-            prototype = self._begin_prototype() if new else verdict.prototype
+        for members, verdict in zip(table.members, verdicts, strict=True):
+            is_new = verdict.novelty is Novelty.NEW
+            prototype = self._begin_prototype() if is_new else verdict.prototype
             for block in members:
                 assignment[block] = prototype
-        memory.apply(blocks, assignment)
         return assignment
 
     def _replace_guess(
@@ -360,7 +380,7 @@ class LetterTrack:
         return blocks.relabelled(assignment, self.memory.totals)
 
     def _judge(
-        self, blocks: Blocks, table: Contingency, cluster: int, rows: Descriptors
+        self, blocks: Blocks, table: Contingency, cluster: int, descriptors: Descriptors
     ) -> Verdict:
         """Judge a cluster of the table that matches no prototype."""
         members = table.members[cluster]
@@ -370,7 +390,7 @@ class LetterTrack:
             blocks.overlap_sums(members, table.known),
             np.array(table.counts[cluster], np.float64),
         )
-        return judge_cluster(positions, rows, overlap, self.ring, self.noise, self.memory)
+        return judge_cluster(positions, descriptors, overlap, self.ring, self.noise, self.memory)
 
     def _begin_prototype(self) -> int:
         """Begin a prototype and return its id; where all are in use, :data:`NO_PROTOTYPE`."""
@@ -392,11 +412,11 @@ class LetterTrack:
         self.noise.learn(newer, self.ring.steps, self.ring.seen)
         self.memory.refresh(self.noise.energies, everything=True)
 
-    def settle(self, rows: Descriptors, tidy: bool) -> None:
+    def settle(self, descriptors: Descriptors, tidy: bool) -> None:
         """Finish a map: label it where clustering did not, and choose the letter.
 
         Args:
-            rows: ``(W, D)`` descriptors by position.
+            descriptors: ``(W, D)`` by position.
             tidy: whether to look which prototypes agree.
         """
         position = self.ring.position
@@ -404,7 +424,7 @@ class LetterTrack:
             guess = self.change.shown
             prototype = guess if self._first_is_guess else self.similarity.recognised
             if prototype != NO_PROTOTYPE:
-                self.memory.assign(position, prototype, rows[position])
+                self.memory.assign(position, prototype, descriptors[position])
         if tidy:
             self._tidy()
         self._learn_fit()

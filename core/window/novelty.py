@@ -76,7 +76,7 @@ class _ClusterMean:
 
 def judge_cluster(
     positions: IntArray,
-    x: Descriptors,
+    descriptors: Descriptors,
     overlap: Overlap,
     ring: MapRing,
     noise: WindowNoise,
@@ -86,7 +86,7 @@ def judge_cluster(
 
     Args:
         positions: ``(n,)`` maps of the cluster.
-        x: ``(W, D)`` descriptors by position.
+        descriptors: ``(W, D)`` by position.
         overlap: what it shares with the prototypes to compare it with.
         ring: maps of the window.
         noise: their noise.
@@ -96,11 +96,11 @@ def judge_cluster(
     newest = _newest_maps(positions, ring, config)
     if newest is None:
         return UNCLEAR
-    cluster = _cluster_mean(x[newest], ring.age()[newest], noise, config)
+    cluster = _cluster_mean(descriptors[newest], ring.age()[newest], noise, config)
     if len(overlap.prototypes):
         verdict = _known(cluster, overlap, noise, memory)
         if verdict is None:
-            verdict = _continuation(positions, x, ring, noise, memory)
+            verdict = _continuation(positions, descriptors, ring, noise, memory)
         if verdict is not None:
             return verdict
     if len(positions) < config.mixture_hold and is_mixture(memory, cluster.mean, cluster.length):
@@ -188,7 +188,11 @@ def _known(
 
 
 def _continuation(
-    positions: IntArray, x: Descriptors, ring: MapRing, noise: WindowNoise, memory: PrototypeMemory
+    positions: IntArray,
+    descriptors: Descriptors,
+    ring: MapRing,
+    noise: WindowNoise,
+    memory: PrototypeMemory,
 ) -> Verdict | None:
     """Return the prototype whose maps go on in this cluster without a break; None if none does.
 
@@ -206,7 +210,7 @@ def _continuation(
     before = order[:onset][~inside[:onset]][-config.continuation_maps :]
     if len(before) < config.min_new or len(first) < config.min_cluster:
         return None
-    ends = [x[maps].mean(axis=0, dtype=np.float64) for maps in (before, first)]
+    ends = [descriptors[maps].mean(axis=0, dtype=np.float64) for maps in (before, first)]
     squares = np.array([end @ end for end in ends])
     lengths = corrected_lengths(squares, np.array([len(before), len(first)]), noise.energies)
     least_cosine = 1.0 - config.continuation * (1.0 - noise.model.level)

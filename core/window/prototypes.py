@@ -27,11 +27,6 @@ __all__ = ["NO_PROTOTYPE", "Forgotten", "PrototypeMemory"]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-UNKNOWN_FIT = 4
-"""The fit that is assumed at first weighs as much as this many maps."""
-MAX_RUN_WEIGHT = 0.5
-"""One run changes the dispersion by at most this share."""
-
 
 @dataclass(slots=True, eq=False)
 class _Prototype:
@@ -183,22 +178,22 @@ class PrototypeMemory:
         Returns:
             (letter that ends, letter that stands for it), or None if the younger never had one.
         """
-        ended, kept = self._prototypes[younger], self._prototypes[older]
+        ending, staying = self._prototypes[younger], self._prototypes[older]
         self._total[older] += self._total[younger]
         self._outside[older] += self._outside[younger]
-        kept.n_inside += ended.n_inside
-        kept.n_outside += ended.n_outside
-        kept.last_use = max(kept.last_use, ended.last_use)
-        kept.picture.absorb(ended.picture)
+        staying.n_inside += ending.n_inside
+        staying.n_outside += ending.n_outside
+        staying.last_use = max(staying.last_use, ending.last_use)
+        staying.picture.absorb(ending.picture)
         self.labels[self.labels == younger] = older
         self.drop(younger)
         self._stale.add(older)
-        if ended.letter is None:
+        if ending.letter is None:
             return None
-        if kept.letter is None:
-            kept.letter, kept.picture.first = ended.letter, ended.picture.first
+        if staying.letter is None:
+            staying.letter, staying.picture.first = ending.letter, ending.picture.first
             return None
-        return ended.letter, kept.letter
+        return ending.letter, staying.letter
 
     # ---- letters
 
@@ -280,8 +275,8 @@ class PrototypeMemory:
 
     def add(self, prototype: int, total: NDArray[np.floating], count: int = 1) -> None:
         """Count maps of the window, given by their sum, for a prototype."""
-        entry, row = self._prototypes[prototype], self._total[prototype]
-        row += total
+        entry, all_maps = self._prototypes[prototype], self._total[prototype]
+        all_maps += total
         entry.n_inside += count
         self._uses += 1
         entry.last_use = self._uses
@@ -332,7 +327,7 @@ class PrototypeMemory:
         """
         config, entry = self.config, self._prototypes[prototype]
         entry.fit_count = min(entry.fit_count + 1, config.fit_memory)
-        weight = 1.0 / (entry.fit_count + UNKNOWN_FIT)
+        weight = 1.0 / (entry.fit_count + config.start_weight)
         relative = similarity * (scale / entry.fit)
         entry.fit *= 1.0 + weight * self._bounded(relative - 1.0)
         if self._run_key != (prototype, run):
@@ -341,7 +336,7 @@ class PrototypeMemory:
         self._run.append(relative)
         if len(self._run) == config.dispersion_run:
             deviation = self._bounded(sum(self._run) / config.dispersion_run - 1.0)
-            run_weight = min(config.dispersion_run * weight, MAX_RUN_WEIGHT)
+            run_weight = min(config.dispersion_run * weight, config.max_run_weight)
             entry.dispersion += run_weight * (deviation**2 - entry.dispersion)
             self._run.clear()
 
@@ -440,7 +435,7 @@ class PrototypeMemory:
         return np.flatnonzero(np.isfinite(self.lengths[: self._used]))
 
     def count(self, prototype: int) -> float:
-        """Return the number of maps behind a prototype; those long gone are bounded."""
+        """Return the number of maps behind a prototype; those outside of the window are bounded."""
         entry = self._prototypes[prototype]
         return entry.n_inside + entry.n_outside
 
@@ -462,5 +457,5 @@ class PrototypeMemory:
         return self._reach[prototype]
 
     def born(self, prototype: int) -> int:
-        """Return how many maps the window had taken in when a prototype began."""
+        """Return how many maps the window had taken in when a live prototype began."""
         return self._prototypes[prototype].born or 0

@@ -679,9 +679,9 @@ def test_clear_patterns_are_clustered_as_scikit_learn_does() -> None:
         # Three patterns are three components; scikit-learn says so and goes on.
         warnings.simplefilter("ignore", UserWarning)
         theirs = SpectralClustering(3, affinity="precomputed", random_state=0).fit_predict(graph)
-    mine = bank.track(slot).memory.labels[:128]
-    assert adjusted_rand_score(theirs, mine) >= 0.95
-    assert adjusted_rand_score(stream.labels, mine) >= 0.95
+    labels = bank.track(slot).memory.labels[:128]
+    assert adjusted_rand_score(theirs, labels) >= 0.95
+    assert adjusted_rand_score(stream.labels, labels) >= 0.95
 
 
 def test_eigenvectors_that_broke_down_are_computed_anew() -> None:
@@ -752,13 +752,13 @@ def test_what_is_not_clear_yet_does_not_pull_the_pattern_it_was_taken_for() -> N
 def test_parts_that_go_on_need_no_new_names(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = make_stream(70, [(0, 60), (1, 50), (2, 60), (0, 60), (2, 40)], noise=0.3)
     asked: list[int] = []
-    name = LetterTrack._match
+    name = LetterTrack._label_clusters
 
     def counting(self: LetterTrack, *args: Any) -> list[int]:
         asked.append(self.ring.seen)
         return name(self, *args)
 
-    monkeypatch.setattr(LetterTrack, "_match", counting)
+    monkeypatch.setattr(LetterTrack, "_label_clusters", counting)
     config = WindowConfig(every=1)
     short = history(feed(Window(config), stream.descriptors))
     fewer = len(asked)
