@@ -174,7 +174,7 @@ class WindowConfig:
     cluster."""
     certainty: float = 1.5
     """What is different must be so by more than this many standard deviations: of the cosine, as
-    noise moves it from one map to the next, and of the prototype's own dispersion over a run."""
+    noise moves it from one map to the next, and of the prototype's own dispersion."""
 
     # ---- merging and matching
 
@@ -262,17 +262,18 @@ class WindowConfig:
     start_fit: float = 0.9
     """This is how similar the maps of a prototype are to it, until that is known."""
     start_dispersion: float = 0.04
-    """This is how far the mean similarity of a run strays from the usual, until that is known."""
+    """This is how far the mean similarity of consecutive maps strays from the usual, until that
+    is known."""
     start_weight: int = 4
     """The fit that is assumed at first weighs as much as this many maps."""
     fit_memory: int = 60
     """Fit and dispersion are averaged over this many maps."""
-    dispersion_run: int = 8
+    dispersion_maps: int = 8
     """The dispersion is that of the mean similarity of so many consecutive maps."""
-    max_run_weight: float = 0.5
-    """One run moves the dispersion by at most this share of the difference."""
+    max_dispersion_weight: float = 0.5
+    """One mean moves the dispersion by at most this share of the difference."""
     max_deviation: float = 0.2
-    """One map or run counts as deviating by at most this much: what does not belong to the
+    """One map or mean counts as deviating by at most this much: what does not belong to the
     prototype must teach little."""
     mature: int = 20
     """From this many maps on, it is remembered what a prototype meant at first."""

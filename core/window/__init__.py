@@ -16,8 +16,8 @@ Glossary, in the order in which each comes from the one before:
 - *prototype*: the identity of a cluster over time, and the mean of its maps (:mod:`.prototypes`).
   It is known by its *id*; the *label* of a map is the id of its prototype. :mod:`.matching` assigns
   labels (Kuhn–Munkres), :mod:`.novelty` detects clusters that begin a prototype. *Fit* is how
-  similar the maps of a prototype are to it, *dispersion* how far the mean of a run strays from
-  that.
+  similar the maps of a prototype are to it, *dispersion* how far the mean of a few consecutive
+  maps strays from that.
 - *letter*: the name of a prototype, given when it is first shown.
 - *display*: the letter an AU shows now. :mod:`.change` detects when it changes (CUSUM).
 

@@ -34,7 +34,7 @@ class _Prototype:
 
     Attributes:
         fit: how similar its maps usually are to it.
-        dispersion: variance of the mean similarity of a run, as a share of the usual.
+        dispersion: variance of the mean similarity of consecutive maps, as a share of the usual.
         fit_count: maps that both were learnt from, up to a bound.
         born: maps that the window had taken in when it began; None where there is no prototype.
         n_inside: its maps in the window.
@@ -59,7 +59,7 @@ class _Prototype:
     picture: Picture = field(default_factory=Picture)
 
 
-class _RunKey(NamedTuple):
+class _SeriesKey(NamedTuple):
     """Of which prototype and unbroken run the latest similarities are."""
 
     prototype: int
@@ -106,8 +106,8 @@ class PrototypeMemory:
         self._used = 0
         self._uses = 0
         self._letters_given = 0
-        self._run_key = _RunKey(NO_PROTOTYPE, 0)
-        self._run: list[float] = []
+        self._series_key = _SeriesKey(NO_PROTOTYPE, 0)
+        self._series: list[float] = []
 
     def _blank(self) -> _Prototype:
         return _Prototype(self.config.start_fit, self.config.start_dispersion**2)
@@ -330,15 +330,15 @@ class PrototypeMemory:
         weight = 1.0 / (entry.fit_count + config.start_weight)
         relative = similarity * (scale / entry.fit)
         entry.fit *= 1.0 + weight * self._bounded(relative - 1.0)
-        if self._run_key != (prototype, run):
-            self._run_key = _RunKey(prototype, run)
-            self._run.clear()
-        self._run.append(relative)
-        if len(self._run) == config.dispersion_run:
-            deviation = self._bounded(sum(self._run) / config.dispersion_run - 1.0)
-            run_weight = min(config.dispersion_run * weight, config.max_run_weight)
-            entry.dispersion += run_weight * (deviation**2 - entry.dispersion)
-            self._run.clear()
+        if self._series_key != (prototype, run):
+            self._series_key = _SeriesKey(prototype, run)
+            self._series.clear()
+        self._series.append(relative)
+        if len(self._series) == config.dispersion_maps:
+            deviation = self._bounded(sum(self._series) / config.dispersion_maps - 1.0)
+            series_weight = min(config.dispersion_maps * weight, config.max_dispersion_weight)
+            entry.dispersion += series_weight * (deviation**2 - entry.dispersion)
+            self._series.clear()
 
     def _bounded(self, deviation: float) -> float:
         most = self.config.max_deviation
@@ -347,7 +347,7 @@ class PrototypeMemory:
     def dispersion(self, prototypes: IntArray, count: int) -> FloatArray:
         """Return the standard deviation ``(l,)`` of the mean similarity of ``count`` consecutive
         maps, as a share of the usual similarity."""
-        longer = max(self.config.dispersion_run / count, 1.0)
+        longer = max(self.config.dispersion_maps / count, 1.0)
         variances = [self._prototypes[i].dispersion * longer for i in prototypes.tolist()]
         return np.sqrt(variances)
 

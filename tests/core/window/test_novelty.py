@@ -30,7 +30,7 @@ KNOWN = Verdict(Novelty.KNOWN, 0)
 
 
 class Scene:
-    """A window with one known pattern and, at its end, maps that match none.
+    """A window with one known prototype and, at its end, maps that match none.
 
     Args:
         cosine: of the clean pattern behind the last maps with the known one.
@@ -73,11 +73,11 @@ class Scene:
         return judge_cluster(self.positions, self.rows, overlap, self.ring, self.noise, self.memory)
 
 
-def test_what_differs_clearly_is_a_new_pattern() -> None:
+def test_what_differs_clearly_is_a_new_prototype() -> None:
     assert Scene(cosine=0.5, noise=0.3).verdict() == NEW
 
 
-def test_what_hardly_differs_is_the_known_pattern() -> None:
+def test_what_hardly_differs_is_the_known_prototype() -> None:
     assert Scene(cosine=0.97, noise=0.3).verdict() == KNOWN
 
 
@@ -165,7 +165,7 @@ def test_noise_that_lasts_does_not_pass_for_coherence() -> None:
     assert _coherence(maps, age, fleeting, PRIOR) > _coherence(maps, age, lasting, PRIOR) + 0.1
 
 
-def test_a_new_pattern_brings_along_what_its_first_maps_said() -> None:
+def test_a_new_prototype_brings_along_what_its_first_maps_said() -> None:
     rng = np.random.default_rng(8)
     clean = unit(rng.standard_normal((2, D)))
     x = unit(np.repeat(clean, (60, 30), axis=0) + 0.3 * rng.standard_normal((90, D)) / D**0.5)
