@@ -30,7 +30,7 @@ from facestage.core.network.selection import select_aus
 from facestage.core.observer import Observer
 from facestage.core.stages import PresenceGate
 from facestage.core.types import Frame
-from facestage.core.window.bank import WindowBank
+from facestage.core.window import MapInput, WindowBank
 from facestage.stream.detectors import make_detector
 from facestage.stream.sources import open_source
 from live_offline import SHARED
@@ -188,7 +188,7 @@ def letters(track: Track, config: WindowConfig) -> tuple[int, float | None]:
         if last is not None and frame > last + 1:
             bank.gap(slot)
         last = frame
-        shown.append(bank.update([slot], [frame], x[None])[0].letter)
+        shown.append(bank.update([MapInput(slot, frame, x)])[0].letter)
     known = track.segment >= 0
     found = [letter for letter, k in zip(shown, known, strict=True) if k]
     if len(set(track.segment[known])) < 2:

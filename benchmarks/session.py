@@ -25,7 +25,7 @@ from facestage.core.config import WindowConfig
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.observer import Observer
 from facestage.core.types import Frame
-from facestage.core.window.bank import WindowBank
+from facestage.core.window import MapInput, WindowBank
 from facestage.stream.detectors import make_detector
 from facestage.stream.sources import open_source
 from live_offline import SHARED
@@ -95,10 +95,15 @@ def play(found: dict[int, list[Segment]], minutes: float, seed: int) -> dict[str
             active = [au for au, k in chosen.items() if i < len(found[au][k][0])]
             begun = time.thread_time()
             updates = bank.update(
-                [slots[au] for au in active],
-                [t + i] * len(active),
-                np.stack([found[au][chosen[au]][0][i] for au in active]),
-                masses=[float(found[au][chosen[au]][1][i]) for au in active],
+                [
+                    MapInput(
+                        slots[au],
+                        t + i,
+                        found[au][chosen[au]][0][i],
+                        mass=float(found[au][chosen[au]][1][i]),
+                    )
+                    for au in active
+                ]
             )
             cost.append(((t + i) / RATE / 60, len(active), time.thread_time() - begun))
             for au, update in zip(active, updates, strict=True):

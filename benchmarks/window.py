@@ -31,7 +31,7 @@ from facestage.core.clustering.graph import NO_MAP
 from facestage.core.clustering.similarity import DEFAULT_NOISE
 from facestage.core.clustering.spectral import SprayPreset, knn_graph, laplacian, partition
 from facestage.core.config import WindowConfig
-from facestage.core.window.bank import WindowBank
+from facestage.core.window import MapInput, WindowBank
 from facestage.core.window.graph_bank import GraphBank
 from sklearn.cluster import SpectralClustering
 from stream_quality import Quality, judge, summary
@@ -77,7 +77,7 @@ def time_single(maps: int, config: WindowConfig) -> dict[str, float]:
     for i in range(warm + maps):
         for name, bank in banks.items():
             begun = clock()
-            bank.update([slots[name]], [i], x[i : i + 1])
+            bank.update([MapInput(slots[name], i, x[i])])
             if i >= warm:
                 spent.setdefault(name, []).append(clock() - begun)
         if i >= warm and i % EVERY == 0:
@@ -104,10 +104,10 @@ def time_batch(count: int, maps: int, config: WindowConfig) -> dict[str, float]:
     clock, spent = time.thread_time, np.zeros(2)
     for i, now in enumerate(rows):
         begun = clock()
-        together.update(a, [i] * count, now)
+        together.update([MapInput(slot, i, row) for slot, row in zip(a, now, strict=True)])
         middle = clock()
         for slot, row in zip(b, now, strict=True):
-            singly.update([slot], [i], row[None])
+            singly.update([MapInput(slot, i, row)])
         if i >= config.size + 20:
             spent += (middle - begun, clock() - middle)
     each = spent / (maps * count) * 1e6
@@ -154,7 +154,7 @@ def follow(name: str) -> Quality:
         if last is not None and frame > last + 1:
             bank.gap(slot)
         last = frame
-        shown.append(bank.update([slot], [frame], x[None], masses=[mass])[0].letter)
+        shown.append(bank.update([MapInput(slot, frame, x, mass=mass)])[0].letter)
     return judge(stream.labels, stream.judged, shown)
 
 
@@ -192,7 +192,7 @@ def main() -> None:
     x = make_stream(TIMED).descriptors
     sizes = []
     for i in range(3 * len(x)):
-        bank.update([slot], [i], x[i % len(x)][None])
+        bank.update([MapInput(slot, i, x[i % len(x)])])
         if i % len(x) == len(x) - 1:
             state = bank.__getstate__()
             held = [*state.values(), *state["_graphs"].__getstate__().values()]

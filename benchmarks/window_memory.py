@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from facestage.core.window.bank import WindowBank
+from facestage.core.window import MapInput, WindowBank
 from streams import make_stream
 
 NAMES = ("easy/3/dev-0", "medium/return/dev-0", "medium/3/dev-1", "easy/2/dev-1")
@@ -51,7 +51,7 @@ def main() -> None:
             if last is None or index > last + 1:
                 bank.gap(slot)
             last = index
-            update = bank.update([slot], [frame], x[None], maps=[picture], masses=[float(mass)])[0]
+            update = bank.update([MapInput(slot, frame, x, picture, float(mass))])[0]
             shown.add(update.letter)
             frame, done = frame + 1, done + 1
             if done >= 1000 and done in (10 ** (len(str(done)) - 1), args.maps):

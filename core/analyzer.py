@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from .backend import on_stream_of_torch, same_gpu
 from .config import AnalyzerConfig
@@ -28,24 +26,12 @@ from .types import (
     PrototypeRetired,
     StageEvent,
 )
-from .window.bank import WindowBank, WindowUpdate
+from .window import MapInput, WindowBank, WindowUpdate
 from .window.letters import LetterTrack
 
 __all__ = ["Analyzer"]
 
 _Event = StageEvent | PrototypeFound | PrototypeDrifted | PrototypeRetired | FaceChange
-
-
-@dataclass(slots=True)
-class _Request:
-    """A map on its way to the windows."""
-
-    au: int
-    slot: int
-    descriptor: NDArray[np.float32] | None
-    relevance: NDArray[np.float32]
-    mass: float
-    sure: bool
 
 
 class _SourceTracks:
@@ -63,8 +49,8 @@ class _SourceTracks:
         self.running: set[int] = set()
         self._on = on_thresholds
 
-    def begin(self, seen: Observation) -> tuple[list[_Event], list[_Request]]:
-        """Note a frame; return the events before its letters, and the maps to be named."""
+    def begin(self, seen: Observation) -> tuple[list[_Event], dict[int, MapInput]]:
+        """Note a frame; return the events before its letters, and its map of each AU."""
         frame = seen.frame
         events: list[_Event] = []
         if self.epoch is not None and frame.epoch != self.epoch:
@@ -74,11 +60,11 @@ class _SourceTracks:
             events.append(FaceChange(seen.face.state, self.face, seen.face.reason, frame.index))
             self.face = seen.face.state
         if seen.presence is None:
-            return events, []
+            return events, {}
         self._break(self.windows.keys() - seen.maps.keys())
         presence = seen.presence if seen.adjusted_presence is None else seen.adjusted_presence
         level = dict(zip(self._on, presence, strict=True))
-        requests: list[_Request] = []
+        maps: dict[int, MapInput] = {}
         for au, relevance in seen.maps.items():
             descriptor = seen.descriptors[au]
             if descriptor is None and au not in self.windows:
@@ -87,9 +73,10 @@ class _SourceTracks:
                 self.windows[au] = self.bank.open()
             self.running.add(au)
             mass = float(np.maximum(relevance, 0.0).sum())
-            sure = bool(level[au] >= self._on[au])
-            requests.append(_Request(au, self.windows[au], descriptor, relevance, mass, sure))
-        return events, requests
+            confident = bool(level[au] >= self._on[au])
+            slot = self.windows[au]
+            maps[au] = MapInput(slot, frame.index, descriptor, relevance, mass, confident)
+        return events, maps
 
     def end(
         self, seen: Observation, events: list[_Event], found: dict[int, WindowUpdate]
@@ -252,37 +239,18 @@ class Analyzer:
     def _name(self, seen: Sequence[Observation]) -> list[FrameResult]:
         """Give letters and stages; the windows of all sources go through the bank together."""
         results: dict[int, FrameResult] = {}
-        waiting = list(enumerate(seen))
-        while waiting:
-            # One frame of each source per round: a window takes one map at a time.
-            turn: dict[str, tuple[int, Observation]] = {}
-            later: list[tuple[int, Observation]] = []
-            for position, one in waiting:
-                if one.frame.source in turn:
-                    later.append((position, one))
-                else:
-                    turn[one.frame.source] = (position, one)
-            begun = [
-                (position, one, state, *state.begin(one))
-                for position, one in turn.values()
-                for state in (self._state(one.frame.source),)
-            ]
-            asked = [(one, r) for _, one, _, _, requests in begun for r in requests]
+        for turn in _turns(seen):
+            begun: list[tuple[int, _SourceTracks, list[_Event], dict[int, MapInput]]] = []
+            for position in turn:
+                state = self._state(seen[position].frame.source)
+                begun.append((position, state, *state.begin(seen[position])))
+            maps = [new for *_, by_au in begun for new in by_au.values()]
+            rows = [seen[position].on_gpu.get(au) for position, *_, by_au in begun for au in by_au]
             with on_stream_of_torch(self._bank.module, self.window_device):
-                updates = self._bank.update(
-                    [r.slot for _, r in asked],
-                    [one.frame.index for one, _ in asked],
-                    [r.descriptor for _, r in asked],
-                    [r.relevance for _, r in asked],
-                    masses=[r.mass for _, r in asked],
-                    sure=[r.sure for _, r in asked],
-                    there=_on_gpu([one.on_gpu.get(r.au) for one, r in asked]),
-                )
-            found = iter(updates)
-            for position, one, state, events, requests in begun:
-                letters = {r.au: next(found) for r in requests}
-                results[position] = state.end(one, events, letters)
-            waiting = later
+                updates = iter(self._bank.update(maps, _on_gpu(rows)))
+            for position, state, events, by_au in begun:
+                letters = {au: next(updates) for au in by_au}
+                results[position] = state.end(seen[position], events, letters)
         return [results[position] for position in range(len(seen))]
 
     def _state(self, source: str) -> _SourceTracks:
@@ -316,6 +284,17 @@ class Analyzer:
             state = self._states.pop(name, None)
             if state is not None:
                 state.close()
+
+
+def _turns(seen: Sequence[Observation]) -> Iterator[list[int]]:
+    """Give the positions of one frame of each source at a time: a window takes one map a call."""
+    waiting = list(range(len(seen)))
+    while waiting:
+        turn: dict[str, int] = {}
+        for position in waiting:
+            turn.setdefault(seen[position].frame.source, position)
+        yield list(turn.values())
+        waiting = [position for position in waiting if position not in turn.values()]
 
 
 def _on_gpu(rows: Sequence[torch.Tensor | None]) -> torch.Tensor | None:

@@ -113,7 +113,9 @@ class ExplainConfig:
 class WindowConfig:
     """The sliding window of one AU and its prototypes.
 
-    Cosines are those of clean mean maps (noise-corrected) unless said otherwise.
+    The words are those of the glossary in :mod:`facestage.core.window`. Cosines are those of
+    noise-corrected mean maps unless said otherwise. Numbers that only guard arithmetic (a score
+    that no pair can reach, the room for windows at the start) stay in their modules.
 
     ``split``, ``match``, ``fast`` and ``alias`` were settled on the development streams of
     ``benchmarks/streams.py`` and checked on relevance maps of the embedded network over five real
@@ -124,102 +126,192 @@ class WindowConfig:
     (``benchmarks/live_offline.py``).
     """
 
+    # ---- the window and its graph
+
     device: str = "cpu"
-    """Where the arrays of all windows live: ``cpu`` (NumPy) or ``cuda[:N]`` (CuPy)."""
+    """The arrays of all windows live on this device: ``cpu`` (NumPy) or ``cuda[:N]`` (CuPy)."""
     size: int = 128
-    """Maps in the window (about 4 s at 30 per second)."""
+    """The window holds this many maps (about 4 s at 30 per second)."""
     knn: int = 7
-    """Neighbours per map in the graph."""
+    """Each map has this many neighbours in the graph."""
     tau: float = 0.15
-    """Eigenvalues of the window's Laplacian below it are counted as clusters."""
+    """Eigenvalues of the window's Laplacian below this are counted as parts of the graph."""
     max_clusters: int = 6
-    """Most clusters a window is split into before merging."""
+    """The graph is cut into at most this many parts before they are merged."""
     linkage_below: int = 16
-    """With fewer maps average linkage replaces the graph."""
+    """With fewer maps than this, average linkage replaces the graph."""
     linkage_cosine: float = 0.7
-    """… which joins maps while their mean noise-corrected cosine is at least this."""
+    """Average linkage joins maps while their mean noise-corrected cosine is at least this."""
     block: int = 8
-    """Eigenvectors carried along: the most clusters, one to see that there are not more, one to
-    spare."""
+    """This many eigenvectors are carried along: the most parts, one to see that there are not
+    more, one to spare."""
     degree: int = 4
-    """Degree of the polynomial that sharpens them."""
+    """The polynomial that sharpens the eigenvectors has this degree."""
     filter_low: float = -0.5
-    """Lower end of the eigenvalues it damps; those of a graph of nearest neighbours rarely lie
-    below."""
+    """The polynomial damps eigenvalues from here on; those of a graph of nearest neighbours rarely
+    lie below."""
     residual: float = 0.2
     """The polynomial is applied again while a wanted eigenvector's residual exceeds this."""
     restart_residual: float = 0.5
-    """They are computed anew where the residual stays above this …"""
+    """The eigenvectors are computed anew where the residual stays above this."""
     restart: int = 512
-    """… and, in any case, after so many clusterings."""
+    """The eigenvectors are computed anew after this many clusterings in any case."""
     every: int = 6
-    """While each map clearly shows the known letter, the window is clustered only every so often,
-    maps."""
+    """While each map clearly shows the letter on display, the window is clustered only once in so
+    many maps."""
+    inherit_maps: int = 16
+    """For so many maps after a full matching, new maps inherit the prototype of their part."""
+    inherit_maps_unclear: int = 3
+    """For so many maps they do so where a part is mixed or a prototype lies in two clusters."""
+    part_purity: float = 0.9
+    """A part of the graph is mixed unless this share of its maps carries one prototype, 0–1."""
+
+    # ---- noise
+
+    refresh: int = 16
+    """The noise model and the agreement of prototypes are looked at once in so many maps."""
+    early_refresh: tuple[int, ...] = (8, 12, 20, 24)
+    """The noise model is also refreshed at these numbers of maps."""
+    far_lag: int = 16
+    """Maps at least so far apart count as having independent noise, maps."""
+    longest_lag: int = 28
+    """Cosines of maps are measured up to this distance, maps (a second at 30 per second)."""
+    noise_follow: float = 0.15
+    """A new estimate of the noise has this weight, after a plain mean of the first ones."""
+    max_variance: float = 0.04
+    """Noise may explain at most this variance of a cosine, so that no noise makes everything one
+    cluster."""
+    certainty: float = 1.5
+    """What is different must be so by more than this many standard deviations: of the cosine, as
+    noise moves it from one map to the next, and of the prototype's own dispersion."""
+
+    # ---- merging and matching
+
     split: float = 0.90
-    """Clusters of the window whose cosine exceeds this are one pattern; the same value as in the
-    ``sequence`` preset …"""
+    """Clusters of the window whose cosine exceeds this are one; it is the same value as in the
+    ``sequence`` preset."""
     split_clear: float = 0.93
-    """The same where the maps of a pattern hardly differ: a smaller difference is one there. On a
-    real face it parts the grimace from the laugh; where noise is high it would cut patterns."""
-    clear: tuple[float, float] = (0.8, 0.9)
-    """Cosines of two maps of a pattern between which ``split`` rises to ``split_clear``."""
+    """This replaces ``split`` where the maps of a cluster hardly differ: a smaller difference is
+    one there. On a real face it parts the grimace from the laugh; where noise is high it would cut
+    what belongs together."""
+    split_levels: tuple[float, float] = (0.8, 0.9)
+    """While the cosine of two maps of a cluster (not of means) goes from the first to the second
+    value, ``split`` rises to ``split_clear``."""
     match: float = 0.88
     """A cluster may continue a prototype from this cosine on."""
     keep_overlap: float = 0.5
-    """A cluster may also continue a prototype that this share of its maps carry already …"""
+    """A cluster may continue a prototype from ``keep_cosine`` on if this share of its maps carries
+    the prototype already, 0–1."""
     keep_cosine: float = 0.72
-    """… from this cosine on (a pattern that drifts)."""
+    """A cluster whose maps carry a prototype already may continue it from this cosine on: it
+    drifts. A map less similar to a prototype than this does not speak for it."""
     overlap_bonus: float = 0.2
-    """Weight of that share in the score of a match."""
+    """The shares of maps that cluster and prototype have in common count this much in the score of
+    a match."""
     fast: float = 0.88
-    """A single map shows a prototype from this cosine on …"""
+    """A single map shows a prototype from this similarity on, if it leads by ``margin``."""
     margin: float = 0.06
-    """… if it leads that with any other prototype by this much."""
-    alias: float = 0.93
-    """Two letters whose prototypes agree more than this are one."""
-    far_lag: int = 16
-    """Maps so far apart count as having independent noise …"""
-    longest_lag: int = 28
-    """… and up to this distance their cosines are measured, maps (a second at 30 per second)."""
-    noise_follow: float = 0.15
-    """Weight of a new estimate of the noise, after a plain mean of the first ones."""
+    """A map that shows a prototype must be more similar to it than to any other by this much."""
+    outlier: float = 0.4
+    """A map is an outlier, like no prototype, if its similarity to the nearest is below this."""
     min_cluster: int = 4
-    """Smaller clusters stay undecided, maps."""
+    """Clusters of fewer maps than this stay without a prototype."""
+
+    # ---- novelty: does an unmatched cluster begin a prototype?
+
     min_new: int = 4
-    """A new pattern needs at least this many maps in the window; so few must differ clearly."""
+    """A new prototype needs at least this many maps in the window; so few must differ clearly."""
     recent: int = 3
-    """A new pattern must hold one of this many latest maps: nothing is born in the past."""
+    """A new prototype must hold one of this many latest maps: none begins in the past."""
     span: float = 1.6
-    """They must lie within this many times as many latest maps: a new pattern comes as a segment,
-    scattered maps that resemble nothing are noise."""
-    live: int = 16
-    """A new pattern is judged by at most this many of its latest maps."""
-    certainty: float = 1.5
-    """What is different must be so by more than this many standard deviations: of the cosine, as
-    noise moves it from one map to the next, and of the pattern's own straying over a few maps."""
-    birth_mass: float = 0.25
-    """A map counts for a birth only if its relevance has at least this share of the usual mass."""
+    """The latest ``min_new`` maps of a new prototype lie within this many times as many latest
+    maps: it comes as a segment; scattered maps that resemble nothing are noise."""
+    newest_maps: int = 16
+    """A cluster is judged by at most this many of its latest maps."""
+    mass_gate: float = 0.25
+    """A map counts for a new prototype only if its relevance has at least this share of the usual
+    mass."""
+    coherence_prior: float = 0.3
+    """In the coherence of a cluster, the cosine of two maps that is usual in the window counts as
+    this share of a pair of the cluster's own whose noise is independent."""
+    least_energy: float = 0.25
+    """A mean keeps at least this share of its energy when the noise of a cluster's own maps is
+    taken off it, 0–1."""
+    noise_slack: float = 0.2
+    """Noise left in the mean of a cluster, as a share of its coherence, lowers the cosine from
+    which on it may be a known prototype by this factor."""
+    slack_maps: int = 7
+    """A cluster of fewer maps than this gets slack for each that lacks: more maps show well enough
+    how noisy they are."""
+    slack_per_map: float = 0.03
+    """Each map that lacks lowers that cosine by this much: what is decided early must be clear."""
+    slack_known: int = 12
+    """A cluster that is a known prototype only by its slack is taken for it if it has this many
+    maps; with fewer it waits."""
+    continuation: float = 0.28
+    """A cluster goes on from the maps before it if the two means are apart (1 − cosine) by at most
+    this share of what two single maps are."""
+    continuation_maps: int = 12
+    """A cluster is compared with at most this many maps before it."""
+    onset_span: int = 8
+    """A cluster has begun where it holds half of so many consecutive maps."""
     mixture: float = 0.95
-    """No new pattern while it agrees this well with a blend of two known prototypes …"""
+    """No prototype begins while it agrees this well with a blend of two known prototypes."""
+    mixture_weight: float = 0.1
+    """In a blend, each of the two prototypes has more than this weight."""
+    mixture_nearest: int = 3
+    """Blends of the prototypes that are nearest, so many, are looked at."""
     mixture_hold: int = 15
-    """… unless it has lasted this many maps."""
+    """A blend that has lasted this many maps may begin a prototype all the same."""
+
+    # ---- prototypes
+
     memory: int = 200
     """Maps that have left the window count as at most this many in a prototype."""
+    start_fit: float = 0.9
+    """This is how similar the maps of a prototype are to it, until that is known."""
+    start_dispersion: float = 0.04
+    """This is how far the mean similarity of consecutive maps strays from the usual, until that
+    is known."""
+    start_weight: int = 4
+    """The fit that is assumed at first weighs as much as this many maps."""
+    fit_memory: int = 60
+    """Fit and dispersion are averaged over this many maps."""
+    dispersion_maps: int = 8
+    """The dispersion is that of the mean similarity of so many consecutive maps."""
+    max_dispersion_weight: float = 0.5
+    """One mean moves the dispersion by at most this share of the difference."""
+    max_deviation: float = 0.2
+    """One map or mean counts as deviating by at most this much: what does not belong to the
+    prototype must teach little."""
     mature: int = 20
-    """Maps from which on a prototype is remembered as what its letter meant at first."""
+    """From this many maps on, it is remembered what a prototype meant at first."""
     drifted: float = 0.7
     """A letter whose prototype's cosine with that falls below this is flagged."""
-    evidence: float = 1.8
-    """Another letter is shown once the latest maps speak for it by this much; a map in the middle
-    of its pattern counts 1 for it, one in the middle of the shown pattern 1 against it."""
-    head_start: float = 0.9
-    """So much of it a new pattern brings along: the maps it was born of have spoken for it."""
-    refresh: int = 16
-    """Noise model and agreement of prototypes are looked at this often, maps."""
-    recent_maps: int = 8
-    """Full-size maps kept until their letter has settled."""
+    alias: float = 0.93
+    """Two letters whose prototypes agree more than this are one."""
     max_letters: int = 26
-    """Most patterns alive at a time; for one more, the one unseen for longest is forgotten."""
+    """At most this many prototypes are alive; for one more, the one unseen for longest is
+    forgotten."""
+    recent_maps: int = 8
+    """So many of the latest full-size maps are kept apart until their letter has settled."""
+
+    # ---- change detection: which letter is on display?
+
+    change_threshold: float = 1.8
+    """Another letter is shown once its cumulative sum reaches this; a map in the middle of its
+    prototype adds 1, one in the middle of the shown prototype takes 1 away."""
+    head_start: float = 0.9
+    """The cumulative sum of a new prototype starts here: the maps that it was found by have spoken
+    for it."""
+    change_step: float = 1.25
+    """One map adds at most this much to a cumulative sum, or takes it away."""
+    min_distance: float = 0.05
+    """Prototypes count as at least this far apart (1 − cosine) in that step."""
+    distance_every: int = 8
+    """How far prototypes are apart is looked at again once in so many maps."""
+    tolerated_misses: int = 1
+    """So many consecutive maps of other prototypes do not break a run that is dated back."""
 
 
 @dataclass(frozen=True, slots=True)

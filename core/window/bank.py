@@ -2,8 +2,8 @@
 
 A new relevance map replaces the oldest of its window. Its cosines with the window are one product;
 the graph changes in a few rows; the leading eigenvectors are carried along instead of computed
-anew (:mod:`facestage.core.clustering.subspace`); k-means starts from the last labels; clusters
-whose clean mean maps agree are merged; and the letters follow
+anew (:mod:`facestage.core.clustering.subspace`); k-means starts from the last parts; parts whose
+noise-corrected mean maps agree are merged to clusters; and the letters follow
 (:mod:`facestage.core.window.letters`). Most maps clearly show the letter already on display; for
 them the graph waits and catches up later in one go. The windows that need a step take it together,
 on the CPU (NumPy) or a GPU (CuPy).
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,18 +29,19 @@ from ..clustering.similarity import normalise_valid, profile_noise, ring_profile
 from ..clustering.spectral import linkage
 from ..config import WindowConfig
 from ..errors import ConfigError
-from .graph_bank import GraphBank, rows_of
-from .letters import UNDECIDED, LetterTrack, WindowUpdate
+from .graph_bank import GraphBank, slot_index
+from .letters import LetterTrack
+from .ring import NO_PART
+from .updates import MapInput, WindowUpdate
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["WindowBank", "WindowUpdate", "check_window"]
+__all__ = ["MapInput", "WindowBank", "WindowUpdate", "check_window"]
 
 IntArray = NDArray[np.int64]
+Descriptors = NDArray[np.float32]
 
-EARLY_REFRESH = (8, 12, 20, 24)
-"""Numbers of maps at which the noise model is refreshed besides every ``refresh`` maps."""
 START_SLOTS = 4
 """Windows there is room for at first; the arrays double when more are opened."""
 
@@ -62,6 +63,42 @@ def check_window(config: WindowConfig) -> None:
             "a window needs max_clusters < block <= linkage_below, got "
             f"{config.max_clusters}, {config.block}, {config.linkage_below}; choose another block"
         )
+
+
+class _Windows(NamedTuple):
+    """Some windows that take a step together."""
+
+    slots: list[int]
+    tracks: list[LetterTrack]
+
+    @property
+    def counts(self) -> list[int]:
+        """Maps in each."""
+        return [len(track) for track in self.tracks]
+
+    def select(self, which: list[int]) -> _Windows:
+        """Return some of them."""
+        if len(which) == len(self.slots):
+            return self
+        return _Windows([self.slots[a] for a in which], [self.tracks[a] for a in which])
+
+
+class _Spectra(NamedTuple):
+    """Graphs of some windows, brought up to date.
+
+    Attributes:
+        windows: the s windows.
+        positions: ``(s, c)`` maps that are new to each graph, some of them repeated.
+        graph: ``(s, W, W)`` the graphs.
+        vectors: ``(s, b, W)`` leading eigenvectors, in rows.
+        n_parts: ``(s,)`` parts of each graph, as its eigenvalues tell.
+    """
+
+    windows: _Windows
+    positions: IntArray
+    graph: Any
+    vectors: Any
+    n_parts: list[int]
 
 
 class WindowBank:
@@ -97,27 +134,31 @@ class WindowBank:
 
     def _allocate(self, slots: int) -> None:
         xp, size = self._xp, self.config.size
-        self._x: NDArray[np.float32] = np.zeros((slots, size, self.dimension), np.float32)
-        # On a GPU the descriptors are there, too; letters are decided here, from the same rows.
-        self._x_there = self._x if is_numpy(xp) else xp.zeros(self._x.shape, xp.float32)
+        self._descriptors: Descriptors = np.zeros((slots, size, self.dimension), np.float32)
+        # On a GPU the descriptors are there, too; letters are decided on the CPU, from these.
+        self._device_descriptors = (
+            self._descriptors if is_numpy(xp) else xp.zeros(self._descriptors.shape, xp.float32)
+        )
         self._gram = xp.full((slots, size, size), NO_MAP, xp.float32)
         self._graphs = GraphBank(self.config, slots, xp)
         self._parts: IntArray = np.zeros((slots, size), np.int64)
         self._n_parts = [1] * slots
-        # Places whose maps the graph has not seen yet.
+        # Positions whose maps the graph has not seen yet.
         self._pending: list[list[int]] = [[] for _ in range(slots)]
 
     def __getstate__(self) -> dict[str, Any]:
         state = {key: to_numpy(v) if _is_array(v) else v for key, v in self.__dict__.items()}
-        del state["_xp"], state["_x_there"]
+        del state["_xp"], state["_device_descriptors"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._xp = xp = namespace(self.device)
         self._gram = xp.asarray(self._gram)
-        self._graphs.place(xp)
-        self._x_there = self._x if is_numpy(xp) else xp.asarray(self._x)
+        self._graphs.move_to(xp)
+        self._device_descriptors = (
+            self._descriptors if is_numpy(xp) else xp.asarray(self._descriptors)
+        )
 
     @property
     def module(self) -> ModuleType:
@@ -132,15 +173,15 @@ class WindowBank:
 
     def open(self) -> int:
         """Open a window and return its slot."""
-        track = LetterTrack(self.config, self.dimension)
-        for slot, held in enumerate(self._tracks):
-            if held is None:
-                self._tracks[slot] = track
+        new = LetterTrack(self.config, self.dimension)
+        for slot, track in enumerate(self._tracks):
+            if track is None:
+                self._tracks[slot] = new
                 self._clear(slot)
                 return slot
-        self._tracks.append(track)
-        if len(self._tracks) > len(self._x):
-            self._grow(2 * len(self._x))
+        self._tracks.append(new)
+        if len(self._tracks) > len(self._descriptors):
+            self._grow(2 * len(self._descriptors))
         return len(self._tracks) - 1
 
     def close(self, slot: int) -> None:
@@ -168,18 +209,18 @@ class WindowBank:
         self.track(slot).gap()
 
     def _clear(self, slot: int) -> None:
-        self._x[slot] = 0
-        if self._x_there is not self._x:
-            self._x_there[slot] = 0
+        self._descriptors[slot] = 0
+        if self._device_descriptors is not self._descriptors:
+            self._device_descriptors[slot] = 0
         self._gram[slot] = NO_MAP
         self._graphs.clear(slot)
         self._n_parts[slot], self._parts[slot] = 1, 0
         self._pending[slot] = []
 
     def _grow(self, slots: int) -> None:
-        names = ["_x", "_gram", "_parts", "_n_parts", "_pending"]
-        if self._x_there is not self._x:
-            names.append("_x_there")
+        names = ["_descriptors", "_gram", "_parts", "_n_parts", "_pending"]
+        if self._device_descriptors is not self._descriptors:
+            names.append("_device_descriptors")
         old, graphs = {name: getattr(self, name) for name in names}, self._graphs
         self._allocate(slots)
         self._graphs.copy(graphs)
@@ -189,243 +230,226 @@ class WindowBank:
     # ---- update
 
     def update(
-        self,
-        slots: Sequence[int],
-        indices: Sequence[int],
-        descriptors: Sequence[NDArray[np.floating] | None] | NDArray[np.floating],
-        maps: Sequence[NDArray[np.floating] | None] | None = None,
-        *,
-        masses: Sequence[float] | None = None,
-        sure: Sequence[bool] | None = None,
-        there: torch.Tensor | None = None,
+        self, maps: Sequence[MapInput], device_descriptors: torch.Tensor | None = None
     ) -> list[WindowUpdate]:
         """Take in one map for each of several windows.
 
+        A descriptor that is None or zero holds the letter; one with NaN or infinity is refused,
+        counted (``track(slot).refused``) and holds it, too.
+
         Args:
-            slots: windows, each at most once.
-            indices: number of the frame of each map; rises from call to call.
-            descriptors: ``(D,)`` real each, see :mod:`facestage.core.relevance`. None or zero
-                stands for a map without relevance, which holds the letter; a descriptor with NaN
-                or infinity is refused, counted (``track(slot).refused``) and holds it, too.
-            maps: full-size maps for the pictures of the prototypes, ``(S, S)``, logit units.
-            masses: sum of the positive relevance of each map, logit units; maps far weaker than
-                usual begin no new pattern, and less likeness is asked of weak ones.
-            sure: whether each AU is clearly present rather than just not gone yet; where not, no
-                new pattern begins.
-            there: the descriptors ``(n, D)`` as they are on the GPU, for windows that are there,
-                too: unit length, zeros for a map without one. They are not sent again then.
+            maps: at most one for each window.
+            device_descriptors: their descriptors ``(n, D)`` as they are on the GPU, for windows
+                that are there, too: unit length, zeros for a map without one. They are not sent
+                again then.
 
         Returns:
             One update each, in the same order.
 
         Raises:
             ConfigError: there is no such window, or it is named twice.
-            ValueError: a descriptor has another length, an index does not rise, or a full-size map
-                has another shape or is not finite. Nothing has changed then.
+            ValueError: a descriptor has another length, a frame number does not rise, or a
+                full-size map has another shape or is not finite. Nothing has changed then.
         """
-        n = len(slots)
-        tracks = [self.track(slot) for slot in slots]
-        if n > 1 and len(set(slots)) < n:
+        tracks = self._checked_tracks(maps)
+        x, finite, valid = normalise_valid(self._stacked(maps))
+        for i, (track, new) in enumerate(zip(tracks, maps, strict=True)):
+            track.begin(new.frame, new.relevance)
+            if valid[i]:
+                track.insert(self._descriptors[new.slot], x[i], new)
+            elif not finite[i]:
+                track.refused += 1
+        which = [i for i, is_valid in enumerate(valid) if is_valid]
+        if which:
+            windows = _Windows([new.slot for new in maps], tracks).select(which)
+            self._insert_cosines(windows, self._new_descriptors(x, which, device_descriptors))
+            self._cluster(windows)
+            for slot, track in zip(windows.slots, windows.tracks, strict=True):
+                self._settle(slot, track)
+        return [track.finish(new.relevance) for track, new in zip(tracks, maps, strict=True)]
+
+    def _checked_tracks(self, maps: Sequence[MapInput]) -> list[LetterTrack]:
+        """Return the window of each map; refuse what cannot be, before anything changes."""
+        tracks = [self.track(new.slot) for new in maps]
+        if len(maps) > 1 and len({new.slot for new in maps}) < len(maps):
             raise ConfigError("a window takes one map per call; call update() again for the next")
-        rows, given = self._checked(descriptors, n)
-        full = [None] * n if maps is None else maps
-        for track, index, relevance in zip(tracks, indices, full, strict=True):
-            track.check(index, relevance)
-        x, finite, valid = normalise_valid(rows)
-        at = [i for i in range(n) if given[i] and valid[i]]
-        for i in range(n):
-            tracks[i].begin(indices[i], full[i])
-            if given[i] and valid[i]:
-                tracks[i].insert(
-                    self._x[slots[i]],
-                    indices[i],
-                    x[i],
-                    full[i],
-                    0.0 if masses is None else float(masses[i]),
-                    True if sure is None else bool(sure[i]),
-                )
-            elif given[i] and not finite[i]:
-                tracks[i].refused += 1
-        if at:
-            self._insert(slots, tracks, x, at, there)
-            due = [i for i in at if tracks[i].due()]
-            if due:
-                self._cluster([slots[i] for i in due], [tracks[i] for i in due])
-            for i in at:
-                self._settle(slots[i], tracks[i])
-        return [track.finish(relevance) for track, relevance in zip(tracks, full, strict=True)]
-
-    def _checked(
-        self, descriptors: Sequence[NDArray[np.floating] | None] | NDArray[np.floating], n: int
-    ) -> tuple[NDArray[np.floating], list[bool]]:
-        """Return the descriptors as one array and which of them were given."""
-        if len(descriptors) != n:
-            raise ValueError(f"{n} windows were named but {len(descriptors)} descriptors handed")
-        if isinstance(descriptors, np.ndarray) and descriptors.shape[1:] == (self.dimension,):
-            return descriptors, [True] * n
-        for row in descriptors:
-            if row is not None and np.shape(row) != (self.dimension,):
+        for track, new in zip(tracks, maps, strict=True):
+            shape = None if new.descriptor is None else np.shape(new.descriptor)
+            if shape is not None and shape != (self.dimension,):
                 raise ValueError(
-                    f"a descriptor of shape {np.shape(row)} does not fit windows of "
-                    f"({self.dimension},); hand over one flattened map, always pooled to the same "
-                    "side"
+                    f"a descriptor of shape {shape} does not fit windows of ({self.dimension},); "
+                    "hand over one flattened map, always pooled to the same side"
                 )
-        given = [row is not None for row in descriptors]
-        rows = np.zeros((n, self.dimension))
-        for i, row in enumerate(descriptors):
-            if row is not None:
-                rows[i] = row
-        return rows, given
+            track.check(new.frame, new.relevance)
+        return tracks
 
-    def _insert(
-        self,
-        slots: Sequence[int],
-        tracks: Sequence[LetterTrack],
-        x: NDArray[np.float32],
-        at: list[int],
-        given: torch.Tensor | None,
-    ) -> None:
-        """Put the maps into the arrays, with their cosines."""
-        places = [tracks[i].ring.place for i in at]
-        used = [slots[i] for i in at]
-        held = [len(tracks[i]) for i in at]
-        there = self._x if self._x_there is self._x else self._x_there
-        if given is None or is_numpy(self._xp):
-            new = self._xp.asarray(x if len(at) == len(x) else x[at])
-        else:
-            new = from_torch(given, self._xp)
-            new = new if len(at) == len(x) else new[self._xp.asarray(at)]
-        for slot, place in zip(used, places, strict=True):
-            self._pending[slot].append(place)
-        if len(at) == 1:
-            self._insert_one(used[0], places[0], held[0], there, new[0])
+    def _stacked(self, maps: Sequence[MapInput]) -> NDArray[np.float64]:
+        """Return the descriptors as rows ``(n, D)``, zero where a map has none."""
+        rows = np.zeros((len(maps), self.dimension))
+        for i, new in enumerate(maps):
+            if new.descriptor is not None:
+                rows[i] = new.descriptor
+        return rows
+
+    def _new_descriptors(
+        self, x: Descriptors, which: list[int], device_descriptors: torch.Tensor | None
+    ) -> Any:
+        """Return some of the new descriptors on the device."""
+        everything = len(which) == len(x)
+        if device_descriptors is None or is_numpy(self._xp):
+            return self._xp.asarray(x if everything else x[which])
+        rows = from_torch(device_descriptors, self._xp)
+        return rows if everything else rows[self._xp.asarray(which)]
+
+    def _insert_cosines(self, windows: _Windows, new: Any) -> None:
+        """Put new descriptors ``(n, D)`` into the arrays, with their cosines."""
+        slots, tracks = windows.slots, windows.tracks
+        positions = [track.ring.position for track in tracks]
+        for slot, position in zip(slots, positions, strict=True):
+            self._pending[slot].append(position)
+        if len(slots) == 1:
+            self._insert_one(slots[0], positions[0], len(tracks[0]), new[0])
             return
-        there[used, places] = new
-        row = (there[rows_of(used)] @ new[:, :, None])[:, :, 0]
+        xp, descriptors, counts = self._xp, self._device_descriptors, windows.counts
+        descriptors[slots, positions] = new
+        cosines = (descriptors[slot_index(slots)] @ new[:, :, None])[:, :, 0]
         # All rows at once: on a GPU every assignment is a launch.
-        if min(held) < self.config.size:
-            empty = self._xp.arange(self.config.size) >= self._xp.asarray(held)[:, None]
-            row[empty] = NO_MAP
-        row[self._xp.arange(len(at)), self._xp.asarray(places)] = NO_MAP
-        self._gram[used, places] = row
-        self._gram[used, :, places] = row
+        if min(counts) < self.config.size:
+            empty = xp.arange(self.config.size) >= xp.asarray(counts)[:, None]
+            cosines[empty] = NO_MAP
+        cosines[xp.arange(len(slots)), xp.asarray(positions)] = NO_MAP
+        self._gram[slots, positions] = cosines
+        self._gram[slots, :, positions] = cosines
 
-    def _insert_one(self, slot: int, place: int, held: int, there: Any, new: Any) -> None:
+    def _insert_one(self, slot: int, position: int, count: int, new: Any) -> None:
         """Put one map in: the same with slices, which are several times faster than lists."""
-        there[slot, place] = new
-        row = there[slot] @ new
-        row[held:] = NO_MAP
-        row[place] = NO_MAP
-        self._gram[slot, place] = row
-        self._gram[slot, :, place] = row
+        self._device_descriptors[slot, position] = new
+        cosines = self._device_descriptors[slot] @ new
+        cosines[count:] = NO_MAP
+        cosines[position] = NO_MAP
+        self._gram[slot, position] = cosines
+        self._gram[slot, :, position] = cosines
 
     def _settle(self, slot: int, track: LetterTrack) -> None:
-        """Finish a map: noise model and agreement of patterns when due, then the letter."""
-        due = track.ring.seen % self.config.refresh == 0
-        if due or track.ring.seen in EARLY_REFRESH:
+        """Finish a map: noise model and agreement of prototypes when due, then the letter."""
+        config, seen = self.config, track.ring.seen
+        due = seen % config.refresh == 0
+        if due or seen in config.early_refresh:
             order = track.ring.order()
             profile = ring_profile(
-                self._gram[slot], order, track.ring.groups(order), self.config.longest_lag
+                self._gram[slot], order, track.ring.groups(order), config.longest_lag
             )
-            track.learn_noise(profile_noise(profile, min(self.config.far_lag, len(order) // 3)))
-        track.settle(self._x[slot], tidy=due)
+            track.learn_noise(profile_noise(profile, min(config.far_lag, len(order) // 3)))
+        track.settle(self._descriptors[slot], tidy=due)
 
     # ---- clustering
 
-    def _cluster(self, slots: list[int], tracks: Sequence[LetterTrack]) -> None:
-        """Cluster windows and let their tracks name the clusters."""
-        large = [a for a, t in enumerate(tracks) if len(t) >= self.config.linkage_below]
-        for a, track in enumerate(tracks):
-            if len(track) < self.config.linkage_below:
-                m = len(track)
-                cosines = to_numpy(self._gram[slots[a], :m, :m]).astype(np.float64)
-                np.fill_diagonal(cosines, 1.0)
-                found = linkage(cosines, track.noise.model, self.config.linkage_cosine)
-                track.name_clusters(found, self._x[slots[a]])
+    def _cluster(self, windows: _Windows) -> None:
+        """Cluster the windows that need it, and let their tracks label the maps."""
+        due = [a for a, track in enumerate(windows.tracks) if track.due()]
+        if not due:
+            return
+        windows = windows.select(due)
+        large = []
+        for a, (slot, track) in enumerate(zip(windows.slots, windows.tracks, strict=True)):
+            if len(track) >= self.config.linkage_below:
+                large.append(a)
+            else:
+                self._cluster_small(slot, track)
         if large:
-            if len(large) < len(slots):
-                slots, tracks = [slots[a] for a in large], [tracks[a] for a in large]
-            self._cluster_graphs(slots, tracks)
+            self._cluster_graphs(windows.select(large))
 
-    def _cluster_graphs(self, slots: list[int], tracks: Sequence[LetterTrack]) -> None:
-        """Cluster windows that are large enough for a graph."""
-        most, level = self.config.max_clusters, 1.0 - self.config.tau
-        counts = [len(track) for track in tracks]
-        before = [self._n_parts[slot] for slot in slots]
-        places = self._take_pending(slots)
-        where = self._xp.asarray(places)
-        graph, vectors, values = self._graphs.advance(
-            slots, self._gram[rows_of(slots)], where, counts, before
-        )
-        k = [max(sum([v > level for v in line[:most]]), 1) for line in values.tolist()]
-        weights, anew = None, []
-        for a, track in enumerate(tracks):
-            if k[a] != before[a] or not track.may_carry():
-                anew.append(a)
-                continue
-            if weights is None:
-                rows = graph.reshape(-1, graph.shape[2])[flat_rows(where, graph.shape[2])]
-                weights = to_numpy(rows).reshape(*places.shape, -1)
-            self._carry(slots[a], track, places[a], weights[a])
+    def _cluster_small(self, slot: int, track: LetterTrack) -> None:
+        """Cluster a window of few maps by average linkage."""
+        count = len(track)
+        cosines = to_numpy(self._gram[slot, :count, :count]).astype(np.float64)
+        np.fill_diagonal(cosines, 1.0)
+        clusters = linkage(cosines, track.noise.model, self.config.linkage_cosine)
+        track.match_merged(clusters, self._descriptors[slot])
+
+    def _cluster_graphs(self, windows: _Windows) -> None:
+        """Cluster windows that are large enough for a graph.
+
+        Where the number of parts stays and the newest map is clear, new maps just inherit; the
+        other graphs are partitioned anew.
+        """
+        spectra = self._advance_graphs(windows)
+        inheriting, anew = [], []
+        for a, (slot, track) in enumerate(zip(windows.slots, windows.tracks, strict=True)):
+            same = spectra.n_parts[a] == self._n_parts[slot]
+            (inheriting if same and track.may_inherit() else anew).append(a)
+        if inheriting:
+            self._inherit(spectra, inheriting)
         if anew:
-            self._partition(slots, tracks, vectors, k, counts, places, anew)
+            self._partition(spectra, anew)
+            for a in anew:
+                slot, track = windows.slots[a], windows.tracks[a]
+                track.match_parts(self._parts[slot, : len(track)], self._descriptors[slot])
 
-    def _carry(
-        self, slot: int, track: LetterTrack, places: IntArray, weights: NDArray[np.float32]
-    ) -> None:
-        """Let new maps join the part of most of their neighbours ``(c, W)``.
+    def _advance_graphs(self, windows: _Windows) -> _Spectra:
+        """Bring the graphs up to date with the maps that wait, and count their parts."""
+        slots = windows.slots
+        before = [self._n_parts[slot] for slot in slots]
+        positions = self._take_pending(slots)
+        graph, vectors, values = self._graphs.advance(
+            slots,
+            self._gram[slot_index(slots)],
+            self._xp.asarray(positions),
+            windows.counts,
+            before,
+        )
+        most, level = self.config.max_clusters, 1.0 - self.config.tau
+        large = [sum([value > level for value in line[:most]]) for line in values.tolist()]
+        return _Spectra(windows, positions, graph, vectors, [max(count, 1) for count in large])
+
+    def _inherit(self, spectra: _Spectra, which: list[int]) -> None:
+        """Let the new maps of some windows join the part of most of their neighbours.
 
         That is what k-means in the eigenvectors would say, most of the time, and it is done
         properly every few maps.
         """
-        parts, new = self._parts[slot], places.tolist()
-        if len(new) > 1:  # no map is its own neighbour
-            weights[:, new] = 0.0
-        for place, weight in zip(new, weights, strict=True):
-            parts[place] = np.bincount(parts, weight).argmax()
-        track.carry(parts, new, self._x[slot])
+        positions, size = spectra.positions, self.config.size
+        rows = flat_rows(self._xp.asarray(positions), size)
+        weights = to_numpy(spectra.graph.reshape(-1, size)[rows]).reshape(*positions.shape, -1)
+        for a in which:
+            slot, new = spectra.windows.slots[a], positions[a].tolist()
+            parts = self._parts[slot]
+            if len(new) > 1:  # no map is its own neighbour
+                weights[a][:, new] = 0.0
+            for position, weight in zip(new, weights[a], strict=True):
+                parts[position] = np.bincount(parts, weight).argmax()
+            spectra.windows.tracks[a].inherit(parts, new, self._descriptors[slot])
 
-    def _partition(
-        self,
-        slots: Sequence[int],
-        tracks: Sequence[LetterTrack],
-        vectors: Any,
-        k: list[int],
-        counts: list[int],
-        places: IntArray,
-        anew: list[int],
-    ) -> None:
-        """Cut the graphs of the windows ``anew`` into parts, and name the clusters."""
-        size = self.config.size
-        several = [a for a in anew if k[a] > 1]
+    def _partition(self, spectra: _Spectra, which: list[int]) -> None:
+        """Cut the graphs of some windows into parts."""
+        n_parts, slots = spectra.n_parts, spectra.windows.slots
+        several = [a for a in which if n_parts[a] > 1]
         if several:
-            used = [slots[a] for a in several]
-            before, held = self._parts[used], [counts[a] for a in several]
+            windows = spectra.windows.select(several)
+            counts, before = windows.counts, self._parts[windows.slots]
             for i, a in enumerate(several):
-                before[i, places[a]] = before[i, held[i] :] = UNDECIDED
-            parts = cluster_rows(
+                before[i, spectra.positions[a]] = before[i, counts[i] :] = NO_PART
+            vectors = spectra.vectors
+            self._parts[windows.slots] = cluster_rows(
                 vectors if len(several) == len(vectors) else vectors[several],
-                [k[a] for a in several],
+                [n_parts[a] for a in several],
                 before,
-                [k[a] != self._n_parts[slots[a]] for a in several],
-                None if min(held) == size else np.array(held),
+                [n_parts[a] != self._n_parts[slots[a]] for a in several],
+                None if min(counts) == self.config.size else np.array(counts),
             )
-            self._parts[used] = parts
-        for a in anew:
-            parts = self._parts[slots[a]]
-            if k[a] == 1:
-                parts[:] = 0
-            self._n_parts[slots[a]] = k[a]
-            tracks[a].name_parts(parts[: counts[a]], self._x[slots[a]])
+        for a in which:
+            self._n_parts[slots[a]] = n_parts[a]
+            if n_parts[a] == 1:
+                self._parts[slots[a]] = 0
 
     def _take_pending(self, slots: Sequence[int]) -> IntArray:
-        """Return the places whose maps are new to the graph ``(s, c)``, some of them repeated."""
+        """Return the positions whose maps are new to the graph ``(s, c)``, some repeated."""
         pending = [self._pending[slot] for slot in slots]
         most = max(map(len, pending))
-        places = np.array([p + p[-1:] * (most - len(p)) for p in pending])
+        positions = [new + new[-1:] * (most - len(new)) for new in pending]
         for slot in slots:
             self._pending[slot] = []
-        return places
+        return np.array(positions)
 
 
 def _is_array(value: Any) -> bool:

@@ -14,7 +14,7 @@ from ..clustering.graph import ANY_MAP, degrees, update_graph
 from ..clustering.subspace import Filter, exact_subspace, track_subspace
 from ..config import WindowConfig
 
-__all__ = ["GraphBank", "rows_of"]
+__all__ = ["GraphBank", "slot_index"]
 
 ON_DEVICE = ("graph", "weakest", "vectors")
 """Arrays that live on the device."""
@@ -51,7 +51,7 @@ class GraphBank:
         del state["_xp"]
         return state
 
-    def place(self, xp: ModuleType) -> None:
+    def move_to(self, xp: ModuleType) -> None:
         """Take the arrays to the device of a module, after they were unpickled."""
         self._xp = xp
         for name in ON_DEVICE:
@@ -71,7 +71,7 @@ class GraphBank:
             getattr(self, name)[: len(old)] = old
 
     def advance(
-        self, slots: list[int], gram: Any, places: Any, counts: list[int], parts: list[int]
+        self, slots: list[int], gram: Any, positions: Any, counts: list[int], n_parts: list[int]
     ) -> tuple[Any, Any, NDArray[np.float32]]:
         """Bring windows up to date with new maps.
 
@@ -79,18 +79,18 @@ class GraphBank:
             slots: the windows.
             gram: ``(s, W, W)`` their cosines, see
                 :func:`facestage.core.clustering.graph.update_graph`.
-            places: ``(s, c)`` places of the new maps, some of them repeated.
+            positions: ``(s, c)`` of the new maps, some of them repeated.
             counts: ``(s,)`` maps in each window.
-            parts: ``(s,)`` parts that each graph had.
+            n_parts: ``(s,)`` parts that each graph had.
 
         Returns:
             Graphs ``(s, W, W)``, eigenvectors ``(s, b, W)`` and eigenvalues ``(s, b)`` (NumPy).
         """
-        at = rows_of(slots)
+        at = slot_index(slots)
         graph, weakest = self.graph[at], self.weakest[at]
-        update_graph(gram, graph, weakest, places, self.config.knn)
+        update_graph(gram, graph, weakest, positions, self.config.knn)
         vectors, values = self._eigenpairs(
-            slots, graph, self.vectors[at], self.values[at], places, counts, parts
+            slots, graph, self.vectors[at], self.values[at], positions, counts, n_parts
         )
         if not isinstance(at, slice):  # those were copies
             self.graph[at], self.weakest[at] = graph, weakest
@@ -103,33 +103,33 @@ class GraphBank:
         graph: Any,
         vectors: Any,
         values: NDArray[np.float32],
-        places: Any,
+        positions: Any,
         counts: list[int],
-        parts: list[int],
+        n_parts: list[int],
     ) -> tuple[Any, NDArray[np.float32]]:
         """Carry the eigenpairs along; where that is new, due or fails, compute them exactly."""
         config = self.config
         degree = degrees(graph)
-        wanted = [min(n + 1, config.block) for n in parts]
+        wanted = [min(n + 1, config.block) for n in n_parts]
         age = [self.since_exact[slot] for slot in slots]
         carried = [a for a, n in enumerate(age) if 0 <= n < config.restart]
         if len(carried) == len(slots):
             vectors, values, worst = track_subspace(
-                graph, degree, vectors, values, places, wanted, self._filter
+                graph, degree, vectors, values, positions, wanted, self._filter
             )
         else:
             vectors, values, worst = vectors.copy(), values.copy(), [np.inf] * len(slots)
             if carried:
-                vectors[carried], values[carried], found = track_subspace(
+                vectors[carried], values[carried], residuals = track_subspace(
                     graph[carried],
                     degree[carried],
                     vectors[carried],
                     values[carried],
-                    places[carried],
+                    positions[carried],
                     [wanted[a] for a in carried],
                     self._filter,
                 )
-                for a, residual in zip(carried, found, strict=True):
+                for a, residual in zip(carried, residuals, strict=True):
                     worst[a] = residual
         for a, slot in enumerate(slots):
             self.since_exact[slot] = age[a] + 1
@@ -146,7 +146,7 @@ class GraphBank:
         return vectors, values
 
 
-def rows_of(slots: Sequence[int]) -> slice | list[int]:
+def slot_index(slots: Sequence[int]) -> slice | list[int]:
     """Return what takes rows of an array; a slice, and no copy, where they follow each other."""
     first, n = slots[0], len(slots)
     if n == 1 or list(slots) == list(range(first, first + n)):

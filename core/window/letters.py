@@ -1,18 +1,15 @@
 """From the clusters of one sliding window to lasting letters.
 
-Clusters come and go with the window; patterns stay. Each clustering of the window is matched with
-the patterns known so far, an unmatched cluster must prove itself before it becomes a new one, and
-the letter on display changes only once several maps agree. The arrays of the window (descriptors,
-cosines, graph) belong to :class:`facestage.core.window.bank.WindowBank`, which drives this part.
-
-References:
-    Kuhn, "The Hungarian method for the assignment problem", 1955 (matching of clusters).
+Clusters come and go with the window; prototypes stay. Each clustering of the window is matched with
+the prototypes known so far (:mod:`.matching`), a cluster that is left over must prove to be
+something new before it begins a prototype (:mod:`.novelty`), and the letter on display changes only
+once several maps agree (:mod:`.change`). The arrays of the window (descriptors, cosines, graph)
+belong to :class:`facestage.core.window.bank.WindowBank`, which drives this part.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,66 +18,66 @@ from ..clustering.similarity import NoiseModel
 from ..clustering.spectral import merge_blocks
 from ..config import WindowConfig
 from ..errors import ConfigError
-from .change import LetterDisplay, Likeness
-from .matching import Pieces, cut, give, large_clusters, match_pieces, patterns_of_parts
+from .change import ChangeDetector, MapSimilarity
+from .comparison import Overlap, agreeing_pair
+from .contingency import NO_PROTOTYPE, Blocks, contingency_blocks, large_clusters
+from .letter_book import LetterBook
+from .matching import Contingency, Matching, match_clusters, prototypes_of_parts
 from .noise import WindowNoise
-from .novelty import NEW, judge_cluster
+from .novelty import Novelty, Verdict, judge_cluster
+from .pictures import RecentMaps
 from .prototypes import PrototypeMemory
-from .ring import UNDECIDED, MapRing
+from .ring import MapRing
+from .updates import MapInput, WindowUpdate
 
-__all__ = ["UNDECIDED", "LetterTrack", "WindowUpdate"]
+__all__ = ["LetterTrack", "WindowUpdate"]
 
-FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-Rows = NDArray[np.float32]
-
-FULL_CHECK = 16
-"""Clusters that go on as they were are compared with the prototypes only every so many maps …"""
-SOON = 3
-"""… and after so many where something is still to be decided."""
-UNLIKE = 0.4
-"""A map that resembles its nearest prototype less is like none of them."""
+Descriptors = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class WindowUpdate:
-    """What one map told.
+class _Inheritance(NamedTuple):
+    """What new maps inherit from the parts of the graph.
 
     Attributes:
-        letter: letter the AU shows now; while a new pattern is not confirmed, the previous one.
-        since: index of the frame at which the unbroken run of this letter began. It reaches back
-            to the first map of a pattern that needed several maps to be confirmed, but never
-            before the start of the letter it follows.
-        born: letters given for the first time.
-        retired: (letter, the older letter that stands for it now).
-        forgotten: letters given up to make room, unseen for longest. They are not given again.
-        drifted: letters whose prototype was found, for the first time, to have moved far from what
-            it was when young, see :attr:`LetterTrack.drifted`.
+        prototypes: prototype of each part; empty where parts must be matched anew.
+        until: number of the last map that may inherit.
     """
 
-    letter: str
-    since: int
-    born: tuple[str, ...] = ()
-    retired: tuple[tuple[str, str], ...] = ()
-    forgotten: tuple[str, ...] = ()
-    drifted: tuple[str, ...] = ()
+    prototypes: list[int]
+    until: int
+
+
+NOTHING_INHERITED = _Inheritance([], 0)
+"""The parts of the graph must be matched with the prototypes before maps can inherit."""
+
+
+class _LastSimilarity(NamedTuple):
+    """How similar the last map was to its prototype."""
+
+    run: int
+    prototype: int
+    value: float
 
 
 class LetterTrack:
-    """Patterns, letters and the letter on display of one Action Unit of one source.
+    """Prototypes, letters and the letter on display of one Action Unit of one source.
 
-    Read it through :meth:`WindowBank.track`; only the bank updates it.
+    Read it through :meth:`WindowBank.track`; only the bank updates it. For each map it calls
+    :meth:`begin`, :meth:`insert`, one of :meth:`inherit`, :meth:`match_parts` and
+    :meth:`match_merged` where :meth:`due` says so, :meth:`settle`, and :meth:`finish`.
 
     Args:
         config: thresholds and bounds.
         dimension: length of a descriptor.
 
     Attributes:
-        memory: prototypes.
-        ring: maps of the window, by place.
+        memory: prototypes, and the prototype of each map of the window.
+        ring: maps of the window, by position.
         noise: their noise.
-        likeness: of the newest map to the prototypes.
-        display: the pattern on display.
+        change: which prototype is on display.
+        book: what happened to the letters.
+        similarity: of the newest map to the prototypes.
         refused: descriptors refused so far because they held NaN or infinity.
     """
 
@@ -89,21 +86,16 @@ class LetterTrack:
         self.memory = PrototypeMemory(config, dimension)
         self.ring = MapRing(config.size)
         self.noise = WindowNoise(config)
-        self.display = LetterDisplay(config)
-        self.likeness = Likeness([])
+        self.change = ChangeDetector(config, self.memory.create(0))
+        self.book = LetterBook()
+        self.similarity = MapSimilarity([])
         self.refused = 0
-        self._recent: deque[tuple[int, Rows]] = deque()
-        self._map_shape: tuple[int, ...] | None = None
-        self._last_index: int | None = None
-        self._founding = True
-        self._counts: dict[str, int] = {}
-        self._aliases: dict[str, str] = {}
-        self._pattern_of_part: list[int] = []
-        self._carry_until = 0
-        self._retired: tuple[tuple[str, str], ...] = ()
-        self._forgotten: list[str] = []
-        self._told_drifted: set[str] = set()
-        self._newly_drifted: tuple[str, ...] = ()
+        self._maps = RecentMaps()
+        self._last_frame: int | None = None
+        self._last_similarity = _LastSimilarity(0, NO_PROTOTYPE, 0.0)
+        self._inheritance = NOTHING_INHERITED
+        # What the first maps showed is a guess until there is a cluster.
+        self._first_is_guess = True
 
     # ---- what is known
 
@@ -119,19 +111,19 @@ class LetterTrack:
     @property
     def counts(self) -> dict[str, int]:
         """Letter → number of updates that showed it."""
-        return dict(self._counts)
+        return dict(self.book.counts)
 
     @property
     def drifted(self) -> tuple[str, ...]:
         """Letters whose prototype has moved far from what it was when young.
 
-        A pattern that turns slowly into another keeps its letter; this flag says that the letter
+        A prototype that turns slowly into another keeps its letter; this flag says that the letter
         no longer means what it meant.
         """
         return tuple(
             letter
-            for letter, row in self.memory.by_letter().items()
-            if self.memory.drift(row) < self.config.drifted
+            for letter, prototype in self.memory.by_letter().items()
+            if self.memory.drift(prototype) < self.config.drifted
         )
 
     def drift(self, letter: str) -> float:
@@ -150,27 +142,23 @@ class LetterTrack:
         Raises:
             ConfigError: the letter is not known (any more), or no full-size map was handed over.
         """
-        while letter in self._aliases:
-            letter = self._aliases[letter]
-        row = self.memory.by_letter().get(letter)
-        if row is None:
+        letter = self.book.current(letter)
+        prototype = self.memory.by_letter().get(letter)
+        if prototype is None:
             raise ConfigError(
                 f"there is no prototype {letter!r}; known are {', '.join(self.letters) or 'none'}"
             )
-        total, count, first = self.memory.picture(row)
-        for number, relevance in self._recent:
-            if self.ring.labels[number % self.config.size] == row:
-                total = relevance if total is None else total + relevance
-                count += 1
-        if total is None:
-            total, count = first, 1
-        if total is None:
+        labels, size = self.memory.labels, self.config.size
+        mean = self.memory.picture(prototype).mean(
+            relevance for number, relevance in self._maps if labels[number % size] == prototype
+        )
+        if mean is None:
             raise ConfigError(
                 f"no full-size map of {letter!r} was handed over; pass the map to update()"
             )
-        return (total / count).astype(np.float32)
+        return mean
 
-    # ---- time
+    # ---- a map comes
 
     def gap(self) -> None:
         """Note that the AU was off or the face lost: the next map begins a new run.
@@ -179,316 +167,320 @@ class LetterTrack:
         time, and the first map of the new run may show any known letter at once.
         """
         self.ring.run += 1
-        self.display.gap()
+        self.change.gap()
 
-    def check(self, index: int, relevance: NDArray[np.floating] | None) -> None:
-        """Refuse an index or a full-size map that cannot be; changes nothing.
+    def check(self, frame: int, relevance: NDArray[np.floating] | None) -> None:
+        """Refuse a frame or a full-size map that cannot be; changes nothing.
 
         Raises:
-            ValueError: the index does not rise, or the map has another shape than before or holds
-                values that are not finite.
+            ValueError: the frame number does not rise, or the map has another shape than before or
+                holds values that are not finite.
         """
-        if self._last_index is not None and index <= self._last_index:
+        if self._last_frame is not None and frame <= self._last_frame:
             raise ValueError(
-                f"frame {index} came after frame {self._last_index}; feed frames in order, "
+                f"frame {frame} came after frame {self._last_frame}; feed frames in order, "
                 "or reset() the window for a new source"
             )
-        if relevance is None:
-            return
-        if not np.isfinite(relevance).all():
-            raise ValueError("the relevance map holds NaN or infinite values; check the network")
-        if self._map_shape is not None and relevance.shape != self._map_shape:
-            raise ValueError(
-                f"a relevance map of shape {relevance.shape} came after {self._map_shape}; "
-                "reset() the window when the model changes"
-            )
+        self._maps.check(relevance)
 
-    def begin(self, index: int, relevance: NDArray[np.floating] | None) -> None:
-        """Begin the update of frame ``index``."""
-        self._last_index = index
-        if relevance is not None:
-            self._map_shape = relevance.shape
-        self.display.begin(index)
-        if self.display.shown is None:
-            self.display.shown = self.memory.create(self.ring.seen)
+    def begin(self, frame: int, relevance: NDArray[np.floating] | None) -> None:
+        """Begin the update of a frame."""
+        self._last_frame = frame
+        self._maps.note_shape(relevance)
+        self.change.begin_frame(frame)
 
-    def insert(
-        self,
-        rows: Rows,
-        index: int,
-        x: NDArray[np.float32],
-        relevance: NDArray[np.floating] | None,
-        mass: float,
-        sure: bool,
-    ) -> None:
+    def insert(self, descriptors: Descriptors, x: NDArray[np.float32], new: MapInput) -> None:
         """Take the newest map in; the oldest leaves a full window.
 
         Args:
-            rows: ``(W, D)`` descriptors by place; written to.
-            index: number of the frame.
+            descriptors: ``(W, D)`` by position; written to.
             x: ``(D,)`` descriptor of the new map at unit length.
-            relevance: full-size map.
-            mass: sum of its positive relevance; 0 if unknown.
-            sure: the AU is clearly present.
+            new: the map.
         """
-        config, memory, ring = self.config, self.memory, self.ring
-        place = ring.seen % config.size
-        label = int(ring.labels[place])
-        if label != UNDECIDED:
-            memory.expel(label, rows[place])
-        rows[place] = x
-        strength = self.noise.strength(mass, ring.seen)
-        if relevance is not None:
-            self._recent.append((ring.seen, np.array(relevance, np.float32)))
-        heavy = mass <= 0 or mass >= config.birth_mass * self.noise.usual_mass
-        ring.enter(index, sure and heavy)
-        settled = ring.seen - min(config.recent_maps, config.size - 1)
-        while self._recent and self._recent[0][0] < settled:
-            number, full = self._recent.popleft()
-            label = int(ring.labels[number % config.size])
-            if label != UNDECIDED:
-                memory.add_map(label, full)
+        memory, ring, noise = self.memory, self.ring, self.noise
+        position = ring.next_position
+        memory.evict(position, descriptors[position])
+        descriptors[position] = x
+        expected = noise.expected_similarity(new.mass)
+        noise.learn_mass(new.mass, ring.seen)
+        self._maps.append(ring.seen, new.relevance)
+        ring.append(new.frame, new.confident and noise.passes_mass_gate(new.mass))
+        self._settle_pictures()
+        memory.refresh(noise.energies)
+        self.similarity = self._compare(x, expected)
+        ring.outlier[position] = self.similarity.outlier
 
-        memory.refresh(self.noise.energies)
-        similarity, scale = memory.similarity(x)
-        if strength != 1.0:
-            similarity = [one / strength for one in similarity]
-        self.likeness = likeness = Likeness(similarity, scale)
-        if similarity:
-            top = max(similarity)
-            ring.odd[place] = top < UNLIKE
-            if top >= config.fast:
-                best = similarity.index(top)
-                others = similarity[:best] + similarity[best + 1 :]
-                if not others or top - max(others) >= config.margin:
-                    likeness.fast = best
+    def _settle_pictures(self) -> None:
+        """Add the full-size maps whose label has settled to the pictures of the prototypes."""
+        config = self.config
+        settled = self.ring.seen - min(config.recent_maps, config.size - 1)
+        for number, relevance in self._maps.take_settled(settled):
+            label = int(self.memory.labels[number % config.size])
+            if label != NO_PROTOTYPE:
+                self.memory.picture(label).add(relevance, config.memory)
+
+    def _compare(self, x: NDArray[np.float32], expected: float) -> MapSimilarity:
+        """Compare the newest map with the prototypes; ``expected`` is what weak maps have."""
+        values, scale = self.memory.similarity(x)
+        if expected != 1.0:
+            values = [value / expected for value in values]
+        top, recognised = max(values), NO_PROTOTYPE
+        if top >= self.config.fast:
+            best = values.index(top)
+            others = values[:best] + values[best + 1 :]
+            if not others or top - max(others) >= self.config.margin:
+                recognised = best
+        return MapSimilarity(values, scale, recognised, top < self.config.outlier)
 
     def due(self) -> bool:
         """Tell whether the window is to be clustered for the newest map."""
         if len(self) < self.config.min_cluster:
             return False
-        fast = self.likeness.fast
-        settled = fast != UNDECIDED and fast == self.display.shown and not self._founding
+        recognised = self.similarity.recognised
+        settled = recognised == self.change.shown and not self._first_is_guess
         return not settled or self.ring.seen % self.config.every == 0
 
-    # ---- patterns
+    # ---- the window was clustered
 
-    def _relabel(self, place: int, row: int, x: NDArray[np.float32]) -> None:
-        """Give a map of the window to a pattern."""
-        before = int(self.ring.labels[place])
-        if before != UNDECIDED:
-            self.memory.remove(before, x)
-        self.memory.add(row, x)
-        self.ring.labels[place] = row
-
-    def may_carry(self) -> bool:
-        """Tell whether new maps may join the parts of the graph as they were named last.
+    def may_inherit(self) -> bool:
+        """Tell whether new maps may inherit the prototypes of the parts they join.
 
         Only while the newest map clearly shows a prototype.
         """
-        clear = self.likeness.fast != UNDECIDED and bool(self._pattern_of_part)
-        return clear and self.ring.seen <= self._carry_until
+        clear = self.similarity.is_recognised and bool(self._inheritance.prototypes)
+        return clear and self.ring.seen <= self._inheritance.until
 
-    def carry(self, parts: IntArray, places: list[int], rows: Rows) -> None:
-        """Let new maps join the patterns of their parts.
+    def inherit(self, parts: IntArray, positions: list[int], descriptors: Descriptors) -> None:
+        """Let new maps inherit the prototypes of their parts.
 
         Args:
-            parts: ``(W,)`` part of each map by place.
-            places: new maps, some of them repeated.
-            rows: ``(W, D)`` descriptors by place.
+            parts: ``(W,)`` part of each map by position.
+            positions: new maps, some of them repeated.
+            descriptors: ``(W, D)`` by position.
         """
-        for place in places:
-            part = int(parts[place])
-            self.ring.clusters[place] = part
-            # Its own likeness to a prototype says more than that of its neighbours.
-            pattern = (
-                self.likeness.fast if place == self.ring.place else self._pattern_of_part[part]
+        ring, memory = self.ring, self.memory
+        for position in positions:
+            part = int(parts[position])
+            ring.parts[position] = part
+            # The newest map's own similarity to a prototype says more than that of its neighbours.
+            prototype = (
+                self.similarity.recognised
+                if position == ring.position
+                else self._inheritance.prototypes[part]
             )
-            label = self.ring.labels[place]
-            if label == pattern or self.ring.odd[place]:
-                continue
-            self._relabel(place, pattern, rows[place])
+            if memory.labels[position] != prototype and not ring.outlier[position]:
+                memory.assign(position, prototype, descriptors[position])
 
-    def name_clusters(self, clusters: IntArray, rows: Rows) -> None:
-        """Continue known patterns with the clusters of the window, or begin new ones.
+    def match_parts(self, parts: IntArray, descriptors: Descriptors) -> None:
+        """Merge the parts of the graph to clusters, and match those with the prototypes.
 
-        Args:
-            clusters: ``(m,)`` non-negative cluster of each map by place.
-            rows: ``(W, D)`` descriptors by place.
-        """
-        pieces = self._cut(clusters, rows)
-        self._name_clusters(pieces, pieces.part, rows)
-
-    def name_parts(self, parts: IntArray, rows: Rows) -> None:
-        """Merge what the graph split, and name the result as :meth:`name_clusters` does.
-
-        What is merged are the parts cut by the patterns that their maps carry already: one step
-        of k-means gone wrong, or a new pattern of fewer maps than the graph can see, must not wipe
-        out letters. What was cut without need is merged again, as its mean maps agree; two known
-        patterns are one only if their prototypes agree, which is looked at in its own time.
+        What is merged are the parts cut by the prototypes that their maps carry already: one step
+        of k-means gone wrong, or a new prototype of fewer maps than the graph can see, must not
+        wipe out letters. What was cut without need is merged again, as its mean maps agree; two
+        known prototypes are one only if they agree themselves, which is looked at in its own time.
 
         Args:
-            parts: ``(m,)`` non-negative part of each map by place.
-            rows: ``(W, D)`` descriptors by place.
+            parts: ``(m,)`` non-negative part of each map by position.
+            descriptors: ``(W, D)`` by position.
         """
-        pieces, noise = self._cut(parts, rows), self.noise
+        config, noise = self.config, self.noise
+        self._note_parts(parts)
+        blocks = self._blocks(parts, descriptors)
         clusters = merge_blocks(
-            pieces.products,
-            pieces.size,
-            noise.energies,
-            noise.split,
-            noise.spread,
-            pieces.label,
+            blocks.products, blocks.size, noise.energies, noise.split, noise.variances, blocks.label
         )
-        labels = self._name_clusters(pieces, clusters, rows)
-        # Parts whose maps carry one pattern each pass it on until something changes.
-        self._pattern_of_part, clear = patterns_of_parts(pieces, parts, clusters, labels)
-        self._carry_until = self.ring.seen + (FULL_CHECK if clear else SOON)
+        assignment = self._label_clusters(blocks, clusters, descriptors)
+        inherited, clear = prototypes_of_parts(
+            blocks, parts, clusters, assignment, config.part_purity
+        )
+        maps = config.inherit_maps if clear else config.inherit_maps_unclear
+        self._inheritance = _Inheritance(inherited, self.ring.seen + maps)
 
-    def _cut(self, parts: IntArray, rows: Rows) -> Pieces:
-        """Note the part of each map and cut the parts by the patterns that their maps carry."""
-        m = len(parts)
-        self.ring.clusters[:m] = parts
-        self._pattern_of_part = []
-        return cut(parts, self.ring.labels[:m], rows[:m], self.memory.totals)
-
-    def _name_clusters(self, pieces: Pieces, clusters: list[int], x: Rows) -> list[int]:
-        """Give the maps of each cluster to a pattern, or to none.
+    def match_merged(self, clusters: IntArray, descriptors: Descriptors) -> None:
+        """Match clusters that need no merging with the prototypes.
 
         Args:
-            pieces: of the window.
-            clusters: ``(p,)`` cluster of each piece.
-            x: ``(W, D)`` descriptors by place.
+            clusters: ``(m,)`` non-negative cluster of each map by position.
+            descriptors: ``(W, D)`` by position.
+        """
+        self._note_parts(clusters)
+        blocks = self._blocks(clusters, descriptors)
+        self._label_clusters(blocks, blocks.part, descriptors)
+
+    def _note_parts(self, parts: IntArray) -> None:
+        """Note the part of each map; what was inherited from the parts before is void."""
+        self.ring.parts[: len(parts)] = parts
+        self._inheritance = NOTHING_INHERITED
+
+    def _blocks(self, parts: IntArray, descriptors: Descriptors) -> Blocks:
+        """Cut the parts by the prototypes that their maps carry."""
+        count, memory = len(parts), self.memory
+        return contingency_blocks(parts, memory.labels[:count], descriptors[:count], memory.totals)
+
+    def _label_clusters(
+        self, blocks: Blocks, clusters: list[int], descriptors: Descriptors
+    ) -> list[int]:
+        """Give the maps of each cluster to the prototype that it continues or begins, or to none.
+
+        Args:
+            blocks: of the window.
+            clusters: ``(p,)`` cluster of each block.
+            descriptors: ``(W, D)`` by position.
 
         Returns:
-            ``(p,)`` the pattern that the maps of each piece carry now, or −1.
+            ``(p,)`` the prototype that the maps of each block carry now, or :data:`NO_PROTOTYPE`.
         """
-        memory = self.memory
-        large = large_clusters(pieces, clusters, self.config.min_cluster)
+        memory, energies = self.memory, self.noise.energies
+        large = large_clusters(blocks, clusters, self.config.min_cluster)
         if not large:
-            return pieces.label
-        if self._founding:
-            # What the first maps showed was a guess; the first real cluster is the first pattern.
-            self._founding = False
-            assert self.display.shown is not None
-            of_map, age = np.array(clusters)[pieces.of], self.ring.age()
-            first = min(large, key=lambda cluster: int(age[of_map == cluster].min()))
-            shown = self.display.shown
-            labels = [shown if cluster == first else UNDECIDED for cluster in clusters]
-            give(pieces, labels, self.ring, memory)
-            pieces.label = labels
-            pieces.multiply(memory.totals)
-        memory.refresh(self.noise.energies)
-        members = list(large.values())
-        known, held, found = match_pieces(pieces, members, memory, self.noise.energies)
-        labels = list(pieces.label)
-        for mine, counts, row in zip(members, held, found, strict=True):
-            if row is None:
-                row = self._decide(pieces, mine, x, known, counts)
-            for piece in mine:
-                # A cluster that is not clear yet must not pull the pattern it was taken for.
-                labels[piece] = UNDECIDED if row is None else row
-        give(pieces, labels, self.ring, memory)
-        return labels
+            return blocks.label
+        if self._first_is_guess:
+            blocks = self._replace_guess(blocks, clusters, large)
+        memory.refresh(energies)
+        matching = match_clusters(blocks, list(large.values()), memory, energies)
+        verdicts = self._verdicts(blocks, matching, descriptors)
+        assignment = self._assignment(blocks, matching.table, verdicts)
+        memory.apply(blocks, assignment)
+        return assignment
 
-    def _decide(
-        self, pieces: Pieces, members: list[int], x: Rows, known: list[int], held: list[int]
-    ) -> int | None:
-        """Return the pattern of an unmatched cluster, begun now if it is a new one, or None."""
-        memory, rows = self.memory, np.array(known, np.int64)
-        places = np.flatnonzero(np.isin(pieces.of, members))
-        own, counts = pieces.carried(members, known), np.array(held, np.float64)
-        row = judge_cluster(self.ring, self.noise, memory, places, x, rows, own, counts)
-        if row != NEW:
-            return row
-        assert self.display.shown is not None
-        if memory.full:
-            gone = memory.make_room([self.display.shown])
-            if gone is None:
-                return None
-            row, letter = gone
-            self._forget(row, UNDECIDED)
-            if letter is not None:
-                self._forgotten.append(letter)
-                self._counts.pop(letter, None)
-                self._aliases = {a: b for a, b in self._aliases.items() if b != letter}
-        born = memory.create(self.ring.seen)
-        self.display.welcome(born)
-        return born
+    def _verdicts(
+        self, blocks: Blocks, matching: Matching, descriptors: Descriptors
+    ) -> list[Verdict]:
+        """Return what each cluster is: those that match a prototype, and the others once judged."""
+        return [
+            Verdict(Novelty.KNOWN, prototype)
+            if prototype != NO_PROTOTYPE
+            else self._judge(blocks, matching.table, cluster, descriptors)
+            for cluster, prototype in enumerate(matching.prototypes)
+        ]
+
+    def _assignment(self, blocks: Blocks, table: Contingency, verdicts: list[Verdict]) -> list[int]:
+        """Return the prototype ``(p,)`` of each block, and begin those that are new.
+
+        A cluster that is unclear gets none: it must not pull the prototype it was taken for.
+        """
+        assignment = list(blocks.label)
+        for members, verdict in zip(table.members, verdicts, strict=True):
+            is_new = verdict.novelty is Novelty.NEW
+            prototype = self._begin_prototype() if is_new else verdict.prototype
+            for block in members:
+                assignment[block] = prototype
+        return assignment
+
+    def _replace_guess(
+        self, blocks: Blocks, clusters: list[int], large: dict[int, list[int]]
+    ) -> Blocks:
+        """Let the cluster that came first be the first prototype, and return the blocks anew."""
+        self._first_is_guess = False
+        cluster_of_map, age = np.array(clusters)[blocks.of_map], self.ring.age()
+        first = min(large, key=lambda cluster: int(age[cluster_of_map == cluster].min()))
+        shown = self.change.shown
+        assignment = [shown if cluster == first else NO_PROTOTYPE for cluster in clusters]
+        self.memory.apply(blocks, assignment)
+        return blocks.relabelled(assignment, self.memory.totals)
+
+    def _judge(
+        self, blocks: Blocks, table: Contingency, cluster: int, descriptors: Descriptors
+    ) -> Verdict:
+        """Judge a cluster of the table that matches no prototype."""
+        members = table.members[cluster]
+        positions = np.flatnonzero(np.isin(blocks.of_map, members))
+        overlap = Overlap(
+            np.array(table.known, np.int64),
+            blocks.overlap_sums(members, table.known),
+            np.array(table.counts[cluster], np.float64),
+        )
+        return judge_cluster(positions, descriptors, overlap, self.ring, self.noise, self.memory)
+
+    def _begin_prototype(self) -> int:
+        """Begin a prototype and return its id; where all are in use, :data:`NO_PROTOTYPE`."""
+        if self.memory.full:
+            forgotten = self.memory.make_room([self.change.shown])
+            if forgotten is None:
+                return NO_PROTOTYPE
+            self._note_dropped(forgotten.prototype)
+            if forgotten.letter is not None:
+                self.book.forget(forgotten.letter)
+        prototype = self.memory.create(self.ring.seen)
+        self.change.add(prototype)
+        return prototype
+
+    # ---- once the window is clustered, or was not
 
     def learn_noise(self, newer: NoiseModel) -> None:
         """Follow a newer noise model of the window."""
         self.noise.learn(newer, self.ring.steps, self.ring.seen)
         self.memory.refresh(self.noise.energies, everything=True)
 
-    def settle(self, rows: Rows, tidy: bool) -> None:
-        """Finish a map once the window is clustered, or was not: join patterns, choose the letter.
+    def settle(self, descriptors: Descriptors, tidy: bool) -> None:
+        """Finish a map: label it where clustering did not, and choose the letter.
 
         Args:
-            rows: ``(W, D)`` descriptors by place.
-            tidy: whether to look which patterns agree.
+            descriptors: ``(W, D)`` by position.
+            tidy: whether to look which prototypes agree.
         """
-        place = self.ring.place
-        if self.ring.labels[place] == UNDECIDED:
-            pattern = self.likeness.fast
-            if self._founding and self.display.shown is not None:
-                pattern = self.display.shown
-            if pattern != UNDECIDED:
-                self._relabel(place, pattern, rows[place])
+        position = self.ring.position
+        if self.memory.labels[position] == NO_PROTOTYPE:
+            guess = self.change.shown
+            prototype = guess if self._first_is_guess else self.similarity.recognised
+            if prototype != NO_PROTOTYPE:
+                self.memory.assign(position, prototype, descriptors[position])
         if tidy:
             self._tidy()
-        self.display.choose(self.ring, self.memory, self.noise.energies, self.likeness)
+        self._learn_fit()
+        self.change.update(self.ring, self.memory, self.noise.energies, self.similarity)
 
     def _tidy(self) -> None:
-        """Drop patterns that were not borne out and join two that turned out to be one."""
+        """Drop prototypes that were not borne out, and join two that turned out to be one."""
         memory = self.memory
-        for row in memory.never_shown(self.ring.seen - self.config.refresh):
-            if row != self.display.shown:
-                memory.drop(row)
-                self._forget(row, UNDECIDED)
+        for prototype in memory.never_shown(self.ring.seen - self.config.refresh):
+            if prototype != self.change.shown:
+                memory.drop(prototype)
+                self._note_dropped(prototype)
         memory.refresh(self.noise.energies)
         memory.come_of_age()
-        # Told once: a prototype may hover about the threshold for long.
-        self._newly_drifted = tuple(
-            letter for letter in self.drifted if letter not in self._told_drifted
-        )
-        self._told_drifted.update(self._newly_drifted)
-        pair = memory.agreeing(self.ring.seen, self.noise.split)
+        self.book.note_drifted(self.drifted)
+        pair = agreeing_pair(memory, self.ring.seen, self.noise.split)
         if pair is None:
             return
         younger, older = pair
         letters = memory.absorb(younger, older)
-        self._forget(younger, older)
+        self._note_absorbed(younger, older)
         if letters is not None:
-            gone, stays = letters
-            self._aliases[gone] = stays
-            self._counts[stays] = self._counts.get(stays, 0) + self._counts.pop(gone, 0)
-            self._retired = (letters,)
+            self.book.retire(*letters)
 
-    def _forget(self, row: int, into: int) -> None:
-        """Replace a pattern that is gone wherever it is noted."""
-        self.ring.labels[self.ring.labels == row] = into
-        self._pattern_of_part = []
-        if self.likeness.fast == row:
-            self.likeness.fast = into
-        self.display.replace(row, into)
+    def _note_dropped(self, prototype: int) -> None:
+        """Let nothing refer to a prototype that the memory has forgotten."""
+        self._inheritance = NOTHING_INHERITED
+        if self.similarity.recognised == prototype:
+            self.similarity = self.similarity._replace(recognised=NO_PROTOTYPE)
+        self.change.drop(prototype)
+
+    def _note_absorbed(self, younger: int, older: int) -> None:
+        """Let everything that referred to a prototype refer to the one it was merged into."""
+        self._inheritance = NOTHING_INHERITED
+        if self.similarity.recognised == younger:
+            self.similarity = self.similarity._replace(recognised=older)
+        self.change.replace(younger, older)
+
+    def _learn_fit(self) -> None:
+        """Learn from the newest map how well maps fit their prototypes, and how that changes."""
+        ring, values = self.ring, self.similarity.values
+        label = int(self.memory.labels[ring.position])
+        if label == NO_PROTOTYPE or label >= len(values):
+            self._last_similarity = _LastSimilarity(ring.run, NO_PROTOTYPE, 0.0)
+            return
+        value, last = values[label], self._last_similarity
+        self.memory.learn_fit(label, value, ring.run, self.similarity.scale)
+        if (last.run, last.prototype) == (ring.run, label):
+            ring.steps[ring.position] = value - last.value
+        self._last_similarity = _LastSimilarity(ring.run, label, value)
 
     def finish(self, relevance: NDArray[np.floating] | None) -> WindowUpdate:
         """End the update of a frame."""
-        assert self.display.shown is not None
-        full = None
-        if relevance is not None and self.memory.letter(self.display.shown) is None:
-            full = np.array(relevance, np.float32)
-        letter, new = self.memory.give_letter(self.display.shown, full)
-        self._counts[letter] = self._counts.get(letter, 0) + 1
-        born = (letter,) if new else ()
-        update = WindowUpdate(
-            letter,
-            self.display.since,
-            born,
-            self._retired,
-            tuple(self._forgotten),
-            self._newly_drifted,
-        )
-        self._retired, self._forgotten, self._newly_drifted = (), [], ()
-        return update
+        memory, shown = self.memory, self.change.shown
+        picture = None
+        if relevance is not None and memory.letter(shown) is None:
+            picture = np.array(relevance, np.float32)
+        letter, given_now = memory.give_letter(shown, picture)
+        return self.book.close_update(letter, self.change.since, given_now)

@@ -1,292 +1,382 @@
-"""The prototypes of one Action Unit: what its relevance maps have looked like so far.
+"""The prototypes of one Action Unit, and which of them each map of the window belongs to.
 
-A prototype is the mean of the maps of one pattern. Its descriptor sum has two parts: the maps that
-are still in the window, which may yet be relabelled, and the maps that have left it, whose share
-is bounded so that a prototype follows its pattern. A pattern is known by the number of its row; it
-gets its letter when it is first shown, and a letter shown once is never given to another pattern.
+A prototype is the mean of the maps of one cluster, followed over time. Its descriptor sum has two
+parts: the maps that are still in the window, which may yet be relabelled, and the maps that have
+left it, whose share is bounded so that a prototype follows its maps as they drift. A prototype is
+known by its id; it gets its letter when it is first shown, and a letter shown once is never given
+to another prototype.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..action_units import letter as letter_of
-from ..clustering.similarity import MIN_ENERGY, MIN_EXPLAINED
 from ..config import WindowConfig
+from .contingency import NO_PROTOTYPE, Blocks
+from .noise import corrected_length
+from .pictures import Picture
 
-__all__ = ["PrototypeMemory", "clean", "clean_length"]
+__all__ = ["NO_PROTOTYPE", "Forgotten", "PrototypeMemory"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
 @dataclass(slots=True, eq=False)
-class _Picture:
-    """Full-size maps of a pattern: their sum and number, and the first one."""
+class _Prototype:
+    """What is known of a prototype besides the sums of its maps.
 
-    total: NDArray[np.float32] | None = None
-    count: float = 0.0
-    first: NDArray[np.float32] | None = None
+    Attributes:
+        fit: how similar its maps usually are to it.
+        dispersion: variance of the mean similarity of consecutive maps, as a share of the usual.
+        fit_count: maps that both were learnt from, up to a bound.
+        born: maps that the window had taken in when it began; None where there is no prototype.
+        n_inside: its maps in the window.
+        n_outside: its maps that have left the window, up to a bound.
+        square: squared length of its mean as it is, current after a refresh.
+        origin: ``(D,)`` what it was when it had come of age, at unit length.
+        last_use: number of the use (of all prototypes) that gave it maps last.
+        letter: its letter, once it was shown.
+        picture: its full-size maps.
+    """
+
+    fit: float
+    dispersion: float
+    fit_count: int = 0
+    born: int | None = None
+    n_inside: int = 0
+    n_outside: float = 0.0
+    square: float = 0.0
+    origin: NDArray[np.float32] | None = None
+    last_use: int = 0
+    letter: str | None = None
+    picture: Picture = field(default_factory=Picture)
 
 
-START_FIT = 0.9
-"""How similar the maps of a pattern are to its prototype, until that is known."""
-START_WANDER = 0.04
-"""How far the mean of a few of them strays from the usual, until that is known."""
-FIT_MEMORY = 60
-"""Maps over which both are averaged."""
-SPELL = 8
-"""Maps in a row whose mean is watched straying."""
-LEAST_NOISY = 0.25
-"""A prototype keeps at least this share of its energy when its maps are held to be noisier."""
-MOST_ASTRAY = 0.2
-"""Most by which one map or mean counts as astray: what is not of the pattern must teach little."""
+class _SeriesKey(NamedTuple):
+    """Of which prototype and unbroken run the latest similarities are."""
+
+    prototype: int
+    run: int
+
+
+class Forgotten(NamedTuple):
+    """A prototype that was forgotten to make room, and its letter if it was ever shown."""
+
+    prototype: int
+    letter: str | None
 
 
 class PrototypeMemory:
-    """Prototypes of at most ``config.max_letters`` patterns.
+    """At most ``config.max_letters`` prototypes, and the labels of the maps in the window.
+
+    A label changes nowhere else: whatever changes one moves the map's descriptor between the sums
+    behind the prototypes, too.
 
     Args:
         config: thresholds and bounds.
         dimension: length of a descriptor.
 
     Attributes:
+        labels: ``(W,)`` prototype of each map of the window by position, or :data:`NO_PROTOTYPE`.
         lengths: ``(L,)`` lengths of the mean descriptors without the noise that averaging left,
-            current after :meth:`refresh`; infinite in rows without maps, so that those are similar
-            to nothing.
-        fit: ``(L,)`` how similar the maps of each pattern usually are to its prototype, see
-            :meth:`learn_fit`.
+            current after :meth:`refresh`; infinite for a prototype without maps, so that it is
+            similar to nothing.
     """
 
     def __init__(self, config: WindowConfig, dimension: int) -> None:
         self.config = config
-        rows = config.max_letters
-        self.lengths: FloatArray = np.full(rows, np.inf)
+        count = config.max_letters
+        self.labels: IntArray = np.full(config.size, NO_PROTOTYPE)
+        self.lengths: FloatArray = np.full(count, np.inf)
+        # Corrected length of each sum.
+        self._reach = [np.inf] * count
         # Sums of all maps, and of those that have left the window: a map that leaves moves from
         # one part to the other, and their sum stays as it is.
-        self._total: FloatArray = np.zeros((rows, dimension))
-        self._outside: FloatArray = np.zeros((rows, dimension))
-        self._n_inside = [0] * rows
-        self._n_outside = [0.0] * rows
-        # Length of each mean as it is, squared; clean length of each sum.
-        self._squares = [0.0] * rows
-        self._reach = [np.inf] * rows
-        self._born: list[int | None] = [None] * rows
-        self._birth: list[NDArray[np.float32] | None] = [None] * rows
-        self._last_use = [0] * rows
-        self._letters: list[str | None] = [None] * rows
-        self._pictures: list[_Picture] = [_Picture() for _ in range(rows)]
-        self.fit: FloatArray = np.full(rows, START_FIT)
-        self._fits = [0] * rows
-        self._wander = [START_WANDER**2] * rows
-        self._spell: list[float] = []
-        self._spell_of = (-1, -1)
-        self._letters_given = 0
-        self._uses = 0
+        self._total: FloatArray = np.zeros((count, dimension))
+        self._outside: FloatArray = np.zeros((count, dimension))
+        self._prototypes = [self._blank() for _ in range(count)]
         self._stale: set[int] = set()
         self._used = 0
+        self._uses = 0
+        self._letters_given = 0
+        self._series_key = _SeriesKey(NO_PROTOTYPE, 0)
+        self._series: list[float] = []
 
-    # ---- identities and letters
+    def _blank(self) -> _Prototype:
+        return _Prototype(self.config.start_fit, self.config.start_dispersion**2)
+
+    # ---- identities
 
     def __len__(self) -> int:
-        """Number of live patterns, those without a letter included."""
-        return sum(born is not None for born in self._born)
+        """Number of live prototypes, those without a letter included."""
+        return sum(entry.born is not None for entry in self._prototypes)
 
-    def __contains__(self, row: object) -> bool:
-        return isinstance(row, int) and row >= 0 and self._born[row] is not None
+    def __contains__(self, prototype: object) -> bool:
+        return (
+            isinstance(prototype, int)
+            and prototype >= 0
+            and self._prototypes[prototype].born is not None
+        )
 
     @property
     def used(self) -> int:
-        """Rows below this number may be live, those from it on are not."""
+        """Ids below this number may be live, those from it on are not."""
         return self._used
 
     @property
     def full(self) -> bool:
-        """True if no further pattern may be born."""
-        return None not in self._born
+        """True if there is no room for a further prototype."""
+        return len(self) == len(self._prototypes)
 
     def create(self, now: int) -> int:
-        """Begin a pattern without maps and return its row."""
-        row = self._born.index(None)
-        self._born[row] = now
-        self._used = max(self._used, row + 1)
-        return row
+        """Begin a prototype without maps and return its id."""
+        prototype = next(i for i, entry in enumerate(self._prototypes) if entry.born is None)
+        self._prototypes[prototype].born = now
+        self._used = max(self._used, prototype + 1)
+        return prototype
 
-    def drop(self, row: int) -> None:
-        """Forget a pattern."""
-        self._born[row] = self._letters[row] = self._birth[row] = None
-        self._total[row] = self._outside[row] = 0.0
-        self._n_inside[row], self._n_outside[row] = 0, 0.0
-        self._pictures[row] = _Picture()
-        self.fit[row], self._fits[row], self._wander[row] = START_FIT, 0, START_WANDER**2
-        self._stale.add(row)
+    def drop(self, prototype: int) -> None:
+        """Forget a prototype; its maps in the window belong to none."""
+        self._prototypes[prototype] = self._blank()
+        self._total[prototype] = self._outside[prototype] = 0.0
+        self.labels[self.labels == prototype] = NO_PROTOTYPE
+        self._stale.add(prototype)
 
-    def make_room(self, keep: Collection[int]) -> tuple[int, str | None] | None:
-        """Forget the pattern unseen for longest.
+    def make_room(self, keep: Collection[int]) -> Forgotten | None:
+        """Forget the prototype unseen for longest.
 
-        Its letter is not given again. Should the pattern come back, it gets a new one.
+        Its letter is not given again. Should such maps come back, they get a new one.
 
         Args:
-            keep: rows in use; patterns with maps in the window are kept, too.
+            keep: ids in use; prototypes with maps in the window are kept, too.
 
         Returns:
-            Its row and letter (None if it was never shown), or None if all are in use.
+            What was forgotten, or None if all are in use.
         """
         idle = [
-            row
-            for row, born in enumerate(self._born)
-            if born is not None and self._n_inside[row] == 0 and row not in keep
+            prototype
+            for prototype, entry in enumerate(self._prototypes)
+            if entry.born is not None and entry.n_inside == 0 and prototype not in keep
         ]
         if not idle:
             return None
-        stalest = min(idle, key=self._last_use.__getitem__)
-        letter = self._letters[stalest]
+        stalest = min(idle, key=lambda prototype: self._prototypes[prototype].last_use)
+        letter = self._prototypes[stalest].letter
         self.drop(stalest)
-        return stalest, letter
+        return Forgotten(stalest, letter)
+
+    def absorb(self, younger: int, older: int) -> tuple[str, str] | None:
+        """Merge a prototype into an older one.
+
+        Returns:
+            (letter that ends, letter that stands for it), or None if the younger never had one.
+        """
+        ending, staying = self._prototypes[younger], self._prototypes[older]
+        self._total[older] += self._total[younger]
+        self._outside[older] += self._outside[younger]
+        staying.n_inside += ending.n_inside
+        staying.n_outside += ending.n_outside
+        staying.last_use = max(staying.last_use, ending.last_use)
+        staying.picture.absorb(ending.picture)
+        self.labels[self.labels == younger] = older
+        self.drop(younger)
+        self._stale.add(older)
+        if ending.letter is None:
+            return None
+        if staying.letter is None:
+            staying.letter, staying.picture.first = ending.letter, ending.picture.first
+            return None
+        return ending.letter, staying.letter
+
+    # ---- letters
 
     def give_letter(
-        self, row: int, relevance: NDArray[np.float32] | None = None
+        self, prototype: int, relevance: NDArray[np.float32] | None = None
     ) -> tuple[str, bool]:
-        """Return the letter of a pattern, and whether it was given just now.
+        """Return the letter of a prototype, and whether it was given just now.
 
         ``relevance``, the full-size map of the moment, pictures a new letter until it has a mean.
         """
-        letter = self._letters[row]
-        if letter is not None:
-            return letter, False
-        letter = self._letters[row] = letter_of(self._letters_given)
-        self._pictures[row].first = relevance
+        entry = self._prototypes[prototype]
+        if entry.letter is not None:
+            return entry.letter, False
+        entry.letter = letter_of(self._letters_given)
+        entry.picture.first = relevance
         self._letters_given += 1
-        return letter, True
+        return entry.letter, True
 
-    def letter(self, row: int) -> str | None:
-        """Return the letter of a pattern; None if it was never shown."""
-        return self._letters[row]
+    def letter(self, prototype: int) -> str | None:
+        """Return the letter of a prototype; None if it was never shown."""
+        return self._prototypes[prototype].letter
 
     def by_letter(self) -> dict[str, int]:
-        """Return letter → row of the live patterns, in the order the letters were given."""
-        live = [(letter, row) for row, letter in enumerate(self._letters) if letter is not None]
-        return dict(sorted(live, key=lambda item: (len(item[0]), item[0])))
-
-    def count(self, row: int) -> float:
-        """Return the number of maps behind a prototype; those long gone count as at most 200."""
-        return self._n_inside[row] + self._n_outside[row]
-
-    @property
-    def totals(self) -> FloatArray:
-        """Sums of all maps of each pattern ``(used, D)``; zero in rows without maps."""
-        return self._total[: self._used]
-
-    @property
-    def means(self) -> FloatArray:
-        """Mean descriptors of all patterns ``(used, D)``; zero in rows without maps."""
-        counts = np.array([self.count(row) for row in range(self._used)])
-        return self.totals / np.maximum(counts, 1.0)[:, None]
+        """Return letter → id of the live prototypes, in the order the letters were given."""
+        lettered = [
+            (entry.letter, prototype)
+            for prototype, entry in enumerate(self._prototypes)
+            if entry.letter is not None
+        ]
+        return dict(sorted(lettered, key=lambda item: (len(item[0]), item[0])))
 
     def never_shown(self, before: int) -> list[int]:
-        """Return patterns that began before a map and were never shown."""
+        """Return prototypes that began before a map and were never shown."""
         return [
-            row
-            for row, born in enumerate(self._born)
-            if born is not None and born < before and self._letters[row] is None
+            prototype
+            for prototype, entry in enumerate(self._prototypes)
+            if entry.born is not None and entry.born < before and entry.letter is None
         ]
 
-    # ---- sums
+    def picture(self, prototype: int) -> Picture:
+        """Return the full-size maps of a prototype that have settled."""
+        return self._prototypes[prototype].picture
 
-    def add(self, row: int, total: NDArray[np.floating], count: int = 1) -> None:
-        """Count maps of the window, given by their sum, for a pattern."""
-        mine = self._total[row]
-        mine += total
-        self._n_inside[row] += count
+    # ---- labels of the maps in the window, and the sums that follow from them
+
+    def apply(self, blocks: Blocks, assignment: list[int]) -> None:
+        """Give the maps of each block to a prototype.
+
+        Args:
+            blocks: of the window, as its maps are labelled now.
+            assignment: ``(p,)`` prototype of each block, or :data:`NO_PROTOTYPE`.
+        """
+        if assignment == blocks.label:
+            return
+        for block, (old, new) in enumerate(zip(blocks.label, assignment, strict=True)):
+            if old == new:
+                continue
+            total, count = blocks.sums[block], blocks.size[block]
+            if old != NO_PROTOTYPE:
+                self.remove(old, total, count)
+            if new != NO_PROTOTYPE:
+                self.add(new, total, count)
+        self.labels[: len(blocks.of_map)] = np.array(assignment)[blocks.of_map]
+
+    def assign(self, position: int, prototype: int, x: NDArray[np.float32]) -> None:
+        """Give one map of the window, of descriptor ``(D,)``, to a prototype."""
+        before = int(self.labels[position])
+        if before != NO_PROTOTYPE:
+            self.remove(before, x)
+        self.add(prototype, x)
+        self.labels[position] = prototype
+
+    def evict(self, position: int, x: NDArray[np.float32]) -> None:
+        """Let a map of descriptor ``(D,)`` leave the window; a new one takes its position."""
+        prototype = int(self.labels[position])
+        if prototype != NO_PROTOTYPE:
+            self.expel(prototype, x)
+        self.labels[position] = NO_PROTOTYPE
+
+    def add(self, prototype: int, total: NDArray[np.floating], count: int = 1) -> None:
+        """Count maps of the window, given by their sum, for a prototype."""
+        entry, all_maps = self._prototypes[prototype], self._total[prototype]
+        all_maps += total
+        entry.n_inside += count
         self._uses += 1
-        self._last_use[row] = self._uses
-        self._stale.add(row)
+        entry.last_use = self._uses
+        self._stale.add(prototype)
 
-    def remove(self, row: int, total: NDArray[np.floating], count: int = 1) -> None:
-        """Take maps of the window away from a pattern."""
-        self._n_inside[row] -= count
-        if self._n_inside[row]:
-            self._total[row] -= total
+    def remove(self, prototype: int, total: NDArray[np.floating], count: int = 1) -> None:
+        """Take maps of the window away from a prototype."""
+        entry = self._prototypes[prototype]
+        entry.n_inside -= count
+        if entry.n_inside:
+            self._total[prototype] -= total
         else:
-            self._total[row] = self._outside[row]  # rounding must not pile up over hours
-        self._stale.add(row)
+            # Rounding must not pile up over hours.
+            self._total[prototype] = self._outside[prototype]
+        self._stale.add(prototype)
 
-    def expel(self, row: int, x: NDArray[np.floating]) -> None:
+    def expel(self, prototype: int, x: NDArray[np.floating]) -> None:
         """Move a map from the window's part of a prototype to the older part."""
-        outside, most = self._outside[row], self.config.memory
+        entry, most = self._prototypes[prototype], self.config.memory
+        outside = self._outside[prototype]
         outside += x
-        self._n_inside[row] -= 1
-        self._n_outside[row] += 1
-        if self._n_outside[row] > most:
-            excess = outside * (1.0 - most / self._n_outside[row])
+        entry.n_inside -= 1
+        entry.n_outside += 1
+        if entry.n_outside > most:
+            excess = outside * (1.0 - most / entry.n_outside)
             outside -= excess
-            self._total[row] -= excess
-            self._n_outside[row] = float(most)
-            self._stale.add(row)
-        if not self._n_inside[row]:
-            self._total[row] = outside
+            self._total[prototype] -= excess
+            entry.n_outside = float(most)
+            self._stale.add(prototype)
+        if not entry.n_inside:
+            self._total[prototype] = outside
 
-    def add_map(self, row: int, relevance: NDArray[np.float32]) -> None:
-        """Count a full-size relevance map for the picture of a prototype."""
-        picture = self._pictures[row]
-        if picture.total is None:
-            picture.total = np.zeros(relevance.shape, np.float32)
-        picture.total += relevance
-        picture.count += 1
-        if picture.count > self.config.memory:
-            picture.total *= self.config.memory / picture.count
-            picture.count = float(self.config.memory)
+    # ---- how well a prototype's own maps fit it
 
-    def picture(
-        self, row: int
-    ) -> tuple[NDArray[np.float32] | None, float, NDArray[np.float32] | None]:
-        """Return the sum of the settled full-size maps of a pattern, their number, and the map of
-        the moment its letter was given."""
-        found = self._pictures[row]
-        return found.total, found.count, found.first
-
-    # ---- how well a pattern's own maps fit it
-
-    def learn_fit(self, row: int, similarity: float, run: int, scale: float) -> None:
-        """Note how similar a map of a pattern was to its prototype before it joined it.
+    def learn_fit(self, prototype: int, similarity: float, run: int, scale: float) -> None:
+        """Note how similar a map of a prototype was to it before it joined it.
 
         Two things are followed: the usual similarity, which is the scale of
         :meth:`similarity` (noise makes every map resemble its prototype less), and how far the
-        means of a few maps in a row stray from it: drift and slow noise, which a new pattern has
-        to exceed.
+        mean of a few consecutive maps strays from it: drift and slow noise, which a new prototype
+        has to exceed.
 
         Args:
-            row: the pattern.
+            prototype: of the map.
             similarity: of the map, see :meth:`similarity`.
             run: number of the unbroken run the map belongs to.
             scale: of that similarity.
         """
-        fits = self._fits[row] = min(self._fits[row] + 1, FIT_MEMORY)
-        weight, fit = 1.0 / (fits + 4), float(self.fit[row])
-        similarity *= scale / fit
-        self.fit[row] = fit * (1.0 + weight * _bounded(similarity - 1.0))
-        if self._spell_of != (row, run):
-            self._spell_of = (row, run)
-            self._spell.clear()
-        self._spell.append(similarity)
-        if len(self._spell) == SPELL:
-            astray = _bounded(sum(self._spell) / SPELL - 1.0) ** 2
-            self._wander[row] += min(SPELL * weight, 0.5) * (astray - self._wander[row])
-            self._spell.clear()
+        config, entry = self.config, self._prototypes[prototype]
+        entry.fit_count = min(entry.fit_count + 1, config.fit_memory)
+        weight = 1.0 / (entry.fit_count + config.start_weight)
+        relative = similarity * (scale / entry.fit)
+        entry.fit *= 1.0 + weight * self._bounded(relative - 1.0)
+        if self._series_key != (prototype, run):
+            self._series_key = _SeriesKey(prototype, run)
+            self._series.clear()
+        self._series.append(relative)
+        if len(self._series) == config.dispersion_maps:
+            deviation = self._bounded(sum(self._series) / config.dispersion_maps - 1.0)
+            series_weight = min(config.dispersion_maps * weight, config.max_dispersion_weight)
+            entry.dispersion += series_weight * (deviation**2 - entry.dispersion)
+            self._series.clear()
 
-    def wander(self, rows: IntArray, count: int) -> FloatArray:
-        """Return how far the mean similarity of ``count`` maps in a row strays from the usual."""
-        return np.sqrt([self._wander[int(row)] * max(SPELL / count, 1.0) for row in rows])
+    def _bounded(self, deviation: float) -> float:
+        most = self.config.max_deviation
+        return min(max(deviation, -most), most)
 
-    # ---- comparison
+    def dispersion(self, prototypes: IntArray, count: int) -> FloatArray:
+        """Return the standard deviation ``(l,)`` of the mean similarity of ``count`` consecutive
+        maps, as a share of the usual similarity."""
+        longer = max(self.config.dispersion_maps / count, 1.0)
+        variances = [self._prototypes[i].dispersion * longer for i in prototypes.tolist()]
+        return np.sqrt(variances)
+
+    # ---- drift
+
+    def drift(self, prototype: int) -> float:
+        """Return the cosine of a prototype with what it was when it had come of age, −1 to 1."""
+        origin = self._prototypes[prototype].origin
+        if origin is None:
+            return 1.0
+        now = self._total[prototype]
+        return float(origin @ now) / max(float(now @ now) ** 0.5, 1e-12)
+
+    def come_of_age(self) -> None:
+        """Remember prototypes that now rest on ``config.mature`` maps, for :meth:`drift`."""
+        for prototype, entry in enumerate(self._prototypes[: self._used]):
+            if (
+                entry.origin is None
+                and entry.born is not None
+                and self.count(prototype) >= self.config.mature
+            ):
+                total = self._total[prototype]
+                unit = total / max(float(total @ total) ** 0.5, 1e-12)
+                entry.origin = unit.astype(np.float32)
+
+    # ---- means and lengths
 
     def refresh(self, energies: FloatArray, everything: bool = False) -> None:
-        """Bring ``means`` and ``lengths`` up to date.
+        """Bring ``lengths`` up to date.
 
         Args:
             energies: noise left in a mean of 0, 1, 2, … maps, see
@@ -294,227 +384,78 @@ class PrototypeMemory:
             everything: the noise model has changed, too.
         """
         stale, most = self._stale, len(energies) - 1
-        for row in stale.union(self.rows().tolist()) if everything else stale:
-            count = self._n_inside[row] + self._n_outside[row]
+        for prototype in stale.union(self.with_maps().tolist()) if everything else stale:
+            entry = self._prototypes[prototype]
+            count = entry.n_inside + entry.n_outside
             if count < 0.5:
-                self.lengths[row] = self._reach[row] = np.inf
+                self.lengths[prototype] = self._reach[prototype] = np.inf
                 continue
-            if row in stale:
-                total = self._total[row]
-                self._squares[row] = float(total.dot(total)) / count**2
-            length = clean(self._squares[row], float(energies[min(round(count), most)]))
-            self.lengths[row], self._reach[row] = length, length * count
+            if prototype in stale:
+                total = self._total[prototype]
+                entry.square = float(total.dot(total)) / count**2
+            length = corrected_length(entry.square, float(energies[min(round(count), most)]))
+            self.lengths[prototype], self._reach[prototype] = length, length * count
         stale.clear()
 
     def similarity(self, x: NDArray[np.float32]) -> tuple[list[float], float]:
         """Compare a map with all prototypes; call :meth:`refresh` before.
 
-        All share one scale, the ``fit`` of the nearest: noise shortens what a map has in common
-        with every prototype alike, and a scale for each would favour the vaguest one.
+        All share one scale, the fit of the nearest: noise shortens what a map has in common with
+        every prototype alike, and a scale for each would favour the vaguest one.
 
         Returns:
-            ``(used,)``: 1 for what the own maps of the nearest pattern usually have, 0 in rows
-            without maps; and that scale.
+            ``(used,)``: 1 for what the own maps of the nearest prototype usually have, 0 for a
+            prototype without maps; and that scale.
         """
         if not self._used:
             return [], 1.0
         products = self._total[: self._used].dot(x.astype(np.float64)).tolist()
         cosines = [p / reach for p, reach in zip(products, self._reach, strict=False)]
-        scale = float(self.fit[cosines.index(max(cosines))])
+        scale = self._prototypes[cosines.index(max(cosines))].fit
         return [cosine / scale for cosine in cosines], scale
 
-    def rows(self) -> IntArray:
-        """Return the rows of patterns with maps; call :meth:`refresh` before."""
+    def cosines(self, prototype: int) -> FloatArray:
+        """Return the corrected cosines ``(used,)`` of a prototype with all; 0 without maps."""
+        reach = np.array(self._reach[: self._used])
+        return self.totals @ self._total[prototype] / (reach * self._reach[prototype])
+
+    @property
+    def totals(self) -> FloatArray:
+        """Sums of all maps of each prototype ``(used, D)``; zero where there are none."""
+        return self._total[: self._used]
+
+    @property
+    def means(self) -> FloatArray:
+        """Mean descriptors of all prototypes ``(used, D)``; zero where there are no maps."""
+        counts = np.array([self.count(prototype) for prototype in range(self._used)])
+        return self.totals / np.maximum(counts, 1.0)[:, None]
+
+    def with_maps(self) -> IntArray:
+        """Return the prototypes that have maps; call :meth:`refresh` before."""
         return np.flatnonzero(np.isfinite(self.lengths[: self._used]))
 
-    def cosines(self, row: int) -> FloatArray:
-        """Return the clean cosines ``(used,)`` of a prototype with all; 0 without maps."""
-        reach = np.array(self._reach[: self._used])
-        return self.totals @ self._total[row] / (reach * self._reach[row])
+    def count(self, prototype: int) -> float:
+        """Return the number of maps behind a prototype; those outside of the window are bounded."""
+        entry = self._prototypes[prototype]
+        return entry.n_inside + entry.n_outside
 
-    def drift(self, row: int) -> float:
-        """Return the cosine of a prototype with what it was when it had come of age, −1 to 1."""
-        birth = self._birth[row]
-        if birth is None:
-            return 1.0
-        now = self._total[row]
-        return float(birth @ now) / max(float(now @ now) ** 0.5, 1e-12)
-
-    def come_of_age(self) -> None:
-        """Remember prototypes that now rest on ``config.mature`` maps, for :meth:`drift`."""
-        for row in range(self._used):
-            if (
-                self._birth[row] is None
-                and self._born[row] is not None
-                and self.count(row) >= self.config.mature
-            ):
-                total = self._total[row]
-                unit = total / max(float(total @ total) ** 0.5, 1e-12)
-                self._birth[row] = unit.astype(np.float32)
-
-    def compare(
-        self,
-        means: FloatArray,
-        lengths: FloatArray,
-        rows: IntArray,
-        own_sums: FloatArray,
-        own_counts: FloatArray,
-        energies: FloatArray,
-    ) -> FloatArray:
-        """Compare clusters with prototypes, each without the cluster's own maps.
-
-        A new pattern is taken for an old one until the graph shows it as a cluster of its own, and
-        by then its maps are part of that prototype; without this they would vouch for themselves.
-        A prototype that consists of little else is compared as it is, see :meth:`without`.
-
-        Args:
-            means: ``(k, D)`` mean descriptors of the clusters.
-            lengths: ``(k,)`` their clean lengths.
-            rows: ``(l,)`` patterns.
-            own_sums: ``(k, l, D)`` sum of the cluster's maps that carry the pattern.
-            own_counts: ``(k, l)`` how many there are.
-            energies: as in :meth:`refresh`.
-
-        Returns:
-            ``(k, l)`` clean cosines.
-        """
-        found = np.empty(own_counts.shape)
-        for a, mean in enumerate(means):
-            for b, row in enumerate(rows.tolist()):
-                rest, count = self._total[row], self.without(row, own_counts[a, b])
-                if count is None:
-                    count = self.count(row)
-                else:
-                    rest = rest - own_sums[a, b]
-                energy = energies[min(round(count), len(energies) - 1)]
-                length = clean(float(rest @ rest) / count**2, energy)
-                found[a, b] = rest @ mean / (count * lengths[a] * length)
-        return found
-
-    def ease(self, rows: IntArray, energies: FloatArray, times: float) -> FloatArray:
-        """Return by what factor cosines with prototypes rise if their maps were noisier than usual.
-
-        A prototype of few maps is as noisy as the maps that may continue it; of many, noise is
-        gone however much there was.
-
-        Args:
-            rows: ``(l,)`` patterns.
-            energies: as in :meth:`refresh`.
-            times: how much noisier, at least 1.
-
-        Returns:
-            ``(l,)`` at least 1.
-        """
-        factors = []
-        for row in rows.tolist():
-            square = self._squares[row]
-            energy = float(energies[min(round(self.count(row)), len(energies) - 1)])
-            noisier = max(square - times * energy, LEAST_NOISY * square, MIN_ENERGY)
-            factors.append(float(self.lengths[row]) / noisier**0.5)
-        return np.array(factors)
-
-    def without(self, row: int, held: float) -> float | None:
-        """Return how many maps are behind a prototype without ``held`` of a cluster's own.
+    def count_without(self, prototype: int, overlap: float) -> float | None:
+        """Return how many maps are behind a prototype without ``overlap`` of a cluster's own.
 
         None if it consists of little else, and is to be compared as it is: taking them away would
         leave nothing, or hardly more than rounding.
         """
-        count = self.count(row) - held
-        return count if count >= self.config.min_cluster and count >= held else None
+        count = self.count(prototype) - overlap
+        return count if count >= self.config.min_cluster and count >= overlap else None
 
-    def is_mixture(self, mean: FloatArray, length: float) -> bool:
-        """Tell whether a mean is a blend of two known prototypes, as it is during a transition.
+    def square(self, prototype: int) -> float:
+        """Return the squared length of a mean as it is; call :meth:`refresh` before."""
+        return self._prototypes[prototype].square
 
-        Args:
-            mean: ``(D,)`` mean descriptor.
-            length: its clean length.
-        """
-        rows = self.rows()
-        if len(rows) < 2:
-            return False
-        prototypes = self.means[rows]
-        nearest = np.argsort(-(prototypes @ mean) / self.lengths[rows], kind="stable")[:3]
-        for position, a in enumerate(nearest):
-            for b in nearest[position + 1 :]:
-                pair = prototypes[[a, b]].T
-                weights = np.linalg.lstsq(pair, mean, rcond=None)[0]
-                if (weights <= 0.1).any():
-                    continue
-                blend = pair @ weights
-                if blend @ mean >= self.config.mixture * np.linalg.norm(blend) * length:
-                    return True
-        return False
+    def reach(self, prototype: int) -> float:
+        """Return the corrected length of the sum of maps; call :meth:`refresh` before."""
+        return self._reach[prototype]
 
-    def agreeing(self, now: int, split: float) -> tuple[int, int] | None:
-        """Return (younger, older) of the two most similar patterns if they are one, else None.
-
-        A young prototype rests on few maps, so it is compared with the threshold that keeps
-        clusters apart; an old one with a stricter threshold.
-
-        Args:
-            now: maps taken in so far.
-            split: the threshold of clusters, see :class:`facestage.core.window.noise.WindowNoise`.
-        """
-        config = self.config
-        rows = self.rows().tolist()
-        if len(rows) < 2:
-            return None
-        sums = self._total[rows]
-        products = (sums @ sums.T).tolist()
-        born = [self._born[row] or 0 for row in rows]
-        most, pair = 0.0, None
-        for a, b in itertools.combinations(range(len(rows)), 2):
-            young = now - max(born[a], born[b]) < config.size
-            # Over its own threshold by most: a similar pair of old ones must not hide a young pair.
-            cosine = products[a][b] / (self._reach[rows[a]] * self._reach[rows[b]])
-            excess = cosine - (split if young else config.alias)
-            if excess > most:
-                most, pair = excess, sorted(((born[a], rows[a]), (born[b], rows[b])))
-        return None if pair is None else (pair[1][1], pair[0][1])
-
-    def absorb(self, younger: int, older: int) -> tuple[str, str] | None:
-        """Merge a pattern into an older one.
-
-        Returns:
-            (letter that ends, letter that stands for it), or None if the younger never had one.
-        """
-        self._total[older] += self._total[younger]
-        self._outside[older] += self._outside[younger]
-        self._n_inside[older] += self._n_inside[younger]
-        self._n_outside[older] += self._n_outside[younger]
-        self._last_use[older] = max(self._last_use[older], self._last_use[younger])
-        gone, stays = self._pictures[younger], self._pictures[older]
-        if gone.total is not None:
-            stays.total = gone.total if stays.total is None else stays.total + gone.total
-            stays.count += gone.count
-        ends, keeps = self._letters[younger], self._letters[older]
-        first = gone.first
-        self.drop(younger)
-        self._stale.add(older)
-        if ends is None:
-            return None
-        if keeps is None:
-            self._letters[older], stays.first = ends, first
-            return None
-        return ends, keeps
-
-
-def _bounded(astray: float) -> float:
-    return min(max(astray, -MOST_ASTRAY), MOST_ASTRAY)
-
-
-def clean(square: float, energy: float) -> float:
-    """Return the length of a mean of that squared length without the noise left in it."""
-    return max(square - energy, MIN_EXPLAINED * square, MIN_ENERGY) ** 0.5
-
-
-def clean_length(squares: FloatArray, counts: IntArray, energies: FloatArray) -> FloatArray:
-    """Return the lengths of mean descriptors without the noise left in them.
-
-    Args:
-        squares: ``(k,)`` squared lengths of the means.
-        counts: ``(k,)`` maps behind each mean.
-        energies: noise left in a mean of 0, 1, 2, … maps.
-    """
-    clean = np.maximum(squares - energies[counts], MIN_EXPLAINED * squares)
-    return np.sqrt(np.maximum(clean, MIN_ENERGY))
+    def born(self, prototype: int) -> int:
+        """Return how many maps the window had taken in when a live prototype began."""
+        return self._prototypes[prototype].born or 0

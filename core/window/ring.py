@@ -1,80 +1,85 @@
-"""What a sliding window knows of its maps, by their places in the ring."""
+"""The ring buffer of a window: when its maps came, and what is known of each."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["UNDECIDED", "MapRing"]
+__all__ = ["NO_PART", "MapRing"]
 
 IntArray = NDArray[np.int64]
 
-UNDECIDED = -1
-"""Label of a map that belongs to no pattern (yet)."""
+NO_PART = -1
+"""Part of a map that the graph has not seen yet."""
 
 
 class MapRing:
-    """The maps of one window; a map's place is its number modulo the size.
+    """The maps of one window; a map's position is its number modulo the size.
 
     Args:
         size: most maps held.
 
     Attributes:
         seen: maps taken in so far.
-        place: of the newest map.
+        position: of the newest map.
         run: number of the unbroken run that is going on.
-        labels: ``(W,)`` pattern of each map, or −1.
-        clusters: ``(W,)`` part of the graph it lies in, or −1.
+        parts: ``(W,)`` part of the graph that each map lies in, or :data:`NO_PART`.
         runs: ``(W,)`` number of its unbroken run.
         frames: ``(W,)`` its frame.
-        firm: ``(W,)`` the AU was clearly present.
-        odd: ``(W,)`` it resembled no prototype.
-        steps: ``(W,)`` change of likeness from the map before it, NaN if unknown.
+        confident: ``(W,)`` the AU was confidently present, and its relevance passed the mass gate.
+        outlier: ``(W,)`` it resembled no prototype.
+        steps: ``(W,)`` change of the similarity to the prototype from the map before it, NaN if
+            unknown.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.seen = 0
-        self.place = 0
+        self.position = 0
         self.run = 0
-        self.labels: IntArray = np.full(size, UNDECIDED)
-        self.clusters: IntArray = np.full(size, UNDECIDED)
+        self.parts: IntArray = np.full(size, NO_PART)
         self.runs: IntArray = np.zeros(size, np.int64)
         self.frames: IntArray = np.zeros(size, np.int64)
-        self.firm: NDArray[np.bool_] = np.zeros(size, bool)
-        self.odd: NDArray[np.bool_] = np.zeros(size, bool)
+        self.confident: NDArray[np.bool_] = np.zeros(size, bool)
+        self.outlier: NDArray[np.bool_] = np.zeros(size, bool)
         self.steps: NDArray[np.float64] = np.full(size, np.nan)
 
     def __len__(self) -> int:
         """Number of maps held."""
         return min(self.seen, self.size)
 
-    def enter(self, frame: int, firm: bool) -> None:
-        """Give the newest map the place of the oldest; it has no label yet."""
-        self.place = place = self.seen % self.size
-        self.labels[place] = self.clusters[place] = UNDECIDED
-        self.runs[place], self.frames[place] = self.run, frame
-        self.firm[place], self.odd[place], self.steps[place] = firm, False, np.nan
+    @property
+    def next_position(self) -> int:
+        """Position that the next map takes; in a full window, of the oldest map."""
+        return self.seen % self.size
+
+    def append(self, frame: int, confident: bool) -> None:
+        """Give the newest map the position of the oldest."""
+        self.position = position = self.seen % self.size
+        self.parts[position] = NO_PART
+        self.runs[position], self.frames[position] = self.run, frame
+        self.confident[position], self.outlier[position] = confident, False
+        self.steps[position] = np.nan
         self.seen += 1
 
     def order(self) -> IntArray:
-        """Return ``(m,)`` places from the oldest map to the newest."""
+        """Return ``(m,)`` positions from the oldest map to the newest."""
         first = max(self.seen - self.size, 0)
         return np.arange(first, self.seen) % self.size
 
     def age(self) -> IntArray:
-        """Return the order in time of the maps by place ``(m,)``, rising; the oldest of a full
+        """Return the order in time of the maps by position ``(m,)``, rising; the oldest of a full
         window has 0."""
         return (np.arange(len(self)) - self.seen) % self.size
 
     def groups(self, order: IntArray) -> IntArray:
         """Return which maps may be compared to learn what noise does ``(m,)``.
 
-        Maps of one run and one part of the graph: what differs by more than noise must not pass
-        for it, whether it has a name already or not. A map like no prototype stands alone.
+        These are maps of one run and one part of the graph: what differs by more than noise must
+        not pass for it, whether it has a letter already or not. An outlier stands alone.
 
         Args:
-            order: places, see :meth:`order`.
+            order: positions, see :meth:`order`.
         """
-        found = self.runs[order] * (self.size + 1) + self.clusters[order]
-        return np.where(self.odd[order], -2 - order, found)
+        groups = self.runs[order] * (self.size + 1) + self.parts[order]
+        return np.where(self.outlier[order], -2 - order, groups)

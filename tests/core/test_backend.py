@@ -15,7 +15,7 @@ from facestage.core.backend import from_torch, on_stream_of_torch, same_gpu, to_
 from facestage.core.config import AnalyzerConfig, WindowConfig
 from facestage.core.errors import DeviceError
 from facestage.core.network.au_network import AUNetwork
-from facestage.core.window.bank import WindowBank
+from facestage.core.window import MapInput, WindowBank
 from facestage.stream.detectors import HaarDetector
 
 from tests.support.streams import make_stream
@@ -148,14 +148,16 @@ def test_a_bank_elsewhere_gives_the_letters_of_one_here_and_takes_rows_by_dlpack
         given = [unit, None] if missing else list(rows)
         if missing:
             rows[1] = 0
-        expected = here.update(slots[0], [n, n], given)
+        expected = here.update([MapInput(slots[0][i], n, x) for i, x in enumerate(given)])
         on_gpu: Any = OnGpu(torch.from_numpy(rows))
-        made = there.update(slots[1], [n, n], given, there=on_gpu)
+        made = there.update([MapInput(slots[1][i], n, x) for i, x in enumerate(given)], on_gpu)
         assert [u.letter for u in made] == [u.letter for u in expected]
         shown |= {update.letter for update in made}
     assert {"A", "B"} <= shown
     assert len(twin.handed) == len(seen)
-    np.testing.assert_allclose(to_numpy(there._x_there[:2]), here._x[:2], atol=1e-6)
+    np.testing.assert_allclose(
+        to_numpy(there._device_descriptors[:2]), here._descriptors[:2], atol=1e-6
+    )
 
 
 @pytest.mark.gpu

@@ -24,8 +24,8 @@ from facestage.core.clustering.spectral import (
 from facestage.core.clustering.subspace import Filter, track_subspace
 from facestage.core.config import WindowConfig
 from facestage.core.errors import ConfigError
-from facestage.core.window import letters as track_module
-from facestage.core.window.bank import WindowBank, WindowUpdate
+from facestage.core.window import MapInput, WindowBank, WindowUpdate
+from facestage.core.window.comparison import agreeing_pair, is_mixture
 from facestage.core.window.letters import LetterTrack
 from facestage.core.window.prototypes import PrototypeMemory
 from sklearn.cluster import SpectralClustering
@@ -47,7 +47,7 @@ class Window:
     def update(
         self, index: int, descriptor: np.ndarray | None, relevance: np.ndarray | None = None
     ) -> WindowUpdate:
-        return self.bank.update([self.slot], [index], [descriptor], [relevance])[0]
+        return self.bank.update([MapInput(self.slot, index, descriptor, relevance)])[0]
 
     def gap(self) -> None:
         self.bank.gap(self.slot)
@@ -286,7 +286,7 @@ def test_agreeing_letters_are_joined_and_the_older_stays() -> None:
             memory.add(identity, unit(pattern + 0.02 * rng.standard_normal(50)))
         ids.append(identity)
     memory.refresh(NoiseModel(0.98, (0.0,)).energies(128))
-    assert memory.agreeing(1000, WindowConfig().split) == (ids[1], ids[0])
+    assert agreeing_pair(memory, 1000, WindowConfig().split) == (ids[1], ids[0])
     assert memory.absorb(ids[1], ids[0]) == ("B", "A")
     assert list(memory.by_letter()) == ["A"]
     assert memory.count(ids[0]) == 40
@@ -318,9 +318,9 @@ def test_a_blend_of_two_prototypes_is_recognised() -> None:
         for _ in range(10):
             memory.add(identity, pattern)
     memory.refresh(NoiseModel(0.99, (0.0,)).energies(128))
-    assert memory.is_mixture(0.6 * a + 0.5 * b, float(np.hypot(0.6, 0.5)))
-    assert not memory.is_mixture(c, 1.0)
-    assert not memory.is_mixture(a, 1.0)  # one of them alone is not a blend
+    assert is_mixture(memory, 0.6 * a + 0.5 * b, float(np.hypot(0.6, 0.5)))
+    assert not is_mixture(memory, c, 1.0)
+    assert not is_mixture(memory, a, 1.0)  # one of them alone is not a blend
 
 
 def test_memory_follows_a_pattern_with_a_bounded_weight() -> None:
@@ -333,7 +333,7 @@ def test_memory_follows_a_pattern_with_a_bounded_weight() -> None:
             memory.expel(identity, pattern)
     assert memory.count(identity) <= CONFIG.memory + 1
     memory.refresh(NoiseModel(0.99, (0.0,)).energies(128))
-    assert memory.rows().tolist() == [identity]
+    assert memory.with_maps().tolist() == [identity]
     assert memory.means[identity] @ b / memory.lengths[identity] > 0.9
 
 
@@ -410,6 +410,22 @@ def test_letters_are_bounded() -> None:
     assert ends == list("ABCDEFGHIJKL")
 
 
+@pytest.mark.parametrize("config", [CONFIG, WindowConfig(size=32, max_letters=3, alias=0.6)])
+def test_prototypes_are_the_sums_of_the_maps_that_carry_their_label(config: WindowConfig) -> None:
+    stream = make_stream(83, [(0, 60), (1, 40), (2, 50), (3, 40), (0, 40)], noise=0.3)
+    window = Window(config)
+    memory = window.bank.track(window.slot).memory
+    for i, x in enumerate(stream.descriptors):
+        window.update(i, x)
+        rows = window.bank._descriptors[window.slot]
+        for prototype in range(memory.used):
+            inside = rows[memory.labels == prototype].sum(axis=0, dtype=float)
+            total = inside + memory._outside[prototype]
+            np.testing.assert_allclose(memory.totals[prototype], total, atol=1e-4)
+            assert memory._prototypes[prototype].n_inside == (memory.labels == prototype).sum()
+            assert prototype in memory or not total.any()
+
+
 def test_a_young_pair_is_joined_although_an_old_one_is_more_similar() -> None:
     noise = NoiseModel(1.0, (0.0,) * 14)
     config = WindowConfig()
@@ -430,12 +446,12 @@ def test_a_young_pair_is_joined_although_an_old_one_is_more_similar() -> None:
     old = pair(0, (config.split + config.alias) / 2 + 0.002, born=0)
     young = pair(4, (config.split + config.alias) / 2, born=1000)
     memory.refresh(noise.energies(128))
-    assert memory.agreeing(1010, config.split) == (young[1], young[0])
+    assert agreeing_pair(memory, 1010, config.split) == (young[1], young[0])
     assert old[0] in memory
     memory.give_letter(young[1], np.ones((2, 2), np.float32))
     memory.absorb(young[1], young[0])
     assert memory.letter(young[0]) == "A"
-    assert memory.picture(young[0])[2] is not None
+    assert memory.picture(young[0]).first is not None
 
 
 def feed_letters(window: Window, x: np.ndarray) -> tuple[str, ...]:
@@ -506,7 +522,7 @@ def test_a_descriptor_of_the_wrong_shape_changes_nothing_anywhere(bad: np.ndarra
     slots = [bank.open(), bank.open()]
     before = pickle.dumps(bank)
     with pytest.raises(ValueError, match="does not fit windows of"):
-        bank.update(slots, [0, 0], [x[0], bad])
+        bank.update([MapInput(slots[0], 0, x[0]), MapInput(slots[1], 0, bad)])
     assert pickle.dumps(bank) == before
 
 
@@ -515,12 +531,12 @@ def test_unknown_and_repeated_slots_are_named() -> None:
     slot = bank.open()
     x = three_patterns()
     with pytest.raises(ConfigError, match="no window has slot 7"):
-        bank.update([7], [0], x[:1])
+        bank.update([MapInput(7, 0, x[0])])
     with pytest.raises(ConfigError, match="one map per call"):
-        bank.update([slot, slot], [0, 1], x[:2])
+        bank.update([MapInput(slot, 0, x[0]), MapInput(slot, 1, x[1])])
     bank.close(slot)
     with pytest.raises(ConfigError, match="no window has slot 0"):
-        bank.update([slot], [0], x[:1])
+        bank.update([MapInput(slot, 0, x[0])])
 
 
 def test_bad_maps_and_indices_are_named() -> None:
@@ -558,7 +574,7 @@ def test_windows_together_give_what_each_gives_alone() -> None:
         # Not all windows have a map each time, and their order changes.
         for i, update in zip(
             order := [i for i in range(5) if (t + i) % 7][:: 1 if t % 2 else -1],
-            bank.update([slots[i] for i in order], [t] * len(order), [rows[i][t] for i in order]),
+            bank.update([MapInput(slots[i], t, rows[i][t]) for i in order]),
             strict=True,
         ):
             together[i].append(update)
@@ -577,11 +593,11 @@ def test_a_slot_given_back_is_as_new() -> None:
     bank = WindowBank()
     other, slot = bank.open(), bank.open()
     for i, row in enumerate(x[::-1]):
-        bank.update([slot], [i], [row])
+        bank.update([MapInput(slot, i, row)])
     bank.close(slot)
     assert len(bank) == 1
     assert bank.open() == slot
-    found = [bank.update([slot], [i], [row])[0] for i, row in enumerate(x)]
+    found = [bank.update([MapInput(slot, i, row)])[0] for i, row in enumerate(x)]
     assert found == feed(Window(), x)
     assert len(bank.track(other)) == 0
 
@@ -596,11 +612,11 @@ def test_pure_noise_does_not_fill_the_alphabet() -> None:
 def test_weak_maps_and_doubtful_presence_begin_no_letter() -> None:
     x = make_stream(110, [(0, 60), (1, 30)], noise=0.1).descriptors
 
-    def letters(masses: np.ndarray, sure: np.ndarray) -> int:
+    def letters(masses: np.ndarray, confident: np.ndarray) -> int:
         bank = WindowBank()
         slot = bank.open()
         for i, row in enumerate(x):
-            bank.update([slot], [i], [row], masses=[masses[i]], sure=[bool(sure[i])])
+            bank.update([MapInput(slot, i, row, mass=masses[i], confident=bool(confident[i]))])
         return len(bank.track(slot).letters)
 
     strong, present = np.full(90, 5.0), np.ones(90, bool)
@@ -616,11 +632,13 @@ def test_the_eigenvectors_carried_along_are_those_of_the_graph() -> None:
     slot = bank.open()
     residuals, same, agree = [], [], []
     for i, row in enumerate(stream.descriptors):
-        bank.update([slot], [i], [row])
+        bank.update([MapInput(slot, i, row)])
         m = min(i + 1, 128)
         if i < 40 or i % 3:
             continue
-        cosines = np.clip(bank._x[slot, :m] @ bank._x[slot, :m].T, -1, 1).astype(np.float64)
+        cosines = np.clip(
+            bank._descriptors[slot, :m] @ bank._descriptors[slot, :m].T, -1, 1
+        ).astype(np.float64)
         matrix = np.eye(m) - laplacian(knn_graph(cosines.copy(), 7))
         k = int(bank._n_parts[slot])
         vectors = bank._graphs.vectors[slot, :k, :m].T.astype(np.float64)
@@ -676,15 +694,15 @@ def test_clear_patterns_are_clustered_as_scikit_learn_does() -> None:
     bank = WindowBank(WindowConfig(every=1))
     slot = bank.open()
     for i, row in enumerate(stream.descriptors):
-        bank.update([slot], [i], [row])
+        bank.update([MapInput(slot, i, row)])
     graph = knn_graph((stream.descriptors @ stream.descriptors.T).copy(), 7)
     with warnings.catch_warnings():
         # Three patterns are three components; scikit-learn says so and goes on.
         warnings.simplefilter("ignore", UserWarning)
         theirs = SpectralClustering(3, affinity="precomputed", random_state=0).fit_predict(graph)
-    mine = bank.track(slot).ring.labels[:128]
-    assert adjusted_rand_score(theirs, mine) >= 0.95
-    assert adjusted_rand_score(stream.labels, mine) >= 0.95
+    labels = bank.track(slot).memory.labels[:128]
+    assert adjusted_rand_score(theirs, labels) >= 0.95
+    assert adjusted_rand_score(stream.labels, labels) >= 0.95
 
 
 def test_eigenvectors_that_broke_down_are_computed_anew() -> None:
@@ -755,20 +773,19 @@ def test_what_is_not_clear_yet_does_not_pull_the_pattern_it_was_taken_for() -> N
 def test_parts_that_go_on_need_no_new_names(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = make_stream(70, [(0, 60), (1, 50), (2, 60), (0, 60), (2, 40)], noise=0.3)
     asked: list[int] = []
-    name = LetterTrack._name_clusters
+    name = LetterTrack._label_clusters
 
     def counting(self: LetterTrack, *args: Any) -> list[int]:
         asked.append(self.ring.seen)
         return name(self, *args)
 
-    monkeypatch.setattr(LetterTrack, "_name_clusters", counting)
+    monkeypatch.setattr(LetterTrack, "_label_clusters", counting)
     config = WindowConfig(every=1)
     short = history(feed(Window(config), stream.descriptors))
     fewer = len(asked)
     asked.clear()
-    for span in ("FULL_CHECK", "SOON"):
-        monkeypatch.setattr(track_module, span, 0)
-    whole = history(feed(Window(config), stream.descriptors))
+    always = dataclasses.replace(config, inherit_maps=0, inherit_maps_unclear=0)
+    whole = history(feed(Window(always), stream.descriptors))
     assert fewer < 0.5 * len(asked)
     assert adjusted_rand_score(whole, short) >= 0.97
 

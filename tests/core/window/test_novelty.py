@@ -1,4 +1,4 @@
-"""Tests of the parts of a window's track: births, bookkeeping of names, noise, the shared scale."""
+"""Novelty, noise, the ring buffer, and the scale that all prototypes share."""
 
 from __future__ import annotations
 
@@ -8,19 +8,29 @@ import numpy as np
 import pytest
 from facestage.core.clustering.similarity import NoiseModel
 from facestage.core.config import WindowConfig
-from facestage.core.window.bank import WindowBank
+from facestage.core.window import MapInput, WindowBank
+from facestage.core.window.comparison import Overlap, gain_if_noisier
 from facestage.core.window.noise import WindowNoise
-from facestage.core.window.novelty import NEW, _coherence, judge_cluster
+from facestage.core.window.novelty import (
+    NEW,
+    UNCLEAR,
+    Novelty,
+    Verdict,
+    _coherence,
+    judge_cluster,
+)
 from facestage.core.window.prototypes import PrototypeMemory
 from facestage.core.window.ring import MapRing
 
 from tests.support.streams import unit
 
 D = 200
+PRIOR = WindowConfig().coherence_prior
+KNOWN = Verdict(Novelty.KNOWN, 0)
 
 
 class Scene:
-    """A window with one known pattern and, at its end, maps that match none.
+    """A window with one known prototype and, at its end, maps that match none.
 
     Args:
         cosine: of the clean pattern behind the last maps with the known one.
@@ -45,10 +55,10 @@ class Scene:
         x = unit(clean + scale[:, None] * rng.standard_normal((n, D))).astype(np.float32)
         self.ring = MapRing(config.size)
         for frame in range(n):
-            self.ring.enter(frame, firm=True)
-        self.ring.labels[: n - last] = 0
+            self.ring.append(frame, confident=True)
         self.memory = PrototypeMemory(config, D)
         self.memory.create(0)
+        self.memory.labels[: n - last] = 0
         self.memory.add(0, x[: n - last - drift].sum(axis=0), n - last - drift)
         self.memory.add(0, x[n - last - drift : n - last].sum(axis=0), drift)
         self.noise = WindowNoise(config)
@@ -56,40 +66,37 @@ class Scene:
         self.memory.refresh(self.noise.energies)
         self.rows = np.zeros((config.size, D), np.float32)
         self.rows[:n] = x
-        self.places = np.arange(n - last, n)
+        self.positions = np.arange(n - last, n)
 
-    def verdict(self) -> int | None:
-        known = self.memory.rows()
-        return judge_cluster(
-            self.ring, self.noise, self.memory, self.places, self.rows, known,
-            np.zeros((1, D)), np.zeros(1),
-        )  # fmt: skip
+    def verdict(self) -> Verdict:
+        overlap = Overlap(self.memory.with_maps(), np.zeros((1, D)), np.zeros(1))
+        return judge_cluster(self.positions, self.rows, overlap, self.ring, self.noise, self.memory)
 
 
-def test_what_differs_clearly_is_a_new_pattern() -> None:
+def test_what_differs_clearly_is_a_new_prototype() -> None:
     assert Scene(cosine=0.5, noise=0.3).verdict() == NEW
 
 
-def test_what_hardly_differs_is_the_known_pattern() -> None:
-    assert Scene(cosine=0.97, noise=0.3).verdict() == 0
+def test_what_hardly_differs_is_the_known_prototype() -> None:
+    assert Scene(cosine=0.97, noise=0.3).verdict() == KNOWN
 
 
 def test_too_few_maps_wait() -> None:
-    assert Scene(cosine=0.5, noise=0.3, last=3).verdict() is None
+    assert Scene(cosine=0.5, noise=0.3, last=3).verdict() == UNCLEAR
 
 
 @pytest.mark.parametrize("last", [7, 12])
 def test_noise_of_a_cluster_does_not_make_it_new(last: int) -> None:
     # The same pattern with seven times the noise: its plain mean has a cosine far below `match`.
     scene = Scene(cosine=1.0, noise=2.2, last=last)
-    maps = scene.rows[scene.places]
+    maps = scene.rows[scene.positions]
     mean = maps.mean(axis=0)
     prototype = scene.memory.means[0]
     plain = mean @ prototype / np.linalg.norm(mean) / np.linalg.norm(prototype)
     assert plain < WindowConfig().match
-    assert scene.verdict() in (None, 0)
+    assert scene.verdict() in (UNCLEAR, KNOWN)
     if last == 12:
-        assert scene.verdict() == 0
+        assert scene.verdict() == KNOWN
 
 
 def test_a_noisy_pattern_that_is_another_one_is_new_all_the_same() -> None:
@@ -98,7 +105,7 @@ def test_a_noisy_pattern_that_is_another_one_is_new_all_the_same() -> None:
 
 def test_where_a_drift_was_cut_nothing_begins() -> None:
     assert Scene(cosine=0.55, noise=0.3, last=14).verdict() == NEW
-    assert Scene(cosine=0.55, noise=0.3, last=14, drift=40).verdict() == 0
+    assert Scene(cosine=0.55, noise=0.3, last=14, drift=40).verdict() == KNOWN
 
 
 def test_all_prototypes_share_the_scale_of_the_nearest() -> None:
@@ -108,7 +115,8 @@ def test_all_prototypes_share_the_scale_of_the_nearest() -> None:
     for row, pattern in enumerate((vague, sharp)):
         memory.create(0)
         memory.add(row, 40 * pattern, 40)
-    memory.fit[:2] = 0.5, 0.9
+    for prototype, fit in enumerate((0.5, 0.9)):
+        memory._prototypes[prototype].fit = fit
     memory.refresh(np.zeros(129))
     x = unit(0.62 * vague + 0.78 * sharp).astype(np.float32)
     similarity, scale = memory.similarity(x)
@@ -121,12 +129,12 @@ def test_all_prototypes_share_the_scale_of_the_nearest() -> None:
 def test_few_maps_must_differ_more_clearly_than_many() -> None:
     assert Scene(cosine=0.5, noise=0.3, last=4).verdict() == NEW
     verdicts = [Scene(cosine=0.81, noise=0.3, last=last).verdict() for last in (4, 7)]
-    assert verdicts == [None, NEW]
+    assert verdicts == [UNCLEAR, NEW]
 
 
 def test_few_maps_that_hardly_resemble_each_other_wait() -> None:
     assert Scene(cosine=0.8, noise=0.3, last=5).verdict() == NEW
-    assert Scene(cosine=0.8, noise=1.6, last=5).verdict() is None
+    assert Scene(cosine=0.8, noise=1.6, last=5).verdict() == UNCLEAR
 
 
 def test_a_young_prototype_may_be_as_noisy_as_what_continues_it() -> None:
@@ -138,9 +146,9 @@ def test_a_young_prototype_may_be_as_noisy_as_what_continues_it() -> None:
         memory.add(row, unit(noisy).sum(axis=0), count)
     energies = NoiseModel(0.86, ()).energies(128)
     memory.refresh(energies)
-    rows = memory.rows()
-    np.testing.assert_allclose(memory.ease(rows, energies, 1.0), 1.0, rtol=1e-6)
-    young, old = memory.ease(rows, energies, 4.0)
+    known = memory.with_maps()
+    np.testing.assert_allclose(gain_if_noisier(memory, known, energies, 1.0), 1.0, rtol=1e-6)
+    young, old = gain_if_noisier(memory, known, energies, 4.0)
     assert young > 1.03 > 1.005 > old >= 1.0
 
 
@@ -153,11 +161,11 @@ def test_noise_that_lasts_does_not_pass_for_coherence() -> None:
     lasting = NoiseModel(0.5, tuple(0.85**lag for lag in range(1, 15)))
     fleeting = NoiseModel(0.5, ())
     # Two maps with independent noise of the pattern's own length have a cosine of a half.
-    assert abs(_coherence(maps, age, lasting) - 0.5) < 0.12
-    assert _coherence(maps, age, fleeting) > _coherence(maps, age, lasting) + 0.1
+    assert abs(_coherence(maps, age, lasting, PRIOR) - 0.5) < 0.12
+    assert _coherence(maps, age, fleeting, PRIOR) > _coherence(maps, age, lasting, PRIOR) + 0.1
 
 
-def test_a_new_pattern_brings_along_what_its_first_maps_said() -> None:
+def test_a_new_prototype_brings_along_what_its_first_maps_said() -> None:
     rng = np.random.default_rng(8)
     clean = unit(rng.standard_normal((2, D)))
     x = unit(np.repeat(clean, (60, 30), axis=0) + 0.3 * rng.standard_normal((90, D)) / D**0.5)
@@ -165,7 +173,7 @@ def test_a_new_pattern_brings_along_what_its_first_maps_said() -> None:
     for head_start in (0.0, WindowConfig().head_start):
         bank = WindowBank(replace(WindowConfig(), head_start=head_start), D)
         slot = bank.open()
-        letters = [bank.update([slot], [i], row[None])[0].letter for i, row in enumerate(x)]
+        letters = [bank.update([MapInput(slot, i, row)])[0].letter for i, row in enumerate(x)]
         assert set(letters) == {"A", "B"}
         shown_at.append(letters.index("B") - 60)
     assert shown_at[1] < shown_at[0] <= 8
@@ -180,12 +188,12 @@ def test_where_maps_hardly_differ_a_smaller_difference_is_one() -> None:
     assert found[0] == config.split < found[1] < found[2] == config.split_clear
 
 
-def test_places_of_a_ring_are_reused_and_in_order() -> None:
+def test_positions_of_a_ring_are_reused_and_in_order() -> None:
     ring = MapRing(4)
     for frame in range(6):
-        ring.enter(frame, firm=frame != 5)
-        ring.labels[ring.place] = frame
+        ring.append(frame, confident=frame != 5)
+        ring.parts[ring.position] = frame
     assert len(ring) == 4
     assert ring.frames[ring.order()].tolist() == [2, 3, 4, 5]
-    assert ring.labels[ring.order()].tolist() == [2, 3, 4, 5]
-    assert ring.firm[ring.order()].tolist() == [True, True, True, False]
+    assert ring.parts[ring.order()].tolist() == [2, 3, 4, 5]
+    assert ring.confident[ring.order()].tolist() == [True, True, True, False]
