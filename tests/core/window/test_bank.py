@@ -679,7 +679,7 @@ def textbook(stream: Stream) -> list[int]:
     "broken",
     [
         WindowConfig(split=0.3, split_clear=0.3, match=0.3, fast=0.3, alias=0.3),
-        WindowConfig(evidence=30.0),
+        WindowConfig(change_threshold=30.0),
     ],
     ids=["patterns run into one", "letters come too late"],
 )
