@@ -118,13 +118,18 @@ def _print_neutral(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> N
     print(f"\nneutral people ({people}): share active, rest level against the card's, logits")
     if not people:
         return
-    print(f"{'AU':>4} {'active':>16} {'rest':>6} {'sd':>5} {'over the card':>20}")
+    sets = list(rows[0]["sets"])
+    print(
+        f"{'AU':>4} {'active':>16} {'rest':>6} {'sd':>5} {'over the card':>20} "
+        + " ".join(f"{name:>14}" for name in sets)
+    )
     for name, row in zip(names, rows, strict=True):
         active = _with_interval({"value": row["active"], "interval": row["interval"]})
         above = {"value": row["above_card"], "interval": row["above_card_interval"]}
         print(
             f"{name:>4} {active} {row['rest']:6.2f} {row['spread']:5.2f} "
-            f"{_with_interval(above, 20)}"
+            f"{_with_interval(above, 20)} "
+            + " ".join(f"{row['sets'][source]:14.2f}" for source in sets)
         )
 
 

@@ -250,7 +250,8 @@ def neutral_figures(
 ) -> list[Figure]:
     """Return for each AU how often it is active in neutral people, and where it rests.
 
-    Several pictures of a person count as one, their mean.
+    Several pictures of a person count as one, their mean. ``sets`` gives the share of the pictures
+    of each set: a light, a camera and an age say as much as the people do.
 
     Args:
         stills: of any kind; the neutral ones are taken.
@@ -264,6 +265,9 @@ def neutral_figures(
     active = np.stack(list(_mean_by_person(neutral, [z >= on for z in logits]).values()))
     levels = np.stack(list(logits_by_person(stills, NEUTRAL).values()))
     people = len(levels)
+    sets = {
+        source: [s for s in neutral if s.still.source == source] for source in _sources(neutral)
+    }
     result = []
     for column in range(len(on)):
         share = float(active[:, column].mean())
@@ -277,9 +281,17 @@ def neutral_figures(
                 "spread": float(levels[:, column].std()),
                 "above_card": float(np.median(raised)),
                 "above_card_interval": bootstrap_values(raised.tolist(), np.median),
+                "sets": {
+                    source: float(np.mean([still.logits[column] >= on[column] for still in chosen]))
+                    for source, chosen in sets.items()
+                },
             }
         )
     return result
+
+
+def _sources(stills: Sequence[PredictedStill]) -> list[str]:
+    return sorted({still.still.source for still in stills})
 
 
 def smile_pairs(

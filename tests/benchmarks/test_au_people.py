@@ -341,6 +341,7 @@ def test_neutral_people_count_once_each() -> None:
     assert entry["interval"] == intervals.wilson(0.25, 2)
     assert entry["rest"] == pytest.approx(-2)
     assert entry["above_card"] == pytest.approx(0)
+    assert entry["sets"] == {"set": pytest.approx(1 / 3)}  # of pictures
     assert neutral_on([])["people"] == 0
 
 
