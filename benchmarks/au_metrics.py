@@ -19,7 +19,7 @@ from facestage.core.network.au_network import AUNetwork
 from facestage.core.network.card import ModelCard
 from facestage.core.stages import PresenceGate
 from numpy.typing import NDArray
-from real_clips import TOLERANCE, ClipFacts, TrackedClip
+from real_clips import TOLERANCE, UNRELIABLE_CURVES, ClipFacts, TrackedClip
 
 __all__ = [
     "JAW",
@@ -170,7 +170,8 @@ def correlations(
     """Correlate intensities and presence logits with the reference curves within each clip.
 
     Frames count where both sides see a face and nothing lies over where the AU shows. A clip can
-    judge an AU when its reference varies by more than :func:`steady_below`.
+    judge an AU when its reference varies by more than :func:`steady_below`; those of
+    :data:`real_clips.UNRELIABLE_CURVES` judge none.
 
     Returns:
         AU (or ``26+27``) → ``clips`` (clip → r, r_logit, reference_std, frames), the median over
@@ -181,7 +182,7 @@ def correlations(
     pools: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
     for fact, prediction in zip(facts, predictions, strict=True):
         for name, (au, curve, logit) in _curves(prediction, aus).items():
-            if au not in fact.reference:
+            if au not in fact.reference or au in UNRELIABLE_CURVES:
                 continue
             reference = fact.reference[au]
             use = ~np.isnan(curve) & ~np.isnan(reference) & ~fact.mask(fact.covered, au)

@@ -11,6 +11,9 @@ Per person of ../shared, over the frames with a face:
 - the correlation of each curve with the spans in which the AU is marked by eye: no detector that
   finds just what is marked follows the curve better than that;
 - the mean height within each marked event of AU1 and AU2, and outside all of them.
+
+They cannot judge AU1 and AU2, which is why ``real_clips.UNRELIABLE_CURVES`` keeps them, and that of
+AU4, out of ``au_real.py`` and ``calibrate_au.py``.
 """
 
 from __future__ import annotations

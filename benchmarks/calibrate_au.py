@@ -12,7 +12,8 @@ than :data:`MOST_FALSE` of the rendered neutral views are active, nor so far up 
 they judge.
 
 Grades, by :func:`grade`. Real figures in it are found by leaving each person out of the thresholds
-it is judged by, so that no AU is praised for a threshold fitted to the same face.
+it is judged by, so that no AU is praised for a threshold fitted to the same face. AU1, 2 and 4
+have no reference to follow (``real_clips.UNRELIABLE_CURVES``): marked events speak for them.
 
 References:
     Youden, *Index for rating diagnostic tests*, Cancer 3(1), 1950.
@@ -99,7 +100,7 @@ class Evidence:
     Attributes:
         auc: on rendered views of held-out identities.
         detected: share of rendered views at B or more with presence above ``on``.
-        r: median over persons of the correlation with the reference curve.
+        r: median over persons of the correlation with the reference curve; None of AU1, 2 and 4.
         r_persons: their number.
         found: share of the sure events found.
         found_persons: persons with such events.

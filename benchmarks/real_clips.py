@@ -2,7 +2,8 @@
 
 Three kinds of truth, none of which the network was trained on: events marked by eye
 (``clips/events.csv``), spans in which an AU cannot be there (:data:`QUIET`, judged by eye frame by
-frame), and the blendshape curves of MediaPipe (``reference/``). Clips that show the same take count
+frame), and the blendshape curves of MediaPipe (``reference/``), but for the brows
+(:data:`UNRELIABLE_CURVES`). Clips that show the same take count
 as one person, so that no figure rests on a person twice.
 
 References:
@@ -34,16 +35,20 @@ from numpy.typing import NDArray
 __all__ = [
     "QUIET",
     "TOLERANCE",
+    "UNRELIABLE_CURVES",
     "ClipFacts",
     "Event",
     "Span",
     "TrackedClip",
+    "crop_key",
     "load_facts",
     "load_real_crops",
     "make_shared_detector",
+    "make_tracker",
     "parse_events",
     "read_reference",
     "shared_folder",
+    "track_clip",
 ]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -74,6 +79,10 @@ BLENDSHAPES: dict[int, tuple[str, ...]] = {
     43: ("eyeBlinkLeft", "eyeBlinkRight"),
 }
 """AU → the blendshapes whose mean is its reference. AU25 has none: see :func:`read_reference`."""
+UNRELIABLE_CURVES = frozenset({1, 2, 4})
+"""AUs that no MediaPipe curve judges. Those of AU1 and AU2 are little but the reverse of AU4's
+(``brows.py``), and on posed sad and fearful faces all three are wrong more often than the embedded
+network. These AUs are judged by marked events and spans, and by photographs (``au_people.py``)."""
 
 _EYE_AUS = (5, 6, 7, 43)
 _MOUTH_NOSE_AUS = (9, 10, 12, 14, 15, 16, 17, 18, 20, 22, 23, 24, 25, 26, 27, 28)
@@ -391,11 +400,7 @@ def load_real_crops(
         SourceError: a clip cannot be read, or has another number of frames than its reference.
         ModelError: the detector's weights file is gone.
     """
-    card = network.card
-    digest = hashlib.sha256(detector_identity(detector).encode())
-    digest.update(card.template.tobytes() + card.template_weights.tobytes())
-    digest.update(bytes([card.input_size]))
-    key = digest.hexdigest()[:12]
+    key = crop_key(detector, network)
     tracked = []
     for clip in facts:
         path = folder / "clips" / clip.name
@@ -406,7 +411,12 @@ def load_real_crops(
             with np.load(kept) as data:
                 tracked.append(TrackedClip(clip.name, **{name: data[name] for name in _ARRAYS}))
             continue
-        done = _track(path, clip, detector, network)
+        done = track_clip(path, detector, network)
+        if len(done.lost) != clip.frames:
+            raise SourceError(
+                f"{path} decodes to {len(done.lost)} frames, its reference has {clip.frames}; both "
+                "must be of the same file, restore ../shared"
+            )
         if kept is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
             part = kept.with_suffix(".part.npz")
@@ -416,9 +426,19 @@ def load_real_crops(
     return tracked
 
 
-def _track(path: Path, clip: ClipFacts, detector: Detector, network: AUNetwork) -> TrackedClip:
+def crop_key(detector: Detector, network: AUNetwork) -> str:
+    """Return what aligned crops depend on, of a detector that gives points: 12 hex digits."""
     card = network.card
-    tracker = FaceTracker(
+    digest = hashlib.sha256(detector_identity(detector).encode())
+    digest.update(card.template.tobytes() + card.template_weights.tobytes())
+    digest.update(bytes([card.input_size]))
+    return digest.hexdigest()[:12]
+
+
+def make_tracker(detector: Detector, network: AUNetwork) -> FaceTracker:
+    """Return the tracker of live analysis for this network."""
+    card = network.card
+    return FaceTracker(
         detector,
         network.five_points if network.has_landmarks else None,
         card.template,
@@ -426,6 +446,15 @@ def _track(path: Path, clip: ClipFacts, detector: Detector, network: AUNetwork) 
         card.input_size,
         card.box_points.get(detector.name),
     )
+
+
+def track_clip(path: Path, detector: Detector, network: AUNetwork) -> TrackedClip:
+    """Cut the face out of each frame of a clip, as live analysis does.
+
+    Raises:
+        SourceError: the clip cannot be read.
+    """
+    tracker = make_tracker(detector, network)
     crops: list[NDArray[np.uint8]] = []
     index: list[int] = []
     lost: list[bool] = []
@@ -441,15 +470,10 @@ def _track(path: Path, clip: ClipFacts, detector: Detector, network: AUNetwork) 
                 quality.append(seen.quality)
             lost.append(seen.state == FaceState.LOST)
             times.append(grab.index / fps if grab.pts is None else grab.pts)
-    if len(lost) != clip.frames:
-        raise SourceError(
-            f"{path} decodes to {len(lost)} frames, its reference has {clip.frames}; both must be "
-            "of the same file, restore ../shared"
-        )
-    size = card.input_size
+    size = network.card.input_size
     stack = np.array(crops, np.uint8).reshape(-1, size, size)
     return TrackedClip(
-        clip.name,
+        path.name,
         np.array(index, np.int64),
         stack,
         np.array(quality, np.float64),

@@ -309,6 +309,20 @@ def test_correlation_leaves_out_covered_and_missing_frames() -> None:
     assert row["frames"] == FRAMES - 30
 
 
+@pytest.mark.parametrize("au", [1, 2, 4])
+def test_the_reference_does_not_judge_the_brows(au: int) -> None:
+    wave = np.sin(np.arange(FRAMES) / 9)
+    facts = [clip(reference={au: wave, 12: wave})]
+    entries = au_metrics.correlations(facts, [said(wave)], (au, 12))
+    assert str(au) not in entries
+    assert entries["12"]["persons"] == 1
+    report = {"synthetic": None, "grades": {}, "megabytes": 3.2}
+    empty = {"correlation": {}, "events": {}, "false_active": {}}
+    asked = {row["figure"] for row in au_real.must_show(report, empty)}
+    assert f"correlation AU{au}" not in asked
+    assert f"events found AU{au}" in asked
+
+
 def test_an_output_that_never_moves_follows_nothing() -> None:
     facts = [clip(reference={12: np.sin(np.arange(FRAMES) / 9)})]
     assert au_metrics.correlations(facts, [said(np.zeros(FRAMES))], AUS)["12"]["r_persons"] == 0
