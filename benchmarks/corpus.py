@@ -39,9 +39,9 @@ from facestage.core.sequence_store import Pictures
 from facestage.stream.commands.options import analyzer_config
 from facestage.stream.corpus.evaluate import evaluate_corpus
 from facestage.stream.corpus.job import SequenceWorker, Settings
-from facestage.stream.corpus.layouts import read_corpus
 from facestage.stream.corpus.page import write_outputs
 from facestage.stream.corpus.store import CorpusFolder, pending
+from facestage.stream.datasets.sequences import read_corpus
 from facestage.stream.sources import open_source
 from facestage.stream.sources.images import ImageFolder
 

@@ -22,10 +22,10 @@ from ..console import err, out
 from ..corpus.engines import check_ray, in_pool, in_process, on_ray
 from ..corpus.evaluate import MIN_SHARE, Evaluation, evaluate_corpus
 from ..corpus.job import SequenceOutcome, Settings
-from ..corpus.layouts import LAYOUTS, SequenceItem, read_corpus
 from ..corpus.page import write_outputs
 from ..corpus.store import CorpusFolder, pending
 from ..corpus.tables import counted, manifest_csv, table1_lines
+from ..datasets.sequences import LAYOUTS, SequenceItem, read_corpus
 from ..detectors import make_detector
 from ..progress import interruptible, progress
 from .models import selection_text

@@ -23,7 +23,7 @@ from ...core.quality.figures import COSTLY_FRAMES, DRAWS, LEAST_FRAMES, TOLERANC
 from ...core.quality.perturbation import BLUR, PATCH, PER_STEP, RANDOM_ORDERS
 from ..console import out
 from ..detectors import make_detector
-from ..learning import checkpoints
+from ..files import check_target, write_file
 from ..offline.sample import FRAMES, Reading, read_sample
 from ..progress import interruptible, progress
 from .models import selection_text
@@ -109,7 +109,7 @@ def explain_quality(
     if json_file is not None:
         facts = as_json(reading, network, found)
         text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
-        checkpoints.write_file(json_file, f"{text}\n".encode())
+        write_file(json_file, f"{text}\n".encode())
         out.print(f"written: {json_file}", markup=False)
 
 
@@ -123,7 +123,7 @@ def _presets(text: str) -> list[str]:
 
 def _check_json(path: Path) -> None:
     """Refuse before the work what could not be written after it."""
-    checkpoints.check_target(path)
+    check_target(path)
     folder = path.parent
     if not folder.is_dir():
         raise ConfigError(f"--json {path}: there is no folder {folder}; make it first")

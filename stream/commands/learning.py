@@ -17,13 +17,14 @@ from ...core.action_units import au_code
 from ...core.errors import ConfigError
 from ...core.network.au_network import AUNetwork
 from ..console import out
+from ..datasets.faces import LabelledFaces, merge
+from ..datasets.labelled import read_ckplus, read_disfa
+from ..datasets.manifest import read_manifest
 from ..detectors import make_detector
+from ..files import check_target, write_file
 from ..learning import checkpoints
 from ..learning.crops import CropSet, collect_crops, frames_to_search
 from ..learning.evaluate import as_json, evaluate_crops, format_table
-from ..learning.faces import LabelledFaces, merge
-from ..learning.layouts import read_ckplus, read_disfa
-from ..learning.manifest import read_manifest
 from ..learning.networks import Start, start
 from ..learning.session import Session, plan
 from ..learning.splits import check_subjects, given_split, held_out, subject_folds, subjects_of
@@ -192,7 +193,7 @@ def evaluate(
     """Compare a network with labels: F1, AUC, ICC(3,1), prevalence and calibration per AU."""
     _use_threads(threads)
     if out_file is not None:
-        checkpoints.check_target(out_file)
+        check_target(out_file)
         _make_folder(out_file.parent)
     network = AUNetwork.load(weights, device)
     faces = _faces(manifest, ckplus, disfa)
@@ -223,7 +224,7 @@ def evaluate(
             not_in_network=unknown,
         )
         text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
-        checkpoints.write_file(out_file, f"{text}\n".encode())
+        write_file(out_file, f"{text}\n".encode())
         out.print(f"written: {out_file}", markup=False)
 
 

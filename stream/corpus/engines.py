@@ -20,8 +20,8 @@ import numpy as np
 
 from ...core.errors import ConfigError, FacestageError
 from ...core.network.au_network import AUNetwork
+from ..datasets.sequences import SequenceItem
 from .job import SequenceOutcome, SequenceWorker, Settings
-from .layouts import SequenceItem
 from .store import CorpusFolder
 
 __all__ = ["check_ray", "check_slots", "in_pool", "in_process", "on_ray", "ray_slot"]

@@ -20,7 +20,7 @@ from ...core.corpus.summary import (
     table1,
     without_letters,
 )
-from .layouts import SequenceItem
+from ..datasets.sequences import SequenceItem
 from .store import CorpusFolder, Stored
 
 __all__ = ["Evaluation", "Related", "evaluate_corpus"]

@@ -34,9 +34,9 @@ from ...core.corpus.summary import CorpusSequence
 from ...core.errors import ConfigError
 from ...core.render import SequencePictures, stage_seconds
 from ...core.types import SequenceResult
+from ..datasets.sequences import SequenceItem
 from ..offline.encoding import jpeg_bytes
 from ..offline.exports import unwritable, write_analysis
-from .layouts import SequenceItem
 
 __all__ = ["TILE", "CorpusFolder", "Stored", "pending"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ...core.action_units import au_code
 from ...core.corpus.summary import PAPER_TABLES, Column, LetterFigures, PaperColumn, transitions
 from ...core.stages import format_prototype
+from ..datasets.sequences import SequenceItem
 from .evaluate import Evaluation, Related
-from .layouts import SequenceItem
 from .store import Stored
 
 __all__ = [

@@ -29,12 +29,12 @@ from ...core.face.alignment import to_grey, warp
 from ...core.face.tracker import Detector, FaceTracker
 from ...core.network.au_network import AUNetwork
 from ...core.types import FaceObservation
+from ..datasets.faces import Item, LabelledFaces
+from ..datasets.manifest import is_image
+from ..files import write_file
 from ..model_store import sha256_of
 from ..sources.images import load_image
 from ..sources.video import VideoFile
-from .checkpoints import write_file
-from .faces import Item, LabelledFaces
-from .manifest import is_image
 
 __all__ = [
     "MARGIN",

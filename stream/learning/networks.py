@@ -18,7 +18,7 @@ from ...core.errors import ModelError
 from ...core.network.architectures import au_net
 from ...core.network.au_network import EMBEDDED, AUNetwork
 from ...core.network.card import ModelCard
-from .checkpoints import write_file
+from ..files import write_file
 
 __all__ = ["TRAINABLE", "Start", "export", "start"]
 

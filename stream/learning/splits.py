@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ConfigError, SourceError
-from .faces import Item, LabelledFaces
+from ..datasets.faces import Item, LabelledFaces
 
 __all__ = ["check_subjects", "given_split", "held_out", "subject_folds", "subjects_of"]
 

@@ -32,8 +32,9 @@ from ...core.action_units import AU_NAMES, au_code
 from ...core.errors import SourceError
 from ..sources.images import IMAGE_SUFFIXES
 from .faces import Item, LabelledFaces
+from .folders import expanded
 
-__all__ = ["column_of", "csv_rows", "expanded", "is_image", "read_manifest"]
+__all__ = ["column_of", "csv_rows", "is_image", "read_manifest"]
 
 _COLUMN = re.compile(r"AU0*(\d{1,2})(?:_([RC]))?", re.IGNORECASE)
 _LOOKS_LIKE_AU = re.compile(r"AU\s*\d", re.IGNORECASE)
@@ -161,15 +162,6 @@ class _RowReader:
                 "the number of the frame, counted from 0"
             )
         return int(text)
-
-
-def expanded(text: Path | str) -> Path:
-    """Resolve a leading ``~``; where it names nobody it is part of a file's name."""
-    path = Path(text)
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
 
 
 def _is_file(path: Path) -> bool:

@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import ConfigError, SourceError
-from ..learning.layouts import ckplus_codes, contents, label_lines, layout_folder
-from ..learning.manifest import column_of, csv_rows, expanded
 from ..sources.images import list_images, natural_key
+from .folders import contents, expanded, label_lines, layout_folder
+from .labelled import ckplus_codes
+from .manifest import column_of, csv_rows
 
 __all__ = ["EMOTIONS", "LAYOUTS", "SequenceItem", "read_corpus"]
 

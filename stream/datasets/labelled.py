@@ -23,8 +23,9 @@ import numpy as np
 from ...core.action_units import AU_NAMES
 from ...core.errors import SourceError
 from .faces import Item, LabelledFaces
+from .folders import label_lines, layout_folder
 
-__all__ = ["ckplus_codes", "contents", "label_lines", "layout_folder", "read_ckplus", "read_disfa"]
+__all__ = ["ckplus_codes", "read_ckplus", "read_disfa"]
 
 _VIDEO = re.compile(r"LeftVideo(SN\d+)_comp\.avi", re.IGNORECASE)
 _DISFA_FILE = re.compile(r"(SN\d+)_au(\d+)\.txt", re.IGNORECASE)
@@ -160,41 +161,6 @@ def read_disfa(folder: Path | str) -> LabelledFaces:
     )
     note = f"{root}: DISFA, {len(origins)} subjects, {len(items)} frames"
     return LabelledFaces(items, columns, intensity, np.full_like(intensity, np.nan), (note,))
-
-
-def layout_folder(folder: Path | str, parts: tuple[str, ...], name: str) -> Path:
-    """Return the folder of a data set, checked to hold the parts it needs.
-
-    Raises:
-        SourceError: one is missing; the message says which, and what is there instead.
-    """
-    root = Path(folder).expanduser()
-    for part in parts:
-        if not (root / part).is_dir():
-            raise SourceError(
-                f"{root} is not the {name} folder: there is no {part!r} in it; it needs "
-                f"{' and '.join(parts)} (found: {contents(root)})"
-            )
-    return root
-
-
-def contents(folder: Path, most: int = 5) -> str:
-    """Say in a few words what a folder holds, for messages."""
-    try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        return error.strerror or str(error)
-    more = f", … ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more or "nothing"
-
-
-def label_lines(file: Path) -> list[tuple[int, str]]:
-    """Return the lines of a label file that hold something, with their numbers."""
-    try:
-        text = file.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{file} cannot be read ({error}); copy it again") from error
-    return [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
 def ckplus_codes(file: Path) -> dict[int, float]:
