@@ -20,7 +20,7 @@ from ...core.network.au_network import AUNetwork
 from ...core.network.selection import select_aus
 from ..console import err, out
 from ..corpus.engines import check_ray, in_pool, in_process, on_ray
-from ..corpus.evaluate import MIN_SHARE, Evaluation, evaluate_corpus
+from ..corpus.evaluate import MIN_SHARE, Evaluation, EvaluationOptions, evaluate_corpus
 from ..corpus.job import SequenceOutcome, Settings
 from ..corpus.page import write_outputs
 from ..corpus.store import CorpusFolder, pending
@@ -205,13 +205,10 @@ def corpus(
     evaluation = evaluate_corpus(
         folder,
         items,
+        EvaluationOptions(chosen, across, min_support, window_device),
         layout=layout,
         source=str(identity["folder"]),
         facts=facts,
-        preset=chosen,
-        across=across,
-        min_share=min_support,
-        device=window_device,
     )
     write_outputs(evaluation, folder)
     _print_table(evaluation)

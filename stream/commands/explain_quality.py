@@ -25,7 +25,7 @@ from ..console import out
 from ..detectors import make_detector
 from ..files import check_target, write_file
 from ..offline.sample import FRAMES, Reading, read_sample
-from ..progress import interruptible, progress
+from ..progress import interruptible, progress, read_progress
 from .models import selection_text
 from .options import Aus, Detector, Device, TorchThreads, Weights
 
@@ -82,7 +82,9 @@ def explain_quality(
     finder = make_detector(detector)
     with interruptible() as stop:
         try:
-            reading = read_sample(source, network, finder, aus, names[0], frames, stop=stop)
+            reading = read_sample(
+                source, network, finder, aus, names[0], frames, show=read_progress, stop=stop
+            )
             _print_head(reading, network)
             found = []
             for name in names:

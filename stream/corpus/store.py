@@ -19,7 +19,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ class CorpusFolder:
                 )
 
     @contextlib.contextmanager
-    def writing(self):  # type: ignore[no-untyped-def]
+    def writing(self) -> Iterator[None]:
         """Turn the system's reasons why a file cannot be written into one clear error."""
         try:
             yield
@@ -269,8 +269,8 @@ class CorpusFolder:
         """Return label → descriptor of each prototype; None where its mean map has none."""
         path = self._sequences / item.name / _PROTOTYPES
         try:
-            with np.load(path, allow_pickle=False) as held:
-                names, rows = held["labels"].tolist(), held["descriptors"]
+            with np.load(path, allow_pickle=False) as stored:
+                names, rows = stored["labels"].tolist(), stored["descriptors"]
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(
                 f"{path} cannot be read ({error}); remove its folder and run again"

@@ -18,6 +18,7 @@ __all__ = [
     "LETTERS",
     "Row",
     "counted",
+    "figures_of",
     "label_text",
     "lattice_csv",
     "manifest_csv",
@@ -101,7 +102,7 @@ def table1_rows(evaluation: Evaluation) -> list[Row]:
     for use in uses:
         # The paper's letters are those of each sequence.
         cited = use == "sequence"
-        figures = [_figures(c, use) for c in columns]
+        figures = [figures_of(c, use) for c in columns]
         rows += [
             row(
                 f"unique temporal prototypes ({LETTERS[use]})",
@@ -175,7 +176,7 @@ def markdown(evaluation: Evaluation) -> str:
         for column in evaluation.table.all:
             common = "; ".join(
                 f"{count} × {format_prototype(stages)}"
-                for stages, count in _figures(column, use).common
+                for stages, count in figures_of(column, use).common
             )
             lines.append(f"- {label_text(column.label)}: {common}")
     lines += ["", *(f"- {name}: {value}" for name, value in evaluation.facts)]
@@ -202,7 +203,7 @@ def table1_csv(evaluation: Evaluation) -> str:
     for column in evaluation.table.all:
         cells = [label_text(column.label), str(column.sequences), f"{column.mean_frames:.6g}"]
         for use in uses:
-            figures = _figures(column, use)
+            figures = figures_of(column, use)
             stages, count = figures.common[0]
             cells += [
                 str(figures.unique),
@@ -332,7 +333,8 @@ def manifest_csv(stored: Iterable[Stored], others: Iterable[tuple[SequenceItem, 
     return _csv(header, sorted(rows, key=lambda cells: cells[0]))
 
 
-def _figures(column: Column, use: str) -> LetterFigures:
+def figures_of(column: Column, use: str) -> LetterFigures:
+    """Return the figures of a column under one use of letters, see :data:`LETTERS`."""
     if use == "none":
         return column.aus
     if use == "sequence" or column.corpus_letters is None:
