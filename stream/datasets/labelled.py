@@ -68,11 +68,11 @@ def read_ckplus(folder: Path | str) -> LabelledFaces:
             raise SourceError(
                 f"{file} codes {peak}, which is not there; unpack the images of CK+ next to FACS"
             )
-        seen = ckplus_codes(file)
-        others |= seen.keys() - set(aus)
+        codes = ckplus_codes(file)
+        others |= codes.keys() - set(aus)
         items.append(Item(peak, None, f"ckplus/{subject}", str(file)))
-        intensity.append([seen.get(au, 0.0) for au in aus])
-        presence.append([1.0 if math.isnan(seen.get(au, 0.0)) else math.nan for au in aus])
+        intensity.append([codes.get(au, 0.0) for au in aus])
+        presence.append([1.0 if math.isnan(codes.get(au, 0.0)) else math.nan for au in aus])
         first = min(images.glob(f"{subject}_{sequence}_*.png"), key=lambda path: path.name)
         if first != peak:
             items.append(Item(first, None, f"ckplus/{subject}", str(file)))
@@ -110,32 +110,22 @@ def read_disfa(folder: Path | str) -> LabelledFaces:
         SourceError: a folder, a file or a number is missing or wrong; the message names it.
     """
     root = layout_folder(folder, ("Videos_LeftCamera", "ActionUnit_Labels"), "DISFA")
-    videos = {
-        match[1].upper(): path
-        for path in sorted((root / "Videos_LeftCamera").iterdir())
-        if (match := _VIDEO.fullmatch(path.name))
-    }
+    videos = _disfa_videos(root)
     subjects = sorted(path for path in (root / "ActionUnit_Labels").iterdir() if path.is_dir())
     if not subjects:
         raise SourceError(f"{root / 'ActionUnit_Labels'} holds no folder such as SN001")
     labels: dict[tuple[str, int], dict[int, float]] = {}
     origins: dict[str, Path] = {}
     aus: set[int] = set()
-    for own in subjects:
-        name = own.name.upper()
-        files = [
-            (int(match[2]), file)
-            for file in sorted(own.iterdir())
-            if (match := _DISFA_FILE.fullmatch(file.name)) and match[1].upper() == name
-        ]
-        if not files:
-            raise SourceError(f"{own} holds no file such as {name}_au1.txt; copy its labels again")
+    for subject in subjects:
+        name = subject.name.upper()
+        files = _disfa_files(subject, name)
         if name not in videos:
             raise SourceError(
-                f"{own} has labels, but there is no {root / 'Videos_LeftCamera'}/"
+                f"{subject} has labels, but there is no {root / 'Videos_LeftCamera'}/"
                 f"LeftVideo{name}_comp.avi; copy the video there or remove the labels"
             )
-        origins[name] = own
+        origins[name] = subject
         for au, file in files:
             if au not in AU_NAMES:
                 raise SourceError(f"{file} labels AU{au}, which is no AU known here; remove it")
@@ -165,11 +155,32 @@ def read_disfa(folder: Path | str) -> LabelledFaces:
 
 def ckplus_codes(file: Path) -> dict[int, float]:
     """Return AU → intensity of a CK+ file, its largest; NaN where only presence was coded."""
-    seen: dict[int, float] = {}
+    codes: dict[int, float] = {}
     for number, line in label_lines(file):
         au, value = _numbers(line.split(), file, number, "AU intensity", top=5)
-        seen[au] = max(value, seen.get(au, 0.0))
-    return {au: value or math.nan for au, value in seen.items()}
+        codes[au] = max(value, codes.get(au, 0.0))
+    return {au: value or math.nan for au, value in codes.items()}
+
+
+def _disfa_videos(root: Path) -> dict[str, Path]:
+    """Return subject → video of the left camera."""
+    return {
+        match[1].upper(): path
+        for path in sorted((root / "Videos_LeftCamera").iterdir())
+        if (match := _VIDEO.fullmatch(path.name))
+    }
+
+
+def _disfa_files(folder: Path, name: str) -> list[tuple[int, Path]]:
+    """Return (AU, file) of each label file of a subject."""
+    files = [
+        (int(match[2]), file)
+        for file in sorted(folder.iterdir())
+        if (match := _DISFA_FILE.fullmatch(file.name)) and match[1].upper() == name
+    ]
+    if not files:
+        raise SourceError(f"{folder} holds no file such as {name}_au1.txt; copy its labels again")
+    return files
 
 
 def _disfa_codes(file: Path) -> list[tuple[int, float]]:

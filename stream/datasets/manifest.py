@@ -226,11 +226,11 @@ def csv_rows(path: Path) -> tuple[str, int, _Rows]:
 
 
 def column_of(header: list[str], name: str, where: str) -> int | None:
-    """Return the place of a column, or None; one that is there twice is an error."""
-    found = [i for i, own in enumerate(header) if own.lower() == name]
-    if len(found) > 1:
+    """Return the place of a column, or None; a column that stands there twice is an error."""
+    places = [i for i, title in enumerate(header) if title.lower() == name]
+    if len(places) > 1:
         raise SourceError(f"{where}: the column {name!r} is there twice; keep one")
-    return found[0] if found else None
+    return places[0] if places else None
 
 
 def _au_columns(header: list[str], where: str) -> list[_Column]:
@@ -297,12 +297,12 @@ def _assemble(
     plain = [i for i, column in enumerate(columns) if not column.kind]
     notes: list[str] = []
     if plain:
-        seen = table[:, plain]
-        binary = bool(np.isin(seen[~np.isnan(seen)], (0, 1)).all())
+        labels = table[:, plain]
+        binary = bool(np.isin(labels[~np.isnan(labels)], (0, 1)).all())
         if rule == "presence" and not binary:
-            row, at = np.argwhere(~np.isnan(seen) & ~np.isin(seen, (0, 1)))[0]
+            row, at = np.argwhere(~np.isnan(labels) & ~np.isin(labels, (0, 1)))[0]
             raise SourceError(
-                f"{items[row].origin}: {columns[plain[at]].name} is {seen[row, at]:g}, but the "
+                f"{items[row].origin}: {columns[plain[at]].name} is {labels[row, at]:g}, but the "
                 "file says '# labels: presence'; write 0 or 1, or '# labels: intensity'"
             )
         if not rule:

@@ -157,11 +157,11 @@ def collect_crops(
             "faces are upright, near-frontal and at least 40 pixels wide, or use YuNet (facestage "
             "models pull yunet): with haar the points come from the network's own landmarks"
         )
-    kept = np.flatnonzero(usable)
-    for to, row in enumerate(kept):  # in place: a copy of all crops may not fit beside them
+    rows_found = np.flatnonzero(usable)
+    for to, row in enumerate(rows_found):  # in place: a copy of all crops may not fit beside them
         if to != row:
             crops[to] = crops[row]
-    return CropSet(faces.take(kept), crops[: len(kept)], dict(failures), examples)
+    return CropSet(faces.take(rows_found), crops[: len(rows_found)], dict(failures), examples)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,19 +225,19 @@ class _Finder:
                 grab = source.read()
                 if grab is None:
                     return _Found(crops, reasons, count)
-                seen = self._tracker.update(grab.image)
+                face = self._tracker.update(grab.image)
                 if (i := place.get(grab.index)) is not None:
-                    crops[i], reasons[i] = self._cut(grab.image, seen)
+                    crops[i], reasons[i] = self._cut(grab.image, face)
                 on_frame(count + 1)
         return _Found(crops, reasons)
 
     def _cut(
-        self, image: NDArray[np.uint8], seen: FaceObservation
+        self, image: NDArray[np.uint8], face: FaceObservation
     ) -> tuple[NDArray[np.uint8], str]:
         side = self.side + 2 * MARGIN
-        if seen.crop is None or seen.matrix is None:
-            return np.zeros((side, side), np.uint8), seen.reason or "no face found"
-        wider = seen.matrix.copy()
+        if face.crop is None or face.matrix is None:
+            return np.zeros((side, side), np.uint8), face.reason or "no face found"
+        wider = face.matrix.copy()
         wider[:, 2] += MARGIN
         return warp(to_grey(image), wider, side), ""
 
