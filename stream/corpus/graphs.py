@@ -155,7 +155,7 @@ def _arrow(start: _Box, end: _Box, count: int, most: int, height: float) -> str:
 
 
 _LEFT, _WIDTH, _ROW = 130, 480, 46
-"""Of a histogram: where bars begin, their width in all, and the height of a row; pixels."""
+"""Where the bars of a histogram begin, the width of its axis, and the height of a row, pixels."""
 
 
 def histograms(groups: Mapping[str, Sequence[float]], axis: str, *, log: bool = False) -> str:

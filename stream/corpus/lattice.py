@@ -22,20 +22,20 @@ from .tables import label_text
 __all__ = ["MOST_DRAWN", "LatticePicture", "lattice_picture"]
 
 MOST_DRAWN = 36
-"""Prototypes drawn: more would not be read."""
+"""Most prototypes drawn; a drawing of more is not readable."""
 WIDTH = 1180.0
 """Bound on the boxes of a row, pixels."""
 
 _MOST_STAGES, _PER_LINE = 5, 4
 _LINE, _STEP, _PAD, _DISC, _NUMBER, _CHIP_GAP = 21.0, 5.0, 9.0, 46.0, 15.0, 4.0
 _SMALLEST, _LARGEST = 5.0, 15.0
-"""Radius of the disc of one sequence at least, and of the most supported prototype, pixels."""
+"""Least radius of a disc, and the radius of the most supported prototype's, pixels."""
 _OTHER = "#8b949e"
 _COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#b3589a"),
     *("#8a6d00", "#4aa3d8", "#6a3d9a", "#3f4750"),
 )
-"""Colours of labels, told apart by colour-blind readers as well (after Okabe & Ito)."""
+"""Colours of labels that colour-blind readers can distinguish as well (after Okabe & Ito)."""
 
 _INK, _SOFT = "var(--ink,#1a1e24)", "var(--soft,#5e6670)"
 _CARD = "var(--card,#fff)"

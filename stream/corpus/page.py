@@ -134,16 +134,18 @@ def _typical_picture(
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """Draw the typical prototypes of a label; return also whose pictures stand for them."""
     items = {s.item.name: s.item for s in evaluation.stored}
-    own = {s.name: s.stages for s in evaluation.related["sequence"].sequences}
+    stages_of = {s.name: s.stages for s in evaluation.related["sequence"].sequences}
     sequences = _of(evaluation.shown, label)
     entries, names = [], []
     for chosen in typical(sequences, TYPICAL, TYPICAL_STAGES):
         name = chosen.names[0]
         names.append(name)
         tiles = folder.tiles(items[name])
-        same = len(own[name]) == len(chosen.stages)
+        same = len(stages_of[name]) == len(chosen.stages)
         # Corpus-wide letters can join stages; then the first picture of each joined run stands.
-        places = range(len(chosen.stages)) if same else _joined_places(own[name], chosen.stages)
+        places = (
+            range(len(chosen.stages)) if same else _joined_places(stages_of[name], chosen.stages)
+        )
         tiles = [tiles[n] for n in places if n < len(tiles)][:MOST_TILES]
         shown = len(chosen.names)
         title = f"{shown} of {len(sequences)} sequence{'s' if len(sequences) != 1 else ''}"
@@ -155,12 +157,12 @@ def _typical_picture(
     return panel(heading, entries, PANEL_WIDTH), names
 
 
-def _joined_places(own: Sequence[StageLabels], joined: Sequence[StageLabels]) -> list[int]:
-    """Return the first of the own stages that makes each joined one, by their AUs."""
+def _joined_places(stages: Sequence[StageLabels], joined: Sequence[StageLabels]) -> list[int]:
+    """Return the first of the stages that make each joined one, by their AUs."""
     places, at = [], 0
     for stage in joined:
         wanted = _aus(stage)
-        while at < len(own) - 1 and _aus(own[at]) != wanted:
+        while at < len(stages) - 1 and _aus(stages[at]) != wanted:
             at += 1
         places.append(at)
         at += 1

@@ -3,7 +3,7 @@
 ::
 
     corpus.json              which corpus and which settings; an --out of another is refused
-    sequences/S005_001/      one folder per sequence, there whole or not at all
+    sequences/S005_001/      one folder per sequence, written whole or not at all
     failed/S005_002.json     the sequence and the reason
     manifest.csv             the same as a table, made anew by each run
 
@@ -49,7 +49,7 @@ MOST_TILES = 24
 """Stages of a sequence that are kept as small pictures; longer ones are not shown side by side."""
 
 _STALE_S = 3600.0
-"""No file takes longer to write."""
+"""Age from which a half-written file counts as left over, seconds; none takes longer to write."""
 
 _SEQUENCE, _PROTOTYPES, _TILES, _REPORT = (
     "sequence.json", "prototypes.npz", "stages.jpg", "report.html",

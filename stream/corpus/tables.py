@@ -37,7 +37,7 @@ LETTERS = {
     "sequence": "clustering, letters per sequence",
     "corpus": "clustering, letters across the corpus",
 }
-"""Use of letters → how it is called in the tables."""
+"""Name in the tables of each use of letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,14 +285,14 @@ def transitions_csv(evaluation: Evaluation) -> str:
     """Return how often one stage follows another, per label, without letters."""
     rows = []
     for column in evaluation.table.all:
-        own = [
+        prototypes = [
             s.stages
             for s in evaluation.related["none"].sequences
             if column.label in (None, s.label)
         ]
         rows += [
             [label_text(column.label), "+".join(a), "+".join(b), str(count)]
-            for a, b, count in transitions(own)
+            for a, b, count in transitions(prototypes)
         ]
     return _csv(["label", "from", "to", "count"], rows)
 

@@ -41,7 +41,7 @@ _LOOKS_LIKE_AU = re.compile(r"AU\s*\d", re.IGNORECASE)
 _RULE = re.compile(r"#\s*labels\s*:\s*(\S+)\s*", re.IGNORECASE)
 _SPLITS = ("", "train", "test")
 _MOST_DIGITS = 9
-"""Of the number of a frame: more than any video has, and few enough to count with."""
+"""Most digits of a frame's number: more than any video needs, and few enough to count with."""
 
 
 def is_image(path: Path) -> bool:

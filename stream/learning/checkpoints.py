@@ -90,8 +90,8 @@ def save(
 
 def latest(folder: Path) -> Path | None:
     """Return the newest checkpoint of a folder, None without any."""
-    found = _all(Path(folder))
-    return found[-1] if found else None
+    checkpoints = _all(Path(folder))
+    return checkpoints[-1] if checkpoints else None
 
 
 def load(path: Path) -> Checkpoint:
@@ -132,10 +132,10 @@ def _all(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     try:
-        found = [(m[1], path) for path in folder.iterdir() if (m := _NAME.fullmatch(path.name))]
+        numbered = [(m[1], path) for path in folder.iterdir() if (m := _NAME.fullmatch(path.name))]
     except OSError as error:
         raise ConfigError(f"{folder} cannot be read: {error}; check its permissions") from error
-    return [path for _, path in sorted(found, key=lambda pair: int(pair[0]))]
+    return [path for _, path in sorted(numbered, key=lambda pair: int(pair[0]))]
 
 
 def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:

@@ -31,7 +31,7 @@ STATS_EVERY_S = 1.0
 """Period of the ``stats`` samples, seconds."""
 
 IDLE_WAIT_S = 0.05
-"""Longest sleep while no source has a frame, seconds: bounds how late a state change is told."""
+"""Longest sleep while no source has a frame, seconds: bounds how late a change of state is sent."""
 
 BATCH = 4
 """Most frames of one file that are analysed together. More gains nothing on a CPU."""

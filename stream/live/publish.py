@@ -221,16 +221,18 @@ def heat_messages(results: Sequence[FrameResult], top_x: float) -> list[protocol
 
 def _heat(result: FrameResult, masks: Iterator[bytes]) -> protocol.Heat:
     """Return the message of one frame; takes as many of the masks as the frame has AUs."""
-    own: list[protocol.Mask] = []
+    frame_masks: list[protocol.Mask] = []
     for au in sorted(result.maps):
         letter = result.letters.get(au)
         label = au_code(au) if letter is None else prototype_label(au, letter)
-        own.append(protocol.Mask(au=au, label=label, data=next(masks)))
+        frame_masks.append(protocol.Mask(au=au, label=label, data=next(masks)))
     face = result.face
     matrix = None
     if face.matrix is not None and face.crop is not None:
         matrix = protocol.mask_to_frame(face.matrix, face.crop.shape[0], MASK_SIDE)
-    return protocol.Heat(frame=result.frame.index, size=MASK_SIDE, matrix=matrix, masks=tuple(own))
+    return protocol.Heat(
+        frame=result.frame.index, size=MASK_SIDE, matrix=matrix, masks=tuple(frame_masks)
+    )
 
 
 def encode_picture(frame: Frame, number: int) -> protocol.Picture | None:

@@ -64,10 +64,10 @@ def _advice(device: int | str) -> str:
     """Say which cameras the machine has, where the system lists them."""
     if not sys.platform.startswith("linux"):
         return "check that it is connected and that this program may use it"
-    found = sorted(str(path) for path in Path("/dev").glob("video*"))
-    if not found:
+    devices = sorted(str(path) for path in Path("/dev").glob("video*"))
+    if not devices:
         return "this machine has no camera (no /dev/video*): connect one or give a video file"
     wanted = f"/dev/video{device}" if isinstance(device, int) else device
-    if wanted in found:
+    if wanted in devices:
         return "another program may use it, or you may not (join the group 'video')"
-    return f"there are: {', '.join(found)}"
+    return f"there are: {', '.join(devices)}"
