@@ -37,11 +37,11 @@ from facestage.core.face.tracker import FaceTracker
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.sequence_store import Pictures
 from facestage.stream.commands.options import analyzer_config
-from facestage.stream.corpus.evaluate import evaluate_corpus
+from facestage.stream.corpus.evaluate import EvaluationOptions, evaluate_corpus
 from facestage.stream.corpus.job import SequenceWorker, Settings
-from facestage.stream.corpus.layouts import read_corpus
 from facestage.stream.corpus.page import write_outputs
 from facestage.stream.corpus.store import CorpusFolder, pending
+from facestage.stream.datasets.sequences import read_corpus
 from facestage.stream.sources import open_source
 from facestage.stream.sources.images import ImageFolder
 
@@ -182,7 +182,9 @@ def main() -> None:
         total = clock.stop()
         seconds = time.perf_counter() - wall
         began = time.process_time()
-        evaluation = evaluate_corpus(folder, items, layout="ckplus", source=str(root), across=True)
+        evaluation = evaluate_corpus(
+            folder, items, EvaluationOptions(across=True), layout="ckplus", source=str(root)
+        )
         write_outputs(evaluation, folder)
         end = time.process_time() - began
         figures = {

@@ -133,10 +133,10 @@ class YuNetDetector:
                 f"there is no YuNet file at {self.path}: run `facestage models pull yunet`, or use "
                 "the embedded detector `haar`"
             )
-        found = model_store.sha256_of(self.path) if check_hash else expected
-        if found != expected:
+        digest = model_store.sha256_of(self.path) if check_hash else expected
+        if digest != expected:
             raise ModelError(
-                f"{self.path} is not the known YuNet: sha256 {found}, expected {expected}; "
+                f"{self.path} is not the known YuNet: sha256 {digest}, expected {expected}; "
                 "run `facestage models pull yunet`"
             )
         try:
@@ -166,12 +166,12 @@ class YuNetDetector:
         if rows is None:
             return []
         scale = np.array([scale_x, scale_y], np.float32)
-        found = []
+        detections = []
         for row in rows:
             x, y, w, h = (float(v) for v in (row[:4].reshape(2, 2) / scale).ravel())
             points = (row[4:14].reshape(5, 2) / scale).astype(np.float32)
-            found.append(Detection((x, y, w, h), float(row[14]), points))
-        return found
+            detections.append(Detection((x, y, w, h), float(row[14]), points))
+        return detections
 
 
 def make_detector(spec: str | Path = "auto") -> Detector:

@@ -147,10 +147,10 @@ def verify(name: str, *, models: Mapping[str, ModelFile] = MODELS) -> Path:
             f"{name} is not in the cache ({path}): run `facestage models pull {name}`, "
             + _by_hand(entry, path)
         )
-    found = sha256_of(path)
-    if found != entry.sha256:
+    digest = sha256_of(path)
+    if digest != entry.sha256:
         raise ModelError(
-            f"{path} is damaged or another file: sha256 {found}, expected {entry.sha256}; "
+            f"{path} is damaged or another file: sha256 {digest}, expected {entry.sha256}; "
             f"delete it and run `facestage models pull {name}`"
         )
     return path

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .console import err
 
-__all__ = ["interruptible", "progress"]
+__all__ = ["interruptible", "progress", "read_progress"]
 
 _LINES = 20
 """Lines for the whole way where there is no terminal."""
@@ -61,6 +61,15 @@ def progress(name: str, total: int) -> Iterator[Update]:
             bar.update(task, completed=done)
 
         yield move_bar
+
+
+@contextmanager
+def read_progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show on a terminal how far a source was read; its length may be unknown."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager

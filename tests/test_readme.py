@@ -18,7 +18,7 @@ import cv2
 import pytest
 import typer
 from facestage.stream import cli, protocol
-from facestage.stream.learning.manifest import read_manifest
+from facestage.stream.datasets.manifest import read_manifest
 from facestage.stream.protocol import Hello, StageEnter, StreamInfo, decode
 from facestage.stream.server.hub import Hub
 from facestage.stream.server.server import Server

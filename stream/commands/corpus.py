@@ -21,12 +21,12 @@ from ...core.network.selection import select_aus
 from ..compute import cores
 from ..console import err, out
 from ..corpus.engines import check_ray, in_pool, in_process, on_ray
-from ..corpus.evaluate import Evaluation, evaluate_corpus
+from ..corpus.evaluate import Evaluation, EvaluationOptions, evaluate_corpus
 from ..corpus.job import SequenceOutcome, Settings
-from ..corpus.layouts import SequenceItem, read_corpus
 from ..corpus.page import write_outputs
 from ..corpus.store import CorpusFolder, pending
 from ..corpus.tables import counted, manifest_csv, table1_lines
+from ..datasets.sequences import SequenceItem, read_corpus
 from ..detectors import make_detector
 from ..progress import interruptible, progress
 from .options import analyzer_config, dwell
@@ -181,13 +181,10 @@ def _evaluate(run: _Run) -> Evaluation:
     evaluation = evaluate_corpus(
         folder,
         run.items,
+        EvaluationOptions(run.preset, options.across, options.min_support, options.window_device),
         layout=options.layout,
         source=str(run.identity["folder"]),
         facts=_facts(run),
-        preset=run.preset,
-        across=options.across,
-        min_share=options.min_support,
-        device=options.window_device,
     )
     write_outputs(evaluation, folder)
     # Table 1, a line per label, with the paper's figures below ours.

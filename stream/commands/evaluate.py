@@ -8,7 +8,7 @@ from ...core.action_units import au_code
 from ...core.errors import ConfigError
 from ...core.network.au_network import AUNetwork
 from ..console import out
-from ..learning import checkpoints
+from ..files import check_target, write_file
 from ..learning.evaluate import as_json, evaluate_crops, format_table
 from ..progress import progress
 from .labels import collect, labelled_faces, make_folder, set_threads
@@ -25,7 +25,7 @@ def run_evaluate(options: EvaluateOptions) -> None:
     """
     set_threads(options.threads)
     if options.out_file is not None:
-        checkpoints.check_target(options.out_file)
+        check_target(options.out_file)
         make_folder(options.out_file.parent)
     network = AUNetwork.load(options.weights, options.device)
     faces = labelled_faces(options)
@@ -56,5 +56,5 @@ def run_evaluate(options: EvaluateOptions) -> None:
             not_in_network=unknown,
         )
         text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
-        checkpoints.write_file(options.out_file, f"{text}\n".encode())
+        write_file(options.out_file, f"{text}\n".encode())
         out.print(f"written: {options.out_file}", markup=False)

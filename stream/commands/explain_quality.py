@@ -22,9 +22,9 @@ from ...core.quality.figures import COSTLY_FRAMES, DRAWS, LEAST_FRAMES, TOLERANC
 from ...core.quality.perturbation import BLUR, PATCH, PER_STEP, RANDOM_ORDERS
 from ..console import out
 from ..detectors import make_detector
-from ..learning import checkpoints
+from ..files import check_target, write_file
 from ..offline.sample import Reading, read_sample
-from ..progress import interruptible, progress
+from ..progress import interruptible, progress, read_progress
 from .signatures import ALL_PRESETS, QualityOptions
 from .text import selection_text
 
@@ -62,6 +62,7 @@ def run_explain_quality(options: QualityOptions) -> list[ExplanationQuality]:
                 options.aus,
                 presets[0],
                 options.frames,
+                show=read_progress,
                 stop=stop,
             )
             _print_head(reading, network)
@@ -75,7 +76,7 @@ def run_explain_quality(options: QualityOptions) -> list[ExplanationQuality]:
     if options.json_file is not None:
         facts = as_json(reading, network, measured)
         text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
-        checkpoints.write_file(options.json_file, f"{text}\n".encode())
+        write_file(options.json_file, f"{text}\n".encode())
         out.print(f"written: {options.json_file}", markup=False)
     return measured
 
@@ -107,7 +108,7 @@ def _presets(text: str) -> list[str]:
 
 def _check_json(path: Path) -> None:
     """Refuse before the work what could not be written after it."""
-    checkpoints.check_target(path)
+    check_target(path)
     folder = path.parent
     if not folder.is_dir():
         raise ConfigError(f"--json {path}: there is no folder {folder}; make it first")

@@ -10,11 +10,11 @@ import torch
 from ...core.errors import ConfigError
 from ...core.network.au_network import AUNetwork
 from ..console import out
+from ..datasets.faces import LabelledFaces, merge
+from ..datasets.labelled import read_ckplus, read_disfa
+from ..datasets.manifest import read_manifest
 from ..detectors import make_detector
 from ..learning.crops import CropSet, collect_crops, frames_to_search
-from ..learning.faces import LabelledFaces, merge
-from ..learning.layouts import read_ckplus, read_disfa
-from ..learning.manifest import read_manifest
 from ..learning.splits import check_subjects
 from ..progress import progress
 from .signatures import LabelOptions

@@ -14,10 +14,10 @@ from ...core.action_units import au_code
 from ...core.errors import ConfigError
 from ...core.network.au_network import AUNetwork
 from ..console import out
+from ..datasets.faces import LabelledFaces
 from ..learning import checkpoints
 from ..learning.crops import CropSet
 from ..learning.evaluate import format_table
-from ..learning.faces import LabelledFaces
 from ..learning.networks import Start, start
 from ..learning.session import Session, plan
 from ..learning.splits import given_split, held_out, subject_folds, subjects_of

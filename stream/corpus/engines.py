@@ -20,8 +20,8 @@ import numpy as np
 
 from ...core.errors import ConfigError, FacestageError
 from ...core.network.au_network import AUNetwork
+from ..datasets.sequences import SequenceItem
 from .job import SequenceOutcome, SequenceWorker, Settings
-from .layouts import SequenceItem
 from .store import CorpusFolder
 
 __all__ = ["check_ray", "check_slots", "in_pool", "in_process", "on_ray", "ray_slot"]
@@ -50,7 +50,8 @@ def _begin() -> None:
     """Prepare a worker process: Ctrl-C is its parent's business, and it never outlives it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
-    assert parent is not None
+    if parent is None:
+        raise RuntimeError("only a worker process may begin like this, not the first process")
 
     def follow() -> None:
         parent.join()
@@ -172,14 +173,14 @@ class _RayWorker:
         outcomes = []
         for raw in batch["job"]:
             settings, item = pickle.loads(raw)  # made by on_ray
-            found: SequenceOutcome | FacestageError
+            outcome: SequenceOutcome | FacestageError
             try:
                 if self._worker is None:
                     self._worker = SequenceWorker(settings)
-                found = self._worker.run(item)
+                outcome = self._worker.run(item)
             except FacestageError as error:
-                found = error
-            outcomes.append(pickle.dumps(found))
+                outcome = error
+            outcomes.append(pickle.dumps(outcome))
         return {"outcome": np.array(outcomes, object)}
 
 
@@ -244,6 +245,28 @@ def on_ray(
     import ray  # pyright: ignore[reportMissingImports]
     from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
+    _start_ray(ray, settings, workers, address)
+    try:
+        for batch in _ray_batches(ray, items, settings, workers):
+            for raw in batch["outcome"]:
+                outcome = pickle.loads(raw)  # made by our own actor
+                if isinstance(outcome, FacestageError):
+                    raise outcome
+                yield outcome
+            if stop():
+                return
+    except RayError as error:
+        raise ConfigError(f"Ray gave up: {_first_line(error)}; run again to go on") from error
+    finally:
+        ray.shutdown()
+
+
+def _start_ray(ray: Any, settings: Settings, workers: int, address: str | None) -> None:
+    """Start Ray on this machine or connect to a cluster.
+
+    Raises:
+        ConfigError: that fails.
+    """
     try:
         if address is None:
             ray.init(
@@ -260,35 +283,33 @@ def on_ray(
                 "if it asks for a token"
             )
         raise ConfigError(f"Ray could not be started: {_first_line(error)}{hint}") from error
-    try:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        actors = min(workers, len(items))
-        settings, slot = ray_slot(settings)
-        check_slots(ray.cluster_resources(), slot, actors)
-        rows = [{"job": pickle.dumps((settings, item))} for item in items]
-        # One block per sequence: what is done is reported at once, and a free actor takes the next.
-        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            _RayWorker,
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            num_cpus=slot["num_cpus"],
-            num_gpus=slot["num_gpus"],
-        )
-        for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
-            for raw in batch["outcome"]:
-                found = pickle.loads(raw)  # made by our own actor
-                if isinstance(found, FacestageError):
-                    raise found
-                yield found
-            if stop():
-                return
-    except RayError as error:
-        raise ConfigError(f"Ray gave up: {_first_line(error)}; run again to go on") from error
-    finally:
-        ray.shutdown()
+
+
+def _ray_batches(
+    ray: Any, items: Sequence[SequenceItem], settings: Settings, workers: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the batches of pickled outcomes as the actors finish them.
+
+    Raises:
+        ConfigError: the cluster has too few CPUs or GPUs.
+    """
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    actors = min(workers, len(items))
+    settings, slot = ray_slot(settings)
+    check_slots(ray.cluster_resources(), slot, actors)
+    rows = [{"job": pickle.dumps((settings, item))} for item in items]
+    # One block per sequence: what is done is reported at once, and a free actor takes the next.
+    results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        _RayWorker,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=slot["num_cpus"],
+        num_gpus=slot["num_gpus"],
+    )
+    yield from results.iter_batches(batch_size=None, prefetch_batches=0)
 
 
 def _first_line(error: Exception) -> str:

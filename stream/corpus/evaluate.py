@@ -21,10 +21,10 @@ from ...core.corpus.summary import (
     table1,
     without_letters,
 )
-from .layouts import SequenceItem
+from ..datasets.sequences import SequenceItem
 from .store import CorpusFolder, Stored
 
-__all__ = ["Evaluation", "Related", "evaluate_corpus"]
+__all__ = ["Evaluation", "EvaluationOptions", "Related", "evaluate_corpus"]
 
 MOST_WORK = 250_000
 """Bound on the search for patterns, stages of the patterns visited (benchmarks/mining.py says what
@@ -80,28 +80,39 @@ class Evaluation:
         return self.related.get("corpus", self.related["sequence"])
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """How a corpus is evaluated.
+
+    Attributes:
+        preset: SpRAy preset for corpus-wide letters.
+        across: whether to give letters that mean the same in the whole corpus.
+        min_share: least support of a pattern, as a share of the sequences; at least two count.
+        device: where corpus-wide letters are computed: ``cpu`` (NumPy) or ``cuda[:N]`` (CuPy).
+    """
+
+    preset: str = "sequence"
+    across: bool = False
+    min_share: float = MIN_SHARE
+    device: str = "cpu"
+
+
 def evaluate_corpus(
     folder: CorpusFolder,
     items: Sequence[SequenceItem],
+    options: EvaluationOptions = EvaluationOptions(),
     *,
     layout: str,
     source: str,
     facts: Sequence[tuple[str, str]] = (),
-    preset: str = "sequence",
-    across: bool = False,
-    min_share: float = MIN_SHARE,
-    device: str = "cpu",
 ) -> Evaluation:
     """Evaluate what a folder holds of a corpus.
 
     Args:
         folder: the output folder.
         items: the sequences of the corpus.
+        options: how.
         layout, source, facts: to write into the result.
-        preset: SpRAy preset for corpus-wide letters.
-        across: whether to give letters that mean the same in the whole corpus.
-        min_share: least support of a pattern, as a share of the sequences; at least two count.
-        device: where corpus-wide letters are computed: ``cpu`` (NumPy) or ``cuda[:N]`` (CuPy).
 
     Raises:
         ConfigError: no sequence was analysed, or a file of the folder was changed.
@@ -115,15 +126,16 @@ def evaluate_corpus(
             stored.append(folder.read(item))
         elif state == "failed":
             failed.append((item, folder.reason(item)))
-    own = [s.sequence for s in stored]
+    sequences = [s.sequence for s in stored]
     renamed = None
-    if across:
-        names = corpus_letters([folder.descriptors(s.item) for s in stored], preset, device)
-        renamed = [relabel(s, n) for s, n in zip(own, names, strict=True)]
-    table = table1(own, renamed)
-    bare = [replace(s, stages=without_letters(s.stages), seconds=()) for s in own]
-    uses = {"none": bare, "sequence": own, **({"corpus": renamed} if renamed else {})}
-    least = max(2, math.ceil(min_share * len(own)))
+    if options.across:
+        descriptors = [folder.descriptors(s.item) for s in stored]
+        names = corpus_letters(descriptors, options.preset, options.device)
+        renamed = [relabel(s, n) for s, n in zip(sequences, names, strict=True)]
+    table = table1(sequences, renamed)
+    bare = [replace(s, stages=without_letters(s.stages), seconds=()) for s in sequences]
+    uses = {"none": bare, "sequence": sequences, **({"corpus": renamed} if renamed else {})}
+    least = max(2, math.ceil(options.min_share * len(sequences)))
     return Evaluation(
         layout,
         source,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...core.action_units import parse_label
 from ...core.corpus.relations import TemporalPrototype
@@ -153,6 +154,10 @@ def _arrow(start: _Box, end: _Box, count: int, most: int, height: float) -> str:
     )
 
 
+_LEFT, _WIDTH, _ROW = 130, 480, 46
+"""Where the bars of a histogram begin, the width of its axis, and the height of a row, pixels."""
+
+
 def histograms(groups: Mapping[str, Sequence[float]], axis: str, *, log: bool = False) -> str:
     """Draw the distribution of a quantity, one row per group, on a common axis.
 
@@ -174,47 +179,58 @@ def histograms(groups: Mapping[str, Sequence[float]], axis: str, *, log: bool = 
         top = int(values.max())
         step = max(1, math.ceil(top / 40))
         edges = np.arange(0.5, top + step + 0.5, step)
-    left, width, row = 130, 480, 46
     span = np.log10(edges) if log else edges
 
     def x(value: float) -> float:
         at = (math.log10(value) if log else value) - span[0]
-        return left + at / (span[-1] - span[0]) * width
+        return _LEFT + at / (span[-1] - span[0]) * _WIDTH
 
-    parts: list[str] = []
-    for n, (name, of) in enumerate(groups.items()):
-        base = 20 + (n + 1) * row
-        own = np.clip(np.asarray(of, float), edges[0], edges[-1])
-        shares = np.histogram(own, edges)[0] / len(of)
-        peak = shares.max()
-        parts.append(
-            f'<text x="{left - 12}" y="{base - 8}" font-size="13.5" text-anchor="end" '
-            f'fill="{_INK}">{escape(name)}</text><text x="{left - 12}" y="{base + 8}" '
-            f'font-size="11.5" text-anchor="end" fill="{_SOFT}">n = {len(of)}</text>'
-            f'<line x1="{left}" x2="{left + width}" y1="{base}" y2="{base}" stroke="{_LINE}"/>'
-        )
-        for k in np.flatnonzero(shares):
-            a, b = x(edges[k]), x(edges[k + 1])
-            high = shares[k] / peak * (row - 12)
-            parts.append(
-                f'<rect x="{a + 0.5:.1f}" y="{base - high:.1f}" width="{max(b - a - 1, 1):.1f}" '
-                f'height="{high:.1f}" fill="#4C8DFF" fill-opacity=".75"><title>'
-                f"{shares[k]:.0%}</title></rect>"
-            )
-        middle = x(float(np.median(own)))
-        parts.append(
-            f'<path d="M{middle:.1f},{base + 1}l4,7h-8Z" fill="{_INK}"><title>median '
-            f"{float(np.median(of)):g}</title></path>"
-        )
-    foot = 20 + len(groups) * row
+    parts = [
+        _histogram(name, of, edges, x, 20 + n * _ROW)
+        for n, (name, of) in enumerate(groups.items(), 1)
+    ]
+    foot = 20 + len(groups) * _ROW
     for tick in _ticks(float(values.min()), float(values.max()), log=log):
         parts.append(centred_text(x(tick), foot + 24, f"{tick:g}", 12, colour=_SOFT))
-    parts.append(centred_text(left + width / 2, foot + 44, axis, 12.5, colour=_SOFT))
+    parts.append(centred_text(_LEFT + _WIDTH / 2, foot + 44, axis, 12.5, colour=_SOFT))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 20} {foot + 54}" '
-        f'width="{left + width + 20}" height="{foot + 54}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 20} {foot + 54}" '
+        f'width="{_LEFT + _WIDTH + 20}" height="{foot + 54}" role="img" '
         f'aria-label="{escape(axis)}" font-family="system-ui, sans-serif">{"".join(parts)}</svg>'
     )
+
+
+def _histogram(
+    name: str,
+    values: Sequence[float],
+    edges: NDArray[np.float64],
+    x: Callable[[float], float],
+    base: float,
+) -> str:
+    """Return the row of one group, its bars on the line at ``base``."""
+    clipped = np.clip(np.asarray(values, float), edges[0], edges[-1])
+    shares = np.histogram(clipped, edges)[0] / len(values)
+    peak = shares.max()
+    parts = [
+        f'<text x="{_LEFT - 12}" y="{base - 8}" font-size="13.5" text-anchor="end" '
+        f'fill="{_INK}">{escape(name)}</text><text x="{_LEFT - 12}" y="{base + 8}" '
+        f'font-size="11.5" text-anchor="end" fill="{_SOFT}">n = {len(values)}</text>'
+        f'<line x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{base}" y2="{base}" stroke="{_LINE}"/>'
+    ]
+    for k in np.flatnonzero(shares):
+        a, b = x(edges[k]), x(edges[k + 1])
+        high = shares[k] / peak * (_ROW - 12)
+        parts.append(
+            f'<rect x="{a + 0.5:.1f}" y="{base - high:.1f}" width="{max(b - a - 1, 1):.1f}" '
+            f'height="{high:.1f}" fill="#4C8DFF" fill-opacity=".75"><title>'
+            f"{shares[k]:.0%}</title></rect>"
+        )
+    middle = x(float(np.median(clipped)))
+    parts.append(
+        f'<path d="M{middle:.1f},{base + 1}l4,7h-8Z" fill="{_INK}"><title>median '
+        f"{float(np.median(values)):g}</title></path>"
+    )
+    return "".join(parts)
 
 
 def _ticks(low: float, high: float, *, log: bool) -> list[float]:

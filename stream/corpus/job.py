@@ -16,9 +16,9 @@ from ...core.network.au_network import AUNetwork
 from ...core.sequence import SequenceAnalyzer
 from ...core.types import SequenceResult
 from ..compute import limit_blas
+from ..datasets.sequences import SequenceItem
 from ..detectors import make_detector
 from ..offline.analyze import analyze_source
-from .layouts import SequenceItem
 from .store import CorpusFolder
 
 __all__ = ["SequenceOutcome", "SequenceWorker", "Settings"]

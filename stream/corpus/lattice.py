@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from ...core.action_units import parse_label
-from ...core.corpus.hasse import LatticeColumn, lattice_layout, lattice_part
+from ...core.corpus.hasse import LatticeColumn, LatticeLayout, lattice_layout, lattice_part
 from ...core.render import au_colour
 from ...core.stages import format_prototype
 from ...core.types import LOST, NONE, StageLabels
@@ -22,20 +22,20 @@ from .tables import label_text
 __all__ = ["MOST_DRAWN", "LatticePicture", "lattice_picture"]
 
 MOST_DRAWN = 36
-"""Prototypes drawn: more would not be read."""
+"""Most prototypes drawn; a drawing of more is not readable."""
 WIDTH = 1180.0
 """Bound on the boxes of a row, pixels."""
 
 _MOST_STAGES, _PER_LINE = 5, 4
 _LINE, _STEP, _PAD, _DISC, _NUMBER, _CHIP_GAP = 21.0, 5.0, 9.0, 46.0, 15.0, 4.0
 _SMALLEST, _LARGEST = 5.0, 15.0
-"""Radius of the disc of one sequence at least, and of the most supported prototype, pixels."""
+"""Least radius of a disc, and the radius of the most supported prototype's, pixels."""
 _OTHER = "#8b949e"
 _COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#b3589a"),
     *("#8a6d00", "#4aa3d8", "#6a3d9a", "#3f4750"),
 )
-"""Colours of labels, told apart by colour-blind readers as well (after Okabe & Ito)."""
+"""Colours of labels that colour-blind readers can distinguish as well (after Okabe & Ito)."""
 
 _INK, _SOFT = "var(--ink,#1a1e24)", "var(--soft,#5e6670)"
 _CARD = "var(--card,#fff)"
@@ -68,53 +68,22 @@ def lattice_picture(related: Related, most: int = MOST_DRAWN) -> LatticePicture:
     """
     prototypes = [stages for stages, _ in related.counted]
     part = lattice_part(prototypes, related.order, most)
-    support = related.order.support
-    totals = np.array([sum(s.label == g for s in related.sequences) for g in related.groups])
-    named = [g for g in related.groups if g]
-    ranked = sorted(named, key=lambda g: -totals[related.groups.index(g)])[: len(_COLOURS)]
-    colours = {g: _COLOURS[ranked.index(g)] if g in ranked else _OTHER for g in related.groups}
-    legend = [(colours[g], label_text(g)) for g in related.groups if g in ranked]
-    if others := [label_text(g) for g in related.groups if g not in ranked]:
-        legend.append((_OTHER, ", ".join(others[:3]) + (" …" if len(others) > 3 else "")))
     if not len(part.shown):
         return LatticePicture("", 0, part.alone, part.left_out, ())
+    colours, legend = _label_colours(related)
     sizes = np.array([_size(prototypes[n]) for n in part.shown])
-    made = lattice_layout(sizes, part.covers, WIDTH)
-    largest = float(support[part.shown].sum(axis=1).max())
+    layout = lattice_layout(sizes, part.covers, WIDTH)
+    largest = float(related.order.support[part.shown].sum(axis=1).max())
     parts = [
         f'<path class="link" data-low="{low}" data-high="{high}" d="{_path(line)}" fill="none" '
         f'stroke="{_SOFT}" stroke-opacity=".55" stroke-width="1.5"/>'
-        for (low, high), line in zip(part.covers.tolist(), made.lines, strict=True)
+        for (low, high), line in zip(part.covers.tolist(), layout.lines, strict=True)
     ]
-    for place, n in enumerate(part.shown.tolist()):
-        own = support[n]
-        by_label = [
-            f"{label_text(g)} {count}"
-            for g, count in zip(related.groups, own.tolist(), strict=True)
-            if count
-        ]
-        most_of = np.flatnonzero(own == own.max())
-        clear = len(most_of) == 1
-        colour = colours[related.groups[most_of[0]]] if clear else _SOFT
-        note = (
-            f"{format_prototype(prototypes[n])} · shown by {related.counted[n][1]}, shown or "
-            f"included by {own.sum()} ({', '.join(by_label)})"
-        )
-        radius = max(_SMALLEST, _LARGEST * math.sqrt(own.sum() / largest))
-        left, top, width, height = made.boxes[place]
-        parts.append(
-            f'<g class="node" data-n="{place}" data-row="{made.rows[place]}" '
-            f'tabindex="{-1 if place else 0}" role="img" aria-label="{escape(note)}" '
-            f'transform="translate({left:.1f} {top:.1f})"><title>{escape(note)}</title>'
-            f'<rect width="{width:.1f}" height="{height:.1f}" rx="8" fill="{_CARD}" '
-            f'stroke="{colour}" stroke-width="1.5"/>'
-            f'<circle cx="{_DISC / 2:g}" cy="{height / 2 - 7:.1f}" r="{radius:.1f}" '
-            f'fill="{colour if clear else _CARD}" stroke="{colour}" stroke-width="1.5"/>'
-            + centred_text(_DISC / 2, height / 2 + 21, str(own.sum()), 12, bold=True, colour=_INK)
-            + _stages(prototypes[n])
-            + "</g>"
-        )
-    width, height = math.ceil(made.width) + 4, math.ceil(made.height) + 4
+    parts += [
+        _node(related, n, place, layout, colours, largest)
+        for place, n in enumerate(part.shown.tolist())
+    ]
+    width, height = math.ceil(layout.width) + 4, math.ceil(layout.height) + 4
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-2 -2 {width} {height}" '
         f'width="{width}" height="{height}" role="group" aria-label="inclusion lattice, '
@@ -122,7 +91,62 @@ def lattice_picture(related: Related, most: int = MOST_DRAWN) -> LatticePicture:
         + "".join(parts)
         + "</svg>"
     )
-    return LatticePicture(svg, len(part.shown), part.alone, part.left_out, tuple(legend))
+    return LatticePicture(svg, len(part.shown), part.alone, part.left_out, legend)
+
+
+def _label_colours(related: Related) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
+    """Return label → colour, and the legend: the labels with most sequences have their own."""
+    totals = np.array([sum(s.label == g for s in related.sequences) for g in related.groups])
+    named = [g for g in related.groups if g]
+    ranked = sorted(named, key=lambda g: -totals[related.groups.index(g)])[: len(_COLOURS)]
+    colours = {g: _COLOURS[ranked.index(g)] if g in ranked else _OTHER for g in related.groups}
+    legend = [(colours[g], label_text(g)) for g in related.groups if g in ranked]
+    if others := [label_text(g) for g in related.groups if g not in ranked]:
+        legend.append((_OTHER, ", ".join(others[:3]) + (" …" if len(others) > 3 else "")))
+    return colours, tuple(legend)
+
+
+def _node(
+    related: Related,
+    n: int,
+    place: int,
+    layout: LatticeLayout,
+    colours: Mapping[str, str],
+    largest: float,
+) -> str:
+    """Return the box of prototype ``n``, the ``place``-th that is drawn.
+
+    Its disc has the colour of the label that shows it most, and an area as large as its support is
+    beside the ``largest``.
+    """
+    stages, shown_by = related.counted[n]
+    support = related.order.support[n]
+    by_label = [
+        f"{label_text(g)} {count}"
+        for g, count in zip(related.groups, support.tolist(), strict=True)
+        if count
+    ]
+    leading = np.flatnonzero(support == support.max())
+    is_clear = len(leading) == 1
+    colour = colours[related.groups[leading[0]]] if is_clear else _SOFT
+    note = (
+        f"{format_prototype(stages)} · shown by {shown_by}, shown or "
+        f"included by {support.sum()} ({', '.join(by_label)})"
+    )
+    radius = max(_SMALLEST, _LARGEST * math.sqrt(support.sum() / largest))
+    left, top, width, height = layout.boxes[place]
+    return (
+        f'<g class="node" data-n="{place}" data-row="{layout.rows[place]}" '
+        f'tabindex="{-1 if place else 0}" role="img" aria-label="{escape(note)}" '
+        f'transform="translate({left:.1f} {top:.1f})"><title>{escape(note)}</title>'
+        f'<rect width="{width:.1f}" height="{height:.1f}" rx="8" fill="{_CARD}" '
+        f'stroke="{colour}" stroke-width="1.5"/>'
+        f'<circle cx="{_DISC / 2:g}" cy="{height / 2 - 7:.1f}" r="{radius:.1f}" '
+        f'fill="{colour if is_clear else _CARD}" stroke="{colour}" stroke-width="1.5"/>'
+        + centred_text(_DISC / 2, height / 2 + 21, str(support.sum()), 12, bold=True, colour=_INK)
+        + _stages(stages)
+        + "</g>"
+    )
 
 
 def _lines(stages: Sequence[StageLabels]) -> list[tuple[int, tuple[str, ...]]]:
@@ -208,8 +232,8 @@ def _stages(stages: Sequence[StageLabels]) -> str:
 def _path(line: Sequence[LatticeColumn]) -> str:
     """Return a line: straight beside boxes, bent where it crosses from row to row."""
     path = f"M{line[0].x:.1f},{line[0].low:.1f}"
-    for one, other in pairwise(line):
-        bend = (one.high - other.low) / 2
-        path += f"V{one.high:.1f}C{one.x:.1f},{one.high - bend:.1f} "
-        path += f"{other.x:.1f},{other.low + bend:.1f} {other.x:.1f},{other.low:.1f}"
+    for lower, upper in pairwise(line):
+        bend = (lower.high - upper.low) / 2
+        path += f"V{lower.high:.1f}C{lower.x:.1f},{lower.high - bend:.1f} "
+        path += f"{upper.x:.1f},{upper.low + bend:.1f} {upper.x:.1f},{upper.low:.1f}"
     return path + f"V{line[-1].high:.1f}"

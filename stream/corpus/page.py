@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.action_units import au_code, parse_label
-from ...core.corpus.summary import typical
+from ...core.corpus.summary import CorpusSequence, typical
 from ...core.render import PanelEntry, au_colour, panel
 from ...core.stages import format_prototype, reduction
 from ...core.types import LOST, NONE, StageLabels
@@ -25,7 +25,7 @@ from .evaluate import Evaluation, Related
 from .graphs import histograms, transition_graph
 from .lattice import lattice_picture
 from .store import MOST_TILES, CorpusFolder
-from .tables import LETTERS, label_text, table1_rows
+from .tables import LETTERS, figures_of, label_text, table1_rows
 
 __all__ = ["write_outputs"]
 
@@ -71,26 +71,7 @@ def write_outputs(evaluation: Evaluation, folder: CorpusFolder) -> list[str]:
         "transitions.csv": tables.transitions_csv(evaluation),
         "stages.csv": tables.stages_csv(evaluation),
     }
-    parts = []
-    reports = {one.item.name: one.report for one in evaluation.stored}
-    # With one label only, the whole corpus would be the same again.
-    columns = (
-        evaluation.table.all if len(evaluation.table.columns) > 1 else evaluation.table.columns
-    )
-    for column in columns:
-        name = label_text(column.label)
-        key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "label"
-        while any(part.key == key for part in parts):
-            key += "-2"
-        picture, names = _typical_picture(evaluation, folder, column.label)
-        bare = [s.stages for s in _of(evaluation.related["none"], column.label)]
-        graph = transition_graph(bare)
-        folder.write_bytes(f"figures/typical_{key}.png", png_bytes(picture))
-        folder.write_text(f"figures/transitions_{key}.svg", graph)
-        width = round(100 * min(1.0, picture.shape[1] / PANEL_WIDTH), 1)
-        shown = tuple((name, reports[name]) for name in names)
-        uri = jpeg_uri(picture)
-        parts.append(_LabelPart(key, name, column.sequences, uri, width, shown, graph))
+    parts = _write_labels(evaluation, folder)
     stages, durations = _distributions(evaluation)
     folder.write_text("figures/stages.svg", stages)
     folder.write_text("figures/durations.svg", durations)
@@ -121,7 +102,30 @@ def write_outputs(evaluation: Evaluation, folder: CorpusFolder) -> list[str]:
     return [*texts, "figures"]
 
 
-def _of(related: Related, label: str | None):  # type: ignore[no-untyped-def]
+def _write_labels(evaluation: Evaluation, folder: CorpusFolder) -> list[_LabelPart]:
+    """Write the pictures of each label; return its section of the page."""
+    table = evaluation.table
+    reports = {stored.item.name: stored.report for stored in evaluation.stored}
+    parts: list[_LabelPart] = []
+    # With one label only, the whole corpus would be the same again.
+    for column in table.all if len(table.columns) > 1 else table.columns:
+        name = label_text(column.label)
+        key = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "label"
+        while any(part.key == key for part in parts):
+            key += "-2"
+        picture, names = _typical_picture(evaluation, folder, column.label)
+        bare = [s.stages for s in _of(evaluation.related["none"], column.label)]
+        graph = transition_graph(bare)
+        folder.write_bytes(f"figures/typical_{key}.png", png_bytes(picture))
+        folder.write_text(f"figures/transitions_{key}.svg", graph)
+        width = round(100 * min(1.0, picture.shape[1] / PANEL_WIDTH), 1)
+        shown = tuple((name, reports[name]) for name in names)
+        uri = jpeg_uri(picture)
+        parts.append(_LabelPart(key, name, column.sequences, uri, width, shown, graph))
+    return parts
+
+
+def _of(related: Related, label: str | None) -> list[CorpusSequence]:
     return [s for s in related.sequences if label in (None, s.label)]
 
 
@@ -130,16 +134,18 @@ def _typical_picture(
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """Draw the typical prototypes of a label; return also whose pictures stand for them."""
     items = {s.item.name: s.item for s in evaluation.stored}
-    own = {s.name: s.stages for s in evaluation.related["sequence"].sequences}
+    stages_of = {s.name: s.stages for s in evaluation.related["sequence"].sequences}
     sequences = _of(evaluation.shown, label)
     entries, names = [], []
     for chosen in typical(sequences, TYPICAL, TYPICAL_STAGES):
         name = chosen.names[0]
         names.append(name)
         tiles = folder.tiles(items[name])
-        same = len(own[name]) == len(chosen.stages)
+        same = len(stages_of[name]) == len(chosen.stages)
         # Corpus-wide letters can join stages; then the first picture of each joined run stands.
-        places = range(len(chosen.stages)) if same else _joined_places(own[name], chosen.stages)
+        places = (
+            range(len(chosen.stages)) if same else _joined_places(stages_of[name], chosen.stages)
+        )
         tiles = [tiles[n] for n in places if n < len(tiles)][:MOST_TILES]
         shown = len(chosen.names)
         title = f"{shown} of {len(sequences)} sequence{'s' if len(sequences) != 1 else ''}"
@@ -151,12 +157,12 @@ def _typical_picture(
     return panel(heading, entries, PANEL_WIDTH), names
 
 
-def _joined_places(own: Sequence[StageLabels], joined: Sequence[StageLabels]) -> list[int]:
-    """Return the first of the own stages that makes each joined one, by their AUs."""
+def _joined_places(stages: Sequence[StageLabels], joined: Sequence[StageLabels]) -> list[int]:
+    """Return the first of the stages that make each joined one, by their AUs."""
     places, at = [], 0
     for stage in joined:
         wanted = _aus(stage)
-        while at < len(own) - 1 and _aus(own[at]) != wanted:
+        while at < len(stages) - 1 and _aus(stages[at]) != wanted:
             at += 1
         places.append(at)
         at += 1
@@ -213,15 +219,11 @@ def _pill(label: str) -> str:
 
 def _common(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Return the most common prototypes of each column, under each use of letters."""
-    made = []
+    rows = []
     for use in evaluation.related:
         for column in evaluation.table.all:
-            figures = {"none": column.aus, "sequence": column.letters}.get(
-                use, column.corpus_letters
-            )
-            assert figures is not None
-            for stages, count in figures.common:
-                made.append(
+            for stages, count in figures_of(column, use).common:
+                rows.append(
                     {
                         "use": LETTERS[use],
                         "label": label_text(column.label),
@@ -230,7 +232,7 @@ def _common(evaluation: Evaluation) -> list[dict[str, Any]]:
                         "pills": pills(stages[:12]) + ("…" if len(stages) > 12 else ""),
                     }
                 )
-    return made
+    return rows
 
 
 def _prototype_rows(related: Related) -> list[dict[str, Any]]:
@@ -289,18 +291,19 @@ def _pattern_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 def _sequence_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     shown = {s.name: s for s in evaluation.shown.sequences}
     rows = []
-    for one in evaluation.stored:
-        sequence = shown[one.item.name]
+    for stored in evaluation.stored:
+        item = stored.item
+        sequence = shown[item.name]
         count = len(sequence.stages)
         rows.append(
             {
-                "item": one.item,
-                "label": label_text(one.item.label),
-                "report": one.report,
+                "item": item,
+                "label": label_text(item.label),
+                "report": stored.report,
                 "frames": sequence.frames,
                 "stages": count,
                 "reduction": reduction(count, sequence.frames),
-                "coded": " ".join(map(au_code, one.item.coded or ())),
+                "coded": " ".join(map(au_code, item.coded or ())),
                 "text": format_prototype(sequence.stages),
                 "pills": pills(sequence.stages[:10])
                 + (f" … {count - 10} more" if count > 10 else ""),

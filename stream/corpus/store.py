@@ -3,7 +3,7 @@
 ::
 
     corpus.json              which corpus and which settings; an --out of another is refused
-    sequences/S005_001/      one folder per sequence, there whole or not at all
+    sequences/S005_001/      one folder per sequence, written whole or not at all
     failed/S005_002.json     the sequence and the reason
     manifest.csv             the same as a table, made anew by each run
 
@@ -19,7 +19,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,9 @@ from ...core.corpus.summary import CorpusSequence
 from ...core.errors import ConfigError
 from ...core.render import SequencePictures, stage_seconds
 from ...core.types import SequenceResult
+from ..datasets.sequences import SequenceItem
 from ..offline.encoding import jpeg_bytes
 from ..offline.exports import unwritable, write_analysis
-from .layouts import SequenceItem
 
 __all__ = ["TILE", "CorpusFolder", "Stored", "pending"]
 
@@ -49,7 +49,7 @@ MOST_TILES = 24
 """Stages of a sequence that are kept as small pictures; longer ones are not shown side by side."""
 
 _STALE_S = 3600.0
-"""No file takes longer to write."""
+"""Age from which a half-written file counts as left over, seconds; none takes longer to write."""
 
 _SEQUENCE, _PROTOTYPES, _TILES, _REPORT = (
     "sequence.json", "prototypes.npz", "stages.jpg", "report.html",
@@ -128,7 +128,7 @@ class CorpusFolder:
                 )
 
     @contextlib.contextmanager
-    def writing(self):  # type: ignore[no-untyped-def]
+    def writing(self) -> Iterator[None]:
         """Turn the system's reasons why a file cannot be written into one clear error."""
         try:
             yield
@@ -269,8 +269,8 @@ class CorpusFolder:
         """Return label → descriptor of each prototype; None where its mean map has none."""
         path = self._sequences / item.name / _PROTOTYPES
         try:
-            with np.load(path, allow_pickle=False) as held:
-                names, rows = held["labels"].tolist(), held["descriptors"]
+            with np.load(path, allow_pickle=False) as stored:
+                names, rows = stored["labels"].tolist(), stored["descriptors"]
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(
                 f"{path} cannot be read ({error}); remove its folder and run again"

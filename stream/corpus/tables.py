@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from ...core.action_units import au_code
 from ...core.corpus.summary import PAPER_TABLES, Column, LetterFigures, PaperColumn, transitions
 from ...core.stages import format_prototype
+from ..datasets.sequences import SequenceItem
 from .evaluate import Evaluation, Related
-from .layouts import SequenceItem
 from .store import Stored
 
 __all__ = [
     "LETTERS",
     "Row",
     "counted",
+    "figures_of",
     "label_text",
     "lattice_csv",
     "manifest_csv",
@@ -36,7 +37,7 @@ LETTERS = {
     "sequence": "clustering, letters per sequence",
     "corpus": "clustering, letters across the corpus",
 }
-"""Use of letters → how it is called in the tables."""
+"""Name in the tables of each use of letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def table1_rows(evaluation: Evaluation) -> list[Row]:
     for use in uses:
         # The paper's letters are those of each sequence.
         cited = use == "sequence"
-        figures = [_figures(c, use) for c in columns]
+        figures = [figures_of(c, use) for c in columns]
         rows += [
             row(
                 f"unique temporal prototypes ({LETTERS[use]})",
@@ -175,7 +176,7 @@ def markdown(evaluation: Evaluation) -> str:
         for column in evaluation.table.all:
             common = "; ".join(
                 f"{count} × {format_prototype(stages)}"
-                for stages, count in _figures(column, use).common
+                for stages, count in figures_of(column, use).common
             )
             lines.append(f"- {label_text(column.label)}: {common}")
     lines += ["", *(f"- {name}: {value}" for name, value in evaluation.facts)]
@@ -202,7 +203,7 @@ def table1_csv(evaluation: Evaluation) -> str:
     for column in evaluation.table.all:
         cells = [label_text(column.label), str(column.sequences), f"{column.mean_frames:.6g}"]
         for use in uses:
-            figures = _figures(column, use)
+            figures = figures_of(column, use)
             stages, count = figures.common[0]
             cells += [
                 str(figures.unique),
@@ -284,14 +285,14 @@ def transitions_csv(evaluation: Evaluation) -> str:
     """Return how often one stage follows another, per label, without letters."""
     rows = []
     for column in evaluation.table.all:
-        own = [
+        prototypes = [
             s.stages
             for s in evaluation.related["none"].sequences
             if column.label in (None, s.label)
         ]
         rows += [
             [label_text(column.label), "+".join(a), "+".join(b), str(count)]
-            for a, b, count in transitions(own)
+            for a, b, count in transitions(prototypes)
         ]
     return _csv(["label", "from", "to", "count"], rows)
 
@@ -332,7 +333,8 @@ def manifest_csv(stored: Iterable[Stored], others: Iterable[tuple[SequenceItem, 
     return _csv(header, sorted(rows, key=lambda cells: cells[0]))
 
 
-def _figures(column: Column, use: str) -> LetterFigures:
+def figures_of(column: Column, use: str) -> LetterFigures:
+    """Return the figures of a column under one use of letters, see :data:`LETTERS`."""
     if use == "none":
         return column.aus
     if use == "sequence" or column.corpus_letters is None:

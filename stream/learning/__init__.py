@@ -1,6 +1,6 @@
-"""Training and evaluation of AU networks: manifests, aligned crops, the loop, checkpoints.
+"""Training and evaluation of AU networks: aligned crops, the loop, checkpoints, figures.
 
-The commands are in :mod:`.commands`; what they mean is written in ``docs/training.md``.
+``docs/training.md`` says what the commands ``train`` and ``evaluate`` mean.
 """
 
 from __future__ import annotations

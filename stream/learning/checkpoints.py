@@ -7,9 +7,7 @@ are removed. Nothing is ever unpickled.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
 import zlib
 from collections.abc import Mapping
@@ -23,8 +21,9 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from ...core.errors import ConfigError, ModelError
+from ..files import write_file
 
-__all__ = ["Checkpoint", "check_target", "latest", "load", "save", "write_file"]
+__all__ = ["Checkpoint", "latest", "load", "save"]
 
 SCHEMA = "facestage/checkpoint/1"
 """``schema`` in the header; the number rises when an older reader would break."""
@@ -91,8 +90,8 @@ def save(
 
 def latest(folder: Path) -> Path | None:
     """Return the newest checkpoint of a folder, None without any."""
-    found = _all(Path(folder))
-    return found[-1] if found else None
+    checkpoints = _all(Path(folder))
+    return checkpoints[-1] if checkpoints else None
 
 
 def load(path: Path) -> Checkpoint:
@@ -128,75 +127,15 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(path, tensors, facts)
 
 
-def check_target(target: Path) -> None:
-    """Refuse a path that names a folder, so that it is known before the work and not after it.
-
-    Raises:
-        ModelError: it does.
-    """
-    if not target.name or os.path.isdir(target):  # unlike Path, no error without permission
-        raise ModelError(f"cannot write {target}: it is a folder; name a file in it")
-
-
-def write_file(target: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whatever happens.
-
-    Args:
-        target: its place; an existing file is replaced at the end, by a rename.
-        data: its bytes.
-
-    Raises:
-        ModelError: the disk is full or refuses, or ``target`` is a folder; it is as it was.
-    """
-    check_target(target)
-    temporary = target.with_name(f".{target.name}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        _discard(temporary)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "free some space" if full else "name a place you can write to"
-        raise ModelError(
-            f"cannot write {target} ({len(data) / 1e6:.1f} MB): {error.strerror or error}; {advice}"
-        ) from error
-    except BaseException:
-        _discard(temporary)
-        raise
-
-
-def _discard(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:  # the folder itself is out of reach: nothing was written there either
-        return
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; systems that cannot open folders do not need it."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _all(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, oldest first."""
     if not folder.is_dir():
         return []
     try:
-        found = [(m[1], path) for path in folder.iterdir() if (m := _NAME.fullmatch(path.name))]
+        numbered = [(m[1], path) for path in folder.iterdir() if (m := _NAME.fullmatch(path.name))]
     except OSError as error:
         raise ConfigError(f"{folder} cannot be read: {error}; check its permissions") from error
-    return [path for _, path in sorted(found, key=lambda pair: int(pair[0]))]
+    return [path for _, path in sorted(numbered, key=lambda pair: int(pair[0]))]
 
 
 def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:

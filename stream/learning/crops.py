@@ -29,12 +29,12 @@ from ...core.face.alignment import to_grey, warp
 from ...core.face.tracker import Detector, FaceTracker
 from ...core.network.au_network import AUNetwork
 from ...core.types import FaceObservation
+from ..datasets.faces import Item, LabelledFaces
+from ..datasets.manifest import is_image
+from ..files import write_file
 from ..model_store import sha256_of
 from ..sources.images import load_image
 from ..sources.video import VideoFile
-from .checkpoints import write_file
-from .faces import Item, LabelledFaces
-from .manifest import is_image
 
 __all__ = [
     "MARGIN",
@@ -49,7 +49,7 @@ MARGIN = 12
 """Pixels kept around the network's crop on each side: what jitter of training may bring in."""
 
 _FLOAT_SUFFIXES = frozenset({".hdr", ".tif", ".tiff"})
-"""Image formats that can hold what is no number."""
+"""Image formats that can hold NaN."""
 
 _VERSION = 1
 """Rises when the same input would give other crops."""
@@ -157,15 +157,15 @@ def collect_crops(
             "faces are upright, near-frontal and at least 40 pixels wide, or use YuNet (facestage "
             "models pull yunet): with haar the points come from the network's own landmarks"
         )
-    kept = np.flatnonzero(usable)
-    for to, row in enumerate(kept):  # in place: a copy of all crops may not fit beside them
+    rows_found = np.flatnonzero(usable)
+    for to, row in enumerate(rows_found):  # in place: a copy of all crops may not fit beside them
         if to != row:
             crops[to] = crops[row]
-    return CropSet(faces.take(kept), crops[: len(kept)], dict(failures), examples)
+    return CropSet(faces.take(rows_found), crops[: len(rows_found)], dict(failures), examples)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Found:
+class _FileCrops:
     """What one file holds.
 
     Attributes:
@@ -198,7 +198,7 @@ class _Finder:
         digest.update(card.template.tobytes() + card.template_weights.tobytes())
         self.fingerprint = digest.digest()
 
-    def image(self, item: Item) -> _Found:
+    def image(self, item: Item) -> _FileCrops:
         """Find the face of an image."""
         try:
             image = load_image(item.path)
@@ -207,9 +207,9 @@ class _Finder:
             raise SourceError(f"{item.origin}: {error}") from error
         self._tracker.reset()
         crop, reason = self._cut(image, self._tracker.update(image))
-        return _Found(crop[None], [reason])
+        return _FileCrops(crop[None], [reason])
 
-    def video(self, item: Item, frames: list[int], on_frame: Callable[[int], None]) -> _Found:
+    def video(self, item: Item, frames: list[int], on_frame: Callable[[int], None]) -> _FileCrops:
         """Follow the face of a video to the last of these frames, or to its end."""
         side = self.side + 2 * MARGIN
         crops = np.zeros((len(frames), side, side), np.uint8)
@@ -224,20 +224,20 @@ class _Finder:
             for count in range(max(frames) + 1):
                 grab = source.read()
                 if grab is None:
-                    return _Found(crops, reasons, count)
-                seen = self._tracker.update(grab.image)
+                    return _FileCrops(crops, reasons, count)
+                face = self._tracker.update(grab.image)
                 if (i := place.get(grab.index)) is not None:
-                    crops[i], reasons[i] = self._cut(grab.image, seen)
+                    crops[i], reasons[i] = self._cut(grab.image, face)
                 on_frame(count + 1)
-        return _Found(crops, reasons)
+        return _FileCrops(crops, reasons)
 
     def _cut(
-        self, image: NDArray[np.uint8], seen: FaceObservation
+        self, image: NDArray[np.uint8], face: FaceObservation
     ) -> tuple[NDArray[np.uint8], str]:
         side = self.side + 2 * MARGIN
-        if seen.crop is None or seen.matrix is None:
-            return np.zeros((side, side), np.uint8), seen.reason or "no face found"
-        wider = seen.matrix.copy()
+        if face.crop is None or face.matrix is None:
+            return np.zeros((side, side), np.uint8), face.reason or "no face found"
+        wider = face.matrix.copy()
         wider[:, 2] += MARGIN
         return warp(to_grey(image), wider, side), ""
 
@@ -278,24 +278,22 @@ def _crops_of(
     """Return the crop and the reason against it of each item of one file."""
     frames = sorted({item.frame or 0 for item in items})
     file = None if cache is None else cache / f"{_key(path, items[0], frames, finder)}.npz"
-    found = None if file is None else _read(file, len(frames), finder)
-    if found is None:
-        if is_image(path):
-            found = finder.image(items[0])
-        else:
-            found = finder.video(items[0], frames, on_frame)
+    cut = None if file is None else _read(file, len(frames), finder)
+    if cut is None:
+        first = items[0]
+        cut = finder.image(first) if is_image(path) else finder.video(first, frames, on_frame)
         if file is not None:
             buffer = io.BytesIO()
-            reasons = np.array(found.reasons, np.str_)
-            np.savez(buffer, crops=found.crops, reasons=reasons, end=found.end)
+            texts = np.array(cut.reasons, np.str_)
+            np.savez(buffer, crops=cut.crops, reasons=texts, end=cut.end)
             write_file(file, buffer.getvalue())
-    if found.end:
-        _check_past_end(items, found.end)
+    if cut.end:
+        _check_past_end(items, cut.end)
     place = {frame: i for i, frame in enumerate(frames)}
     at = [place[item.frame or 0] for item in items]
-    past = f"past the end of {path.name} ({found.end} frames)"
-    why = [past if found.end and frames[i] >= found.end else found.reasons[i] for i in at]
-    return found.crops[at], why
+    past = f"past the end of {path.name} ({cut.end} frames)"
+    reasons = [past if cut.end and frames[i] >= cut.end else cut.reasons[i] for i in at]
+    return cut.crops[at], reasons
 
 
 def _check_past_end(items: list[Item], end: int) -> None:
@@ -334,7 +332,7 @@ def _key(path: Path, item: Item, frames: list[int], finder: _Finder) -> str:
     return digest.hexdigest()[:32]
 
 
-def _read(file: Path, count: int, finder: _Finder) -> _Found | None:
+def _read(file: Path, count: int, finder: _Finder) -> _FileCrops | None:
     """Return what the cache holds; None where it holds nothing whole, which is then made anew."""
     side = finder.side + 2 * MARGIN
     try:
@@ -344,7 +342,7 @@ def _read(file: Path, count: int, finder: _Finder) -> _Found | None:
         return None
     if crops.shape != (count, side, side) or crops.dtype != np.uint8 or len(reasons) != count:
         return None
-    return _Found(crops, [str(reason) for reason in reasons], end)
+    return _FileCrops(crops, [str(reason) for reason in reasons], end)
 
 
 def _length(items: list[Item]) -> int:

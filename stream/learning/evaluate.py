@@ -75,20 +75,20 @@ def evaluate_crops(
     for column, au in enumerate(data.faces.aus):
         if au not in network.card.aus or au not in data.faces.coded():
             continue
-        own = network.card.aus.index(au)
-        y, p = present[:, column], presence[:, own]
+        output = network.card.aus.index(au)
+        y, p = present[:, column], presence[:, output]
         strength = data.faces.intensity[:, column]
         # Where the AU is never present, or always equally strong, F1 or ICC is 0 whatever the
         # network: that says nothing about it, and must not be averaged with figures that do.
         icc = math.nan
         if intensity is not None and len(np.unique(strength[~np.isnan(strength)])) > 1:
-            icc = icc_3_1(strength, intensity[:, own])
+            icc = icc_3_1(strength, intensity[:, output])
         figures.append(
             AUFigures(
                 au=au,
                 n=int((~np.isnan(y)).sum()),
                 prevalence=prevalence(y),
-                f1=f1(y, p >= on[own]) if (y > 0).any() else math.nan,
+                f1=f1(y, p >= on[output]) if (y > 0).any() else math.nan,
                 auc=roc_auc(y, p),
                 icc=icc,
                 ece=ece(y, p),

@@ -17,8 +17,8 @@ from torch import nn
 from ...core.errors import ModelError
 from ...core.network.architectures import au_net
 from ...core.network.au_network import EMBEDDED, AUNetwork
-from ...core.network.card import ModelCard
-from .checkpoints import write_file
+from ...core.network.card import LandmarkDecoding, ModelCard
+from ..files import write_file
 
 __all__ = ["TRAINABLE", "Start", "export", "start"]
 
@@ -42,12 +42,14 @@ class Start:
         base: the loaded network it begins from (or, from scratch, borrows its alignment from).
         facts: the card it will have, as JSON values; :func:`export` completes it.
         added: AUs that have a new output, not taken from the base.
+        landmarks: what the outputs of the landmark head mean.
     """
 
     net: nn.Module
     base: AUNetwork
     facts: dict[str, Any]
     added: tuple[int, ...]
+    landmarks: LandmarkDecoding
 
     def card(self) -> ModelCard:
         """Return the card as it stands."""
@@ -92,10 +94,10 @@ def start(init: str, coded: Sequence[int], seed: int, device: str = "cpu") -> St
     facts = {key: value for key, value in facts.items() if key not in _DROPPED}
     facts |= {"aus": list(aus), "architecture": architecture}
     # Thresholds were found for the old outputs; they hold where nothing is trained.
-    kept = {str(au) for au in old} - {str(au) for au in coded}
-    own = facts["thresholds"]["per_au"]
-    facts["thresholds"]["per_au"] = {au: value for au, value in own.items() if au in kept}
-    return Start(net, base, facts, tuple(au for au in aus if au not in old))
+    untrained = {str(au) for au in old} - {str(au) for au in coded}
+    per_au = facts["thresholds"]["per_au"]
+    facts["thresholds"]["per_au"] = {au: v for au, v in per_au.items() if au in untrained}
+    return Start(net, base, facts, tuple(au for au in aus if au not in old), card.landmarks)
 
 
 def export(net: nn.Module, facts: Mapping[str, Any], path: Path) -> ModelCard:
@@ -135,11 +137,11 @@ def _take_over(
     """Copy weights; output rows go to the place of their AU, rows of added AUs stay random."""
     rows = torch.tensor([new.index(au) for au in old])
     with torch.no_grad():
-        for key, own in net.state_dict().items():
-            given = weights.get(key)
-            if given is None:  # num_batches_tracked, which the files leave out
+        for key, target in net.state_dict().items():
+            stored = weights.get(key)
+            if stored is None:  # num_batches_tracked, which the files leave out
                 continue
-            if given.shape == own.shape:
-                own.copy_(given)
+            if stored.shape == target.shape:
+                target.copy_(stored)
                 continue
-            own[rows] = given.to(own)
+            target[rows] = stored.to(target)

@@ -38,12 +38,11 @@ def plan(start: Start, views: int, *, lr: float, seed: int, freeze_batchnorm: bo
         freeze_batchnorm: see :class:`TrainConfig`.
     """
     card = start.base.card
-    assert card.landmarks is not None  # start() refuses networks without
     return TrainConfig(
         total_views=views,
         lr=lr,
         warmup_views=min(10_000, views // 20),
-        landmarks=card.landmarks,
+        landmarks=start.landmarks,
         normalisation=card.normalisation,
         freeze_batchnorm=freeze_batchnorm,
         seed=seed,
@@ -127,11 +126,11 @@ class Session:
         if path is None:
             raise ConfigError(f"{self.folder} holds no checkpoint to resume; leave out --resume")
         stored = checkpoints.load(path)
-        other = _differences(stored.facts, self._facts)
-        if other:
+        differences = _differences(stored.facts, self._facts)
+        if differences:
             raise ConfigError(
-                f"{path} belongs to another run: it differs in {', '.join(other)}; resume with the "
-                "options and data it was begun with, or train into another folder"
+                f"{path} belongs to another run: it differs in {', '.join(differences)}; resume "
+                "with the options and data it was begun with, or train into another folder"
             )
         self.trainer.load_state_dict(stored.tensors)
         return self.trainer.views

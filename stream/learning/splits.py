@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import ConfigError, SourceError
-from .faces import Item, LabelledFaces
+from ..datasets.faces import Item, LabelledFaces
 
 __all__ = ["check_subjects", "given_split", "held_out", "subject_folds", "subjects_of"]
 
@@ -22,12 +22,12 @@ def check_subjects(data: LabelledFaces) -> None:
         SourceError: there is one; the message names both rows.
     """
     files: dict[Path, str] = {}
-    seen: dict[tuple[str, int | None], Item] = {}
+    first_of: dict[tuple[str, int | None], Item] = {}
     for item in data.items:
         file = files.get(item.path)
         if file is None:
             file = files[item.path] = os.path.realpath(item.path)
-        first = seen.setdefault((file, item.frame), item)
+        first = first_of.setdefault((file, item.frame), item)
         if first.subject != item.subject:
             raise SourceError(
                 f"{item.origin}: this picture is of subject {item.subject!r} here and of "

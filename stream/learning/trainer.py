@@ -238,15 +238,15 @@ class Trainer:
             logits, strength, raw = self.net(x)
         presence = presence_target(intensity)
         if batch.presence is not None:
-            given = self._put(batch.presence).float()
-            presence = given.where(torch.isfinite(given), presence)
-        on = presence_loss(logits.float(), presence, self._pos_weight)
-        much = intensity_loss(strength.float(), intensity)
-        where = self._landmark_loss(raw, batch, crops.shape[-1])
+            coded = self._put(batch.presence).float()
+            presence = coded.where(torch.isfinite(coded), presence)
+        of_presence = presence_loss(logits.float(), presence, self._pos_weight)
+        of_intensity = intensity_loss(strength.float(), intensity)
+        of_landmarks = self._landmark_loss(raw, batch, crops.shape[-1])
         total = (
-            config.presence_weight * on
-            + config.intensity_weight * much
-            + config.landmark_weight * where
+            config.presence_weight * of_presence
+            + config.intensity_weight * of_intensity
+            + config.landmark_weight * of_landmarks
         )
         self._optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -259,7 +259,12 @@ class Trainer:
         self.views += len(crops) * (self._replicas.size if self._replicas else 1)
         self._average()
         return StepLosses(
-            total.detach(), on.detach(), much.detach(), where.detach(), norm.detach(), lr
+            total.detach(),
+            of_presence.detach(),
+            of_intensity.detach(),
+            of_landmarks.detach(),
+            norm.detach(),
+            lr,
         )
 
     def averaged(self) -> nn.Module:
@@ -376,14 +381,14 @@ class Trainer:
         """Move the averaged floats towards the current ones; counters are copied."""
         n = self.step_count
         decay = min(self.config.ema, (n + 1) / (n + 10))
-        mine, theirs = [], []
+        averages, values = [], []
         for old, new in zip(_values(self._ema), _values(self.net), strict=True):
             if old.is_floating_point():
-                mine.append(old)
-                theirs.append(new)
+                averages.append(old)
+                values.append(new)
             else:
                 old.copy_(new)
-        get_ema_multi_avg_fn(decay)(mine, theirs, n)
+        get_ema_multi_avg_fn(decay)(averages, values, n)
 
     def _check_finite(self, total: float, norm: float) -> None:
         if not math.isfinite(total) or not math.isfinite(norm):

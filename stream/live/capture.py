@@ -32,6 +32,8 @@ __all__ = [
     "BACKOFF_S",
     "STALL_S",
     "Capture",
+    "CaptureOptions",
+    "CaptureTiming",
     "SourceState",
     "SourceStateChange",
 ]
@@ -101,6 +103,52 @@ class _Pacer:
         return due_ns > now_ns and self._wait((due_ns - now_ns) * 1e-9)
 
 
+@dataclass(frozen=True, slots=True)
+class CaptureOptions:
+    """How a source is read.
+
+    Attributes:
+        policy: what happens to frames the consumer does not come for.
+        loop: begin a source that ends again; index and ``pts`` go on rising.
+        reconnect: open a source that has no end (camera, network) again when it is lost.
+        backoff: waits before the attempts to reconnect, seconds; the last one repeats. The
+            sequence starts over once a connection has lasted as long as its last wait.
+        max_attempts: attempts to reconnect after one loss before giving up; None never gives up.
+
+    Raises:
+        ConfigError: the policy is unknown or there is no back-off.
+    """
+
+    policy: Policy = "latest"
+    loop: bool = False
+    reconnect: bool = True
+    backoff: Sequence[float] = BACKOFF_S
+    max_attempts: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy not in get_args(Policy):
+            raise ConfigError(f"policy {self.policy!r} is unknown; give latest, fifo or every")
+        if not self.backoff or min(self.backoff) < 0:
+            raise ConfigError(f"backoff is {self.backoff!r}; give at least one wait, in seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureTiming:
+    """The clocks and waits of a capture; tests replace them.
+
+    Attributes:
+        clock: monotonic clock, nanoseconds.
+        wall: wall clock, seconds since 1970.
+        wait: waits for an event at most so many seconds, returns whether it was set.
+        jitter: random numbers in 0–1 that spread the waits by a fifth either way.
+    """
+
+    clock: Callable[[], int] = time.monotonic_ns
+    wall: Callable[[], float] = time.time
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait
+    jitter: Callable[[], float] = random.random
+
+
 class Capture:
     """Reads one source in a thread of its own.
 
@@ -108,65 +156,43 @@ class Capture:
 
     Args:
         opener: opens the source; called again for each reconnect and each pass of a loop.
-        policy: what happens to frames the consumer does not come for.
+        options: how the source is read.
         name: name of the source in frames and state changes.
-        loop: begin a source that ends again; index and ``pts`` go on rising.
-        reconnect: open a source that has no end (camera, network) again when it is lost.
-        backoff: waits before the attempts to reconnect, seconds; the last one repeats. The
-            sequence starts over once a connection has lasted as long as its last wait.
-        max_attempts: attempts to reconnect after one loss before giving up; None never gives up.
         on_state: called with each state change, in order, from the capture thread or from the
             thread that calls :meth:`get`. It must return soon and not call :meth:`stop`.
         on_ready: called in the capture thread after each frame and after the end, for a consumer
             that waits for several sources at once.
-        clock: monotonic clock, nanoseconds.
-        wall: wall clock, seconds since 1970.
-        wait: waits for an event at most so many seconds, returns whether it was set.
-        jitter: random numbers in 0–1 that spread the waits by a fifth either way.
-
-    Raises:
-        ConfigError: the policy is unknown or there is no back-off.
+        timing: clocks and waits.
     """
 
     def __init__(
         self,
         opener: Callable[[], Source],
+        options: CaptureOptions = CaptureOptions(),
         *,
         name: str,
-        policy: Policy = "latest",
-        loop: bool = False,
-        reconnect: bool = True,
-        backoff: Sequence[float] = BACKOFF_S,
-        max_attempts: int | None = None,
         on_state: Callable[[SourceStateChange], None] | None = None,
         on_ready: Callable[[], None] | None = None,
-        clock: Callable[[], int] = time.monotonic_ns,
-        wall: Callable[[], float] = time.time,
-        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
-        jitter: Callable[[], float] = random.random,
+        timing: CaptureTiming = CaptureTiming(),
     ) -> None:
-        if policy not in get_args(Policy):
-            raise ConfigError(f"policy {policy!r} is unknown; give latest, fifo or every")
-        if not backoff or min(backoff) < 0:
-            raise ConfigError(f"backoff is {backoff!r}; give at least one wait, in seconds")
         self.name = name
-        self.policy: Policy = policy
+        self.policy: Policy = options.policy
         self._opener = opener
-        self._loop = loop
-        self._reconnect = reconnect
-        self._backoff = tuple(backoff)
-        self._max_attempts = max_attempts
+        self._loop = options.loop
+        self._reconnect = options.reconnect
+        self._backoff = tuple(options.backoff)
+        self._max_attempts = options.max_attempts
         self._on_state = on_state or (lambda change: None)
         self._on_ready = on_ready or (lambda: None)
-        self._clock = clock
-        self._wall = wall
-        self._wait = wait
-        self._jitter = jitter
+        self._clock = timing.clock
+        self._wall = timing.wall
+        self._wait = timing.wait
+        self._jitter = timing.jitter
         self._stop = threading.Event()
         self._opened = threading.Event()
         self._thread: threading.Thread | None = None
-        self._handover = Handover(policy, clock)
-        self._pacer = _Pacer(clock, lambda seconds: self._wait(self._stop, seconds))
+        self._handover = Handover(options.policy, timing.clock)
+        self._pacer = _Pacer(timing.clock, lambda seconds: self._wait(self._stop, seconds))
         # Shared between the threads, under the lock.
         self._lock = threading.Lock()
         self._state = SourceState.CONNECTING
@@ -175,7 +201,7 @@ class Capture:
         self._info: SourceInfo | None = None
         self._error: FacestageError | None = None
         self._changes: deque[SourceStateChange] = deque()
-        self._telling = threading.RLock()
+        self._report_lock = threading.RLock()
         # The capture thread's own.
         self._base = 0
         self._base_pts = 0.0
@@ -338,7 +364,7 @@ class Capture:
     def _read(self, source: Source, info: SourceInfo) -> SourceError | None:
         """Read until the end (None), a loss (its error) or the order to stop."""
         paced = info.live and not info.endless
-        skipped, given = 0, False
+        skipped, has_picture = 0, False
         while not self._stop.is_set():
             try:
                 grab = source.read()
@@ -348,14 +374,14 @@ class Capture:
             self._handover.count("decode", passed_over)
             if grab is None:
                 self._index += passed_over
-                if info.endless or not given:
-                    what = "ended" if given else "gave no picture"
+                if info.endless or not has_picture:
+                    what = "ended" if has_picture else "gave no picture"
                     return SourceError(f"{self.name} {what}; check it in a player")
                 return None
             if paced and grab.pts is not None and self._pacer.hold(self._base_pts + grab.pts):
                 return None
             self._hand_over(grab, info)
-            given = True
+            has_picture = True
         return None
 
     def _hand_over(self, grab: Grab, info: SourceInfo) -> None:
@@ -437,21 +463,21 @@ class Capture:
             silent_s = (self._clock() - self._last_ns) * 1e-9
             if self._state is SourceState.LIVE and silent_s > limit_s:
                 self._note(SourceState.STALLED, f"no picture for {silent_s:.1f} s")
-        self._tell()
+        self._report()
 
     def _change(self, state: SourceState, reason: str) -> None:
         with self._lock:
             if self._state not in _FINAL:
                 self._note(state, reason)
-        self._tell()
+        self._report()
 
     def _note(self, state: SourceState, reason: str) -> None:
         self._state = state
         change = SourceStateChange(state, reason, self._epoch, self._wall(), self.name)
         self._changes.append(change)
 
-    def _tell(self) -> None:
-        # The state lock is not held while telling; this one only keeps the order.
-        with self._telling:
+    def _report(self) -> None:
+        # The state lock is not held meanwhile; this one only keeps the order.
+        with self._report_lock:
             while self._changes:
                 self._on_state(self._changes.popleft())

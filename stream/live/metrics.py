@@ -21,10 +21,10 @@ COUNTERS = (
     "batches_halved",
     "batches_eager",
 )
-"""Counters that are told from the start: frames with a relevance map, (frame, AU) pairs explained,
-times a network was given to the slow LRP engine because the fused one has no rule for it, batches
-made smaller because memory was short, and batches that a GPU ran operation by operation because
-their shape was not recorded yet."""
+"""Counters that exist from the start: frames with a relevance map, (frame, AU) pairs explained,
+times a network went to the slow LRP engine because the fused one has no rule for it, batches
+halved because memory was short, and batches that a GPU ran operation by operation because their
+shape was not recorded yet."""
 
 RECENT_FRAMES = 256
 """Live latency percentiles are those of this many last frames."""

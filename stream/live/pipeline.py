@@ -21,7 +21,7 @@ from .. import protocol
 from ..server.hub import PICTURE, Hub
 from ..sources import Source
 from . import publish
-from .capture import Capture, SourceState, SourceStateChange
+from .capture import Capture, CaptureOptions, SourceState, SourceStateChange
 from .handover import Policy
 from .metrics import Metrics, Summary
 
@@ -31,7 +31,7 @@ STATS_EVERY_S = 1.0
 """Period of the ``stats`` samples, seconds."""
 
 IDLE_WAIT_S = 0.05
-"""Longest sleep while no source has a frame, seconds: bounds how late a state change is told."""
+"""Longest sleep while no source has a frame, seconds: bounds how late a change of state is sent."""
 
 BATCH = 4
 """Most frames of one file that are analysed together. More gains nothing on a CPU."""
@@ -153,10 +153,8 @@ class Pipeline:
         number = next(s.number for s in self._hub.streams if s.id == name)
         capture = Capture(
             opener,
+            CaptureOptions(policy=policy, loop=loop, max_attempts=max_attempts),
             name=name,
-            policy=policy,
-            loop=loop,
-            max_attempts=max_attempts,
             on_state=lambda change: self._note_state(stream, change),
             on_ready=self._ready.set,
         )
@@ -293,8 +291,8 @@ class Pipeline:
             if self._hub.wants("heat", stream.id)
         ]
         top_x = self._analyzer.config.explain.top_x
-        made = publish.heat_messages([result for _, result in wanted], top_x)
-        return {(name, heat.frame): heat for (name, _), heat in zip(wanted, made, strict=True)}
+        heats = publish.heat_messages([result for _, result in wanted], top_x)
+        return {(name, heat.frame): heat for (name, _), heat in zip(wanted, heats, strict=True)}
 
     def _publish_result(
         self, stream: Stream, result: FrameResult, heat: protocol.Heat | None

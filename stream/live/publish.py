@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...core import relevance
 from ...core.action_units import AU_COLOURS, AU_NAMES, au_code, prototype_label
+from ...core.errors import ProtocolError
 from ...core.network.au_network import AUNetwork
 from ...core.stages import format_labels
 from ...core.types import (
@@ -73,54 +74,19 @@ def event_message(
 ) -> protocol.Event:
     """Return the message of an event; ``crop`` is shown behind a new prototype's relevance."""
     match event:
-        case StageEvent(kind="exit"):
-            assert event.end is not None
-            assert event.end_s is not None
-            return protocol.StageExit(
-                labels=event.labels,
-                start=event.start,
-                end=event.end,
-                start_s=event.start_s,
-                end_s=event.end_s,
-                reason=event.reason,
-                at=event.at,
-            )
         case StageEvent():
-            message = protocol.StageEnter if event.kind == "enter" else protocol.StageRevise
-            return message(
-                labels=event.labels,
-                previous=event.previous,
-                start=event.start,
-                start_s=event.start_s,
-                reason=event.reason,
-                at=event.at,
-                text=format_labels(event.labels),
-            )
+            return _stage_message(event)
         case PrototypeFound():
-            cells, top = relevance.cells(event.map[None], MASK_SIDE, top_x)
-            face = b""
-            if crop is not None:
-                side = (MASK_SIDE, MASK_SIDE)
-                face = cv2.resize(crop, side, interpolation=cv2.INTER_AREA).tobytes()
-            return protocol.PrototypeNew(
-                label=prototype_label(event.au, event.letter),
-                au=event.au,
-                letter=event.letter,
-                at=event.at,
-                size=MASK_SIDE,
-                data=cells.numpy().tobytes(),
-                top=int(top),
-                face=face,
-            )
+            return _found_message(event, top_x, crop)
         case PrototypeDrifted():
-            cells, top = relevance.cells(event.map[None], MASK_SIDE, top_x)
+            cells, top = _cells(event.map, top_x)
             return protocol.PrototypeUpdate(
                 label=prototype_label(event.au, event.letter),
                 at=event.at,
                 cosine=event.cosine,
                 size=MASK_SIDE,
-                data=cells.numpy().tobytes(),
-                top=int(top),
+                data=cells,
+                top=top,
             )
         case PrototypeRetired():
             return protocol.PrototypeRetire(
@@ -135,6 +101,57 @@ def event_message(
                 reason=event.reason,
                 at=event.at,
             )
+
+
+def _stage_message(event: StageEvent) -> protocol.Event:
+    if event.kind == "exit":
+        if event.end is None or event.end_s is None:
+            raise ProtocolError(f"the exit of {format_labels(event.labels)} has no end; set it")
+        return protocol.StageExit(
+            labels=event.labels,
+            start=event.start,
+            end=event.end,
+            start_s=event.start_s,
+            end_s=event.end_s,
+            reason=event.reason,
+            at=event.at,
+        )
+    message = protocol.StageEnter if event.kind == "enter" else protocol.StageRevise
+    return message(
+        labels=event.labels,
+        previous=event.previous,
+        start=event.start,
+        start_s=event.start_s,
+        reason=event.reason,
+        at=event.at,
+        text=format_labels(event.labels),
+    )
+
+
+def _found_message(
+    event: PrototypeFound, top_x: float, crop: NDArray[np.uint8] | None
+) -> protocol.PrototypeNew:
+    cells, top = _cells(event.map, top_x)
+    face = b""
+    if crop is not None:
+        side = (MASK_SIDE, MASK_SIDE)
+        face = cv2.resize(crop, side, interpolation=cv2.INTER_AREA).tobytes()
+    return protocol.PrototypeNew(
+        label=prototype_label(event.au, event.letter),
+        au=event.au,
+        letter=event.letter,
+        at=event.at,
+        size=MASK_SIDE,
+        data=cells,
+        top=top,
+        face=face,
+    )
+
+
+def _cells(relevance_map: NDArray[np.float32], top_x: float) -> tuple[bytes, int]:
+    """Return a map as the wire carries it, and the least value inside its projection."""
+    cells, top = relevance.cells(relevance_map[None], MASK_SIDE, top_x)
+    return cells.numpy().tobytes(), int(top)
 
 
 def _face(face: FaceObservation) -> protocol.FaceValue:
@@ -193,28 +210,28 @@ def frame_message(
 
 def heat_messages(results: Sequence[FrameResult], top_x: float) -> list[protocol.Heat]:
     """Return the Top-X relevance projections of analysed frames; all maps are taken at once."""
-    maps = [found for result in results for _, found in sorted(result.maps.items())]
-    shown: list[bytes] = []
+    maps = [au_map for result in results for _, au_map in sorted(result.maps.items())]
+    masks: list[bytes] = []
     if maps:
-        masks = relevance.masks(np.stack(maps), MASK_SIDE, top_x).numpy()
-        shown = [mask.tobytes() for mask in masks]
-    rest = iter(shown)
-    return [_heat(result, rest) for result in results]
+        cells = relevance.masks(np.stack(maps), MASK_SIDE, top_x).numpy()
+        masks = [mask.tobytes() for mask in cells]
+    left = iter(masks)
+    return [_heat(result, left) for result in results]
 
 
 def _heat(result: FrameResult, masks: Iterator[bytes]) -> protocol.Heat:
     """Return the message of one frame; takes as many of the masks as the frame has AUs."""
-    found: list[protocol.Mask] = []
+    frame_masks: list[protocol.Mask] = []
     for au in sorted(result.maps):
-        name = result.letters.get(au)
-        label = au_code(au) if name is None else prototype_label(au, name)
-        found.append(protocol.Mask(au=au, label=label, data=next(masks)))
+        letter = result.letters.get(au)
+        label = au_code(au) if letter is None else prototype_label(au, letter)
+        frame_masks.append(protocol.Mask(au=au, label=label, data=next(masks)))
     face = result.face
     matrix = None
     if face.matrix is not None and face.crop is not None:
         matrix = protocol.mask_to_frame(face.matrix, face.crop.shape[0], MASK_SIDE)
     return protocol.Heat(
-        frame=result.frame.index, size=MASK_SIDE, matrix=matrix, masks=tuple(found)
+        frame=result.frame.index, size=MASK_SIDE, matrix=matrix, masks=tuple(frame_masks)
     )
 
 

@@ -9,7 +9,7 @@ from ...core.errors import ConfigError, SourceError
 from ...core.observer import Observation
 from ...core.sequence import SequenceAnalyzer
 from ...core.types import Frame, SequenceResult
-from ..sources import open_source
+from ..sources import Source, open_source
 from ..sources.video import ends_early
 
 __all__ = ["analyze_source"]
@@ -42,7 +42,7 @@ def analyze_source(
         ConfigError: the source has no end (camera, stream).
         SourceError: the source cannot be read, or gives no frame.
     """
-    take = on_seen or (lambda seen: None)
+    take = on_seen or (lambda observations: None)
     with open_source(spec, keep_grey=True) as source:
         if source.endless:
             raise ConfigError(
@@ -75,11 +75,16 @@ def analyze_source(
             raise SourceError(
                 f"{source.name} holds no frame; check that it plays in a video player"
             )
-        note = ""
-        if max_frames is not None and done == max_frames:
-            note = f"only the first {done} frames were asked for"
-        elif ends_early(done, source.frame_count):
-            note = f"incomplete: of {source.frame_count} frames stated only {done} could be read"
-        elif source.skipped:
-            note = f"incomplete: {source.skipped} of {source.skipped + done} images cannot be read"
+        note = _what_is_missing(source, done, max_frames)
         return analyzer.finish(source=source.name, fps=fps, note=note)
+
+
+def _what_is_missing(source: Source, done: int, max_frames: int | None) -> str:
+    """Say why a result does not cover its whole source; empty where it does."""
+    if max_frames is not None and done == max_frames:
+        return f"only the first {done} frames were asked for"
+    if ends_early(done, source.frame_count):
+        return f"incomplete: of {source.frame_count} frames stated only {done} could be read"
+    if source.skipped:
+        return f"incomplete: {source.skipped} of {source.skipped + done} images cannot be read"
+    return ""

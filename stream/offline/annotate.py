@@ -117,19 +117,19 @@ def _writer(path: Path, fps: float, size: tuple[int, int]) -> Iterator[cv2.Video
 def _silent_stderr() -> Iterator[None]:
     """Keep C code from writing to stderr: opening any WebM file, OpenCV prints a remark about the
     codec's tag, whatever its log level is."""
-    kept = os.dup(2)
+    stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(nowhere)
 
 
 def _check(temporary: Path, path: Path, frames: int) -> None:
-    """Make sure that the file holds what was written: a full disk is not told by OpenCV."""
+    """Make sure that the file holds what was written: OpenCV does not report a full disk."""
     video = cv2.VideoCapture(str(temporary), cv2.CAP_FFMPEG)
     stated = video.get(cv2.CAP_PROP_FRAME_COUNT) if video.isOpened() else 0
     video.release()

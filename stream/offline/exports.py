@@ -225,12 +225,12 @@ def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
         return [""] * len(result.aus) if values is None else [f"{v:.{digits}f}" for v in values]
 
     letters = [row.labels.get(au, "") for au in result.aus]
-    made = [str(row.index), f"{row.time_s:.4f}", str(row.face)]
-    made += [*cells(row.presence, 4), *cells(row.intensity, 3), *letters]
+    texts = [str(row.index), f"{row.time_s:.4f}", str(row.face)]
+    texts += [*cells(row.presence, 4), *cells(row.intensity, 3), *letters]
     if result.baseline:
-        made += [str(row.baseline)]
-        made += [*cells(row.adjusted_presence, 4), *cells(row.adjusted_intensity, 3)]
-    return made
+        texts += [str(row.baseline)]
+        texts += [*cells(row.adjusted_presence, 4), *cells(row.adjusted_intensity, 3)]
+    return texts
 
 
 def _csv(header: list[str], rows: Iterable[list[str]]) -> str:

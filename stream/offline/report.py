@@ -216,40 +216,11 @@ def _timeline(
     axis = _Axis(start, end if end > start else start + 1.0)
     # The end of each frame on the axis: the next frame's time.
     ends = [row.time_s for row in rows[1:]] + [axis.end]
-    aus = sorted({au for row in rows for au in row.labels})
-    column = {au: index for index, au in enumerate(result.aus)}
     top = _BAND + _AXIS + _LANE_GAP
     lanes = []
-    for number, au in enumerate(aus):
+    for number, au in enumerate(sorted({au for row in rows for au in row.labels})):
         y = top + number * (_LANE + _LANE_GAP)
-        # What was judged, and, where a baseline changed it, what the network gave.
-        judged = [r.presence if r.adjusted_presence is None else r.adjusted_presence for r in rows]
-        presence = [None if p is None else float(p[column[au]]) for p in judged]
-        raw = [
-            float(r.presence[column[au]])
-            if r.presence is not None and r.adjusted_presence is not None
-            else None
-            for r in rows
-        ]
-        band = thresholds.get(au)
-        lanes.append(
-            {
-                "code": au_code(au),
-                "name": AU_NAMES.get(au, ""),
-                "colour": au_colour(au),
-                "y": y,
-                "curves": _curves(presence, rows, ends, axis, y),
-                "raw": _curves(raw, rows, ends, axis, y),
-                "mark": result.marks.get(au, ""),
-                "band": None if band is None else {"on": band[0], "off": band[1]},
-                "blocks": _blocks(au, rows, ends, axis),
-                "presence": [None if p is None else round(100 * p) for p in presence],
-                "letters": [
-                    [first, last, letter] for first, last, letter in _runs(au, rows) if letter
-                ],
-            }
-        )
-    bottom = top + len(lanes) * (_LANE + _LANE_GAP)
+        lanes.append(_lane(au, y, result, ends, axis, thresholds.get(au)))
     return {
         "width": _WIDTH,
         "gutter": _GUTTER,
@@ -257,25 +228,64 @@ def _timeline(
         "lane": _LANE - _BLOCK,
         "block": _BLOCK,
         "top": top,
-        "height": bottom,
+        "height": top + len(lanes) * (_LANE + _LANE_GAP),
         "ticks": axis.ticks(),
         "segments": _segments(result, seconds, axis),
         "lanes": lanes,
         "has_band": any(lane["band"] for lane in lanes),
-        "hover": {
-            "start": axis.start,
-            "end": axis.end,
-            "gutter": _GUTTER,
-            "width": _WIDTH,
-            "frame": [row.index for row in rows],
-            "time": [round(row.time_s, 4) for row in rows],
-            "face": [str(row.face) for row in rows],
-            "stages": [[s.start, s.end, " + ".join(s.labels)] for s in result.stages],
-            "lanes": [
-                {"code": lane["code"], "presence": lane["presence"], "letters": lane["letters"]}
-                for lane in lanes
-            ],
-        },
+        "hover": _hover(result, axis, lanes),
+    }
+
+
+def _lane(
+    au: int,
+    y: float,
+    result: SequenceResult,
+    ends: list[float],
+    axis: _Axis,
+    band: tuple[float, float] | None,
+) -> dict[str, Any]:
+    """Return the row of one AU: its curves and the runs of its letters."""
+    rows, column = result.rows, result.aus.index(au)
+    # What was judged, and, where a baseline changed it, what the network gave.
+    judged = [r.presence if r.adjusted_presence is None else r.adjusted_presence for r in rows]
+    presence = [None if p is None else float(p[column]) for p in judged]
+    raw = [
+        float(r.presence[column])
+        if r.presence is not None and r.adjusted_presence is not None
+        else None
+        for r in rows
+    ]
+    return {
+        "code": au_code(au),
+        "name": AU_NAMES.get(au, ""),
+        "colour": au_colour(au),
+        "y": y,
+        "curves": _curves(presence, rows, ends, axis, y),
+        "raw": _curves(raw, rows, ends, axis, y),
+        "mark": result.marks.get(au, ""),
+        "band": None if band is None else {"on": band[0], "off": band[1]},
+        "blocks": _blocks(au, rows, ends, axis),
+        "presence": [None if p is None else round(100 * p) for p in presence],
+        "letters": [[first, last, letter] for first, last, letter in _runs(au, rows) if letter],
+    }
+
+
+def _hover(result: SequenceResult, axis: _Axis, lanes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the page's script says under the pointer, frame by frame."""
+    return {
+        "start": axis.start,
+        "end": axis.end,
+        "gutter": _GUTTER,
+        "width": _WIDTH,
+        "frame": [row.index for row in result.rows],
+        "time": [round(row.time_s, 4) for row in result.rows],
+        "face": [str(row.face) for row in result.rows],
+        "stages": [[s.start, s.end, " + ".join(s.labels)] for s in result.stages],
+        "lanes": [
+            {"code": lane["code"], "presence": lane["presence"], "letters": lane["letters"]}
+            for lane in lanes
+        ],
     }
 
 
@@ -368,12 +378,12 @@ def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Keep the lowest and the highest point of each bin of a long curve, in order."""
     if len(points) <= 2 * _CURVE_BINS:
         return points
-    kept: list[tuple[float, float]] = []
+    extreme_points: list[tuple[float, float]] = []
     for chunk in np.array_split(np.arange(len(points)), _CURVE_BINS):
         heights = [points[i][1] for i in chunk]
         extremes = {int(np.argmin(heights)), int(np.argmax(heights))}
-        kept += [points[chunk[i]] for i in sorted(extremes)]
-    return kept
+        extreme_points += [points[chunk[i]] for i in sorted(extremes)]
+    return extreme_points
 
 
 def _sha256(text: str) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ...core.config import AnalyzerConfig, ExplainConfig
+from ...core.config import SAMPLE_FRAMES, AnalyzerConfig, ExplainConfig
 from ...core.errors import SourceError
 from ...core.face.tracker import Detector
 from ...core.lrp import lrp_preset
@@ -21,17 +21,18 @@ from ...core.quality import MapSample, StoppedError, choose_frames
 from ...core.quality.figures import LEAST_FRAMES
 from ...core.sequence import SequenceAnalyzer
 from ...core.types import SequenceResult
-from ..console import err
 from ..sources import source_name
 from .analyze import analyze_source
 
-__all__ = ["FRAMES", "KEPT_CROPS", "KeptCrops", "Reading", "read_sample"]
+__all__ = ["KEPT_CROPS", "KeptCrops", "Reading", "read_sample"]
 
-FRAMES = 60
-"""Frames measured on, unless told otherwise."""
 KEPT_CROPS = 4096
 """Crops kept while a source is read (38 MB). Beyond it every second one is kept, then every
 fourth, …, so a recording may last as long as it likes."""
+
+Show = Callable[[str], AbstractContextManager[Callable[[int, int | None], None]]]
+"""Makes a context manager for the name of a source. It yields a function that is called with
+(frames done, frames in total or None) as the source is read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,8 +58,9 @@ def read_sample(
     detector: Detector,
     aus: str = "shown",
     preset: str = ExplainConfig().preset,
-    frames: int = FRAMES,
+    frames: int = SAMPLE_FRAMES,
     *,
+    show: Show | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Reading:
     """Read a source to its end and choose the frames to measure on.
@@ -70,6 +72,7 @@ def read_sample(
         aus: AUs that take part.
         preset: LRP preset whose maps are clustered into stages.
         frames: most frames to choose.
+        show: called with the name of the source; shows how far it was read.
         stop: asked between batches; true ends the reading.
 
     Returns:
@@ -88,45 +91,27 @@ def read_sample(
         explain=replace(config.explain, preset=lrp_preset(preset).name),
     )
     analyzer = SequenceAnalyzer(detector, network, config)
-    kept = KeptCrops()
-    with _reading(source_name(source)) as update:
+    crops = KeptCrops()
+    with nullcontext() if show is None else show(source_name(source)) as update:
 
         def on_progress(done: int, total: int | None) -> None:
-            update(done, total)
+            if update is not None:
+                update(done, total)
             if stop():
                 raise StoppedError
 
-        result = analyze_source(source, analyzer, on_progress=on_progress, on_seen=kept.add)
-    if len(result.rows) < LEAST_FRAMES:
-        raise SourceError(
-            f"{result.source} holds {len(result.rows)} frame{'s' if len(result.rows) > 1 else ''}; "
-            f"a figure needs an AU active in at least {LEAST_FRAMES}: give a video, or a folder of "
-            "images"
-        )
-    if not kept.faces:
-        raise SourceError(
-            f"{result.source}: no usable face in {len(result.rows)} frames; give a recording of a "
-            "frontal, well-lit face, or another --detector"
-        )
-    chosen = choose_frames([on for _, _, on in kept.frames], frames)
-    rows = [kept.frames[k] for k in chosen]
-    counts: dict[int, int] = {}
-    for _, _, on in rows:
-        for au in on:
-            counts[au] = counts.get(au, 0) + 1
-    if max(counts.values(), default=0) < LEAST_FRAMES:
-        raise SourceError(
-            f"{result.source}: none of the AUs that take part ({aus}) is active in at least "
-            f"{LEAST_FRAMES} of the {kept.faces} frames with a face that could be measured; use "
-            "--aus all, more --frames, or a recording with more expression"
-        )
-    index = [number for number, _, _ in rows]
+        result = analyze_source(source, analyzer, on_progress=on_progress, on_seen=crops.add)
+    _check_faces(result, crops)
+    chosen = [crops.frames[i] for i in choose_frames([on for _, _, on in crops.frames], frames)]
+    active = tuple(on for _, _, on in chosen)
+    _check_active(result, crops, active, aus)
+    index = [number for number, _, _ in chosen]
     sample = MapSample(
-        crops=np.stack([crop for _, crop, _ in rows]),
-        active=tuple(on for _, _, on in rows),
+        crops=np.stack([crop for _, crop, _ in chosen]),
+        active=active,
         stages=_stages_of(result, index),
     )
-    return Reading(result, sample, tuple(index), kept.faces)
+    return Reading(result, sample, tuple(index), crops.faces)
 
 
 class KeptCrops:
@@ -139,31 +124,50 @@ class KeptCrops:
         self._active = 0
         self._stride = 1
 
-    def add(self, seen: list[Observation]) -> None:
-        for one in seen:
-            if one.face.crop is None:
+    def add(self, observations: list[Observation]) -> None:
+        for observation in observations:
+            crop = observation.face.crop
+            if crop is None:
                 continue
             self.faces += 1
-            if not one.maps:
+            if not observation.maps:
                 continue
             if self._active % self._stride == 0:
-                self.frames.append((one.frame.index, one.face.crop, tuple(sorted(one.maps))))
+                active = tuple(sorted(observation.maps))
+                self.frames.append((observation.frame.index, crop, active))
             self._active += 1
             if len(self.frames) > self._limit:
                 self.frames = self.frames[::2]
                 self._stride *= 2
 
 
+def _check_faces(result: SequenceResult, crops: KeptCrops) -> None:
+    if len(result.rows) < LEAST_FRAMES:
+        raise SourceError(
+            f"{result.source} holds {len(result.rows)} frame{'s' if len(result.rows) > 1 else ''}; "
+            f"a figure needs an AU active in at least {LEAST_FRAMES}: give a video, or a folder of "
+            "images"
+        )
+    if not crops.faces:
+        raise SourceError(
+            f"{result.source}: no usable face in {len(result.rows)} frames; give a recording of a "
+            "frontal, well-lit face, or another --detector"
+        )
+
+
+def _check_active(
+    result: SequenceResult, crops: KeptCrops, active: Iterable[tuple[int, ...]], aus: str
+) -> None:
+    counts = Counter(au for on in active for au in on)
+    if max(counts.values(), default=0) < LEAST_FRAMES:
+        raise SourceError(
+            f"{result.source}: none of the AUs that take part ({aus}) is active in at least "
+            f"{LEAST_FRAMES} of the {crops.faces} frames with a face that could be measured; use "
+            "--aus all, more --frames, or a recording with more expression"
+        )
+
+
 def _stages_of(result: SequenceResult, index: Sequence[int]) -> tuple[tuple[str, ...], ...]:
     starts = [stage.start for stage in result.stages]
     at = np.searchsorted(starts, index, side="right") - 1
     return tuple(result.stages[max(0, k)].labels for k in at)
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show how far a source was read; its length may be unknown."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

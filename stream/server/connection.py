@@ -38,9 +38,9 @@ __all__ = ["SEND_TIMEOUT_S", "Client", "cancel"]
 logger = logging.getLogger(__name__)
 
 SEND_TIMEOUT_S = 2.0
-"""A client that does not take one message in so long is cut off, seconds."""
+"""Longest time a client may take for one message before it is cut off, seconds."""
 SILENCE_S = 10.0
-"""A client that has answered heartbeats and then says nothing for so long is closed, seconds."""
+"""Longest silence of a client that has answered heartbeats before it is closed, seconds."""
 AUTH_TIMEOUT_S = 5.0
 """Time to send the token, seconds."""
 MESSAGE_RATE = 20.0
@@ -62,7 +62,7 @@ _SILENT = 4408
 
 
 class _Refusal(Exception):  # noqa: N818 - not an error of ours, a verdict on the client
-    """The client is told ``code`` and ``message``, then closed with ``close_code``."""
+    """The client gets an error of ``code`` and ``message``; ``close_code`` ends its connection."""
 
     def __init__(self, code: str, close_code: int, message: str) -> None:
         super().__init__(message)
@@ -136,8 +136,8 @@ class Client:
         """Talk to the client until it or the server leaves.
 
         Args:
-            crowded: asked once it is no stranger: whether there is no room for it; then it is told
-                so, and closed.
+            crowded: called once the client is no stranger; true says that there is no room for it,
+                and the client is refused.
         """
         _bound_send_buffer(self._connection)
         tasks: list[asyncio.Task[None]] = []

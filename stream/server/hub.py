@@ -17,22 +17,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ...core.errors import ProtocolError
-from ..protocol.codec import encode
-from ..protocol.messages import (
-    Event,
-    FaceChanged,
-    PrototypeNew,
-    PrototypeRetire,
-    PrototypeUpdate,
-    Sample,
-    Snapshot,
-    SourceChanged,
-    StageEnter,
-    StageExit,
-    StageRevise,
-    StreamInfo,
-)
-from ..protocol.pictures import MAX_PICTURE_BYTES, Picture, pack_picture
+from .. import protocol
 
 __all__ = ["PICTURE", "RING_BYTES", "RING_EVENTS", "RING_S", "EventsLostError", "Hub", "Past"]
 
@@ -55,9 +40,9 @@ class EventsLostError(ProtocolError):
 class _State:
     """What a client that joins now has to know of one stream."""
 
-    stage: StageEnter | None = None
-    face: FaceChanged | None = None
-    source: SourceChanged | None = None
+    stage: protocol.StageEnter | None = None
+    face: protocol.FaceChanged | None = None
+    source: protocol.SourceChanged | None = None
     prototypes: dict[str, bytes] = field(default_factory=dict)
     updates: dict[str, bytes] = field(default_factory=dict)
 
@@ -68,7 +53,12 @@ class _Slot:
     __slots__ = ("_message", "_sample", "_stream", "_t_capture", "_t_emit", "version")
 
     def __init__(
-        self, version: int, sample: Sample, stream: str | None, t_capture: float | None, t: float
+        self,
+        version: int,
+        sample: protocol.Sample,
+        stream: str | None,
+        t_capture: float | None,
+        t: float,
     ) -> None:
         self.version = version
         self._sample = sample
@@ -79,7 +69,7 @@ class _Slot:
 
     def message(self, epoch: int) -> bytes:
         if self._message is None:
-            self._message = encode(
+            self._message = protocol.encode(
                 self._sample,
                 stream=self._stream,
                 epoch=epoch,
@@ -101,7 +91,7 @@ class Past:
     """
 
     seq: int
-    snapshots: dict[str, Snapshot]
+    snapshots: dict[str, protocol.Snapshot]
     prototypes: tuple[bytes, ...]
 
 
@@ -124,7 +114,7 @@ class Hub:
 
     def __init__(
         self,
-        streams: Sequence[StreamInfo],
+        streams: Sequence[protocol.StreamInfo],
         *,
         ring_events: int = RING_EVENTS,
         ring_s: float = RING_S,
@@ -154,7 +144,9 @@ class Hub:
 
     # --- Publishing -----------------------------------------------------------------------
 
-    def publish_event(self, event: Event, *, stream: str, t_capture: float | None = None) -> int:
+    def publish_event(
+        self, event: protocol.Event, *, stream: str, t_capture: float | None = None
+    ) -> int:
         """Number an event and keep it for all clients, present and returning.
 
         Args:
@@ -172,7 +164,7 @@ class Hub:
         with self._lock:
             now = self._clock()
             seq = self._last + 1
-            message = encode(
+            message = protocol.encode(
                 event, stream=stream, epoch=self.epoch, seq=seq, t_capture=t_capture, t_emit=now
             )
             self._last = seq
@@ -184,7 +176,7 @@ class Hub:
         return seq
 
     def publish_sample(
-        self, sample: Sample, *, stream: str | None = None, t_capture: float | None = None
+        self, sample: protocol.Sample, *, stream: str | None = None, t_capture: float | None = None
     ) -> None:
         """Replace the latest sample of this type and stream.
 
@@ -218,12 +210,15 @@ class Hub:
         Raises:
             ProtocolError: no such stream, or too large a picture.
         """
-        if len(jpeg) > MAX_PICTURE_BYTES:
+        limit = protocol.MAX_PICTURE_BYTES
+        if len(jpeg) > limit:
             raise ProtocolError(
-                f"a picture of {len(jpeg)} bytes is too large to send (limit {MAX_PICTURE_BYTES}); "
+                f"a picture of {len(jpeg)} bytes is too large to send (limit {limit}); "
                 "scale it down or lower the JPEG quality"
             )
-        message = pack_picture(Picture(stream=self._number_of(stream), frame=frame, jpeg=jpeg))
+        message = protocol.pack_picture(
+            protocol.Picture(stream=self._number_of(stream), frame=frame, jpeg=jpeg)
+        )
         with self._lock:
             self._version += 1
             self._pictures[stream] = (self._version, message)
@@ -309,7 +304,7 @@ class Hub:
         """Return the state of all streams now."""
         with self._lock:
             snapshots = {
-                stream: Snapshot(
+                stream: protocol.Snapshot(
                     seq=self._last,
                     stage=state.stage,
                     face=state.face,
@@ -390,28 +385,28 @@ class Hub:
             self._first += 1
 
     @staticmethod
-    def _remember(state: _State, event: Event, message: bytes) -> None:
+    def _remember(state: _State, event: protocol.Event, message: bytes) -> None:
         match event:
-            case StageEnter():
+            case protocol.StageEnter():
                 state.stage = event
-            case StageRevise() if state.stage is not None:
+            case protocol.StageRevise() if state.stage is not None:
                 state.stage = msgspec.structs.replace(
                     state.stage, labels=event.labels, text=event.text
                 )
-            case StageExit():
+            case protocol.StageExit():
                 state.stage = None
-            case PrototypeNew():
+            case protocol.PrototypeNew():
                 state.prototypes.pop(event.label, None)
                 state.updates.pop(event.label, None)
                 state.prototypes[event.label] = message
-            case PrototypeUpdate() if event.label in state.prototypes:
+            case protocol.PrototypeUpdate() if event.label in state.prototypes:
                 state.updates[event.label] = message
-            case PrototypeRetire():
+            case protocol.PrototypeRetire():
                 state.prototypes.pop(event.label, None)
                 state.updates.pop(event.label, None)
-            case FaceChanged():
+            case protocol.FaceChanged():
                 state.face = event
-            case SourceChanged():
+            case protocol.SourceChanged():
                 state.source = event
 
     def _number_of(self, stream: str) -> int:

@@ -14,6 +14,7 @@ What is said to a client, and how a slow one is treated, is in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import http
 import ipaddress
@@ -163,7 +164,7 @@ class Server:
         self._wake_pending = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: WebSocketServer | None = None
-        self._heart: asyncio.Task[None] | None = None
+        self._closing = contextlib.AsyncExitStack()
 
     @property
     def port(self) -> int:
@@ -216,7 +217,8 @@ class Server:
         except (OSError, OverflowError) as error:
             raise _bind_error(error, self.host, self._wanted_port) from error
         self.hub.attach(self._wake)
-        self._heart = asyncio.create_task(self._beat())
+        heart = asyncio.create_task(self._beat())
+        self._closing.push_async_callback(self._close, self._server, heart)
         logger.info("serving %s", self.url.partition("#")[0])
         return self
 
@@ -226,14 +228,15 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._server is not None
-        assert self._heart is not None
+        await self._closing.aclose()
+
+    async def _close(self, server: WebSocketServer, heart: asyncio.Task[None]) -> None:
         self.hub.detach(self._wake)
-        await cancel([self._heart])
-        self._server.close(close_connections=False)
+        await cancel([heart])
+        server.close(close_connections=False)
         await asyncio.gather(*(client.say_bye("the server stops") for client in self.clients))
-        self._server.close()
-        await self._server.wait_closed()
+        server.close()
+        await server.wait_closed()
 
     # --- Waking the clients ---------------------------------------------------------------
 
@@ -258,7 +261,7 @@ class Server:
     # --- HTTP and handshake ---------------------------------------------------------------
 
     async def _handle(self, connection: ServerConnection) -> None:
-        assert connection.request is not None
+        assert connection.request is not None  # the handshake is over: narrows the library's type
         path = urlsplit(connection.request.path).path
         client = Client(
             self.hub,
@@ -310,14 +313,14 @@ class Server:
             first, last = self.hub.range
             health = {"status": "ok", "clients": self.hub.clients, "first": first, "last": last}
             return _response(http.HTTPStatus.OK, _MIME[".json"], json.dumps(health).encode())
-        found = self._files.get(path)
-        if found is None:
+        file = self._files.get(path)
+        if file is None:
             return _response(
                 http.HTTPStatus.NOT_FOUND,
                 "text/plain; charset=utf-8",
                 b"Nothing here. The page is at /, the protocol at /schema.json.\n",
             )
-        return _response(http.HTTPStatus.OK, *found)
+        return _response(http.HTTPStatus.OK, *file)
 
     def _origin_allowed(self, origin: str, host: str | None) -> bool:
         origin = origin.lower()

@@ -53,27 +53,10 @@ def open_source(
         ConfigError: the form is unknown, or an option cannot work.
         SourceError: it cannot be opened or gives no picture.
     """
-    for option, value in (
-        ("open_timeout_s", open_timeout_s),
-        ("read_timeout_s", read_timeout_s),
-        ("image_fps", image_fps),
-    ):
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{option} is {value}; give a positive number")
-    if not spec.strip() or "\0" in spec:
-        raise ConfigError(f"the source is empty or not a name; give {_FORMS}")
-    try:
-        spec.encode()
-    except UnicodeEncodeError:
-        # FFmpeg would crash on such a name, and no message could carry it.
-        raise ConfigError(
-            f"the name {spec!a} is not valid UTF-8; rename it, or use a UTF-8 locale (LANG=C.UTF-8)"
-        ) from None
-    scheme = spec.partition(":")[0].lower() if re.match("[A-Za-z][A-Za-z0-9+.-]+:", spec) else ""
-    if spec == "browser" or scheme in ("browser", "synthetic"):
-        raise ConfigError(
-            f"the source {redact(spec)!r} is not available in this version; give {_FORMS}"
-        )
+    _check_positive(
+        open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s, image_fps=image_fps
+    )
+    scheme = _scheme_of(spec)
     if scheme == "demo":
         if spec.lower() != "demo:":
             raise ConfigError(
@@ -95,13 +78,40 @@ def open_source(
         raise ConfigError(f"{redact(spec)} is no kind of source known here; give {_FORMS}")
     path = Path(spec).expanduser()
     try:
-        folder = path.is_dir()
-        images = folder or (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-        if images:
+        if path.is_dir() or (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()):
             return ImageFolder(path, fps=image_fps, realtime=realtime, keep_grey=keep_grey)
     except OSError as error:
         raise SourceError(f"{path}: {error.strerror or error}; check its permissions") from None
     return VideoFile(path, realtime=realtime)
+
+
+def _check_positive(**options: float) -> None:
+    for option, value in options.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{option} is {value}; give a positive number")
+
+
+def _scheme_of(spec: str) -> str:
+    """Return what stands before the colon, lower case; empty for a number, a device or a path.
+
+    Raises:
+        ConfigError: no source can have that name, or this version does not know its kind.
+    """
+    if not spec.strip() or "\0" in spec:
+        raise ConfigError(f"the source is empty or not a name; give {_FORMS}")
+    try:
+        spec.encode()
+    except UnicodeEncodeError:
+        # FFmpeg would crash on such a name, and no message could carry it.
+        raise ConfigError(
+            f"the name {spec!a} is not valid UTF-8; rename it, or use a UTF-8 locale (LANG=C.UTF-8)"
+        ) from None
+    scheme = spec.partition(":")[0].lower() if re.match("[A-Za-z][A-Za-z0-9+.-]+:", spec) else ""
+    if spec == "browser" or scheme in ("browser", "synthetic"):
+        raise ConfigError(
+            f"the source {redact(spec)!r} is not available in this version; give {_FORMS}"
+        )
+    return scheme
 
 
 def source_name(spec: str) -> str:

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from ...core.errors import SourceError
 
-__all__ = ["Grab", "Source", "SourceInfo", "redact", "to_bgr8", "to_uint8"]
+__all__ = [
+    "Grab",
+    "ProbedSource",
+    "Source",
+    "SourceInfo",
+    "redact",
+    "to_bgr8",
+    "to_uint8",
+    "valid_count",
+    "valid_fps",
+]
 
 _MAX_FPS = 1000.0
 """Containers without a frame rate state their clock instead (90,000 per second): not a rate."""
@@ -118,6 +128,33 @@ class Source(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+class ProbedSource(Source):
+    """A source that reads its first picture when it is opened: to see that it can, and its size."""
+
+    _first: Grab | None = None
+    """The first picture, until :meth:`read` returns it."""
+
+    def read(self) -> Grab | None:
+        """Return the next picture; see :meth:`Source.read`."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return self._read_on()
+
+    @abstractmethod
+    def _read_on(self) -> Grab | None:
+        """Return a picture after the first, as :meth:`read` does."""
+
+    def _keep_first(self, grab: Grab | None) -> bool:
+        """Keep the first picture for :meth:`read` and note its size; return whether it exists."""
+        if grab is None:
+            return False
+        self._first = grab
+        height, width = grab.image.shape[:2]
+        self.size = (width, height)
+        return True
 
 
 def valid_fps(value: float) -> float | None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 
 from ...core.errors import SourceError
-from .base import Grab, Source, to_bgr8, valid_fps
-from .opencv import quiet_logs
+from .base import Grab, valid_fps
+from .opencv import VideoSource, quiet_logs
 
 __all__ = ["Camera"]
 
@@ -17,7 +17,7 @@ _MAX_NUMBER = 2**31 - 1
 """Largest number OpenCV takes for a camera; beyond it, it raises an error of its own."""
 
 
-class Camera(Source):
+class Camera(VideoSource):
     """A camera, by number or by device file.
 
     Frames carry no ``pts``: a camera's only clock is the moment of the grab.
@@ -44,44 +44,30 @@ class Camera(Source):
         if not self._video.isOpened():
             raise SourceError(f"{self.name} cannot be opened; {_advice(device)}")
         self.fps = valid_fps(self._video.get(cv2.CAP_PROP_FPS))
-        self._next = 0
-        self._first: Grab | None = None
         try:
-            self._first = self.read()
+            self._keep_first(self._read_on())
         except SourceError:
             self.close()
             raise
-        height, width = self._first.image.shape[:2]
-        self.size = (width, height)
 
-    def read(self) -> Grab:
-        """Return the next picture; a camera has no end, see :meth:`Source.read`."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        ok, image = self._video.read()
-        if not ok:
+    def _read_on(self) -> Grab:
+        # A camera has no end.
+        grab = self._decode()
+        if grab is None:
             raise SourceError(
                 f"{self.name} gives no picture; check its cable and that no other program uses it"
             )
-        grab = Grab(to_bgr8(image), self._next)
-        self._next += 1
         return grab
-
-    def close(self) -> None:
-        """Release the camera."""
-        self._first = None
-        self._video.release()
 
 
 def _advice(device: int | str) -> str:
-    """Say what cameras there are, where the system tells."""
+    """Say which cameras the machine has, where the system lists them."""
     if not sys.platform.startswith("linux"):
         return "check that it is connected and that this program may use it"
-    found = sorted(str(path) for path in Path("/dev").glob("video*"))
-    if not found:
+    devices = sorted(str(path) for path in Path("/dev").glob("video*"))
+    if not devices:
         return "this machine has no camera (no /dev/video*): connect one or give a video file"
     wanted = f"/dev/video{device}" if isinstance(device, int) else device
-    if wanted in found:
+    if wanted in devices:
         return "another program may use it, or you may not (join the group 'video')"
-    return f"there are: {', '.join(found)}"
+    return f"there are: {', '.join(devices)}"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import SourceError
-from .base import Grab, Source, to_bgr8, to_uint8
+from .base import Grab, ProbedSource, to_bgr8, to_uint8
 from .opencv import quiet_logs
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFolder", "list_images", "load_image", "natural_key"]
@@ -79,7 +79,7 @@ def load_image(path: Path, *, keep_grey: bool = False) -> NDArray[np.uint8]:
     )
 
 
-class ImageFolder(Source):
+class ImageFolder(ProbedSource):
     """The images of a folder in natural order, or a single image.
 
     An image that cannot be read is skipped with a warning and counted; its index stays empty, so
@@ -116,28 +116,18 @@ class ImageFolder(Source):
             raise SourceError(f"folder {path} holds no image; {_advice(path)}")
         self.frame_count: int | None = len(self._paths)
         self._next = 0
-        self._first = self._scan()
-        if self._first is None:
+        if not self._keep_first(self._read_on()):
             raise SourceError(
                 f"none of the {len(self._paths)} images of {path} can be read; open one in a viewer"
                 " and save them anew, as PNG or JPEG"
             )
-        height, width = self._first.image.shape[:2]
-        self.size = (width, height)
-
-    def read(self) -> Grab | None:
-        """Return the next readable image; see :meth:`Source.read`."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        return self._scan()
 
     def close(self) -> None:
         """Forget the images not read yet."""
         self._first = None
         self._next = len(self._paths)
 
-    def _scan(self) -> Grab | None:
+    def _read_on(self) -> Grab | None:
         while self._next < len(self._paths):
             index = self._next
             self._next += 1

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import cv2
 
 from ...core.errors import SourceError
-from .base import Grab, Source, redact, to_bgr8, valid_count, valid_fps
-from .opencv import Timeline, prefer_tcp, quiet_logs
+from .base import Grab, redact, valid_count, valid_fps
+from .opencv import Timeline, VideoSource, prefer_tcp, quiet_logs
 from .video import ends_early
 
 __all__ = ["NetworkStream"]
@@ -23,7 +23,7 @@ _PROBE_S = 2.0
 """Longest wait for the plain connection that finds out why an open failed."""
 
 
-class NetworkStream(Source):
+class NetworkStream(VideoSource):
     """A video stream behind an RTSP or HTTP address, read through FFmpeg.
 
     RTSP goes over TCP. An HTTP address that states its number of frames is a recording: it ends
@@ -79,39 +79,26 @@ class NetworkStream(Source):
         self.frame_count = None if self.endless else count
         self.live = self.endless or realtime
         self._timeline = Timeline(self.fps)
-        self._next = 0
-        self._first = self._decode()
-        if self._first is None:
+        if not self._keep_first(self._decode()):
             self.close()
             raise SourceError(
                 f"{self.name} opened, but sent no frame within {read_timeout_s:g} s; check the"
                 " stream in a player"
             )
-        height, width = self._first.image.shape[:2]
-        self.size = (width, height)
 
-    def read(self) -> Grab | None:
-        """Return the next frame; see :meth:`Source.read`."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
+    def _read_on(self) -> Grab | None:
         grab = self._decode()
         if grab is None and self.endless:
             raise SourceError(
                 f"{self.name} closed, or sent nothing for {self._read_timeout_s:g} s; check the"
                 " server and the network"
             )
-        if grab is None and ends_early(self._next, self.frame_count):
+        if grab is None and ends_early(self._decoded, self.frame_count):
             raise SourceError(
-                f"{self.name} broke off after {self._next} of about {self.frame_count} frames;"
+                f"{self.name} broke off after {self._decoded} of about {self.frame_count} frames;"
                 " download the file and analyse the copy"
             )
         return grab
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._first = None
-        self._video.release()
 
     def _decode(self) -> Grab | None:
         started = time.monotonic()
@@ -120,10 +107,7 @@ class NetworkStream(Source):
         # old as the silence, so it would enter the present with the wrong time.
         if not ok or time.monotonic() - started >= self._read_timeout_s:
             return None
-        pts = self._timeline.update(self._video.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
-        grab = Grab(to_bgr8(image), self._next, pts)
-        self._next += 1
-        return grab
+        return self._numbered(image)
 
 
 def _address(url: str, name: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""What the sources behind ``cv2.VideoCapture`` share: quiet logs, options, one time line."""
+"""What the sources behind ``cv2.VideoCapture`` share: logs, options, decoding, one time line."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import functools
 import math
 import os
 import threading
+from typing import Any
 
 import cv2
+from numpy.typing import NDArray
 
-__all__ = ["Timeline", "prefer_tcp", "quiet_logs"]
+from .base import Grab, ProbedSource, to_bgr8
+
+__all__ = ["Timeline", "VideoSource", "prefer_tcp", "quiet_logs"]
 
 _CAPTURE_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _environment_lock = threading.Lock()
@@ -74,3 +78,32 @@ class Timeline:
             position = replaced
         self._last = position
         return position
+
+
+class VideoSource(ProbedSource):
+    """A source read through an open ``cv2.VideoCapture``, which a subclass puts into ``_video``."""
+
+    _video: cv2.VideoCapture
+    _timeline: Timeline | None = None
+    """Positions in the medium; None where it has no clock."""
+    _decoded = 0
+    """Pictures decoded so far."""
+
+    def close(self) -> None:
+        """Release the device, file or connection."""
+        self._first = None
+        self._video.release()
+
+    def _decode(self) -> Grab | None:
+        """Return the next picture, or None where there is none."""
+        ok, image = self._video.read()
+        return self._numbered(image) if ok else None
+
+    def _numbered(self, image: NDArray[Any]) -> Grab:
+        """Give a picture its index and, where there is a clock, its position."""
+        pts = None
+        if self._timeline is not None:
+            pts = self._timeline.update(self._video.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
+        grab = Grab(to_bgr8(image), self._decoded, pts)
+        self._decoded += 1
+        return grab

@@ -11,15 +11,15 @@ from pathlib import Path
 import cv2
 
 from ...core.errors import SourceError
-from .base import Grab, Source, to_bgr8, valid_count, valid_fps
-from .opencv import Timeline, quiet_logs
+from .base import Grab, valid_count, valid_fps
+from .opencv import Timeline, VideoSource, quiet_logs
 
 __all__ = ["DemoClip", "VideoFile"]
 
 logger = logging.getLogger(__name__)
 
 
-class VideoFile(Source):
+class VideoFile(VideoSource):
     """A video file, decoded by FFmpeg from its first to its last frame.
 
     Indices are counted, never sought: seeking is not frame-exact in most containers.
@@ -49,43 +49,21 @@ class VideoFile(Source):
         self.fps = valid_fps(self._video.get(cv2.CAP_PROP_FPS))
         self.frame_count = valid_count(self._video.get(cv2.CAP_PROP_FRAME_COUNT))
         self._timeline = Timeline(self.fps)
-        self._next = 0
-        self._first = self._decode()
-        if self._first is None:
+        if not self._keep_first(self._decode()):
             self.close()
             raise SourceError(
                 f"{self.name} holds no frame that can be decoded; record or copy it again"
             )
-        height, width = self._first.image.shape[:2]
-        self.size = (width, height)
 
-    def read(self) -> Grab | None:
-        """Return the next frame; see :meth:`Source.read`."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
+    def _read_on(self) -> Grab | None:
         grab = self._decode()
-        if grab is None and ends_early(self._next, self.frame_count):
+        if grab is None and ends_early(self._decoded, self.frame_count):
             logger.warning(
                 "%s ended after %d of about %d frames; the file may be damaged",
                 self.name,
-                self._next,
+                self._decoded,
                 self.frame_count,
             )
-        return grab
-
-    def close(self) -> None:
-        """Close the file."""
-        self._first = None
-        self._video.release()
-
-    def _decode(self) -> Grab | None:
-        ok, image = self._video.read()
-        if not ok:
-            return None
-        pts = self._timeline.update(self._video.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
-        grab = Grab(to_bgr8(image), self._next, pts)
-        self._next += 1
         return grab
 
 

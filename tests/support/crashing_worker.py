@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from facestage.stream.corpus.job import SequenceOutcome, Settings
-from facestage.stream.corpus.layouts import SequenceItem
+from facestage.stream.datasets.sequences import SequenceItem
 
 
 def run(settings: Settings, item: SequenceItem) -> Any:

@@ -26,8 +26,10 @@ from facestage.core.lrp import SlowEngineWarning
 from facestage.core.network.au_network import EMBEDDED, AUNetwork
 from facestage.stream import cli, compute
 from facestage.stream.commands import analyze
+from facestage.stream.commands.signatures import CORPUS_LAYOUTS
 from facestage.stream.commands.text import lrp_text
 from facestage.stream.console import tell_warnings
+from facestage.stream.datasets.sequences import LAYOUTS
 from facestage.stream.protocol import Hello
 
 from tests.support.paths import DEMO_CLIP
@@ -492,3 +494,7 @@ def test_the_engine_of_the_explanations_is_named_and_why_it_is_the_slow_one() ->
     assert lrp_text(fast) == "zennit (fused engine)"
     slow = msgspec.structs.replace(told, lrp_engine="reference", lrp_engine_reason="no silu")
     assert lrp_text(slow) == "zennit (reference engine: no silu)"
+
+
+def test_the_layouts_offered_are_those_that_can_be_read() -> None:
+    assert tuple(LAYOUTS) == CORPUS_LAYOUTS

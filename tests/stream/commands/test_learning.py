@@ -19,10 +19,10 @@ from facestage.core.errors import ConfigError, FacestageError, ModelError, Sourc
 from facestage.core.network.au_network import AUNetwork, Prediction
 from facestage.stream import cli
 from facestage.stream import progress as progress_module
+from facestage.stream.datasets.faces import Item, LabelledFaces
 from facestage.stream.learning import checkpoints
 from facestage.stream.learning.crops import MARGIN, CropSet
 from facestage.stream.learning.evaluate import as_json, evaluate_crops, format_table
-from facestage.stream.learning.faces import Item, LabelledFaces
 from facestage.stream.learning.networks import Start, export, start
 from facestage.stream.learning.session import Session, plan
 from facestage.stream.learning.trainer import StepLosses, Trainer, TrainingBatch
@@ -136,7 +136,7 @@ def test_a_disk_that_fills_up_while_training_costs_only_the_new_checkpoint(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoints.os, "fsync", full)
+        patched.setattr("os.fsync", full)
         with pytest.raises(ModelError, match=r"No space left on device.*--resume"):
             one.run(save_every=1)
     assert session(tmp_path).resume() == 4

@@ -32,7 +32,7 @@ from facestage.stream.commands.corpus import parse_shard
 from facestage.stream.commands.options import analyzer_config
 from facestage.stream.corpus import engines, store
 from facestage.stream.corpus.job import SequenceOutcome, Settings
-from facestage.stream.corpus.layouts import SequenceItem
+from facestage.stream.datasets.sequences import SequenceItem
 
 from tests.support import crashing_worker
 from tests.support.chromium import find_chromium, open_page

@@ -132,17 +132,6 @@ def test_damaged_facts_are_as_bad_as_damaged_tensors(tmp_path: Path) -> None:
         checkpoints.load(bad)
 
 
-@pytest.mark.parametrize("name", ["", "."])
-def test_a_folder_is_no_file_to_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for target in (Path(name), tmp_path):
-        with pytest.raises(ModelError, match="it is a folder; name a file in it"):
-            checkpoints.write_file(target, b"x")
-    assert not names(tmp_path)
-
-
 def test_other_safetensors_files_are_no_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file(TENSORS, path)

@@ -11,6 +11,8 @@ from facestage.core.errors import ModelError, SourceError
 from facestage.core.face.alignment import align
 from facestage.core.face.tracker import Detection
 from facestage.core.network.au_network import AUNetwork
+from facestage.stream.datasets.faces import Item, LabelledFaces, merge
+from facestage.stream.datasets.labelled import read_disfa
 from facestage.stream.detectors import HaarDetector, YuNetDetector
 from facestage.stream.learning.crops import (
     MARGIN,
@@ -20,8 +22,6 @@ from facestage.stream.learning.crops import (
     detector_identity,
     frames_to_search,
 )
-from facestage.stream.learning.faces import Item, LabelledFaces, merge
-from facestage.stream.learning.layouts import read_disfa
 from facestage.stream.learning.views import Views
 from numpy.typing import NDArray
 

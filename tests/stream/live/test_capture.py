@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,14 @@ import numpy as np
 import pytest
 from facestage.core.errors import ConfigError, SourceError
 from facestage.core.types import Frame
-from facestage.stream.live.capture import BACKOFF_S, Capture, SourceState, SourceStateChange
+from facestage.stream.live.capture import (
+    BACKOFF_S,
+    Capture,
+    CaptureOptions,
+    CaptureTiming,
+    SourceState,
+    SourceStateChange,
+)
 from facestage.stream.live.handover import EVERY_FRAMES, FIFO_FRAMES, FIFO_STALE_S, Handover, Policy
 from facestage.stream.sources import Grab, Source, open_source
 from hypothesis import given
@@ -140,7 +148,13 @@ def no_wait(event: threading.Event, seconds: float) -> bool:
 
 def make(opener: Callable[[], Source] | Source, **options: Any) -> Capture:
     chosen = scripted(opener) if isinstance(opener, Source) else opener
-    return Capture(chosen, **{"name": "script", "policy": "every", "wait": no_wait} | options)
+    options = {"policy": "every", "wait": no_wait} | options
+
+    def taken(kind: type) -> dict[str, Any]:
+        return {f.name: options.pop(f.name) for f in fields(kind) if f.name in options}
+
+    how, timing = CaptureOptions(**taken(CaptureOptions)), CaptureTiming(**taken(CaptureTiming))
+    return Capture(chosen, how, **{"name": "script", "timing": timing} | options)
 
 
 def take(capture: Capture) -> Frame:

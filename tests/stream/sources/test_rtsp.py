@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from facestage.core.errors import SourceError
 from facestage.core.types import Frame
-from facestage.stream.live.capture import Capture, SourceState, SourceStateChange
+from facestage.stream.live.capture import Capture, CaptureOptions, SourceState, SourceStateChange
 from facestage.stream.sources import open_source
 
 from tests.support.paths import ROOT
@@ -165,9 +165,8 @@ def test_a_killed_server_is_found_again(
     server, states = private_server, States()
     capture = Capture(
         lambda: open_source(server.url("viewer:sesame@")),
+        CaptureOptions(policy="latest", backoff=(0.2,)),
         name=server.url(),
-        policy="latest",
-        backoff=(0.2,),
         on_state=states,
     )
     with caplog.at_level(logging.DEBUG), capture:
@@ -186,17 +185,17 @@ def test_a_killed_server_is_found_again(
     assert back.t_mono_ns > after[-1].t_mono_ns > before[-1].t_mono_ns
     assert capture.drops["gap"] >= 1
     assert states.names == ["connecting", "live", "reconnecting", "live", "ended"]
-    told = "".join(change.reason + change.source for change in states.changes) + caplog.text
-    assert "sesame" not in told
-    assert "viewer" not in told
+    said = "".join(change.reason + change.source for change in states.changes) + caplog.text
+    assert "sesame" not in said
+    assert "viewer" not in said
 
 
 def test_a_frozen_server_stalls_is_given_up_and_found_again(server: Server) -> None:
     states = States()
     capture = Capture(
         lambda: open_source(server.url(), open_timeout_s=3.0, read_timeout_s=3.0),
+        CaptureOptions(backoff=(0.2,)),
         name=server.url(),
-        backoff=(0.2,),
         on_state=states,
     )
     with capture:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from facestage.core.errors import SourceError
-from facestage.stream.learning.layouts import read_ckplus, read_disfa
+from facestage.stream.datasets.labelled import read_ckplus, read_disfa
 
 
 def image(path: Path) -> None:

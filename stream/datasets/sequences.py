@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import ConfigError, SourceError
-from ..learning.layouts import ckplus_codes, contents, label_lines, layout_folder
-from ..learning.manifest import column_of, csv_rows, expanded
 from ..sources.images import list_images, natural_key
+from .folders import contents, expanded, label_lines, layout_folder
+from .labelled import ckplus_codes
+from .manifest import column_of, csv_rows
 
 __all__ = ["EMOTIONS", "LAYOUTS", "SequenceItem", "read_corpus"]
 
@@ -87,10 +88,10 @@ def read_corpus(folder: Path | str, layout: str) -> list[SequenceItem]:
             f"{root} holds no sequence in the layout {layout}: expected {_EXPECTED[layout]}; "
             f"found: {contents(root) if root.is_dir() else root.name}"
         )
-    seen: dict[str, SequenceItem] = {}
+    first_of: dict[str, SequenceItem] = {}
     for item in items:
         # Two names that differ in case only are one folder on many disks.
-        other = seen.setdefault(item.name.casefold(), item)
+        other = first_of.setdefault(item.name.casefold(), item)
         if other is not item:
             raise SourceError(
                 f"two sequences are called {item.name}: {other.source} and {item.source}; rename "
@@ -126,9 +127,9 @@ def _emotion(folder: Path) -> str:
         ((_, text),) = lines
         return EMOTIONS[_code(text)]
     except ValueError:
-        found = " / ".join(text.strip() for _, text in lines) or "nothing"
+        codes = " / ".join(text.strip() for _, text in lines) or "nothing"
         raise SourceError(
-            f"{file} holds {found[:60]!a}, not one code of an emotion from 0 to 7; restore the file"
+            f"{file} holds {codes[:60]!a}, not one code of an emotion from 0 to 7; restore the file"
         ) from None
 
 
@@ -215,8 +216,8 @@ def _manifest(root: Path) -> Iterator[SequenceItem]:
         if not row["path"] or "\0" in row["path"]:
             raise SourceError(f"{line}: no path; name the video or folder of this sequence")
         path = Path(os.path.abspath(file.parent / expanded(row["path"])))
-        own = Path(row["path"])
-        name = row["name"] or (own.with_suffix("") if _is_video(own) else own)
+        stated = Path(row["path"])
+        name = row["name"] or (stated.with_suffix("") if _is_video(stated) else stated)
         yield SequenceItem(_name(Path(name)), str(path), row["label"], row["subject"], row["view"])
 
 
@@ -239,12 +240,12 @@ _EXPECTED = {
 def _folders(folder: Path) -> list[Path]:
     """Return the visible folders in a folder, in natural order."""
     try:
-        found = [e for e in folder.iterdir() if e.is_dir() and not e.name.startswith(".")]
+        folders = [e for e in folder.iterdir() if e.is_dir() and not e.name.startswith(".")]
     except OSError as error:
         raise SourceError(
             f"{folder} cannot be read: {error.strerror or error}; check its permissions"
         ) from None
-    return sorted(found, key=lambda path: natural_key(path.name))
+    return sorted(folders, key=lambda path: natural_key(path.name))
 
 
 def _has_images(folder: Path) -> bool:

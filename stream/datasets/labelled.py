@@ -23,8 +23,9 @@ import numpy as np
 from ...core.action_units import AU_NAMES
 from ...core.errors import SourceError
 from .faces import Item, LabelledFaces
+from .folders import label_lines, layout_folder
 
-__all__ = ["ckplus_codes", "contents", "label_lines", "layout_folder", "read_ckplus", "read_disfa"]
+__all__ = ["ckplus_codes", "read_ckplus", "read_disfa"]
 
 _VIDEO = re.compile(r"LeftVideo(SN\d+)_comp\.avi", re.IGNORECASE)
 _DISFA_FILE = re.compile(r"(SN\d+)_au(\d+)\.txt", re.IGNORECASE)
@@ -67,11 +68,11 @@ def read_ckplus(folder: Path | str) -> LabelledFaces:
             raise SourceError(
                 f"{file} codes {peak}, which is not there; unpack the images of CK+ next to FACS"
             )
-        seen = ckplus_codes(file)
-        others |= seen.keys() - set(aus)
+        codes = ckplus_codes(file)
+        others |= codes.keys() - set(aus)
         items.append(Item(peak, None, f"ckplus/{subject}", str(file)))
-        intensity.append([seen.get(au, 0.0) for au in aus])
-        presence.append([1.0 if math.isnan(seen.get(au, 0.0)) else math.nan for au in aus])
+        intensity.append([codes.get(au, 0.0) for au in aus])
+        presence.append([1.0 if math.isnan(codes.get(au, 0.0)) else math.nan for au in aus])
         first = min(images.glob(f"{subject}_{sequence}_*.png"), key=lambda path: path.name)
         if first != peak:
             items.append(Item(first, None, f"ckplus/{subject}", str(file)))
@@ -109,32 +110,22 @@ def read_disfa(folder: Path | str) -> LabelledFaces:
         SourceError: a folder, a file or a number is missing or wrong; the message names it.
     """
     root = layout_folder(folder, ("Videos_LeftCamera", "ActionUnit_Labels"), "DISFA")
-    videos = {
-        match[1].upper(): path
-        for path in sorted((root / "Videos_LeftCamera").iterdir())
-        if (match := _VIDEO.fullmatch(path.name))
-    }
+    videos = _disfa_videos(root)
     subjects = sorted(path for path in (root / "ActionUnit_Labels").iterdir() if path.is_dir())
     if not subjects:
         raise SourceError(f"{root / 'ActionUnit_Labels'} holds no folder such as SN001")
     labels: dict[tuple[str, int], dict[int, float]] = {}
     origins: dict[str, Path] = {}
     aus: set[int] = set()
-    for own in subjects:
-        name = own.name.upper()
-        files = [
-            (int(match[2]), file)
-            for file in sorted(own.iterdir())
-            if (match := _DISFA_FILE.fullmatch(file.name)) and match[1].upper() == name
-        ]
-        if not files:
-            raise SourceError(f"{own} holds no file such as {name}_au1.txt; copy its labels again")
+    for subject in subjects:
+        name = subject.name.upper()
+        files = _disfa_files(subject, name)
         if name not in videos:
             raise SourceError(
-                f"{own} has labels, but there is no {root / 'Videos_LeftCamera'}/"
+                f"{subject} has labels, but there is no {root / 'Videos_LeftCamera'}/"
                 f"LeftVideo{name}_comp.avi; copy the video there or remove the labels"
             )
-        origins[name] = own
+        origins[name] = subject
         for au, file in files:
             if au not in AU_NAMES:
                 raise SourceError(f"{file} labels AU{au}, which is no AU known here; remove it")
@@ -162,48 +153,34 @@ def read_disfa(folder: Path | str) -> LabelledFaces:
     return LabelledFaces(items, columns, intensity, np.full_like(intensity, np.nan), (note,))
 
 
-def layout_folder(folder: Path | str, parts: tuple[str, ...], name: str) -> Path:
-    """Return the folder of a data set, checked to hold the parts it needs.
-
-    Raises:
-        SourceError: one is missing; the message says which, and what is there instead.
-    """
-    root = Path(folder).expanduser()
-    for part in parts:
-        if not (root / part).is_dir():
-            raise SourceError(
-                f"{root} is not the {name} folder: there is no {part!r} in it; it needs "
-                f"{' and '.join(parts)} (found: {contents(root)})"
-            )
-    return root
-
-
-def contents(folder: Path, most: int = 5) -> str:
-    """Say in a few words what a folder holds, for messages."""
-    try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        return error.strerror or str(error)
-    more = f", … ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more or "nothing"
-
-
-def label_lines(file: Path) -> list[tuple[int, str]]:
-    """Return the lines of a label file that hold something, with their numbers."""
-    try:
-        text = file.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{file} cannot be read ({error}); copy it again") from error
-    return [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-
-
 def ckplus_codes(file: Path) -> dict[int, float]:
     """Return AU → intensity of a CK+ file, its largest; NaN where only presence was coded."""
-    seen: dict[int, float] = {}
+    codes: dict[int, float] = {}
     for number, line in label_lines(file):
         au, value = _numbers(line.split(), file, number, "AU intensity", top=5)
-        seen[au] = max(value, seen.get(au, 0.0))
-    return {au: value or math.nan for au, value in seen.items()}
+        codes[au] = max(value, codes.get(au, 0.0))
+    return {au: value or math.nan for au, value in codes.items()}
+
+
+def _disfa_videos(root: Path) -> dict[str, Path]:
+    """Return subject → video of the left camera."""
+    return {
+        match[1].upper(): path
+        for path in sorted((root / "Videos_LeftCamera").iterdir())
+        if (match := _VIDEO.fullmatch(path.name))
+    }
+
+
+def _disfa_files(folder: Path, name: str) -> list[tuple[int, Path]]:
+    """Return (AU, file) of each label file of a subject."""
+    files = [
+        (int(match[2]), file)
+        for file in sorted(folder.iterdir())
+        if (match := _DISFA_FILE.fullmatch(file.name)) and match[1].upper() == name
+    ]
+    if not files:
+        raise SourceError(f"{folder} holds no file such as {name}_au1.txt; copy its labels again")
+    return files
 
 
 def _disfa_codes(file: Path) -> list[tuple[int, float]]:

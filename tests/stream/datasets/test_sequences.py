@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from facestage.core.errors import ConfigError, SourceError
-from facestage.stream.corpus.layouts import SequenceItem, read_corpus
+from facestage.stream.datasets.sequences import SequenceItem, read_corpus
 
 
 def touch(root: Path, *names: str, text: str = "x") -> None:

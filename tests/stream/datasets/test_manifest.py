@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 from facestage.core.errors import ConfigError, SourceError
-from facestage.stream.learning.faces import LabelledFaces, merge
-from facestage.stream.learning.manifest import read_manifest
+from facestage.stream.datasets.faces import LabelledFaces, merge
+from facestage.stream.datasets.manifest import read_manifest
 from facestage.stream.learning.splits import (
     check_subjects,
     given_split,

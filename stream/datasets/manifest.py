@@ -32,15 +32,16 @@ from ...core.action_units import AU_NAMES, au_code
 from ...core.errors import SourceError
 from ..sources.images import IMAGE_SUFFIXES
 from .faces import Item, LabelledFaces
+from .folders import expanded
 
-__all__ = ["column_of", "csv_rows", "expanded", "is_image", "read_manifest"]
+__all__ = ["column_of", "csv_rows", "is_image", "read_manifest"]
 
 _COLUMN = re.compile(r"AU0*(\d{1,2})(?:_([RC]))?", re.IGNORECASE)
 _LOOKS_LIKE_AU = re.compile(r"AU\s*\d", re.IGNORECASE)
 _RULE = re.compile(r"#\s*labels\s*:\s*(\S+)\s*", re.IGNORECASE)
 _SPLITS = ("", "train", "test")
 _MOST_DIGITS = 9
-"""Of the number of a frame: more than any video has, and few enough to count with."""
+"""Most digits of a frame's number: more than any video needs, and few enough to count with."""
 
 
 def is_image(path: Path) -> bool:
@@ -163,15 +164,6 @@ class _RowReader:
         return int(text)
 
 
-def expanded(text: Path | str) -> Path:
-    """Resolve a leading ``~``; where it names nobody it is part of a file's name."""
-    path = Path(text)
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
-
-
 def _is_file(path: Path) -> bool:
     """Tell whether a file is there and can be reached."""
     try:
@@ -234,11 +226,11 @@ def csv_rows(path: Path) -> tuple[str, int, _Rows]:
 
 
 def column_of(header: list[str], name: str, where: str) -> int | None:
-    """Return the place of a column, or None; one that is there twice is an error."""
-    found = [i for i, own in enumerate(header) if own.lower() == name]
-    if len(found) > 1:
+    """Return the place of a column, or None; a column that stands there twice is an error."""
+    places = [i for i, title in enumerate(header) if title.lower() == name]
+    if len(places) > 1:
         raise SourceError(f"{where}: the column {name!r} is there twice; keep one")
-    return found[0] if found else None
+    return places[0] if places else None
 
 
 def _au_columns(header: list[str], where: str) -> list[_Column]:
@@ -305,12 +297,12 @@ def _assemble(
     plain = [i for i, column in enumerate(columns) if not column.kind]
     notes: list[str] = []
     if plain:
-        seen = table[:, plain]
-        binary = bool(np.isin(seen[~np.isnan(seen)], (0, 1)).all())
+        labels = table[:, plain]
+        binary = bool(np.isin(labels[~np.isnan(labels)], (0, 1)).all())
         if rule == "presence" and not binary:
-            row, at = np.argwhere(~np.isnan(seen) & ~np.isin(seen, (0, 1)))[0]
+            row, at = np.argwhere(~np.isnan(labels) & ~np.isin(labels, (0, 1)))[0]
             raise SourceError(
-                f"{items[row].origin}: {columns[plain[at]].name} is {seen[row, at]:g}, but the "
+                f"{items[row].origin}: {columns[plain[at]].name} is {labels[row, at]:g}, but the "
                 "file says '# labels: presence'; write 0 or 1, or '# labels: intensity'"
             )
         if not rule:

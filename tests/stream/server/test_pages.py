@@ -1,0 +1,102 @@
+"""Pages and files: a fixed list, with safe headers, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from typing import Any
+
+import pytest
+from facestage.stream import protocol
+from facestage.stream.server import server as server_module
+
+from tests.support.wire import PATIENCE_S, make_hub, run, serving
+
+
+def get(port: int, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+    connection.putrequest("GET", path, skip_accept_encoding=True)
+    connection.endheaders()
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response.status, response.headers, body
+
+
+def fetch(path: str, **options: Any) -> tuple[int, http.client.HTTPMessage, bytes]:
+    results: list[tuple[int, http.client.HTTPMessage, bytes]] = []
+
+    async def test() -> None:
+        async with serving(make_hub(), **options) as server:
+            results.append(await asyncio.to_thread(get, server.port, path))
+
+    run(test)
+    return results[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "text/html"),
+        ("/overlay", "text/html"),
+        ("/?theme=x", "text/html"),
+        ("/overlay.css", "text/css"),
+        ("/app.js", "text/javascript"),
+        ("/favicon.svg", "image/svg+xml"),
+        ("/schema.json", "application/json"),
+        ("/healthz", "application/json"),
+    ],
+)
+def test_files_of_the_list_are_served_with_safe_headers(path: str, kind: str) -> None:
+    status, headers, body = fetch(path)
+    assert status == 200
+    assert headers.get_content_type() == kind
+    assert int(headers["Content-Length"]) == len(body) > 0
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/server.py",
+        "/index.html.bak",
+        "/../server.py",
+        "/..%2fserver.py",
+        "/%2e%2e/%2e%2e/pyproject.toml",
+        "//etc/passwd",
+        "/app.js/",
+        "/./app.js",
+        "/APP.JS",
+        "/app.js%00.html",
+        "/ws/../app.js",
+        "/ws/frames/",
+        "/protocol.d.ts",
+        "/tsconfig.json",
+    ],
+)
+def test_anything_else_is_not_found(path: str) -> None:
+    status, headers, body = fetch(path)
+    assert status == 404
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert b"import" not in body
+
+
+def test_every_file_of_the_page_is_on_the_list_and_has_no_inline_script() -> None:
+    folder = server_module._OVERLAY
+    present = {path.name for path in folder.iterdir() if path.suffix in server_module._MIME}
+    assert present == {*server_module._FILES, "index.html", "tsconfig.json"}
+    page = (folder / "index.html").read_text()
+    assert "<script>" not in page
+    assert "style=" not in page
+    assert " onclick" not in page
+
+
+def test_schema_and_health_say_what_they_should() -> None:
+    assert json.loads(fetch("/schema.json")[2]) == json.loads(json.dumps(protocol.json_schema()))
+    assert json.loads(fetch("/healthz")[2]) == {"status": "ok", "clients": 0, "first": 1, "last": 0}
