@@ -166,7 +166,7 @@ def format_quality(quality: ExplanationQuality) -> list[str]:
     lines = [f"LRP {quality.preset} ({quality.engine} engine)"]
     titles = "".join(f"{title:>{width}}" for _, width, title in _COLUMNS)
     lines.append(f"{'AU':<6}{'frames':>6}{'n':>4}{titles}  most alike")
-    lines += [_row(one) for one in quality.aus]
+    lines += [_row(au_quality) for au_quality in quality.aus]
     lines += _LEGEND
     lines += [f"! {line}" for line in findings(quality)]
     if not quality.with_regions:
@@ -180,10 +180,10 @@ def format_quality(quality: ExplanationQuality) -> list[str]:
 def findings(quality: ExplanationQuality) -> list[str]:
     """Say in a line each what is wrong with the maps, as far as the figures tell."""
     lines: list[str] = []
-    told: set[frozenset[int]] = set()
-    for one in quality.aus:
-        name = au_code(one.au)
-        value = {key: figure.value for key, figure in one.figures.items()}
+    reported: set[frozenset[int]] = set()
+    for au_quality in quality.aus:
+        name = au_code(au_quality.au)
+        value = {key: figure.value for key, figure in au_quality.figures.items()}
         if (positive := value["positive"]) is not None and positive < AGAINST:
             lines.append(
                 f"{name}: its maps speak more against it than for it (positive {positive:.2f}): "
@@ -194,23 +194,27 @@ def findings(quality: ExplanationQuality) -> list[str]:
         if (ratio := value["enrichment"]) is not None and ratio < 1:
             lines.append(f"{name}: its region has less relevance than the rest of the face")
         alike = value["nearest"]
-        if one.nearest is None or alike is None or alike <= ALIKE:
+        if au_quality.nearest is None or alike is None or alike <= ALIKE:
             continue
-        both = frozenset((one.au, one.nearest))
-        if both not in told:
-            told.add(both)
-            lines.append(f"{name} and {au_code(one.nearest)}: nearly the same map ({alike:.2f})")
+        both = frozenset((au_quality.au, au_quality.nearest))
+        if both not in reported:
+            reported.add(both)
+            lines.append(
+                f"{name} and {au_code(au_quality.nearest)}: nearly the same map ({alike:.2f})"
+            )
     return lines
 
 
-def _row(one: AUQuality) -> str:
-    cells = "".join(f"{_number(one.figures[name].value):>{width}}" for name, width, _ in _COLUMNS)
+def _row(au_quality: AUQuality) -> str:
+    cells = "".join(
+        f"{_number(au_quality.figures[name].value):>{width}}" for name, width, _ in _COLUMNS
+    )
     alike = ""
-    if one.nearest is not None:
-        figure = one.figures["nearest"]
-        alike = f"  {au_code(one.nearest)} {_number(figure.value)} ({figure.frames})"
-    n = one.figures["morf_lerf"].frames
-    return f"{au_code(one.au):<6}{one.frames:>6}{n:>4}{cells}{alike}"
+    if au_quality.nearest is not None:
+        figure = au_quality.figures["nearest"]
+        alike = f"  {au_code(au_quality.nearest)} {_number(figure.value)} ({figure.frames})"
+    n = au_quality.figures["morf_lerf"].frames
+    return f"{au_code(au_quality.au):<6}{au_quality.frames:>6}{n:>4}{cells}{alike}"
 
 
 def _number(value: float | None) -> str:
@@ -218,7 +222,7 @@ def _number(value: float | None) -> str:
 
 
 def as_json(
-    reading: Reading, network: AUNetwork, found: Sequence[ExplanationQuality]
+    reading: Reading, network: AUNetwork, measured: Sequence[ExplanationQuality]
 ) -> dict[str, Any]:
     """Return every figure, with what it rests on, as JSON can hold it."""
     result = reading.result
@@ -244,7 +248,7 @@ def as_json(
             "blur_px": BLUR,
         },
         "figures": {name: {"taken": how, "is": what} for name, (how, what) in FIGURES.items()},
-        "presets": {one.preset: _preset_json(one) for one in found},
+        "presets": {quality.preset: _preset_json(quality) for quality in measured},
     }
 
 
@@ -253,15 +257,15 @@ def _preset_json(quality: ExplanationQuality) -> dict[str, Any]:
     return {
         "engine": quality.engine,
         "aus": {
-            str(one.au): {
-                "frames": one.frames,
-                "nearest": one.nearest,
+            str(au_quality.au): {
+                "frames": au_quality.frames,
+                "nearest": au_quality.nearest,
                 "figures": {
                     name: {"value": _finite(figure.value), "frames": figure.frames}
-                    for name, figure in one.figures.items()
+                    for name, figure in au_quality.figures.items()
                 },
             }
-            for one in quality.aus
+            for au_quality in quality.aus
         },
         "rare": _keyed(quality.rare),
         "findings": findings(quality),
