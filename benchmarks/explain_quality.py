@@ -22,14 +22,14 @@ from typing import Any
 
 import torch
 from facestage.core.action_units import au_code
-from facestage.core.config import ExplainConfig
+from facestage.core.config import SAMPLE_FRAMES, ExplainConfig
 from facestage.core.errors import FacestageError
 from facestage.core.lrp import LRP_PRESETS
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.quality import assess
 from facestage.stream.commands.explain_quality import as_json, format_quality
 from facestage.stream.detectors import make_detector
-from facestage.stream.offline.sample import FRAMES, read_sample
+from facestage.stream.offline.sample import read_sample
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("FACESTAGE_SHARED", ROOT.parent / "shared"))
@@ -185,7 +185,7 @@ def main() -> None:
     )
     parser.add_argument("source", nargs="*")
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--frames", type=int, default=FRAMES)
+    parser.add_argument("--frames", type=int, default=SAMPLE_FRAMES)
     parser.add_argument("--detector", default="haar")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
