@@ -21,7 +21,7 @@ from .face import visibility
 from .face.expressions import sample_anatomy, sample_expression
 from .face.facekit import load_facekit
 from .face.facs import AUS, FaceShapes
-from .fit import card, features, heads, rest, train
+from .fit import amplitude, card, features, heads, rest, train
 from .fit.face_mesh import FaceMesh
 from .render.gbuffer import draw_gbuffer
 from .render.raster import rasterise, rasterise_torch
@@ -166,6 +166,41 @@ def show_rest(
             raise SourceError(f"cannot write {out}: {error}; choose another --json") from error
     if fitting < len(found):
         raise typer.Exit(1)
+
+
+@app.command(name="amplitude")
+def show_amplitude(
+    au: Annotated[
+        list[int] | None, typer.Option(help="Action Unit; may be given again. Default: all.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="People rendered.", min=1)] = 8,
+    most: Annotated[int, typer.Option(help="Distances shown of each.", min=1)] = 3,
+    smiles: Annotated[
+        bool, typer.Option("--smiles", help="Also people photographed neutral and smiling.")
+    ] = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Print how far each Action Unit, alone, moves distances of the face, at A to E."""
+    unknown = [str(number) for number in au or () if number not in AUS]
+    if unknown:
+        raise ConfigError(f"no AU {', '.join(unknown)}; known are {', '.join(map(str, AUS))}")
+    mesh = FaceMesh()
+    people = amplitude.smiles_of_people(mesh) if smiles else {}
+    generator = rest.resting_generator(seed, _device(device))
+    typer.echo(f"change from rest, pixels of the crop, mean of {count} people of seed {seed}")
+    typer.echo(f"{'AU':>3}  {'distance':21s}" + "".join(f"{level:>7}" for level in "ABCDE"))
+    for number in au or AUS:
+        found = amplitude.rendered_amplitudes(generator, mesh, [number], count)
+        for a in found[:most]:
+            pixels = "".join(f"{change:+7.2f}" for change in a.pixels)
+            typer.echo(f"{a.au:3d}  {a.distance:21s}{pixels}")
+    if people:
+        typer.echo(f"\nneutral to smile, {len(people['lip_gap'])} people photographed")
+        typer.echo(f"{'':3}  {'distance':21s}{'10 %':>7}{'median':>7}{'90 %':>7}")
+        for name, change in people.items():
+            low, middle, high = np.percentile(change, (10, 50, 90))
+            typer.echo(f"{'':3}  {name:21s}{low:+7.2f}{middle:+7.2f}{high:+7.2f}")
 
 
 @app.command()

@@ -17,8 +17,16 @@ from training.face.expressions import only, sample_anatomy
 from training.face.facekit import load_facekit
 from training.face.facs import AU_INDEX, Expression, FaceShapes
 from training.face.traits import BROW_ROOM, FARTHEST, TRAITS, brow_room, sample_traits, trait_shapes
+from training.fit.amplitude import rendered_amplitudes, smiles_of_people
 from training.fit.face_mesh import POINTS, FaceMesh
-from training.fit.rest import DISTANCES, Comparison, compare, distances, read_people
+from training.fit.rest import (
+    DISTANCES,
+    Comparison,
+    compare,
+    distances,
+    read_people,
+    resting_generator,
+)
 
 EYE_L, EYE_R = (33, 160, 158, 133, 153, 144), (362, 385, 387, 263, 373, 380)
 BROW_LINE, MOUTH_LINE = 0.26, -1.07
@@ -277,3 +285,40 @@ def test_command_prints_a_row_for_each_distance(
     # The few people with parted lips make the spread of the gap uncertain, so it is left out.
     assert max(abs(row["shift"]) for row in found.values()) < 0.3 + 0.3
     assert all(0.6 < row["spread"] < 1.4 for name, row in found.items() if name != "lip_gap")
+
+
+@pytest.fixture(scope="module")
+def mesh(shared: Path) -> FaceMesh:
+    path = shared / "models" / "face_landmarks_detector.tflite"
+    if not path.is_file():
+        pytest.skip(f"no landmark network at {path}: it is local material")
+    return FaceMesh(path)
+
+
+@pytest.mark.shared
+@pytest.mark.xdist_group("training")
+def test_amplitudes_grow_with_intensity_and_stay_where_people_are(
+    shared: Path, mesh: FaceMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACESTAGE_SHARED", str(shared))
+    found = rendered_amplitudes(resting_generator(2), mesh, [1, 12], 4)
+    by_name = {(a.au, a.distance): a.pixels for a in found}
+    assert len(found) == 2 * len(DISTANCES)
+    raised, smile = by_name[1, "brow_inner"], by_name[12, "mouth_width"]
+    for change in (raised, smile):
+        assert list(change) == sorted(change)
+        assert change[0] > 0.1
+    # People raise their brows by 1.0 to 2.4 px, and smiles widen their mouths by 1.2 to 6.4.
+    assert raised[0] < 1.0 < raised[-1]
+    assert smile[0] < 2.5 < smile[-1] < 9.0
+
+
+def test_smiles_need_the_photographs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"faces\.csv.*FACESTAGE_SHARED.*--smiles"):
+        smiles_of_people(None, tmp_path)  # type: ignore[arg-type]
+
+
+def test_amplitude_refuses_an_unknown_action_unit() -> None:
+    result = CliRunner().invoke(app, ["amplitude", "--au", "99"])
+    assert isinstance(result.exception, ConfigError)
+    assert "99" in str(result.exception)

@@ -30,7 +30,7 @@ PAIRED: dict[int, dict[str, float]] = {
     1: {"browInnerUp": 1.7},
     2: {"browOuterUp": 1.1},
     4: {"browDown": 0.95, "browKnit": 1.0},
-    5: {"eyeWide": 1.35},
+    5: {"eyeWide": 1.65},
     6: {"cheekSquint": 0.6, "cheekRaiser": 0.55, "orbitTighten": 1.25, "lidPouch": 1.0},
     7: {"eyeSquint": 1.9, "eyeBlink": 0.16},
     9: {"noseSneer": 1.05, "mouthUpperUp": -0.45, "browDown": 0.4, "browKnit": 0.3},
