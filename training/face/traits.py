@@ -50,7 +50,7 @@ class Trait:
 
 TRAITS = {
     "browLow": Trait(0.72, 0.24),
-    "browNear": Trait(0.15, 0.03),
+    "browNear": Trait(0.11, 0.04),
     "midfaceLong": Trait(0.0, 0.28),
     "philtrumLong": Trait(-0.08, 0.20),
     "chinLong": Trait(0.13, 0.36),
