@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from facestage.core.errors import ConfigError, DeviceError, FacestageError
+from facestage.core.errors import ConfigError, DeviceError, FacestageError, SourceError
 
 from .data import clips, shards, sheets
 from .data.generator import BATCH, Generator
@@ -21,7 +21,8 @@ from .face import visibility
 from .face.expressions import sample_anatomy, sample_expression
 from .face.facekit import load_facekit
 from .face.facs import AUS, FaceShapes
-from .fit import card, features, heads, train
+from .fit import amplitude, card, features, heads, rest, train
+from .fit.face_mesh import FaceMesh
 from .render.gbuffer import draw_gbuffer
 from .render.raster import rasterise, rasterise_torch
 from .render.scene import CANVAS, sample_pose, view
@@ -115,6 +116,91 @@ def show_visibility(
             f"{v.au:3d}  {v.feature:18s} {v.shift:7.2f} {v.spread:7.2f} {v.d_prime:5.1f} "
             f"{v.shape:15.2f}"
         )
+
+
+@app.command(name="rest")
+def show_rest(
+    count: Annotated[int, typer.Option(help="People rendered.", min=2)] = 160,
+    seed: Seed = 0,
+    own_light: Annotated[
+        bool, typer.Option("--own-light", help="The light drawn for each face, not an even one.")
+    ] = False,
+    real: Annotated[
+        Path | None, typer.Option(help="CSV of people; by default faces/rest.csv.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Compare distances of rendered neutral faces with those of people; 1 if one is off."""
+    people, mesh = rest.read_people(real), FaceMesh()
+    generator = rest.resting_generator(seed, _device(device))
+    faces = rest.neutral_faces(generator, count, own_light=own_light)
+    live = sys.stderr.isatty()
+
+    def report(done: int) -> None:
+        if live:
+            typer.echo(f"\r{done}/{count} faces ", nl=done == count, err=True)
+
+    found = rest.compare(people, rest.rendered_distances(generator, mesh, faces, report))
+    typer.echo(f"{count} neutral faces of seed {seed}, in distances between the eyes")
+    typer.echo(
+        f"{'distance':21s} {'real':>7} {'sd':>6} {'rendered':>8} {'sd':>6} "
+        f"{'shift sd':>8} {'px':>6} {'spread':>6}  verdict"
+    )
+    for c in found:
+        typer.echo(
+            f"{c.distance:21s} {c.real_mean:7.4f} {c.real_sd:6.4f} {c.rendered_mean:8.4f} "
+            f"{c.rendered_sd:6.4f} {c.shift:+8.2f} {c.pixels:+6.2f} {c.spread:6.2f}  {c.verdict}"
+        )
+    fitting = sum(c.verdict == "fits" for c in found)
+    typer.echo(
+        f"{fitting} of {len(found)} fit: means within {rest.MEAN_LIMIT} sd, "
+        f"spreads within {100 * rest.SPREAD_LIMIT:.0f} %"
+    )
+    if out is not None:
+        facts = {"count": count, "seed": seed, "own_light": own_light}
+        facts["distances"] = [c.facts() for c in found]
+        try:
+            out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise SourceError(f"cannot write {out}: {error}; choose another --json") from error
+    if fitting < len(found):
+        raise typer.Exit(1)
+
+
+@app.command(name="amplitude")
+def show_amplitude(
+    au: Annotated[
+        list[int] | None, typer.Option(help="Action Unit; may be given again. Default: all.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="People rendered.", min=1)] = 8,
+    most: Annotated[int, typer.Option(help="Distances shown of each.", min=1)] = 3,
+    smiles: Annotated[
+        bool, typer.Option("--smiles", help="Also people photographed neutral and smiling.")
+    ] = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Print how far each Action Unit, alone, moves distances of the face, at A to E."""
+    unknown = [str(number) for number in au or () if number not in AUS]
+    if unknown:
+        raise ConfigError(f"no AU {', '.join(unknown)}; known are {', '.join(map(str, AUS))}")
+    mesh = FaceMesh()
+    people = amplitude.smiles_of_people(mesh) if smiles else {}
+    generator = rest.resting_generator(seed, _device(device))
+    typer.echo(f"change from rest, pixels of the crop, mean of {count} people of seed {seed}")
+    typer.echo(f"{'AU':>3}  {'distance':21s}" + "".join(f"{level:>7}" for level in "ABCDE"))
+    for number in au or AUS:
+        found = amplitude.rendered_amplitudes(generator, mesh, [number], count)
+        for a in found[:most]:
+            pixels = "".join(f"{change:+7.2f}" for change in a.pixels)
+            typer.echo(f"{a.au:3d}  {a.distance:21s}{pixels}")
+    if people:
+        typer.echo(f"\nneutral to smile, {len(people['lip_gap'])} people photographed")
+        typer.echo(f"{'':3}  {'distance':21s}{'10 %':>7}{'median':>7}{'90 %':>7}")
+        for name, change in people.items():
+            low, middle, high = np.percentile(change, (10, 50, 90))
+            typer.echo(f"{'':3}  {name:21s}{low:+7.2f}{middle:+7.2f}{high:+7.2f}")
 
 
 @app.command()

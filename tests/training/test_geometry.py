@@ -75,7 +75,7 @@ def faces(kit: FaceKit, shapes: FaceShapes) -> View:
 
 def at_rest(seed: int = 0, **rest: float) -> Anatomy:
     anatomy = sample_anatomy(np.random.default_rng(seed))
-    return replace(anatomy, rest=rest)
+    return replace(anatomy, rest=rest, lip_gap=-0.08)  # lips that meet
 
 
 def label(shapes: FaceShapes, expression: Expression, anatomy: Anatomy, au: int) -> float:

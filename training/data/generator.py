@@ -162,10 +162,44 @@ class Generator:
         ]
         return RenderedBatch.join(parts)
 
-    @torch.inference_mode()
+    def portraits(self, faces: Sequence[Face]) -> NDArray[np.uint8]:
+        """Render given faces at the full size of the canvas, for a look or for landmarks.
+
+        Args:
+            faces: what to render.
+
+        Returns:
+            ``(n, side, side)`` uint8, display-encoded grey, template units -4 to 132.
+        """
+        parts = [
+            _to_bytes(self._shaded(faces[s : s + BATCH])[0], self.side)
+            for s in range(0, len(faces), BATCH)
+        ]
+        return np.concatenate(parts)
+
     def _draw(
         self, faces: Sequence[Face], identity: NDArray[np.int64], index: NDArray[np.int64]
     ) -> RenderedBatch:
+        image, intensity, landmarks = self._shaded(faces)
+        broken = ~np.isfinite(image).all((1, 2))
+        if broken.any():
+            raise ModelError(
+                f"shading gave pixels that are no numbers for faces {index[broken]} "
+                f"of seed {self.seed}: report them, and render another range meanwhile"
+            )
+        return RenderedBatch(
+            image=_to_bytes(image),
+            intensity=intensity,
+            landmarks=landmarks,
+            identity=np.asarray(identity, np.int64),
+            index=np.asarray(index, np.int64),
+        )
+
+    @torch.inference_mode()
+    def _shaded(
+        self, faces: Sequence[Face]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Return pictures on the canvas (display-encoded, 0-1), labels 0-5 and landmarks."""
         shaped = [self.shapes.shape(face.expression, face.anatomy) for face in faces]
         weights = np.stack([s.weights for s in shaped]).astype(np.float32)
         moved = torch.from_numpy(weights).to(self.device) @ self._basis
@@ -180,24 +214,12 @@ class Generator:
             torch.tensor([s.lip_gap for s in shaped], device=self.device),
             self.kit,
         )
-        broken = ~torch.isfinite(image).flatten(1).all(1)
-        if broken.any():
-            raise ModelError(
-                f"shading gave pixels that are no numbers for faces {index[broken.cpu().numpy()]} "
-                f"of seed {self.seed}: report them, and render another range meanwhile"
-            )
-        return RenderedBatch(
-            image=_to_bytes(image.cpu().numpy()),
-            intensity=intensity,
-            landmarks=seen.landmarks.cpu().numpy(),
-            identity=np.asarray(identity, np.int64),
-            index=np.asarray(index, np.int64),
-        )
+        return image.cpu().numpy(), intensity, seen.landmarks.cpu().numpy()
 
 
-def _to_bytes(images: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Average down to the stored size and round."""
-    if images.shape[-1] != CANVAS:
-        size = (CANVAS, CANVAS)
+def _to_bytes(images: NDArray[np.float32], side: int = CANVAS) -> NDArray[np.uint8]:
+    """Average down to a smaller side and round."""
+    if images.shape[-1] != side:
+        size = (side, side)
         images = np.stack([cv2.resize(im, size, interpolation=cv2.INTER_AREA) for im in images])
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..render.gbuffer import IRIS, MOUTH_SOCK, SCLERA, SKIN
 from .facekit import FaceKit
 
-__all__ = ["CORRECTIVES", "corrective_shapes"]
+__all__ = ["CORRECTIVES", "bump", "corrective_shapes", "root_of_nose", "smoothstep"]
 
 CORRECTIVES = (
     "browKnit_L",
@@ -56,7 +56,7 @@ def corrective_shapes(kit: FaceKit) -> NDArray[np.float32]:
     fields: dict[str, NDArray[np.float64]] = {}
     for side, sign in (("L", 1.0), ("R", -1.0)):
         out = x * sign  # distance from the midline towards this side
-        half = _smoothstep(out, -0.5, 0.5)
+        half = smoothstep(out, -0.5, 0.5)
         fields[f"browKnit_{side}"] = half[:, None] * skin[:, None] * _brow_knit(out, y, sign)
         fields[f"orbitTighten_{side}"] = skin[:, None] * _orbit_tighten(out, y, sign)
         fields[f"lidPouch_{side}"] = skin[:, None] * _lid_pouch(out, y)
@@ -70,18 +70,27 @@ def corrective_shapes(kit: FaceKit) -> NDArray[np.float32]:
     return np.stack([fields[name] for name in CORRECTIVES]).astype(np.float32)
 
 
-def _smoothstep(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+def smoothstep(
+    x: NDArray[np.float64], low: float | NDArray[np.float64], high: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Rise from 0 at ``low`` to 1 at ``high``, flat at both ends."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def _bump(
+def bump(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     at: tuple[float, float],
     width: tuple[float, float],
 ) -> NDArray[np.float64]:
+    """Return a Gaussian bump of height 1 at ``at`` with standard deviations ``width``, cm."""
     return np.exp(-0.5 * (((x - at[0]) / width[0]) ** 2 + ((y - at[1]) / width[1]) ** 2))
+
+
+def root_of_nose(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 on the midline, falling to 0 where the eyes begin."""
+    return 1 - smoothstep(np.abs(x), 0.4, 1.7)
 
 
 def _move(weight: NDArray[np.float64], dx: float, dy: float, dz: float) -> NDArray[np.float64]:
@@ -93,10 +102,12 @@ def _brow_knit(
 ) -> NDArray[np.float64]:
     """Corrugator and procerus: inner brow down and inwards, the glabella bulges (AU 4)."""
     # The lids stay where they are: only their cover fold is pushed down.
-    above_lid = _smoothstep(y, 4.3, 5.5)
-    inner = _bump(out, y, (1.5, 6.0), (1.2, 1.1)) * above_lid
-    middle = _bump(out, y, (3.3, 6.2), (1.3, 1.2)) * above_lid
-    bulge = _bump(out, y, (0.7, 5.5), (0.45, 0.6))
+    # Between the eyes the skin gives way over a longer stretch, or it would crease in a line.
+    middle = root_of_nose(out)
+    above_lid = smoothstep(y, 4.3 - 1.6 * middle, 5.5 + 0.4 * middle)
+    inner = bump(out, y, (1.5, 6.0), (1.2, 1.1)) * above_lid
+    middle = bump(out, y, (3.3, 6.2), (1.3, 1.2)) * above_lid
+    bulge = bump(out, y, (0.7, 5.5), (0.45, 0.6))
     return (
         _move(inner, -0.34 * sign, -0.42, 0.06)
         + _move(middle, -0.22 * sign, -0.12, 0.04)
@@ -108,11 +119,11 @@ def _orbit_tighten(
     out: NDArray[np.float64], y: NDArray[np.float64], sign: float
 ) -> NDArray[np.float64]:
     """Outer orbicularis oculi: skin around the eye drawn towards it, cheek up (AU 6)."""
-    temple = _bump(out, y, (5.6, 3.5), (0.7, 1.1))
-    tail = _bump(out, y, (5.4, 5.4), (0.9, 0.6)) * _smoothstep(y, 4.4, 5.2)
-    below_lid = 1 - _smoothstep(y, 2.4, 3.0)
-    cheek = _bump(out, y, (4.0, 1.5), (1.5, 0.8)) * below_lid
-    pouch = _bump(out, y, (3.4, 2.45), (1.2, 0.25)) * below_lid
+    temple = bump(out, y, (5.6, 3.5), (0.7, 1.1))
+    tail = bump(out, y, (5.4, 5.4), (0.9, 0.6)) * smoothstep(y, 4.4, 5.2)
+    below_lid = 1 - smoothstep(y, 2.4, 3.0)
+    cheek = bump(out, y, (4.0, 1.5), (1.5, 0.8)) * below_lid
+    pouch = bump(out, y, (3.4, 2.45), (1.2, 0.25)) * below_lid
     return (
         _move(temple, -0.22 * sign, 0.0, 0.06)
         + _move(tail, -0.05 * sign, -0.22, 0.02)
@@ -127,7 +138,7 @@ def _lid_pouch(out: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.f
     along = np.exp(-0.5 * ((out - 3.3) / 1.3) ** 4)
     bag = np.exp(-0.5 * ((y - 2.55 - sag) / 0.20) ** 2)
     furrow = np.exp(-0.5 * ((y - 2.02 - sag) / 0.16) ** 2)
-    rim = _bump(out, y, (4.1, 1.25), (1.2, 0.45))
+    rim = bump(out, y, (4.1, 1.25), (1.2, 0.45))
     return (
         _move(along * bag, 0.0, 0.0, 0.12)
         + _move(along * furrow, 0.0, 0.0, -0.16)
@@ -139,9 +150,9 @@ def _cheek_apple(
     out: NDArray[np.float64], y: NDArray[np.float64], sign: float
 ) -> NDArray[np.float64]:
     """Zygomaticus major: flesh bulges over a deep nasolabial fold, below the orbit (AU 12)."""
-    below_orbit = 1 - _smoothstep(y, 0.9, 1.9)
-    apple = _bump(out, y, (3.9, -0.2), (0.9, 0.8)) * below_orbit
-    fold = _bump(out - 2.75 - 0.35 * np.clip(-0.6 - y, 0, 3) / 1.5, y, (0.0, -1.4), (0.22, 1.0))
+    below_orbit = 1 - smoothstep(y, 0.9, 1.9)
+    apple = bump(out, y, (3.9, -0.2), (0.9, 0.8)) * below_orbit
+    fold = bump(out - 2.75 - 0.35 * np.clip(-0.6 - y, 0, 3) / 1.5, y, (0.0, -1.4), (0.22, 1.0))
     return _move(apple, 0.06 * sign, 0.08, 0.26) + _move(fold, 0.0, 0.0, -0.12)
 
 
@@ -149,15 +160,15 @@ def _corner_tuck(
     out: NDArray[np.float64], y: NDArray[np.float64], sign: float
 ) -> NDArray[np.float64]:
     """Buccinator: the corner is drawn in and back, skin bulges beside it (AU 14)."""
-    corner = _bump(out, y, (2.6, -3.5), (0.40, 0.40))
-    beside = _bump(out, y, (3.45, -3.5), (0.38, 0.85))
+    corner = bump(out, y, (2.6, -3.5), (0.40, 0.40))
+    beside = bump(out, y, (3.45, -3.5), (0.38, 0.85))
     return _move(corner, 0.22 * sign, 0.0, -0.30) + _move(beside, -0.10 * sign, 0.0, 0.30)
 
 
 def _nose_crinkle(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Levator alaeque nasi and procerus: root of the nose shortened and thickened (AU 9)."""
-    root = _bump(np.abs(x), y, (0.5, 4.2), (0.6, 0.9))
-    sides = _bump(np.abs(x), y, (1.4, 1.6), (0.5, 1.0))
+    root = bump(np.abs(x), y, (0.5, 4.2), (0.6, 0.9))
+    sides = bump(np.abs(x), y, (1.4, 1.6), (0.5, 1.0))
     return _move(root, 0.0, -0.18, 0.12) + _move(sides, 0.0, 0.22, 0.10)
 
 
@@ -166,7 +177,7 @@ def _mouth_gather(
 ) -> NDArray[np.float64]:
     """Incisivii labii: the corners come to the midline, the lips forward (AU 18)."""
     mouth = np.exp(-0.5 * ((np.abs(x) / 3.1) ** 4 + ((y - MOUTH_Y) / 1.4) ** 2))
-    mouth *= _smoothstep(z, 6.0, 9.0)
+    mouth *= smoothstep(z, 6.0, 9.0)
     middle = np.exp(-0.5 * ((x / 1.3) ** 2 + ((y - MOUTH_Y) / 0.9) ** 2))
     return np.stack([-0.22 * x * mouth, 0 * x, 0.10 * mouth + 0.15 * middle], 1)
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .facs import AU_INDEX, AUS, Anatomy, Expression
+from .traits import brow_room, sample_traits
 
 __all__ = ["KINDS", "only", "sample_anatomy", "sample_expression", "temporal_expressions"]
 
@@ -134,6 +135,13 @@ mouth."""
 VARIED_PARTS = ("cheekSquint", "cheekRaiser", "orbitTighten", "lidPouch", "cheekApple")
 """Shapes of AU 6 and 12 that people show more or less of: some narrow their eyes when they smile,
 in others only the cheeks rise."""
+LIPS_MET = (-0.08, 0.005)
+"""Mean and standard deviation of the gap at rest of lips that meet, cm beyond the generic head's,
+whose lips are drawn .08 cm apart."""
+LIPS_APART = (0.1, 0.42)
+"""Least and greatest gap at rest of lips that do not quite meet, cm beyond the generic head's."""
+LIPS_APART_SHARE = 0.06
+"""Share of people whose lips do not quite meet."""
 STRONG_GAZE = 0.10
 """Chance of a strong look up or down."""
 
@@ -178,9 +186,9 @@ def sample_anatomy(rng: np.random.Generator) -> Anatomy:
         rest[f"{name}_L"] = rest.get(f"{name}_L", 0) + value + tilt
         rest[f"{name}_R"] = rest.get(f"{name}_R", 0) + value - tilt
 
-    lids = rng.normal(0.05, 0.11)
+    lids = rng.normal(0.05, 0.10)
     both("eyeBlink" if lids > 0 else "eyeWide", abs(lids) * (1 if lids > 0 else 1.3))
-    if rng.random() < 0.18:  # narrow eyes
+    if rng.random() < 0.14:  # narrow eyes
         both("eyeSquint", rng.uniform(0.1, 0.6))
         both("eyeBlink", rng.uniform(0.05, 0.22))
     brows = rng.normal(0, 0.22)
@@ -190,11 +198,27 @@ def sample_anatomy(rng: np.random.Generator) -> Anatomy:
     both(
         "mouthSmile" if corners > 0 else "mouthFrown", abs(corners) * (0.7 if corners > 0 else 1.4)
     )
-    rest["lipThin"] = float(np.clip(rng.normal(-0.05, 0.28), -0.7, 0.5))
-    if rng.random() < 0.12:  # lips that never quite meet
+    rest["lipThin"] = float(np.clip(rng.normal(0.03, 0.25), -0.7, 0.5))
+    if rng.random() < 0.04:  # lips that never quite meet
         rest["jawOpen"] = rng.uniform(0.01, 0.05)
     parts = {name: float(np.exp(rng.normal(0, 0.35))) for name in VARIED_PARTS}
-    return Anatomy(identity, shared * np.exp(uneven), shared * np.exp(-uneven), rest, parts)
+    traits = sample_traits(rng)
+    rest |= traits
+    parts |= dict.fromkeys(("browDown", "browKnit"), brow_room(traits))
+    return Anatomy(
+        identity,
+        shared * np.exp(uneven),
+        shared * np.exp(-uneven),
+        rest,
+        parts,
+        lip_gap=_lip_gap_at_rest(rng),
+    )
+
+
+def _lip_gap_at_rest(rng: np.random.Generator) -> float:
+    """Draw the gap between the lips before the jaw hangs: most meet, some stay a little apart."""
+    met, apart = rng.normal(*LIPS_MET), rng.uniform(*LIPS_APART)
+    return float(apart if rng.random() < LIPS_APART_SHARE else met)
 
 
 def sample_expression(rng: np.random.Generator, kind: str | None = None) -> Expression:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..render.raster import _normals, depth_map
 
-__all__ = ["FaceKit", "load_facekit"]
+__all__ = ["FaceKit", "load_facekit", "shared_folder"]
 
 FILE = Path("facekit") / "ict_facekit_compact.npz"
 """The model inside the folder of shared material."""
@@ -72,19 +72,24 @@ class FaceKit:
         return self.expression_names.index(name)
 
 
+def shared_folder() -> Path:
+    """Return the folder that ``FACESTAGE_SHARED`` names, or ``../shared`` beside the repository."""
+    beside = Path(__file__).resolve().parents[3] / "shared"
+    return Path(os.environ.get("FACESTAGE_SHARED", beside))
+
+
 def load_facekit(path: Path | None = None) -> FaceKit:
     """Load the face model.
 
     Args:
-        path: the npz file; by default ``facekit/ict_facekit_compact.npz`` in the folder that
-            ``FACESTAGE_SHARED`` names, or in ``../shared`` beside the repository.
+        path: the npz file; by default ``facekit/ict_facekit_compact.npz`` in the
+            :func:`shared_folder`.
 
     Raises:
         ConfigError: the file is missing or is not the compact model.
     """
     if path is None:
-        beside = Path(__file__).resolve().parents[3] / "shared"
-        path = Path(os.environ.get("FACESTAGE_SHARED", beside)) / FILE
+        path = shared_folder() / FILE
     if not path.is_file():
         raise ConfigError(
             f"no face model at {path}: training faces are rendered from ICT-FaceKit (MIT, "

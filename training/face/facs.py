@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .correctives import CORRECTIVES, corrective_shapes
 from .facekit import FaceKit
+from .traits import TRAITS, trait_shapes
 
 __all__ = ["AUS", "AU_INDEX", "Anatomy", "Expression", "FaceShapes", "Shaped", "intensity_label"]
 
@@ -29,7 +30,7 @@ PAIRED: dict[int, dict[str, float]] = {
     1: {"browInnerUp": 1.7},
     2: {"browOuterUp": 1.1},
     4: {"browDown": 0.95, "browKnit": 1.0},
-    5: {"eyeWide": 1.35},
+    5: {"eyeWide": 1.65},
     6: {"cheekSquint": 0.6, "cheekRaiser": 0.55, "orbitTighten": 1.25, "lidPouch": 1.0},
     7: {"eyeSquint": 1.9, "eyeBlink": 0.16},
     9: {"noseSneer": 1.05, "mouthUpperUp": -0.45, "browDown": 0.4, "browKnit": 0.3},
@@ -86,9 +87,12 @@ class Anatomy:
     Attributes:
         identity: ``(100,)`` weights of the identity shapes, standard deviations.
         gain_left, gain_right: ``(23,)`` how far this face moves per Action Unit, 1 is typical.
-        rest: weights of shapes that are there at rest (low lids, mouth corners, brows).
+        rest: weights of shapes that are there at rest (low lids, mouth corners, brows), and of the
+            traits.
         parts: how far single shapes take part in this face's Action Units, 1 where not named: one
             person's AU 6 narrows the eyes, another's lifts the cheeks. Names without the side.
+        lip_gap: between the inner lips at rest, cm beyond the generic head's, before the jaw hangs;
+            ``None`` leaves the gap that the identity's shapes happen to make.
     """
 
     identity: NDArray[np.float64]
@@ -96,6 +100,7 @@ class Anatomy:
     gain_right: NDArray[np.float64]
     rest: dict[str, float]
     parts: dict[str, float] = field(default_factory=dict)
+    lip_gap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -147,10 +152,12 @@ class FaceShapes:
     """
 
     def __init__(self, kit: FaceKit) -> None:
-        self.names = (*kit.expression_names, *CORRECTIVES)
+        self.names = (*kit.expression_names, *CORRECTIVES, *TRAITS)
         self.index = {name: i for i, name in enumerate(self.names)}
-        self.basis = np.concatenate([kit.expressions, corrective_shapes(kit), kit.identities])
-        """``(E + 100, N, 3)`` float32: expressions, correctives, identities."""
+        self.basis = np.concatenate(
+            [kit.expressions, corrective_shapes(kit), trait_shapes(kit), kit.identities]
+        )
+        """``(E + 100, N, 3)`` float32: expressions, correctives, traits, identities."""
         self.generic = kit.generic
         heights = self.basis[:, kit.landmarks, 1].astype(np.float64)
         neutral = kit.generic[kit.landmarks, 1].astype(np.float64)
@@ -188,6 +195,8 @@ class FaceShapes:
         rest[n:] = anatomy.identity
         for name, value in anatomy.rest.items():
             rest[self.index[name]] += value
+        if anatomy.lip_gap is not None:
+            self._meet_lips(rest, anatomy.lip_gap)
         w = rest.copy()
         moved = (expression.left * anatomy.gain_left) @ self._left
         moved += (expression.right * anatomy.gain_right) @ self._right
@@ -210,6 +219,12 @@ class FaceShapes:
         intensity[AU_INDEX[25]] = 5 * np.clip((gap - GAP_CLOSED) / (GAP_FULL - GAP_CLOSED), 0, 1)
         return Shaped(w, intensity, gap)
 
+    def _meet_lips(self, rest: NDArray[np.float64], wanted: float) -> None:
+        """Bring the lower lip to where it rests: identity shapes part the lips or overlap them."""
+        jaw, close = self.index["jawOpen"], self.index["mouthClose"]
+        gap = self._lips @ rest - self._lips[jaw] * rest[jaw]
+        rest[close] += (wanted - gap) / self._lips[close]
+
     def _open_mouth(self, w: NDArray[np.float64], expression: Expression) -> None:
         """Drop the jaw (26, 27), part the lips (25), and keep closed lips from overlapping."""
         at = self.index
@@ -220,7 +235,7 @@ class FaceShapes:
             jaw = max(jaw, JAW_DROP + stretch * (JAW_STRETCH - JAW_DROP))
         w[at["jawOpen"]] = jaw
         # mouthClose lifts the lower lip over an open jaw and must not lift it further.
-        w[at["mouthClose"]] = jaw * expression.closing
+        w[at["mouthClose"]] += jaw * expression.closing
         if part > 0 and expression.closing == 0:
             mix = np.zeros_like(w)
             mix[at["jawOpen"]] = 0.07
