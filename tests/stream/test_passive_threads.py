@@ -86,6 +86,18 @@ def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
     assert found == {**own, "KMP_BLOCKTIME": None}
 
 
+def test_worker_processes_inherit_it() -> None:
+    code = """
+import multiprocessing, os
+from concurrent.futures import ProcessPoolExecutor
+from facestage.stream import passive_threads
+with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    print(pool.submit(os.getenv, "OMP_WAIT_POLICY").result())
+"""
+    bare = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    assert subprocess.check_output([sys.executable, "-c", code], env=bare) == b"passive\n"
+
+
 @pytest.mark.parametrize(
     ("own", "expected"),
     [
