@@ -17,6 +17,8 @@ The JSON file holds figures and counts only, no name of a file or a person.
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import time

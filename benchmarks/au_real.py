@@ -20,6 +20,8 @@ intervals, judge a network in ``au_people.py``.
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import platform

@@ -14,6 +14,8 @@ Three figures per setting, over the AUs that are shown, each the mean over perso
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import itertools
 import json

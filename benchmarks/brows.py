@@ -18,6 +18,8 @@ AU4, out of ``au_real.py`` and ``calibrate_au.py``.
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 from typing import Any

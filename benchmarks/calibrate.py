@@ -14,6 +14,8 @@ shows what becomes of the letters: their number and agreement with the segments.
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import csv
 import json

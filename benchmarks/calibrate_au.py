@@ -21,6 +21,8 @@ References:
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 from collections.abc import Mapping, Sequence

@@ -19,6 +19,8 @@ steady pass:
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import importlib
 import json

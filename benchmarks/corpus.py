@@ -20,6 +20,8 @@ machine does not count; memory is the resident set.
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import os

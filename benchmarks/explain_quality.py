@@ -12,6 +12,8 @@ Without a source: the embedded demo clip, and the real clips of ../shared where 
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import os

@@ -8,6 +8,8 @@ times are CPU milliseconds per frame on one thread, decoding not included.
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import time

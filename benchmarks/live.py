@@ -11,6 +11,8 @@ subscriber that wants everything is simulated, so pictures and heat are encoded.
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import os

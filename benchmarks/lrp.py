@@ -32,6 +32,8 @@ each peer in a process of its own (Linux).
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import math

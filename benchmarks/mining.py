@@ -10,6 +10,8 @@ in between. ``short`` resembles CK+ (6 stages on average), ``long`` the Actor St
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import random

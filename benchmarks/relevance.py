@@ -24,6 +24,8 @@ a whole run of ``facestage analyze`` is measured, too: all pictures of the repor
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import os

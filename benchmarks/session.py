@@ -13,6 +13,8 @@ CPU time per map and memory per window in the first minute and in the last.
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import pickle

@@ -14,6 +14,8 @@ A stream has a permanent name such as ``medium/3/eval-1``: level, scenario, seed
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import zlib
 from dataclasses import dataclass
 

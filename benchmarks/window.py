@@ -16,6 +16,8 @@ were), with the strength of the AU handed over as the mass of its relevance. See
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import multiprocessing

@@ -10,6 +10,8 @@ time shows between the last two lines.
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import itertools
 import json

@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from ..core.errors import FacestageError, SlowEngineWarning
+from . import passive_threads  # noqa: F401 - before any command imports torch
 from .commands.options import takes
 from .commands.signatures import (
     AnalyzeOptions,

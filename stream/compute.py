@@ -2,6 +2,7 @@
 
 Threads of one product of matrices wait for each other. Where another thread or process has a core,
 they wait until it lets go: products that take microseconds then take up to a tenth of a second.
+Those of OpenMP at least do not spin, see :mod:`~facestage.stream.passive_threads`.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ def cores() -> int:
 def use_threads(wanted: int | None) -> None:
     """Share the cores out between the network and the rest: capture, decoding, server.
 
-    Threads of the network that wait for each other spin. On two cores, two of them beside a
-    decoding capture thread made each frame tens of times slower than one (benchmarks/live.py).
+    Threads of the network wait for each other. Even those that sleep meanwhile
+    (:mod:`~facestage.stream.passive_threads`) lose time to whatever else has their core.
 
     Args:
         wanted: threads of the network; None for half the cores.

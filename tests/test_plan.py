@@ -50,6 +50,7 @@ PLAN = {
         "demo": "",
         "model_store": "",
         "overlay": "",
+        "passive_threads": "",
         "protocol": "",
         "sources": "",
         "templates": "",
@@ -64,7 +65,7 @@ PLAN = {
         "corpus": "compute datasets detectors offline",
         "commands": "compute console corpus datasets detectors files learning live model_store "
         "offline progress protocol server sources",
-        "cli": "commands console",
+        "cli": "commands console passive_threads",
         "__main__": "cli",
     },
 }

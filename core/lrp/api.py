@@ -30,6 +30,7 @@ from .fused.engine import (
 )
 from .fused.lower import UnsupportedNetworkError
 from .presets import Preset, lrp_preset
+from .weight_watch import WeightWatch
 
 if TYPE_CHECKING:
     from .reference.engine import ReferenceEngine
@@ -77,7 +78,7 @@ class EngineChoice:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    fingerprint: object  # of the weights it was prepared from
+    weights: WeightWatch  # as they were when it was prepared
     engine: FusedEngine | CudaGraphEngine | ReferenceEngine
     choice: EngineChoice
 
@@ -359,16 +360,16 @@ def _prepare(
     """Return the prepared network; it is prepared again when its weights have changed."""
     if engine not in ENGINES:
         raise ConfigError(f"unknown LRP engine {engine!r}; use one of {', '.join(ENGINES)}")
-    fingerprint = _fingerprint(model)
     prepared_of_model = _prepared.setdefault(model, {})
     key = (preset.name, engine, shape, dtype)
     prepared = prepared_of_model.get(key)
-    if prepared is None or prepared.fingerprint != fingerprint:
+    if prepared is None or not prepared.weights.unchanged(model):
         prepared_of_model.pop(key, None)
         while len(prepared_of_model) >= _MAX_PREPARED:
             prepared_of_model.pop(next(iter(prepared_of_model)))
+        weights = WeightWatch(model)
         new_engine, choice = _make_engine(model, shape, preset, engine, dtype)
-        prepared = prepared_of_model[key] = _Prepared(fingerprint, new_engine, choice)
+        prepared = prepared_of_model[key] = _Prepared(weights, new_engine, choice)
     return prepared
 
 
@@ -425,11 +426,3 @@ def _fold(model: nn.Module, shape: tuple[int, ...]) -> tuple[torch.Tensor, nn.Mo
             f"{type(model).__name__} does not accept input of shape "
             f"(B, {', '.join(map(str, shape))}): {reason}; give it the input it was made for"
         ) from error
-
-
-def _fingerprint(model: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Identify the current values of all weights: their addresses, and how often each changed."""
-    return tuple(
-        (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
-        for tensor in (*model.parameters(), *model.buffers())
-    )
