@@ -72,10 +72,13 @@ class GuardedConnection(ServerConnection):
     def _cut(self, excess: Excess) -> None:
         self._is_cut = True
         peer = self.remote_address
-        logger.warning("client %s:%s cut off: %s", *(peer or "??")[:2], excess.message)
+        name = f"{peer[0]}:{peer[1]}" if peer else "?"
         if self.protocol.state is State.CONNECTING:
+            # No warning: whoever connects again and again would fill the log.
+            logger.debug("%s cut off during the handshake: %s", name, excess.message)
             self.transport.abort()
             return
+        logger.warning("client %s cut off: %s", name, excess.message)
         if self.protocol.state is State.OPEN:
             error = Error(code=excess.code, message=excess.message)
             self.protocol.send_text(self.encode_error(error))
