@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from ...core.errors import ProtocolError
@@ -31,25 +30,14 @@ from ..protocol.messages import (
     Resync,
     Subscribe,
 )
+from . import limits
+from .allowance import TokenBucket
+from .guarded import GuardedConnection
 from .hub import PICTURE, EventsLostError, Hub, Past
 
-__all__ = ["SEND_TIMEOUT_S", "Client", "cancel"]
+__all__ = ["Client", "cancel"]
 
 logger = logging.getLogger(__name__)
-
-SEND_TIMEOUT_S = 2.0
-"""Longest time a client may take for one message before it is cut off, seconds."""
-SILENCE_S = 10.0
-"""Longest silence of a client that has answered heartbeats before it is closed, seconds."""
-AUTH_TIMEOUT_S = 5.0
-"""Time to send the token, seconds."""
-MESSAGE_RATE = 20.0
-"""Messages a client may send per second, on average."""
-MESSAGE_BURST = 40.0
-"""Messages a client may send at once."""
-SEND_BUFFER_BYTES = 128 * 1024
-"""Kernel's send buffer of a socket (it doubles the figure), bytes. Without a bound the kernel grows
-it to megabytes: memory, and seconds of old pictures on a slow line."""
 
 # Close codes (RFC 6455 §7.4.1; 4000–4999 are the application's).
 _GOING_AWAY = 1001
@@ -94,7 +82,7 @@ class Client:
     def __init__(
         self,
         hub: Hub,
-        connection: ServerConnection,
+        connection: GuardedConnection,
         *,
         pictures: bool,
         hello: Callable[[], Hello],
@@ -120,7 +108,8 @@ class Client:
         self._sent: dict[tuple[str, str | None], int] = {}
         self._beats = False
         self._heard = time.monotonic()
-        self._allowance = MESSAGE_BURST
+        self._messages = TokenBucket(limits.MESSAGE_RATE, limits.MESSAGE_BURST, self._heard)
+        connection.encode_error = self._control_message
 
     @property
     def buffered_bytes(self) -> int:
@@ -144,6 +133,7 @@ class Client:
         try:
             await self._authenticate()
             self.stranger = False
+            self._connection.trust()
             if crowded():
                 raise _Refusal(
                     "too_many_clients", _TRY_LATER, "too many sockets are open; try again later"
@@ -172,7 +162,7 @@ class Client:
     async def say_bye(self, reason: str) -> None:
         """Tell the client that the server leaves, and close."""
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
+            async with asyncio.timeout(limits.SEND_TIMEOUT_S):
                 await self._connection.send(self._control_message(Bye(reason=reason)), text=True)
                 await self._connection.close(_GOING_AWAY, reason)
         except (TimeoutError, ConnectionClosed):
@@ -183,14 +173,16 @@ class Client:
     async def _authenticate(self) -> None:
         if self._token is None:
             return
+        # The refusal below tells why; this holds although it finds no time, or nobody reads it.
+        self._connection.drop_after(limits.AUTH_TIMEOUT_S + limits.CLOSE_GRACE_S)
         try:
-            async with asyncio.timeout(AUTH_TIMEOUT_S):
+            async with asyncio.timeout(limits.AUTH_TIMEOUT_S):
                 message = self._parse(await self._connection.recv())
         except TimeoutError:
             raise _Refusal(
                 "unauthorised",
                 _UNAUTHORISED,
-                f"no token within {AUTH_TIMEOUT_S:g} s; send auth{{token}} first",
+                f"no token within {limits.AUTH_TIMEOUT_S:g} s; send auth{{token}} first",
             ) from None
         token = message.token if isinstance(message, Auth) else ""
         if not hmac.compare_digest(token.encode(), self._token.encode()):
@@ -214,14 +206,13 @@ class Client:
             # auth on a server without a token asks for nothing: the page sends what its URL holds
 
     def _parse(self, message: str | bytes) -> Body:
-        now = time.monotonic()
-        self._allowance = min(MESSAGE_BURST, self._allowance + (now - self._heard) * MESSAGE_RATE)
-        self._heard = now
-        if self._allowance < 1:
+        self._heard = time.monotonic()
+        if not self._messages.take(1, self._heard):
             raise _Refusal(
-                "rate_limit", _POLICY, f"more than {MESSAGE_RATE:g} messages per second; send fewer"
+                "rate_limit",
+                _POLICY,
+                f"more than {limits.MESSAGE_RATE:g} messages per second; send fewer",
             )
-        self._allowance -= 1
         if isinstance(message, bytes):
             raise _Refusal("bad_message", _UNSUPPORTED, "a binary message; send JSON as text")
         try:
@@ -312,21 +303,21 @@ class Client:
         if self._heartbeat_due:
             self._heartbeat_due = False
             await self._send(self._control_message(Heartbeat()))
-            if self._beats and time.monotonic() - self._heard > SILENCE_S:
+            if self._beats and time.monotonic() - self._heard > limits.SILENCE_S:
                 raise _Refusal(
-                    "silent", _SILENT, f"no heartbeat for {SILENCE_S:g} s; connect again"
+                    "silent", _SILENT, f"no heartbeat for {limits.SILENCE_S:g} s; connect again"
                 )
 
     async def _send(self, message: bytes, *, text: bool = True) -> None:
         self._in_flight = len(message)
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
+            async with asyncio.timeout(limits.SEND_TIMEOUT_S):
                 await self._connection.send(message, text=text)
         except TimeoutError:
             logger.warning(
                 "client %s took no message for %g s and was cut off with %d bytes waiting",
                 self.name,
-                SEND_TIMEOUT_S,
+                limits.SEND_TIMEOUT_S,
                 self.buffered_bytes,
             )
             self._connection.transport.abort()
@@ -337,7 +328,7 @@ class Client:
     async def _refuse(self, refusal: _Refusal) -> None:
         message = self._control_message(Error(code=refusal.code, message=str(refusal)))
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_S):
+            async with asyncio.timeout(limits.SEND_TIMEOUT_S):
                 await self._connection.send(message, text=True)
                 await self._connection.close(refusal.close_code, refusal.code)
         except (TimeoutError, ConnectionClosed):
@@ -351,10 +342,10 @@ class Client:
         return encode(data, stream=stream, epoch=self._hub.epoch, t_emit=time.time())
 
 
-def _bound_send_buffer(connection: ServerConnection) -> None:
+def _bound_send_buffer(connection: GuardedConnection) -> None:
     sock = connection.transport.get_extra_info("socket")
     if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.SEND_BUFFER_BYTES)
 
 
 async def cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

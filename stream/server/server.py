@@ -37,22 +37,14 @@ from websockets.http11 import Request, Response
 from ...core.errors import ConfigError
 from ..protocol.codec import json_schema
 from ..protocol.messages import Hello
-from .connection import SEND_TIMEOUT_S, Client, cancel
+from . import limits
+from .connection import Client, cancel
+from .guarded import GuardedConnection
 from .hub import Hub
 
 __all__ = ["Client", "Hub", "Server"]
 
 logger = logging.getLogger(__name__)
-
-HEARTBEAT_S = 2.0
-"""Interval of the server's heartbeat, seconds."""
-MAX_MESSAGE_BYTES = 64 * 1024
-"""Largest message a client may send, bytes."""
-MAX_CONNECTIONS = 32
-"""Open sockets, those not let in yet left out; a page uses two."""
-MAX_STRANGERS = 16
-"""Sockets that have not shown the token yet. One more pushes out the oldest: those who know the
-token show it at once, so nobody can lock them out by holding sockets open."""
 
 _OVERLAY = Path(__file__).parents[1] / "overlay"
 _MIME = {
@@ -134,7 +126,7 @@ class Server:
         port: int = 8765,
         token: str | None = None,
         allowed_origins: Sequence[str] = (),
-        max_connections: int = MAX_CONNECTIONS,
+        max_connections: int = limits.MAX_CONNECTIONS,
         ssl: tls.SSLContext | None = None,
     ) -> None:
         if token is not None and not token.strip():
@@ -206,13 +198,15 @@ class Server:
                 process_request=self._process_request,
                 compression="deflate",
                 server_header=None,
-                max_size=MAX_MESSAGE_BYTES,
-                max_queue=4,
-                ping_interval=10,
-                ping_timeout=10,
-                close_timeout=SEND_TIMEOUT_S,
+                max_size=limits.MAX_MESSAGE_BYTES,
+                max_queue=limits.MAX_QUEUED_FRAMES,
+                open_timeout=limits.HANDSHAKE_TIMEOUT_S,
+                ping_interval=limits.PING_INTERVAL_S,
+                ping_timeout=limits.PING_TIMEOUT_S,
+                close_timeout=limits.SEND_TIMEOUT_S,
                 ssl=self._ssl,
                 logger=_peers_logger(),
+                create_connection=GuardedConnection,
             )
         except (OSError, OverflowError) as error:
             raise _bind_error(error, self.host, self._wanted_port) from error
@@ -254,14 +248,16 @@ class Server:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT_S)
+            await asyncio.sleep(limits.HEARTBEAT_S)
             for client in self._clients:
                 client.beat()
 
     # --- HTTP and handshake ---------------------------------------------------------------
 
     async def _handle(self, connection: ServerConnection) -> None:
-        assert connection.request is not None  # the handshake is over: narrows the library's type
+        # Both narrow the library's types: the handshake is over, and these are its connections.
+        assert connection.request is not None
+        assert isinstance(connection, GuardedConnection)
         path = urlsplit(connection.request.path).path
         client = Client(
             self.hub,
@@ -271,7 +267,7 @@ class Server:
             token=self.token,
         )
         strangers = [other for other in self._clients if other.stranger]
-        if client.stranger and len(strangers) >= MAX_STRANGERS:
+        if client.stranger and len(strangers) >= limits.MAX_STRANGERS:
             logger.warning("too many clients without the token; %s is cut off", strangers[0].name)
             strangers[0].turn_away()
         self._clients[client] = None

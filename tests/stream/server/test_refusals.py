@@ -14,8 +14,9 @@ from facestage.stream.protocol import (
     Subscribe,
     unpack_picture,
 )
-from facestage.stream.server import connection as client_module
-from facestage.stream.server.server import MAX_STRANGERS, Server
+from facestage.stream.server import limits
+from facestage.stream.server.limits import MAX_STRANGERS
+from facestage.stream.server.server import Server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.wire import PATIENCE_S, client, eventually, make_hub, run, serving
@@ -119,7 +120,7 @@ def test_without_the_token_nothing_is_told(first: Body, path: str) -> None:
 
 
 def test_no_token_in_time_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "AUTH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(limits, "AUTH_TIMEOUT_S", 0.05)
 
     async def test() -> None:
         async with serving(make_hub(), token="s3cret") as server, client(server) as peer:

@@ -16,8 +16,7 @@ from facestage.stream.protocol import (
     decode,
     encode,
 )
-from facestage.stream.server import connection as client_module
-from facestage.stream.server import server as server_module
+from facestage.stream.server import limits
 from facestage.stream.server.server import Server
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
@@ -50,7 +49,7 @@ async def stalled_client(server: Server, path: str) -> socket.socket:
 def test_a_stalled_client_is_cut_off_within_bounds_and_harms_nobody(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "SEND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(limits, "SEND_TIMEOUT_S", 0.5)
 
     async def test() -> None:
         hub = make_hub()
@@ -129,8 +128,8 @@ def test_a_slow_client_that_loses_events_is_told_and_recovers() -> None:
 def test_heartbeats_come_and_a_client_that_falls_silent_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.05)
-    monkeypatch.setattr(client_module, "SILENCE_S", 0.2)
+    monkeypatch.setattr(limits, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(limits, "SILENCE_S", 0.2)
 
     async def test() -> None:
         async with (

@@ -1,0 +1,93 @@
+"""A websocket whose socket has an allowance: what goes over it is never parsed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection
+from websockets.protocol import State
+
+from ..protocol.codec import encode
+from ..protocol.messages import Error
+from . import limits
+from .allowance import Excess, Meter
+
+__all__ = ["GuardedConnection"]
+
+logger = logging.getLogger(__name__)
+
+
+class GuardedConnection(ServerConnection):
+    """A connection that is cut as soon as it sends more than its allowance.
+
+    It is given the reason and close code, is read no more, and is dropped after
+    :data:`~facestage.stream.server.limits.CLOSE_GRACE_S` whatever it does. A cut is better than
+    reading slowly: the socket's place is free at once, and no client that means well comes near
+    the allowance.
+
+    Attributes:
+        encode_error: makes the message with the reason.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.encode_error: Callable[[Error], bytes] = encode
+        self._meter = Meter(limits.STRANGER, self.loop.time())
+        self._is_cut = False
+        self._death: asyncio.TimerHandle | None = None
+
+    def trust(self) -> None:
+        """Let it stay, with the allowance of a client."""
+        self._meter.allow(limits.CLIENT, self.loop.time())
+        self._cancel_drop()
+
+    def drop_after(self, seconds: float) -> None:
+        """Drop the socket after this time whatever is sent or read, unless it is trusted by then.
+
+        A timer of the event loop does it, so it waits for no task of the connection.
+        """
+        self._cancel_drop()
+        self._death = self.loop.call_later(seconds, self.transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, if it is within the allowance."""
+        if self._is_cut:
+            # The library resumes reading when its queue has been emptied.
+            self.transport.pause_reading()
+            return
+        excess = self._meter.excess(data, self.loop.time())
+        if excess is None:
+            super().data_received(data)
+        else:
+            self._cut(excess)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._cancel_drop()
+        super().connection_lost(exc)
+
+    def _cut(self, excess: Excess) -> None:
+        self._is_cut = True
+        peer = self.remote_address
+        name = f"{peer[0]}:{peer[1]}" if peer else "?"
+        if self.protocol.state is State.CONNECTING:
+            # No warning: whoever connects again and again would fill the log.
+            logger.debug("%s cut off during the handshake: %s", name, excess.message)
+            self.transport.abort()
+            return
+        logger.warning("client %s cut off: %s", name, excess.message)
+        if self.protocol.state is State.OPEN:
+            error = Error(code=excess.code, message=excess.message)
+            self.protocol.send_text(self.encode_error(error))
+            self.protocol.fail(excess.close_code, excess.code)
+            self.send_data()
+        self.transport.pause_reading()
+        self.drop_after(limits.CLOSE_GRACE_S)
+
+    def _cancel_drop(self) -> None:
+        if self._death is not None:
+            self._death.cancel()
+            self._death = None
