@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import json
 import os
 import sys
