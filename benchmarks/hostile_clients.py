@@ -11,6 +11,8 @@ fragments without end, and the memory of the process is read. Takes about 17 sec
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import asyncio
 import json
