@@ -84,10 +84,10 @@ def real(network: AUNetwork, detector: str) -> Iterator[Track]:
                     batch.append(Frame(clip, grab.index, grab.image, 0, 0.0, t))
                     count = grab.index + 1
                 if batch and (grab is None or len(batch) == BATCH):
-                    for one in observer.update(batch):
-                        for au, x in one.descriptors.items():
+                    for observation in observer.update(batch):
+                        for au, x in observation.descriptors.items():
                             if x is not None:
-                                seen.setdefault(au, []).append((one.frame.index, x))
+                                seen.setdefault(au, []).append((observation.frame.index, x))
                     batch = []
                 if grab is None:
                     break

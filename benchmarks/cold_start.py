@@ -109,7 +109,7 @@ def main() -> None:
             raise SystemExit("a process ended early; what it said stands above") from None
         child.join()
         taken.append(seconds)
-    median = {step: statistics.median(one[step] for one in taken) for step in STEPS}
+    median = {step: statistics.median(process[step] for process in taken) for step in STEPS}
     passes = {step: round(median[step] / median["steady"], 1) for step in STEPS}
     print("| step | ms | steady passes |\n|---|---|---|")
     for step in STEPS:

@@ -201,8 +201,8 @@ def main() -> None:
         done = json.loads(options.out.read_text(encoding="utf-8"))
     if not options.page_only:
         network = AUNetwork.load(options.model, device=options.device)
-        kept = {k: v for k, v in done.items() if usable(v, network, options.frames)}
-        done = {} if options.again else kept
+        usable_results = {k: v for k, v in done.items() if usable(v, network, options.frames)}
+        done = {} if options.again else usable_results
         clips = [SHARED / "clips" / clip for clip in CLIPS]
         sources = options.source or ["demo:", *(str(clip) for clip in clips if clip.is_file())]
         for source in sources:

@@ -101,11 +101,11 @@ def describe(fates: list[dict]) -> str:
     """Return one line on what became of the attackers."""
     if not fates:
         return ""
-    gone = [fate for fate in fates if fate["gone"]]
-    text = f"{len(gone)} of {len(fates)} sockets dropped"
-    if gone:
-        codes = {fate["code"] for fate in gone}
-        text += f", after at most {max(fate['seconds'] for fate in gone):.2f} s, code {codes}"
+    dropped = [fate for fate in fates if fate["gone"]]
+    text = f"{len(dropped)} of {len(fates)} sockets dropped"
+    if dropped:
+        codes = {fate["code"] for fate in dropped}
+        text += f", after at most {max(fate['seconds'] for fate in dropped):.2f} s, code {codes}"
     return f"{text}; {sum(fate['sent'] for fate in fates) / 1e6:.1f} MB sent"
 
 

@@ -404,11 +404,11 @@ def load_real_crops(
     tracked = []
     for clip in facts:
         path = folder / "clips" / clip.name
-        kept = None
+        stored = None
         if cache is not None and detector.name == "yunet":
-            kept = cache / f"{clip.name}.{path.stat().st_size}.{key}.npz"
-        if kept is not None and kept.is_file():
-            with np.load(kept) as data:
+            stored = cache / f"{clip.name}.{path.stat().st_size}.{key}.npz"
+        if stored is not None and stored.is_file():
+            with np.load(stored) as data:
                 tracked.append(TrackedClip(clip.name, **{name: data[name] for name in _ARRAYS}))
             continue
         done = track_clip(path, detector, network)
@@ -417,11 +417,11 @@ def load_real_crops(
                 f"{path} decodes to {len(done.lost)} frames, its reference has {clip.frames}; both "
                 "must be of the same file, restore ../shared"
             )
-        if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            part = kept.with_suffix(".part.npz")
+        if stored is not None:
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            part = stored.with_suffix(".part.npz")
             np.savez_compressed(part, **{name: getattr(done, name) for name in _ARRAYS})
-            part.replace(kept)
+            part.replace(stored)
         tracked.append(done)
     return tracked
 

@@ -75,27 +75,27 @@ def products(
 
     def make_masks(maps: torch.Tensor, part: slice) -> object:
         nonlocal masks
-        made = relevance.masks(maps[part], MASK_SIDE)
-        if len(made) == len(aus):
-            masks = made
-        return made
+        cells = relevance.masks(maps[part], MASK_SIDE)
+        if len(cells) == len(aus):
+            masks = cells
+        return cells
 
     def overlay(maps: torch.Tensor, part: slice) -> object:
         rows = range(len(maps))[part]
         frames = sorted({n // per_frame for n in rows})
         counts = [sum(n // per_frame == frame for n in rows) for frame in frames]
-        made = overlays(masks[part].cpu().numpy(), colours[part], counts)
-        return over(crops[frames[0] : frames[-1] + 1], made)
+        painted = overlays(masks[part].cpu().numpy(), colours[part], counts)
+        return over(crops[frames[0] : frames[-1] + 1], painted)
 
     def composite(maps: torch.Tensor, part: slice) -> object:
         rows, side = range(len(maps))[part], maps.shape[1]
-        made = layers(maps[part], [colours[n] for n in rows], side)
+        drawn = layers(maps[part], [colours[n] for n in rows], side)
         frames = {
             n // per_frame: [m - rows[0] for m in rows if m // per_frame == n // per_frame]
             for n in rows
         }
         return [
-            compose(crops[f], [made[n] for n in numbers], side) for f, numbers in frames.items()
+            compose(crops[f], [drawn[n] for n in numbers], side) for f, numbers in frames.items()
         ]
 
     return {

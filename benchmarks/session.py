@@ -55,11 +55,11 @@ def segments(clip: str, network: AUNetwork) -> dict[int, list[Segment]]:
             if grab is not None:
                 batch.append(Frame(clip, grab.index, grab.image, pts=grab.pts))
             if batch and (grab is None or len(batch) == BATCH):
-                for one in observer.update(batch):
-                    for au, x in one.descriptors.items():
+                for observation in observer.update(batch):
+                    for au, x in observation.descriptors.items():
                         if x is not None:
-                            mass = float(np.maximum(one.maps[au], 0.0).sum())
-                            seen.setdefault(au, []).append((one.frame.index, x, mass))
+                            mass = float(np.maximum(observation.maps[au], 0.0).sum())
+                            seen.setdefault(au, []).append((observation.frame.index, x, mass))
                 batch = []
             if grab is None:
                 break

@@ -76,13 +76,13 @@ def judge(truth: NDArray[np.int64], judged: NDArray[np.bool_], shown: Sequence[s
         if end - start >= SHORT:
             if start:
                 visits += 1
-                held = [
+                states = [
                     i
                     for i in np.flatnonzero(as_pattern[start:end] == pattern)
                     if (as_pattern[start + i : start + i + 3] == pattern).all()
                 ]
-                if held:
-                    (known if pattern in seen else new).append(int(held[0]))
+                if states:
+                    (known if pattern in seen else new).append(int(states[0]))
                 else:
                     missed += 1
             main = int(np.bincount(letters[start:end]).argmax())

@@ -120,15 +120,15 @@ def time_graphs(count: int, maps: int, config: WindowConfig) -> dict[str, float]
     """Return CPU microseconds per map of the spectral step alone: graphs and eigenvectors."""
     x, size = make_stream(TIMED).descriptors, config.size
     together, singly = (GraphBank(config, count, np) for _ in range(2))
-    held = np.zeros((count, size, x.shape[1]), np.float32)
+    descriptors = np.zeros((count, size, x.shape[1]), np.float32)
     gram = np.full((count, size, size), NO_MAP, np.float32)
     slots, parts = list(range(count)), [1] * count
     clock, spent = time.thread_time, np.zeros(2)
     for i in range(size + 20 + maps):
         place, filled = i % size, min(i + 1, size)
         for a in slots:
-            held[a, place] = x[i + 40 * a]
-            row = held[a] @ held[a, place]
+            descriptors[a, place] = x[i + 40 * a]
+            row = descriptors[a] @ descriptors[a, place]
             row[place] = row[filled:] = NO_MAP
             gram[a, place] = gram[a, :, place] = row
         if filled < config.linkage_below:

@@ -87,10 +87,10 @@ def _describe_host(stack: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.
             valid[n] = True
         elif length != 0:  # faint, huge or not finite
             rest.append(n)
-    made, has = torch.from_numpy(units), torch.from_numpy(valid)
+    descriptors, has = torch.from_numpy(units), torch.from_numpy(valid)
     if rest:
-        made[rest], has[rest] = _units(pool(stack[rest].relu(), side).flatten(1))
-    return made, has
+        descriptors[rest], has[rest] = _units(pool(stack[rest].relu(), side).flatten(1))
+    return descriptors, has
 
 
 def pool(maps: Maps, side: int) -> torch.Tensor:
@@ -336,19 +336,19 @@ def _cells_host(
     masks are wanted."""
     means = _means_host(stack, side)
     scaled, level = np.zeros(means.shape, np.uint8), np.full(len(means), 255, np.uint8)
-    for n, (row, made) in enumerate(zip(means, scaled, strict=True)):
+    for n, (row, bytes_) in enumerate(zip(means, scaled, strict=True)):
         peak = float(row.max())
         if not 0 < peak < np.inf:  # NaN is not either
             continue
         if peak < 1e-30:  # 255 over it may not be finite
             row, peak = row / np.float32(peak), 1.0
-        cv2.convertScaleAbs(row, made, 255 / peak)
-        reached = np.bincount(made, row, 256)[::-1].cumsum()
+        cv2.convertScaleAbs(row, bytes_, 255 / peak)
+        reached = np.bincount(bytes_, row, 256)[::-1].cumsum()
         wanted = x * reached[-1]
         least = max(255 - int(reached.searchsorted(wanted)), 1) if wanted > 0 else 255
         level[n] = least
         if only_masks:
-            cv2.threshold(made, least - 1, 0, cv2.THRESH_TOZERO, made)
+            cv2.threshold(bytes_, least - 1, 0, cv2.THRESH_TOZERO, bytes_)
     return torch.from_numpy(scaled.reshape(-1, side, side)), torch.from_numpy(level)
 
 

@@ -50,10 +50,10 @@ def choose_precision(wanted: str, network: AUNetwork, preset: str) -> str:
         )
     exact = _time(network, preset, PRECISIONS["float32"])
     try:
-        rough = _time(network, preset, PRECISIONS["bfloat16"])
+        reduced = _time(network, preset, PRECISIONS["bfloat16"])
     except (ConfigError, ModelError, RuntimeError):
         return "float32"  # the reference engine, or a device without it
-    return "bfloat16" if rough * _LEAST_GAIN < exact else "float32"
+    return "bfloat16" if reduced * _LEAST_GAIN < exact else "float32"
 
 
 def _time(network: AUNetwork, preset: str, dtype: torch.dtype | None) -> float:

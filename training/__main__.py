@@ -89,10 +89,10 @@ def clip(
         raise typer.BadParameter(f"{light!r} is none of {', '.join(clips.LIGHTS)}, any")
     generator = Generator(seed, device=_device(device))
     for index in range(count):
-        made = clips.render_clip(generator, index, frames, rate, None if light == "any" else light)
+        clip = clips.render_clip(generator, index, frames, rate, None if light == "any" else light)
         path = out / f"clip-{seed:05d}-{index:04d}.npz"
-        clips.write_clip(path, made)
-        typer.echo(f"{path}: {frames} frames, light {made.light}")
+        clips.write_clip(path, clip)
+        typer.echo(f"{path}: {frames} frames, light {clip.light}")
 
 
 @app.command()
@@ -318,7 +318,7 @@ def train_heads(
     shards_folder: Annotated[Path, typer.Option("--shards", help="Folder of rendered shards.")],
     out: Out,
     au: Annotated[list[int], typer.Option(help="Action Unit; may be given several times.")],
-    kept: Annotated[
+    features_folder: Annotated[
         Path, typer.Option("--features", help="Folder that keeps what the trunk makes of views.")
     ],
     blend: Annotated[
@@ -350,8 +350,10 @@ def train_heads(
             typer.echo(f"{done}/{wanted} views")
 
     with ViewLoader([shards_folder], seed, batch=features.BATCH, workers=workers) as loader:
-        seen = features.gather(kept, net, loader, views, report=report)
-        judged = features.gather(kept, net, loader, validation, held_out=True, report=report)
+        seen = features.gather(features_folder, net, loader, views, report=report)
+        judged = features.gather(
+            features_folder, net, loader, validation, held_out=True, report=report
+        )
     tensors, facts = heads.retrain(net, seen, judged, config, typer.echo)
     typer.echo(heads.save(out, (tensors, facts | ({"commit": commit} if commit else {}))))
 
@@ -384,7 +386,7 @@ def write_card(
     notes: Annotated[Path | None, typer.Option(help="Markdown for its known failures.")] = None,
 ) -> None:
     """Export the newest checkpoint's averaged weights with their model card, and its page."""
-    kept = None if heads_folder is None else heads.load(heads_folder)
+    heads_state = None if heads_folder is None else heads.load(heads_folder)
     blends = _blends(blend, blend_share)
     facts = card.assemble(
         run,
@@ -395,13 +397,14 @@ def write_card(
         _json(real),
         earlier,
         blends,
-        None if kept is None else kept.facts,
+        None if heads_state is None else heads_state.facts,
     )
-    made = train.export_newest(run, facts, out, blends, kept)
-    typer.echo(f"{out}: {made.name}, sha256 {made.sha256}")
+    exported = train.export_newest(run, facts, out, blends, heads_state)
+    typer.echo(f"{out}: {exported.name}, sha256 {exported.sha256}")
     if document is not None:
         document.write_text(
-            card.page(made, notes.read_text(encoding="utf-8") if notes else ""), encoding="utf-8"
+            card.page(exported, notes.read_text(encoding="utf-8") if notes else ""),
+            encoding="utf-8",
         )
         typer.echo(document)
 

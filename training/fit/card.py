@@ -103,18 +103,18 @@ def assemble(
     newest = checkpoints.latest(run)
     if newest is None:
         raise ModelError(f"no checkpoint in {run}; train into it first")
-    kept = checkpoints.load(newest)
+    checkpoint = checkpoints.load(newest)
     card = json.loads(BASE.read_text(encoding="utf-8"))
     data = shard_facts(shards)
-    views = int(kept.tensors["views"])
+    views = int(checkpoint.tensors["views"])
     card["data"] = {"generator": "training/, ICT-FaceKit", "commit": commit} | data
     if earlier is not None:
         card["data"]["earlier"] = earlier
     card["recipe"] = {
         "machine": machine,
         "views": views,
-        "epochs": kept.facts["epoch"],
-        **{key: kept.facts[key] for key in ("batch", "lr", "hold", "ema", "seed")},
+        "epochs": checkpoint.facts["epoch"],
+        **{key: checkpoint.facts[key] for key in ("batch", "lr", "hold", "ema", "seed")},
         "optimizer": "AdamW, cosine to 1 %, averaged weights",
         "loss": "masked presence BCE (soft, 1 from B), intensity smooth L1, landmarks smooth L1",
     }
@@ -150,7 +150,7 @@ def assemble(
         f"ICT-FaceKit (MIT, USC Institute for Creative Technologies), {views:,} views; "
         "no real image"
     )
-    held_out = kept.facts["figures"]
+    held_out = checkpoint.facts["figures"]
     card["evaluation"] = {"synthetic": {k: v for k, v in held_out.items() if k != "per_au"}}
     if calibration is not None:
         card |= {key: calibration[key] for key in ("thresholds", "neutral", "grades")}

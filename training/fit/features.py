@@ -123,15 +123,15 @@ def _done(note: Path, facts: dict[str, Any]) -> int:
     """Return how many views are there, in whole batches; 0 without a note."""
     if not note.is_file():
         return 0
-    kept = json.loads(note.read_text(encoding="utf-8"))
-    if {key: kept.get(key) for key in facts} != facts:
+    noted = json.loads(note.read_text(encoding="utf-8"))
+    if {key: noted.get(key) for key in facts} != facts:
         raise ConfigError(
-            f"{note.parent} holds features of network {kept.get('network')}, seed "
-            f"{kept.get('seed')}, {kept.get('faces')} faces; asked for are {facts['network']}, "
+            f"{note.parent} holds features of network {noted.get('network')}, seed "
+            f"{noted.get('seed')}, {noted.get('faces')} faces; asked for are {facts['network']}, "
             f"{facts['seed']}, {facts['faces']}: give another folder"
         )
-    whole = kept["done"] == kept["faces"]
-    return int(kept["done"]) if whole else int(kept["done"]) // BATCH * BATCH
+    whole = noted["done"] == noted["faces"]
+    return int(noted["done"]) if whole else int(noted["done"]) // BATCH * BATCH
 
 
 def _array(

@@ -415,13 +415,13 @@ def _areas(net: AUNet96, views: Features, aus: Sequence[int]) -> list[tuple[floa
     return found
 
 
-def save(folder: Path, made: tuple[dict[str, torch.Tensor], dict[str, Any]]) -> Path:
+def save(folder: Path, trained: tuple[dict[str, torch.Tensor], dict[str, Any]]) -> Path:
     """Keep what :func:`retrain` made.
 
     Raises:
         ModelError: it cannot be written.
     """
-    tensors, facts = made
+    tensors, facts = trained
     return checkpoints.save(folder, facts["views"], tensors, facts)
 
 

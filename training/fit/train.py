@@ -176,9 +176,9 @@ def _learn(
     epoch, position = 0, 0
     newest = team.agreed(checkpoints.latest(config.out))
     if newest is not None:
-        kept = checkpoints.load(newest)
-        trainer.load_state_dict(kept.tensors)
-        epoch, position = kept.facts["epoch"], kept.facts["position"]
+        checkpoint = checkpoints.load(newest)
+        trainer.load_state_dict(checkpoint.tensors)
+        epoch, position = checkpoint.facts["epoch"], checkpoint.facts["position"]
     began, first = time.perf_counter(), trainer.views
     mean = np.zeros(3)
     weight = 0.0
@@ -326,9 +326,9 @@ def validate(net: nn.Module, views: ViewBatch) -> dict:
     with torch.inference_mode():
         for start in range(0, len(views.image), 128):
             crops = torch.from_numpy(views.image[start : start + 128]).to(device)
-            made = net(normalise(crops, facts.normalisation))
-            for kept, values in zip((logits, strength, points), made, strict=True):
-                kept.append(values.float().cpu().numpy())
+            outputs = net(normalise(crops, facts.normalisation))
+            for collected, values in zip((logits, strength, points), outputs, strict=True):
+                collected.append(values.float().cpu().numpy())
     side = views.image.shape[-1]
     raw = np.concatenate(points)
     landmarks = (raw * facts.landmarks.scale + facts.landmarks.offset) * side
