@@ -40,7 +40,8 @@ class VideoFile(VideoSource):
         self.live = realtime
         _check_file(path)
         quiet_logs()
-        self._video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        # FFmpeg takes what stands before a colon for a protocol ("10:30.mp4"), except after a "/".
+        self._video = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
         if not self._video.isOpened():
             raise SourceError(
                 f"{self.name} is not a video that FFmpeg can read, or it is damaged; check that it"

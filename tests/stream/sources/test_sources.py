@@ -149,6 +149,32 @@ def test_a_file_named_like_a_camera_is_reached_by_its_path(
         assert source.kind == "video"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("2026-01-01-10:30:00.avi", "P01:rest.avi", "file:a.avi", "concat:a.avi", "rtsp:a.avi"),
+        *("http:a.avi", "demo:rest.avi", "browser:a.avi", "synthetic:a.avi", "C:a.avi"),
+    ],
+)
+def test_a_colon_in_a_name_is_no_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_video(tmp_path / "plain.avi", 3).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for spec in (name, str(tmp_path / name)):
+        with open_source(spec) as source:
+            assert (source.kind, source.name) == ("video", spec)
+            assert source_name(spec) == spec
+            assert levels(drain(source)) == [0, 1, 2]
+
+
+def test_a_missing_file_with_a_colon_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="does not exist"):
+        open_source("10:30:00.mp4")
+    with pytest.raises(SourceError, match="does not exist"):
+        open_source("rtsp:camera.local/stream")
+
+
 # --- pictures -----------------------------------------------------------------------------------
 
 
