@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...core.errors import ConfigError, SourceError
 from .base import Grab, Source, SourceInfo, redact
-from .camera import Camera
+from .camera import Camera, is_camera_path
 from .images import IMAGE_SUFFIXES, ImageFolder
 from .network import NetworkStream
 from .video import DemoClip, VideoFile
@@ -40,10 +40,11 @@ def open_source(
     """Open a source and make sure that it gives a picture.
 
     Args:
-        spec: camera number or device file; ``rtsp://``, ``rtsps://``, ``http://``, ``https://``
-            address; path of a video file, an image or a folder of images; or ``demo:``, the clip
-            that comes with the package. A file named like a number or a word: ``./0``. A file may
-            have colons in its name (``10:30.mp4``): only ``://`` makes an address.
+        spec: camera number, or device file or link to one (``/dev/v4l/by-id/…``); ``rtsp://``,
+            ``rtsps://``, ``http://``, ``https://`` address; path of a video file, an image or a
+            folder of images; or ``demo:``, the clip that comes with the package. A file named like
+            a number or a word: ``./0``. A file may have colons in its name (``10:30.mp4``): only
+            ``://`` makes an address.
         realtime: play a file at its own pace (the pacing is the reader's: see
             :class:`~facestage.stream.live.capture.Capture`).
         open_timeout_s: longest wait for a network stream to open, seconds.
@@ -80,6 +81,8 @@ def open_source(
     if "://" in spec:
         raise ConfigError(f"{redact(spec)} is no kind of source known here; give {_FORMS}")
     path = Path(spec).expanduser()
+    if is_camera_path(path):
+        return Camera(str(path))
     try:
         if path.is_dir() or (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()):
             return ImageFolder(path, fps=image_fps, realtime=realtime, keep_grey=keep_grey)

@@ -111,6 +111,8 @@ def _check_file(path: Path) -> None:
     try:
         status = path.stat()
         if not path.is_file():
+            if path.is_char_device():
+                raise SourceError(f"{path} is a device, but no camera; cameras are /dev/video0, …")
             raise SourceError(f"{path} is not a file; give a video file or a folder of images")
         if not os.access(path, os.R_OK):
             raise SourceError(f"{path} may not be read; change its permissions (chmod +r)")

@@ -656,6 +656,36 @@ def test_camera(
     assert fake.released
 
 
+def test_a_link_to_a_camera_is_that_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "direct").symlink_to("/dev/video2")
+    (tmp_path / "chain").symlink_to("direct")
+    (tmp_path / "2026-01-01-10:30:00").symlink_to("/dev/video3")
+    monkeypatch.chdir(tmp_path)
+    fake = FakeCamera(4)
+    monkeypatch.setattr(camera_module.cv2, "VideoCapture", fake)
+    specs = [str(tmp_path / "direct"), "./chain", "2026-01-01-10:30:00", "/dev/../dev/video2"]
+    for spec in specs:
+        with open_source(spec) as source:
+            assert (source.kind, source.name, source.endless) == ("camera", source_name(spec), True)
+    assert fake.asked == ["/dev/video2", "/dev/video2", "/dev/video3", "/dev/video2"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (
+            "/dev/v4l/by-id/usb-Nobody-made-this-video-index0",
+            "cannot be opened; (this machine|there)",
+        ),
+        ("/dev/video97", "cannot be opened; (this machine|there)"),
+        ("/dev/null", "is a device, but no camera"),
+    ],
+)
+def test_a_device_that_is_no_camera(spec: str, says: str) -> None:
+    with pytest.raises(SourceError, match=f"^{spec} {says}"):
+        open_source(spec)
+
+
 def test_camera_that_gives_nothing_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeCamera(0)
     monkeypatch.setattr(camera_module.cv2, "VideoCapture", fake)
