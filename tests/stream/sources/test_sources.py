@@ -304,6 +304,90 @@ def test_folder_takes_any_kind_of_image(tmp_path: Path) -> None:
     assert grabs[9].image.shape == (4320, 7680, 3)
 
 
+def ramp(number: int, white: float, dtype: type) -> NDArray[Any]:
+    """A grey picture from black to three quarters of white, a little brighter with each number."""
+    line = np.linspace(0, 0.75 * white + number * white / 100, 64)
+    return np.tile(line, (48, 1)).astype(dtype)
+
+
+@pytest.mark.parametrize("keep_grey", [True, False])
+@pytest.mark.parametrize(
+    ("suffix", "dtype", "white", "says"),
+    [
+        ("png", np.uint16, 65535, None),
+        ("png", np.uint16, 4095, "of 65535; all are taken as 0–4095"),
+        ("png", np.uint16, 1023, "of 65535; all are taken as 0–1023"),
+        ("png", np.uint16, 255, "of 65535; all are taken as 0–255"),
+        ("tif", np.uint16, 4095, "of 65535; all are taken as 0–4095"),
+        ("tif", np.float32, 1, None),
+        ("tif", np.float32, 255, "of 1.0; all are taken as 0–255"),
+        ("tif", np.float32, 65535, "of 1.0; all are taken as 0–65535"),
+    ],
+)
+def test_the_range_of_values_a_folder_uses_is_recognised(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    suffix: str,
+    dtype: type,
+    white: float,
+    says: str | None,
+    keep_grey: bool,
+) -> None:
+    for n in range(4):
+        save(tmp_path / f"{n}.{suffix}", ramp(n, white, dtype))
+    with (
+        caplog.at_level(logging.WARNING),
+        open_source(str(tmp_path), keep_grey=keep_grey) as source,
+    ):
+        grabs = drain(source)
+    for n, grab in enumerate(grabs):
+        grey_levels = grab.image if grab.image.ndim == 2 else grab.image[:, :, 1]
+        expected = ramp(n, 255, np.float64)
+        assert np.abs(grey_levels.astype(float) - expected).max() <= 1.5
+    warnings = [record.message for record in caplog.records]
+    assert len(warnings) == (says is not None)
+    if says is not None:
+        reached = ramp(3, white, dtype).max()
+        assert (
+            f"the first 4 image(s) of type {np.dtype(dtype)} reach {reached:g} {says}"
+            in warnings[0]
+        )
+
+
+def test_the_range_found_first_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = [*[0] * 9, *range(2000, 3000, 100), 9000, 9000]
+    for n, value in enumerate(values):
+        save(tmp_path / f"{n}.png", np.full((48, 64), value, np.uint16))
+    with caplog.at_level(logging.WARNING), open_source(str(tmp_path)) as source:
+        found = [int(grab.image[0, 0, 0]) for grab in drain(source)]
+    # Black pictures decide nothing; from the first that is not, all have the same scale.
+    assert found == [min(255, round(255 * value / 4095)) for value in values]
+    assert ["as 0–4095" in record.message for record in caplog.records] == [True, True]
+    assert "19.png: its values reach 9000" in caplog.records[1].message
+
+
+def test_floats_a_little_beyond_one_are_still_zero_to_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = ramp(0, 1, np.float32)
+    picture[0, 0] = 1.7
+    save(tmp_path / "a.tif", picture)
+    with caplog.at_level(logging.WARNING):
+        image = load_image(tmp_path / "a.tif")
+    assert image[0, 0, 0] == 255
+    assert int(image[1, -1, 0]) == 191
+    assert not caplog.records
+
+
+def test_one_deep_image_is_brightened_as_well(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "a.png", ramp(0, 1023, np.uint16))
+    with caplog.at_level(logging.WARNING):
+        assert int(load_image(tmp_path / "a.png").max()) == 191
+    assert "reach 767 of 65535; all are taken as 0–1023" in caplog.text
+
+
 def test_broken_images_are_skipped_counted_and_leave_their_place(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
