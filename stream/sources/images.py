@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...core.errors import SourceError
 from .base import Grab, ProbedSource, to_bgr8, to_uint8
 from .opencv import quiet_logs
+from .pictures import count_pictures
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFolder", "list_images", "load_image", "natural_key"]
 
@@ -69,7 +70,8 @@ def load_image(path: Path, *, keep_grey: bool = False) -> NDArray[np.uint8]:
         ``(H, W, 3)`` uint8, BGR; with ``keep_grey``, ``(H, W)`` where the file is grey.
 
     Raises:
-        SourceError: the file is missing, empty, not an image or damaged.
+        SourceError: the file is missing, empty, not an image, damaged, or holds several pictures
+            (an animation, the pages of a TIFF file).
     """
     return ValueRange([path], path).narrow(path, _decode(path, keep_grey), keep_grey=keep_grey)
 
@@ -78,13 +80,21 @@ def _decode(path: Path, keep_grey: bool) -> NDArray[Any]:
     """Read one image file in its own depth; see :func:`load_image`."""
     quiet_logs()
     try:
-        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        content = path.read_bytes()
     except OSError as error:
         raise SourceError(
             f"{path}: {error.strerror or error}; check the path and its permissions"
         ) from None
-    if not data.size:
+    if not content:
         raise SourceError(f"{path} is empty (0 bytes); copy it again")
+    pictures = count_pictures(content)
+    if pictures > 1:
+        raise SourceError(
+            f"{path} holds {pictures} pictures, and an image is read for its first only; make a"
+            f" video of it (ffmpeg -i {path.name} {path.stem}.mp4) or a folder of images (magick"
+            f" {path.name} -coalesce FOLDER/%05d.png), and give that"
+        )
+    data = np.frombuffer(content, dtype=np.uint8)
     image = None
     colour = cv2.IMREAD_ANYCOLOR if keep_grey else cv2.IMREAD_COLOR
     # Some formats (float TIFF with one or four channels) cannot be expanded to colour on reading.
@@ -229,7 +239,7 @@ class ImageFolder(ProbedSource):
         keep_grey: whether grey images stay ``(H, W)``.
 
     Raises:
-        SourceError: there is no image, or none can be read.
+        SourceError: there is no image, none can be read, or the only one is an animation.
     """
 
     kind = "images"
@@ -274,6 +284,8 @@ class ImageFolder(ProbedSource):
                 decoded = _decode(path, self._keep_grey)
                 image = self._range.narrow(path, decoded, keep_grey=self._keep_grey)
             except SourceError as error:
+                if len(self._paths) == 1:
+                    raise
                 self.skipped += 1
                 logger.warning("image skipped: %s", error)
                 continue

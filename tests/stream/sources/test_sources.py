@@ -26,6 +26,7 @@ from facestage.stream.sources import video as video_module
 from facestage.stream.sources.base import to_bgr8, valid_count, valid_fps
 from facestage.stream.sources.images import list_images, load_image, natural_key
 from facestage.stream.sources.opencv import Timeline, prefer_tcp
+from facestage.stream.sources.pictures import count_pictures
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -386,6 +387,76 @@ def test_one_deep_image_is_brightened_as_well(
     with caplog.at_level(logging.WARNING):
         assert int(load_image(tmp_path / "a.png").max()) == 191
     assert "reach 767 of 65535; all are taken as 0–1023" in caplog.text
+
+
+def write_pictures(path: Path, pictures: int) -> Path:
+    """Write an animation, or a TIFF file with so many pages."""
+    frames = [grey(40 * n, 32, 32) for n in range(pictures)]
+    if path.suffix in (".tif", ".tiff"):
+        assert cv2.imwritemulti(str(path), frames)
+        return path
+    animation = cv2.Animation()
+    animation.frames = frames
+    animation.durations = [100] * pictures
+    # As animations their formats carry an alpha channel.
+    animation.frames = [cv2.cvtColor(frame, cv2.COLOR_BGR2BGRA) for frame in frames]
+    assert cv2.imwriteanimation(str(path), animation)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif", "tif"])
+def test_a_file_of_several_pictures_is_refused_with_the_next_step(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = write_pictures(tmp_path / f"smile.{suffix}", 5)
+    says = r"holds 5 pictures.*first only.*ffmpeg -i smile.*magick smile.*%05d\.png"
+    with pytest.raises(SourceError, match=says):
+        open_source(str(path))
+    with pytest.raises(SourceError, match=says):
+        load_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif", "tif", "jpg", "bmp"])
+def test_a_file_of_one_picture_is_read(tmp_path: Path, suffix: str) -> None:
+    save(tmp_path / f"a.{suffix}", grey(100, 32, 32))
+    data = (tmp_path / f"a.{suffix}").read_bytes()
+    assert count_pictures(data) == 1
+    assert abs(float(load_image(tmp_path / f"a.{suffix}").mean()) - 100) < 3
+
+
+def test_a_preview_in_a_tiff_file_is_no_page(tmp_path: Path) -> None:
+    data = bytearray(write_pictures(tmp_path / "a.tif", 2).read_bytes())
+    assert count_pictures(bytes(data)) == 2
+    # Give the second directory the mark of a preview in place of its first entry.
+    first = int.from_bytes(data[4:8], "little")
+    after = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    second = int.from_bytes(data[after : after + 4], "little")
+    data[second + 2 : second + 14] = (254).to_bytes(2, "little") + b"\4\0\1\0\0\0\1\0\0\0"
+    assert count_pictures(bytes(data)) == 1
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif", "tif"])
+def test_counting_pictures_survives_any_damage(tmp_path: Path, suffix: str) -> None:
+    data = write_pictures(tmp_path / f"a.{suffix}", 3).read_bytes()
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        damaged = bytearray(data[: rng.integers(0, len(data))])
+        for at in rng.integers(0, max(1, len(damaged)), 3 if damaged else 0):
+            damaged[at] = rng.integers(0, 256)
+        assert count_pictures(bytes(damaged)) >= 1
+
+
+def test_an_animation_in_a_folder_is_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "1.png", grey(STEP))
+    write_pictures(tmp_path / "2.gif", 3)
+    save(tmp_path / "3.png", grey(3 * STEP))
+    with caplog.at_level(logging.WARNING), open_source(str(tmp_path)) as source:
+        grabs = drain(source)
+        assert source.skipped == 1
+    assert [grab.index for grab in grabs] == [0, 2]
+    assert "2.gif holds 3 pictures" in caplog.text
 
 
 def test_broken_images_are_skipped_counted_and_leave_their_place(
