@@ -10,7 +10,6 @@ from ...core.observer import Observation
 from ...core.sequence import SequenceAnalyzer
 from ...core.types import Frame, SequenceResult
 from ..sources import Source, open_source
-from ..sources.video import ends_early
 
 __all__ = ["analyze_source"]
 
@@ -83,7 +82,7 @@ def _what_is_missing(source: Source, done: int, max_frames: int | None) -> str:
     """Say why a result does not cover its whole source; empty where it does."""
     if max_frames is not None and done == max_frames:
         return f"only the first {done} frames were asked for"
-    if ends_early(done, source.frame_count):
+    if source.broke_off:
         return f"incomplete: of {source.frame_count} frames stated only {done} could be read"
     if source.skipped:
         return f"incomplete: {source.skipped} of {source.skipped + done} images cannot be read"

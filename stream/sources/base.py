@@ -87,6 +87,8 @@ class Source(ABC):
     size: tuple[int, int]
     skipped: int = 0
     """Pictures passed over so far because they could not be decoded."""
+    broke_off: bool = False
+    """It has ended, well before the end its container states."""
 
     @abstractmethod
     def read(self) -> Grab | None:

@@ -89,10 +89,15 @@ def _decode(path: Path, keep_grey: bool) -> NDArray[Any]:
         raise SourceError(f"{path} is empty (0 bytes); copy it again")
     pictures = count_pictures(content)
     if pictures > 1:
+        tiff = path.suffix.lower() in (".tif", ".tiff")
+        step = (
+            f"a folder of images (magick {path.name}{'' if tiff else ' -coalesce'} FOLDER/%05d.png)"
+        )
+        if not tiff:
+            step = f"a video of it (ffmpeg -i {path.name} {path.stem}.mp4) or {step}"
         raise SourceError(
-            f"{path} holds {pictures} pictures, and an image is read for its first only; make a"
-            f" video of it (ffmpeg -i {path.name} {path.stem}.mp4) or a folder of images (magick"
-            f" {path.name} -coalesce FOLDER/%05d.png), and give that"
+            f"{path} holds {pictures} pictures, and an image is read for its first only; make"
+            f" {step}, and give that"
         )
     data = np.frombuffer(content, dtype=np.uint8)
     image = None

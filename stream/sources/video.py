@@ -58,7 +58,8 @@ class VideoFile(VideoSource):
 
     def _read_on(self) -> Grab | None:
         grab = self._decode()
-        if grab is None and ends_early(self._decoded, self.frame_count):
+        if grab is None and not self.broke_off and self._breaks_off():
+            self.broke_off = True
             logger.warning(
                 "%s ended after %d of about %d frames; the file may be damaged",
                 self.name,
@@ -96,14 +97,6 @@ class DemoClip(VideoFile):
         """Close the clip."""
         super().close()
         self._files.close()
-
-
-def ends_early(frames: int, stated: int | None) -> bool:
-    """Tell whether a video ended well before the number of frames its container states.
-
-    Containers estimate: up to a tenth may be missing from a healthy file.
-    """
-    return stated is not None and frames < 0.9 * stated
 
 
 def _check_file(path: Path) -> None:

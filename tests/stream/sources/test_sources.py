@@ -7,6 +7,7 @@ import http.server
 import logging
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -409,7 +410,9 @@ def test_a_file_of_several_pictures_is_refused_with_the_next_step(
     tmp_path: Path, suffix: str
 ) -> None:
     path = write_pictures(tmp_path / f"smile.{suffix}", 5)
-    says = r"holds 5 pictures.*first only.*ffmpeg -i smile.*magick smile.*%05d\.png"
+    # FFmpeg reads the first page of a TIFF file only.
+    video = "" if suffix == "tif" else "ffmpeg -i smile.*"
+    says = rf"holds 5 pictures.*first only; make a.*{video}magick smile.*%05d\.png"
     with pytest.raises(SourceError, match=says):
         open_source(str(path))
     with pytest.raises(SourceError, match=says):
@@ -650,6 +653,84 @@ def test_video_that_breaks_off_is_reported(
     assert 5 < len(grabs) < 25
     assert levels(grabs[:-1]) == list(range(len(grabs) - 1))
     assert f"ended after {len(grabs)} of about 30 frames" in caplog.text
+
+
+EBML, SEGMENT, INFO, TRACKS, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
+
+
+def element(name: int, content: bytes | int | float) -> bytes:
+    """Return an element of a Matroska file."""
+    if isinstance(content, float):
+        content = struct.pack(">d", content)
+    elif isinstance(content, int):
+        content = content.to_bytes(max(1, (content.bit_length() + 7) // 8), "big")
+    size = (len(content) | 1 << 56).to_bytes(8, "big")
+    return name.to_bytes((name.bit_length() + 7) // 8, "big") + size + content
+
+
+def write_matroska(path: Path, times_ms: list[int], duration_ms: float) -> list[int]:
+    """Write motion JPEG with these times, one picture a cluster; return where clusters begin."""
+    head = element(0x4282, b"matroska") + element(0x4287, 4) + element(0x4285, 2)
+    info = element(0x2AD7B1, 1_000_000) + element(0x4489, duration_ms)
+    size = element(0xB0, 64) + element(0xBA, 48)
+    track = element(0xD7, 1) + element(0x73C5, 1) + element(0x83, 1) + element(0x86, b"V_MJPEG")
+    track += element(0x23E383, 1_000_000_000 // 25) + element(0xE0, size)
+    parts = [element(INFO, info) + element(TRACKS, element(0xAE, track))]
+    for n, time_ms in enumerate(times_ms):
+        jpeg = cv2.imencode(".jpg", grey(STEP * (n % 30)))[1].tobytes()
+        block = element(0xA3, b"\x81\0\0\x80" + jpeg)
+        parts.append(element(CLUSTER, element(0xE7, time_ms) + block))
+    data = element(EBML, head) + element(SEGMENT, b"".join(parts))
+    path.write_bytes(data)
+    mark = CLUSTER.to_bytes(4, "big")
+    return [at for at in range(len(data)) if data[at : at + 4] == mark]
+
+
+VARIABLE_RATE = [0, 40, 80, 120, 160, *range(600, 2000, 200), 1960]
+LATE_CLOCK = [3_600_000 + 40 * n for n in range(30)]
+LATE_VARIABLE = [3_600_000 + time_ms for time_ms in VARIABLE_RATE]
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "duration_ms"),
+    [(VARIABLE_RATE, 2000), (LATE_CLOCK, 3_601_200), (LATE_VARIABLE, 3_602_000)],
+)
+@pytest.mark.parametrize("over_http", [False, True])
+def test_a_recording_is_whole_when_its_last_picture_lies_at_its_end(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    times_ms: list[int],
+    duration_ms: float,
+    over_http: bool,
+) -> None:
+    write_matroska(tmp_path / "a.mkv", times_ms, float(duration_ms))
+    with (
+        serving(tmp_path) as address,
+        caplog.at_level(logging.WARNING),
+        open_source(f"{address}/a.mkv" if over_http else str(tmp_path / "a.mkv")) as source,
+    ):
+        assert source.frame_count is not None
+        assert source.frame_count > 1.2 * len(times_ms)
+        assert len(drain(source)) == len(times_ms)
+        assert not source.broke_off
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "duration_ms"),
+    [(VARIABLE_RATE, 2000), (LATE_CLOCK, 3_601_200), (LATE_VARIABLE, 3_602_000)],
+)
+def test_a_recording_that_is_cut_is_not_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, times_ms: list[int], duration_ms: float
+) -> None:
+    clusters = write_matroska(tmp_path / "a.mkv", times_ms, float(duration_ms))
+    cut = (tmp_path / "a.mkv").read_bytes()[: clusters[-4]]
+    (tmp_path / "a.mkv").write_bytes(cut)
+    with caplog.at_level(logging.WARNING), open_source(str(tmp_path / "a.mkv")) as source:
+        assert len(drain(source)) == len(times_ms) - 4
+        assert source.read() is None
+        assert source.broke_off
+    assert [f"ended after {len(times_ms) - 4} of" in r.message for r in caplog.records] == [True]
 
 
 def test_nothing_is_written_to_stderr(tmp_path: Path) -> None:
