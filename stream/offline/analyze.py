@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from ...core.errors import ConfigError, SourceError
 from ...core.observer import Observation
@@ -75,7 +76,8 @@ def analyze_source(
                 f"{source.name} holds no frame; check that it plays in a video player"
             )
         note = _what_is_missing(source, done, max_frames)
-        return analyzer.finish(source=source.name, fps=fps, note=note)
+        result = analyzer.finish(source=source.name, fps=fps, note=note)
+        return replace(result, files=source.files) if source.files else result
 
 
 def _what_is_missing(source: Source, done: int, max_frames: int | None) -> str:

@@ -87,6 +87,8 @@ class Source(ABC):
     size: tuple[int, int]
     skipped: int = 0
     """Pictures passed over so far because they could not be decoded."""
+    files: tuple[str, ...] = ()
+    """Names of the pictures' files by index, relative to the folder; empty where there are none."""
     broke_off: bool = False
     """It has ended, well before the end its container states."""
 

@@ -267,6 +267,7 @@ class ImageFolder(ProbedSource):
         if not self._paths:
             raise SourceError(f"folder {path} holds no image; {_advice(path)}")
         self.frame_count: int | None = len(self._paths)
+        self.files = tuple(path.name for path in self._paths)
         self._range = ValueRange(self._paths, path)
         self._next = 0
         if not self._keep_first(self._read_on()):
