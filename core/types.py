@@ -341,6 +341,8 @@ class SequenceResult:
         grades: AU number → grade by the model card; empty without grades.
         baseline: whether presence was to be judged against the person's own baseline; each row
             says whether it was.
+        remark: what a reader should know of how the pictures were read (a range of values that was
+            recognised); empty where nothing is unusual.
         files: names of the pictures of an image folder, by frame number; empty for a video.
     """
 
@@ -364,6 +366,7 @@ class SequenceResult:
     lrp_engine_reason: str = ""
     lrp_precision: str = "float32"
     files: tuple[str, ...] = ()
+    remark: str = ""
 
     @property
     def marks(self) -> dict[int, str]:

@@ -77,7 +77,7 @@ def analyze_source(
             )
         note = _what_is_missing(source, done, max_frames)
         result = analyzer.finish(source=source.name, fps=fps, note=note)
-        return replace(result, files=source.files) if source.files else result
+        return replace(result, files=source.files, remark=source.remark)
 
 
 def _what_is_missing(source: Source, done: int, max_frames: int | None) -> str:

@@ -73,7 +73,8 @@ def write_analysis(
         ``report.html``. Of an image folder ``frames.csv`` has one more column in the end, ``file``:
         the picture's name in the folder, by which rows are joined with labels where the numbers in
         the names have gaps. The JSON names the files of the frames it mentions
-        (``start_file``, ``end_file``; ``first_file``, ``exemplar_file``).
+        (``start_file``, ``end_file``; ``first_file``, ``exemplar_file``), and has a ``remark``
+        where the range of values of deep images was recognised.
 
     Raises:
         ConfigError: ``out`` holds something else, or cannot be written.
@@ -165,6 +166,7 @@ def _manifest(result: SequenceResult) -> str:
         "frames": len(result.rows),
         "complete": not result.note,
         "note": result.note,
+        **({"remark": result.remark} if result.remark else {}),
         "aus": [
             {"au": au, "grade": result.grades.get(au), "shown": au not in result.hidden}
             for au in result.aus

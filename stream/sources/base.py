@@ -89,6 +89,8 @@ class Source(ABC):
     """Pictures passed over so far because they could not be decoded."""
     files: tuple[str, ...] = ()
     """Names of the pictures' files by index, relative to the folder; empty where there are none."""
+    remark: str = ""
+    """What is unusual about how its pictures are read, in words for the user."""
     broke_off: bool = False
     """It has ended, well before the end its container states."""
 

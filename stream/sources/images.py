@@ -127,11 +127,15 @@ class ValueRange:
     Args:
         paths: the images, in the order they are read.
         name: the file or folder they come from, for the warning.
+
+    Attributes:
+        remark: what was decided last, in words; empty while every type has its full range.
     """
 
     def __init__(self, paths: Sequence[Path], name: Path) -> None:
         self._paths = paths
         self._name = name
+        self.remark = ""
         self._white: dict[np.dtype[Any], float | None] = {}
         self._exceeded: set[np.dtype[Any]] = set()
 
@@ -167,15 +171,13 @@ class ValueRange:
         white = None if path.suffix.lower() == ".hdr" else _white_of(image.dtype, largest, mean)
         self._white[image.dtype] = white
         if white is not None:
+            full = f"{np.iinfo(image.dtype).max}" if image.dtype.kind in "iu" else "1.0"
+            self.remark = (
+                f"the values of the first {len(seen)} image(s) of type {image.dtype} reach "
+                f"{largest:g} of {full}; all are taken as 0–{white:g}"
+            )
             logger.warning(
-                "%s: the values of the first %d image(s) of type %s reach %g of %s; all are taken "
-                "as 0–%g. If that is wrong, save them as 8-bit PNG",
-                self._name,
-                len(seen),
-                image.dtype,
-                largest,
-                f"{np.iinfo(image.dtype).max}" if image.dtype.kind in "iu" else "1.0",
-                white,
+                "%s: %s. If that is wrong, save them as 8-bit PNG", self._name, self.remark
             )
 
     def _same_type(self, path: Path, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
@@ -289,6 +291,7 @@ class ImageFolder(ProbedSource):
                 path = self._paths[index]
                 decoded = _decode(path, self._keep_grey)
                 image = self._range.narrow(path, decoded, keep_grey=self._keep_grey)
+                self.remark = self._range.remark
             except SourceError as error:
                 if len(self._paths) == 1:
                     raise

@@ -50,6 +50,17 @@ def test_rows_of_a_folder_lead_back_to_their_files(tmp_path: Path) -> None:
     assert result.note == "incomplete: 1 of 7 images cannot be read"
 
 
+def test_a_range_of_values_that_was_recognised_is_a_remark(tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "1.png"), np.full((48, 64), 3000, np.uint16))
+    assert cv2.imwrite(str(tmp_path / "2.png"), np.full((48, 64), 3900, np.uint16))
+    result = analyze(tmp_path)
+    assert result.note == ""
+    assert result.remark == (
+        "the values of the first 2 image(s) of type uint16 reach 3900 of 65535; "
+        "all are taken as 0–4095"
+    )
+
+
 def test_one_image_is_named_and_a_video_names_nothing(tmp_path: Path) -> None:
     write_grey(tmp_path / "face.png")
     assert analyze(tmp_path / "face.png").files == ("face.png",)

@@ -199,6 +199,13 @@ def test_pictures_of_a_folder_are_named(tmp_path: Path) -> None:
     assert document["prototypes"][0]["exemplar_file"] == files[3]
 
 
+def test_a_remark_does_not_make_a_result_incomplete(tmp_path: Path) -> None:
+    write_analysis(replace(story(), remark="taken as 0–4095"), tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text("utf-8"))
+    assert (document["complete"], document["note"]) == (True, "")
+    assert document["remark"] == "taken as 0–4095"
+
+
 def adjusted_story() -> SequenceResult:
     """The story, with a baseline that is found in its third frame."""
     plain = story()
