@@ -42,9 +42,8 @@ def open_source(
     Args:
         spec: camera number, or device file or link to one (``/dev/v4l/by-id/…``); ``rtsp://``,
             ``rtsps://``, ``http://``, ``https://`` address; path of a video file, an image or a
-            folder of images; or ``demo:``, the clip that comes with the package. A file named like
-            a number or a word: ``./0``. A file may have colons in its name (``10:30.mp4``): only
-            ``://`` makes an address.
+            folder of images; or ``demo:``, the clip of the package. A file named like a number or a
+            word: ``./0``. A colon in a file's name is no protocol: only ``://`` makes an address.
         realtime: play a file at its own pace (the pacing is the reader's: see
             :class:`~facestage.stream.live.capture.Capture`).
         open_timeout_s: longest wait for a network stream to open, seconds.
