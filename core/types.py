@@ -341,6 +341,9 @@ class SequenceResult:
         grades: AU number → grade by the model card; empty without grades.
         baseline: whether presence was to be judged against the person's own baseline; each row
             says whether it was.
+        remark: what a reader should know of how the pictures were read (a range of values that was
+            recognised); empty where nothing is unusual.
+        files: names of the pictures of an image folder, by frame number; empty for a video.
     """
 
     source: str
@@ -362,6 +365,8 @@ class SequenceResult:
     lrp_engine: str = ""
     lrp_engine_reason: str = ""
     lrp_precision: str = "float32"
+    files: tuple[str, ...] = ()
+    remark: str = ""
 
     @property
     def marks(self) -> dict[int, str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from ...core.errors import ConfigError, SourceError
 from ...core.observer import Observation
 from ...core.sequence import SequenceAnalyzer
 from ...core.types import Frame, SequenceResult
 from ..sources import Source, open_source
-from ..sources.video import ends_early
 
 __all__ = ["analyze_source"]
 
@@ -76,14 +76,15 @@ def analyze_source(
                 f"{source.name} holds no frame; check that it plays in a video player"
             )
         note = _what_is_missing(source, done, max_frames)
-        return analyzer.finish(source=source.name, fps=fps, note=note)
+        result = analyzer.finish(source=source.name, fps=fps, note=note)
+        return replace(result, files=source.files, remark=source.remark)
 
 
 def _what_is_missing(source: Source, done: int, max_frames: int | None) -> str:
     """Say why a result does not cover its whole source; empty where it does."""
     if max_frames is not None and done == max_frames:
         return f"only the first {done} frames were asked for"
-    if ends_early(done, source.frame_count):
+    if source.broke_off:
         return f"incomplete: of {source.frame_count} frames stated only {done} could be read"
     if source.skipped:
         return f"incomplete: {source.skipped} of {source.skipped + done} images cannot be read"

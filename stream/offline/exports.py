@@ -70,7 +70,11 @@ def write_analysis(
     Returns:
         The files written: ``temporal_prototype.json``, ``stages.csv``, ``frames.csv``,
         ``prototypes/AU12_A.png`` and so on (projection over the face, heatmap), ``strip.png``,
-        ``report.html``.
+        ``report.html``. Of an image folder ``frames.csv`` has one more column in the end, ``file``:
+        the picture's name in the folder, by which rows are joined with labels where the numbers in
+        the names have gaps. The JSON names the files of the frames it mentions
+        (``start_file``, ``end_file``; ``first_file``, ``exemplar_file``), and has a ``remark``
+        where the range of values of deep images was recognised.
 
     Raises:
         ConfigError: ``out`` holds something else, or cannot be written.
@@ -162,6 +166,7 @@ def _manifest(result: SequenceResult) -> str:
         "frames": len(result.rows),
         "complete": not result.note,
         "note": result.note,
+        **({"remark": result.remark} if result.remark else {}),
         "aus": [
             {"au": au, "grade": result.grades.get(au), "shown": au not in result.hidden}
             for au in result.aus
@@ -174,6 +179,7 @@ def _manifest(result: SequenceResult) -> str:
                 "end": stage.end,
                 "start_s": round(stage.start_s, 4),
                 "end_s": round(stage.end_s, 4),
+                **_files(result, start=stage.start, end=stage.end),
             }
             for stage in result.stages
         ],
@@ -181,11 +187,24 @@ def _manifest(result: SequenceResult) -> str:
         "reduction": round(reduction(len(result.stages), len(result.rows)), 6),
         "unique_stages": len({stage.labels for stage in result.stages}),
         "prototypes": [
-            {"label": label, "frames": item.frames, "first": item.first, "exemplar": item.exemplar}
+            {
+                "label": label,
+                "frames": item.frames,
+                "first": item.first,
+                "exemplar": item.exemplar,
+                **_files(result, first=item.first, exemplar=item.exemplar),
+            }
             for label, item in result.prototypes.items()
         ],
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def _files(result: SequenceResult, **frames: int) -> dict[str, str]:
+    """Name the files of some frames of an image folder; nothing for a video."""
+    if not result.files:
+        return {}
+    return {f"{name}_file": result.files[index] for name, index in frames.items()}
 
 
 def _baseline(result: SequenceResult) -> dict[str, object]:
@@ -217,6 +236,8 @@ def _frames_csv(result: SequenceResult) -> str:
     if result.baseline:
         header += ["baseline", *(f"{code}_adjusted" for code in codes)]
         header += [f"{code}_adjusted_r" for code in codes]
+    if result.files:
+        header.append("file")
     return _csv(header, (_frame_cells(row, result) for row in result.rows))
 
 
@@ -230,6 +251,8 @@ def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
     if result.baseline:
         texts += [str(row.baseline)]
         texts += [*cells(row.adjusted_presence, 4), *cells(row.adjusted_intensity, 3)]
+    if result.files:
+        texts.append(result.files[row.index])
     return texts
 
 

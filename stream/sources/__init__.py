@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 
 from ...core.errors import ConfigError, SourceError
 from .base import Grab, Source, SourceInfo, redact
-from .camera import Camera
+from .camera import Camera, is_camera_path
 from .images import IMAGE_SUFFIXES, ImageFolder
 from .network import NetworkStream
 from .video import DemoClip, VideoFile
 
 __all__ = ["Grab", "Source", "SourceInfo", "open_source", "redact", "source_name"]
 
+_NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
+_WORDS = ("demo", "browser", "synthetic")
+"""Kinds of source written with a colon and without slashes."""
 _FORMS = (
     "a camera number (0), a device file (/dev/video0), rtsp://…, http(s)://…, a video file, "
     "a folder of images, or demo:"
@@ -36,9 +40,10 @@ def open_source(
     """Open a source and make sure that it gives a picture.
 
     Args:
-        spec: camera number or device file; ``rtsp://``, ``rtsps://``, ``http://``, ``https://``
-            address; path of a video file, an image or a folder of images; or ``demo:``, the clip
-            that comes with the package. A file named like a number or a word: ``./0``.
+        spec: camera number, or device file or link to one (``/dev/v4l/by-id/…``); ``rtsp://``,
+            ``rtsps://``, ``http://``, ``https://`` address; path of a video file, an image or a
+            folder of images; or ``demo:``, the clip of the package. A file named like a number or a
+            word: ``./0``. A colon in a file's name is no protocol: only ``://`` makes an address.
         realtime: play a file at its own pace (the pacing is the reader's: see
             :class:`~facestage.stream.live.capture.Capture`).
         open_timeout_s: longest wait for a network stream to open, seconds.
@@ -57,6 +62,13 @@ def open_source(
         open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s, image_fps=image_fps
     )
     scheme = _scheme_of(spec)
+    if scheme in _NETWORK_SCHEMES:
+        return NetworkStream(
+            spec,
+            open_timeout_s=open_timeout_s,
+            read_timeout_s=read_timeout_s,
+            realtime=realtime,
+        )
     if scheme == "demo":
         if spec.lower() != "demo:":
             raise ConfigError(
@@ -65,18 +77,11 @@ def open_source(
         return DemoClip(realtime=realtime)
     if spec.isascii() and spec.isdigit():
         return Camera(int(spec))
-    if re.fullmatch("/dev/video[0-9]+", spec):
-        return Camera(spec)
-    if scheme in ("rtsp", "rtsps", "http", "https"):
-        return NetworkStream(
-            spec,
-            open_timeout_s=open_timeout_s,
-            read_timeout_s=read_timeout_s,
-            realtime=realtime,
-        )
     if "://" in spec:
         raise ConfigError(f"{redact(spec)} is no kind of source known here; give {_FORMS}")
     path = Path(spec).expanduser()
+    if is_camera_path(path):
+        return Camera(str(path))
     try:
         if path.is_dir() or (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()):
             return ImageFolder(path, fps=image_fps, realtime=realtime, keep_grey=keep_grey)
@@ -92,7 +97,10 @@ def _check_positive(**options: float) -> None:
 
 
 def _scheme_of(spec: str) -> str:
-    """Return what stands before the colon, lower case; empty for a number, a device or a path.
+    """Return the kind of source that stands before the colon, lower case; empty for all others.
+
+    Before ``://`` it is any word, before a colon alone one of the kinds that are written so: a
+    file may have a colon in its name, and one that exists is that file.
 
     Raises:
         ConfigError: no source can have that name, or this version does not know its kind.
@@ -106,8 +114,13 @@ def _scheme_of(spec: str) -> str:
         raise ConfigError(
             f"the name {spec!a} is not valid UTF-8; rename it, or use a UTF-8 locale (LANG=C.UTF-8)"
         ) from None
-    scheme = spec.partition(":")[0].lower() if re.match("[A-Za-z][A-Za-z0-9+.-]+:", spec) else ""
-    if spec == "browser" or scheme in ("browser", "synthetic"):
+    match = re.match("([A-Za-z][A-Za-z0-9+.-]+):(//)?", spec)
+    scheme = match[1].lower() if match is not None else ""
+    if match is not None and match[2] is None:
+        kind_alone = spec.lower() == f"{scheme}:"
+        if scheme not in _WORDS or (not kind_alone and os.path.exists(spec)):
+            return ""
+    if spec == "browser" or scheme in _WORDS[1:]:
         raise ConfigError(
             f"the source {redact(spec)!r} is not available in this version; give {_FORMS}"
         )

@@ -87,6 +87,12 @@ class Source(ABC):
     size: tuple[int, int]
     skipped: int = 0
     """Pictures passed over so far because they could not be decoded."""
+    files: tuple[str, ...] = ()
+    """Names of the pictures' files by index, relative to the folder; empty where there are none."""
+    remark: str = ""
+    """What is unusual about how its pictures are read, in words for the user."""
+    broke_off: bool = False
+    """It has ended, well before the end its container states."""
 
     @abstractmethod
     def read(self) -> Grab | None:
@@ -167,13 +173,14 @@ def valid_count(value: float) -> int | None:
     return int(value) if math.isfinite(value) and value >= 1.0 else None
 
 
-def to_bgr8(image: NDArray[Any]) -> NDArray[np.uint8]:
+def to_bgr8(image: NDArray[Any], white: float | None = None) -> NDArray[np.uint8]:
     """Convert any decoded picture to 8-bit BGR.
 
     Args:
         image: ``(H, W)`` or ``(H, W, C)`` with C = 1 (grey), 2 (grey, alpha), 3 (BGR) or 4 (BGRA);
             integers of any width use their full positive range, floats 0–1. Alpha is dropped: the
             colour below it is kept.
+        white: value that becomes 255 in a picture deeper than 8 bits, where its range is another.
 
     Returns:
         ``(H, W, 3)`` uint8, BGR; the input itself if it is that already.
@@ -181,17 +188,17 @@ def to_bgr8(image: NDArray[Any]) -> NDArray[np.uint8]:
     Raises:
         SourceError: the shape or the type is none of these.
     """
-    narrow = to_uint8(image)
+    narrow = to_uint8(image, white)
     if narrow.ndim == 2:
         return np.asarray(cv2.cvtColor(narrow, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
     return narrow
 
 
-def to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
+def to_uint8(image: NDArray[Any], white: float | None = None) -> NDArray[np.uint8]:
     """Convert any decoded picture to 8 bits; grey stays grey.
 
     Args:
-        image: as for :func:`to_bgr8`.
+        image, white: as for :func:`to_bgr8`.
 
     Returns:
         ``(H, W)`` uint8 for one channel or two, else ``(H, W, 3)`` uint8, BGR; the input itself if
@@ -212,10 +219,14 @@ def to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
     if colour.dtype == np.uint8:
         narrow = colour.astype(np.uint8, copy=False)
     elif np.issubdtype(colour.dtype, np.integer):
-        scale = 255.0 / float(np.iinfo(colour.dtype).max)
-        narrow = np.rint(np.maximum(colour, 0).astype(np.float32) * scale).astype(np.uint8)
+        scale = 255.0 / (white or float(np.iinfo(colour.dtype).max))
+        values = np.rint(np.maximum(colour, 0).astype(np.float32) * scale)
+        narrow = np.minimum(values, 255.0).astype(np.uint8)
     elif np.issubdtype(colour.dtype, np.floating):
-        unit = np.clip(np.nan_to_num(colour.astype(np.float32), nan=0.0), 0.0, 1.0)
+        unit = np.nan_to_num(colour.astype(np.float32), nan=0.0)
+        if white is not None:
+            unit = unit / white
+        unit = np.clip(unit, 0.0, 1.0)
         narrow = np.rint(unit * 255.0).astype(np.uint8)
     else:
         raise SourceError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,10 +13,23 @@ from ...core.errors import SourceError
 from .base import Grab, valid_fps
 from .opencv import VideoSource, quiet_logs
 
-__all__ = ["Camera"]
+__all__ = ["Camera", "is_camera_path"]
 
 _MAX_NUMBER = 2**31 - 1
 """Largest number OpenCV takes for a camera; beyond it, it raises an error of its own."""
+
+
+_DEVICE = re.compile("/dev/video[0-9]+")
+
+
+def is_camera_path(path: Path) -> bool:
+    """Tell whether a path is a camera: its device file, a link to one, or a name udev gives it.
+
+    The names in ``/dev/v4l/by-id`` and ``/dev/v4l/by-path`` stand for a camera even while it is
+    unplugged, when they lead nowhere.
+    """
+    names = (os.path.abspath(path), os.path.realpath(path))
+    return any(_DEVICE.fullmatch(name) or name.startswith("/dev/v4l/") for name in names)
 
 
 class Camera(VideoSource):
@@ -23,7 +38,8 @@ class Camera(VideoSource):
     Frames carry no ``pts``: a camera's only clock is the moment of the grab.
 
     Args:
-        device: number of the camera (0 is the first) or path of its device file.
+        device: number of the camera (0 is the first), or path of its device file or of a link to
+            that.
 
     Raises:
         SourceError: there is no such camera, it is in use, or it gives no picture.
@@ -40,7 +56,9 @@ class Camera(VideoSource):
             raise SourceError(f"{self.name} cannot be opened; {_advice(device)}")
         quiet_logs()
         backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
-        self._video = cv2.VideoCapture(device, backend)
+        self._video = cv2.VideoCapture(
+            device if isinstance(device, int) else os.path.realpath(device), backend
+        )
         if not self._video.isOpened():
             raise SourceError(f"{self.name} cannot be opened; {_advice(device)}")
         self.fps = valid_fps(self._video.get(cv2.CAP_PROP_FPS))
@@ -67,7 +85,8 @@ def _advice(device: int | str) -> str:
     devices = sorted(str(path) for path in Path("/dev").glob("video*"))
     if not devices:
         return "this machine has no camera (no /dev/video*): connect one or give a video file"
-    wanted = f"/dev/video{device}" if isinstance(device, int) else device
+    wanted = f"/dev/video{device}" if isinstance(device, int) else os.path.realpath(device)
     if wanted in devices:
         return "another program may use it, or you may not (join the group 'video')"
-    return f"there are: {', '.join(devices)}"
+    links = sorted(str(path) for path in Path("/dev/v4l").glob("by-id/*"))
+    return f"there are: {', '.join(devices + links)}"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,10 +16,22 @@ from numpy.typing import NDArray
 from ...core.errors import SourceError
 from .base import Grab, ProbedSource, to_bgr8, to_uint8
 from .opencv import quiet_logs
+from .pictures import count_pictures
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFolder", "list_images", "load_image", "natural_key"]
 
 logger = logging.getLogger(__name__)
+
+RANGE_IMAGES = 8
+"""Images whose values are looked at to find the range of all that follow."""
+
+_WHITES = (255.0, 1023.0, 4095.0, 65535.0)
+"""Largest values of 8, 10, 12 and 16 bits: the ranges that occur inside wider types. Values of 14
+bits in 16 give a picture of a quarter of the brightness, in which faces are still found, and could
+as well be a dark picture of 16 bits."""
+
+_OVERSHOOT = 1.25
+"""Floats may go beyond white by this factor (sharpening, resizing)."""
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".dib", ".gif", ".hdr", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"}
@@ -44,6 +59,9 @@ def list_images(folder: Path) -> list[Path]:
 def load_image(path: Path, *, keep_grey: bool = False) -> NDArray[np.uint8]:
     """Read one image file as 8-bit BGR, turned upright by its EXIF orientation.
 
+    A file deeper than 8 bits that uses only a part of its range is brightened with a warning, see
+    :class:`ValueRange`.
+
     Args:
         path: image of any depth and number of channels; alpha is dropped.
         keep_grey: return a grey file as it is, which takes a fifth of the time off.
@@ -52,17 +70,36 @@ def load_image(path: Path, *, keep_grey: bool = False) -> NDArray[np.uint8]:
         ``(H, W, 3)`` uint8, BGR; with ``keep_grey``, ``(H, W)`` where the file is grey.
 
     Raises:
-        SourceError: the file is missing, empty, not an image or damaged.
+        SourceError: the file is missing, empty, not an image, damaged, or holds several pictures
+            (an animation, the pages of a TIFF file).
     """
+    return ValueRange([path], path).narrow(path, _decode(path, keep_grey), keep_grey=keep_grey)
+
+
+def _decode(path: Path, keep_grey: bool) -> NDArray[Any]:
+    """Read one image file in its own depth; see :func:`load_image`."""
     quiet_logs()
     try:
-        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        content = path.read_bytes()
     except OSError as error:
         raise SourceError(
             f"{path}: {error.strerror or error}; check the path and its permissions"
         ) from None
-    if not data.size:
+    if not content:
         raise SourceError(f"{path} is empty (0 bytes); copy it again")
+    pictures = count_pictures(content)
+    if pictures > 1:
+        tiff = path.suffix.lower() in (".tif", ".tiff")
+        step = (
+            f"a folder of images (magick {path.name}{'' if tiff else ' -coalesce'} FOLDER/%05d.png)"
+        )
+        if not tiff:
+            step = f"a video of it (ffmpeg -i {path.name} {path.stem}.mp4) or {step}"
+        raise SourceError(
+            f"{path} holds {pictures} pictures, and an image is read for its first only; make"
+            f" {step}, and give that"
+        )
+    data = np.frombuffer(content, dtype=np.uint8)
     image = None
     colour = cv2.IMREAD_ANYCOLOR if keep_grey else cv2.IMREAD_COLOR
     # Some formats (float TIFF with one or four channels) cannot be expanded to colour on reading.
@@ -72,11 +109,128 @@ def load_image(path: Path, *, keep_grey: bool = False) -> NDArray[np.uint8]:
         except cv2.error as error:
             logger.debug("%s: %s", path, error)
         if image is not None:
-            return to_uint8(image) if keep_grey else to_bgr8(image)
+            return image
     raise SourceError(
         f"{path} is not an image that can be read; it may be damaged: open it in a viewer, save it"
         " as PNG"
     )
+
+
+class ValueRange:
+    """The range of values that images deeper than 8 bits use, one for each type of value.
+
+    Cameras store 10 or 12 bits in 16, and programs store 0–255 as float, without a word in the
+    file: taken at full range, such pictures are black or white. The first images of a type decide
+    for all that follow, so the brightness never jumps within a folder. A decision other than the
+    full range is logged as a warning.
+
+    Args:
+        paths: the images, in the order they are read.
+        name: the file or folder they come from, for the warning.
+
+    Attributes:
+        remark: what was decided last, in words; empty while every type has its full range.
+    """
+
+    def __init__(self, paths: Sequence[Path], name: Path) -> None:
+        self._paths = paths
+        self._name = name
+        self.remark = ""
+        self._white: dict[np.dtype[Any], float | None] = {}
+        self._exceeded: set[np.dtype[Any]] = set()
+
+    def narrow(
+        self, path: Path, image: NDArray[Any], *, keep_grey: bool = False
+    ) -> NDArray[np.uint8]:
+        """Convert one of the images to 8 bits.
+
+        Args:
+            path: where it was read from.
+            image: the image in its own depth.
+            keep_grey: as for :func:`load_image`.
+
+        Raises:
+            SourceError: its shape or type is none that a picture has.
+        """
+        white = None
+        if image.dtype.itemsize > 1 and image.size:
+            if image.dtype not in self._white:
+                self._decide(path, image)
+            white = self._white.get(image.dtype)
+            self._watch(path, image, white)
+        return to_uint8(image, white) if keep_grey else to_bgr8(image, white)
+
+    def _decide(self, path: Path, image: NDArray[Any]) -> None:
+        """Find the value that is white by an image and those after it, unless all are black."""
+        seen = [_largest_and_mean(image)]
+        seen += [_largest_and_mean(later) for later in self._same_type(path, image.dtype)]
+        largest, mean = np.max(seen, axis=0)
+        if largest <= 0:
+            return
+        # Radiance files hold light without an upper end, so beyond 1 is no sign of another range.
+        white = None if path.suffix.lower() == ".hdr" else _white_of(image.dtype, largest, mean)
+        self._white[image.dtype] = white
+        if white is not None:
+            full = f"{np.iinfo(image.dtype).max}" if image.dtype.kind in "iu" else "1.0"
+            self.remark = (
+                f"the values of the first {len(seen)} image(s) of type {image.dtype} reach "
+                f"{largest:g} of {full}; all are taken as 0–{white:g}"
+            )
+            logger.warning(
+                "%s: %s. If that is wrong, save them as 8-bit PNG", self._name, self.remark
+            )
+
+    def _same_type(self, path: Path, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+        """Read those of the next few images that can be read and have the same type."""
+        start = self._paths.index(path) + 1
+        for later in self._paths[start : start + RANGE_IMAGES - 1]:
+            try:
+                image = _decode(later, keep_grey=True)
+            except SourceError:
+                continue
+            if image.dtype == dtype:
+                yield image
+
+    def _watch(self, path: Path, image: NDArray[Any], white: float | None) -> None:
+        """Say once that a later image goes beyond the range the first ones have."""
+        if white is None or image.dtype in self._exceeded:
+            return
+        largest = _largest_and_mean(image)[0]
+        if largest > _OVERSHOOT * white:
+            self._exceeded.add(image.dtype)
+            logger.warning(
+                "%s: its values reach %g, but the first images of %s were taken as 0–%g; what is "
+                "brighter is white. Save the images as 8-bit PNG",
+                path,
+                largest,
+                self._name,
+                white,
+            )
+
+
+def _largest_and_mean(image: NDArray[Any]) -> tuple[float, float]:
+    """Return the largest finite value and the mean of an image without its alpha."""
+    colour = image if image.ndim == 2 or image.shape[2] == 3 else image[..., :-1]
+    colour = colour if colour.size else image
+    if colour.dtype.kind == "f":
+        colour = np.where(np.isfinite(colour), colour, 0)
+    return float(colour.max()), float(colour.mean(dtype=np.float64))
+
+
+def _white_of(dtype: np.dtype[Any], largest: float, mean: float) -> float | None:
+    """Return the end of the smallest usual range that holds the values; None for the full one."""
+    if dtype.kind == "f":
+        # A picture of 0–1 that was resized or graded goes a little beyond 1 here and there.
+        full = 1.0 if mean <= 1.0 else math.inf
+        largest /= _OVERSHOOT
+    elif dtype.kind in "iu":
+        full = float(np.iinfo(dtype).max)
+    else:
+        return None
+    if full == 1.0:
+        return None
+    fitting = (white for white in _WHITES if largest <= white < full)
+    return next(fitting, None if math.isfinite(full) else _WHITES[-1])
 
 
 class ImageFolder(ProbedSource):
@@ -92,7 +246,7 @@ class ImageFolder(ProbedSource):
         keep_grey: whether grey images stay ``(H, W)``.
 
     Raises:
-        SourceError: there is no image, or none can be read.
+        SourceError: there is no image, none can be read, or the only one is an animation.
     """
 
     kind = "images"
@@ -115,6 +269,8 @@ class ImageFolder(ProbedSource):
         if not self._paths:
             raise SourceError(f"folder {path} holds no image; {_advice(path)}")
         self.frame_count: int | None = len(self._paths)
+        self.files = tuple(path.name for path in self._paths)
+        self._range = ValueRange(self._paths, path)
         self._next = 0
         if not self._keep_first(self._read_on()):
             raise SourceError(
@@ -132,8 +288,13 @@ class ImageFolder(ProbedSource):
             index = self._next
             self._next += 1
             try:
-                image = load_image(self._paths[index], keep_grey=self._keep_grey)
+                path = self._paths[index]
+                decoded = _decode(path, self._keep_grey)
+                image = self._range.narrow(path, decoded, keep_grey=self._keep_grey)
+                self.remark = self._range.remark
             except SourceError as error:
+                if len(self._paths) == 1:
+                    raise
                 self.skipped += 1
                 logger.warning("image skipped: %s", error)
                 continue

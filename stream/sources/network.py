@@ -12,7 +12,6 @@ import cv2
 from ...core.errors import SourceError
 from .base import Grab, redact, valid_count, valid_fps
 from .opencv import Timeline, VideoSource, prefer_tcp, quiet_logs
-from .video import ends_early
 
 __all__ = ["NetworkStream"]
 
@@ -93,7 +92,7 @@ class NetworkStream(VideoSource):
                 f"{self.name} closed, or sent nothing for {self._read_timeout_s:g} s; check the"
                 " server and the network"
             )
-        if grab is None and ends_early(self._decoded, self.frame_count):
+        if grab is None and self._breaks_off():
             raise SourceError(
                 f"{self.name} broke off after {self._decoded} of about {self.frame_count} frames;"
                 " download the file and analyse the copy"

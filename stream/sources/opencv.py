@@ -16,6 +16,12 @@ from .base import Grab, ProbedSource, to_bgr8
 __all__ = ["Timeline", "VideoSource", "prefer_tcp", "quiet_logs"]
 
 _CAPTURE_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_WHOLE_SHARE = 0.9
+"""Durations and numbers of frames are estimates: up to a tenth may be missing from a healthy
+file."""
+_PTS = 71
+"""``cv2.CAP_PROP_PTS``, the stamp of the last picture in frame periods. OpenCV 4.10 does not have
+it and answers 0: then the number of frames alone decides."""
 _environment_lock = threading.Lock()
 
 
@@ -88,6 +94,8 @@ class VideoSource(ProbedSource):
     """Positions in the medium; None where it has no clock."""
     _decoded = 0
     """Pictures decoded so far."""
+    _first_tick = 0.0
+    """Where the clock of the container starts, in frame periods."""
 
     def close(self) -> None:
         """Release the device, file or connection."""
@@ -99,10 +107,27 @@ class VideoSource(ProbedSource):
         ok, image = self._video.read()
         return self._numbered(image) if ok else None
 
+    def _breaks_off(self) -> bool:
+        """Tell, after the last picture, whether a recording ended well before its stated end.
+
+        Most containers state no number of frames, and OpenCV makes one up: duration times rate. It
+        is too large where the rate varies and where the clock starts late, because the duration
+        counts from zero. So too few frames are a sign only if the last one lies early, too.
+        """
+        stated = self.frame_count
+        if stated is None or self._decoded >= _WHOLE_SHARE * stated:
+            return False
+        read = self._video.get(_PTS) + 1.0 - self._first_tick
+        # A clock that starts beyond the stated end says nothing about where that end lies.
+        late_start = self._first_tick if 0.0 < self._first_tick < stated else 0.0
+        return read < _WHOLE_SHARE * (stated - late_start)
+
     def _numbered(self, image: NDArray[Any]) -> Grab:
         """Give a picture its index and, where there is a clock, its position."""
         pts = None
         if self._timeline is not None:
+            if self._decoded == 0:
+                self._first_tick = self._video.get(_PTS)
             pts = self._timeline.update(self._video.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
         grab = Grab(to_bgr8(image), self._decoded, pts)
         self._decoded += 1

@@ -40,7 +40,8 @@ class VideoFile(VideoSource):
         self.live = realtime
         _check_file(path)
         quiet_logs()
-        self._video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        # FFmpeg takes what stands before a colon for a protocol ("10:30.mp4"), except after a "/".
+        self._video = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
         if not self._video.isOpened():
             raise SourceError(
                 f"{self.name} is not a video that FFmpeg can read, or it is damaged; check that it"
@@ -57,7 +58,8 @@ class VideoFile(VideoSource):
 
     def _read_on(self) -> Grab | None:
         grab = self._decode()
-        if grab is None and ends_early(self._decoded, self.frame_count):
+        if grab is None and not self.broke_off and self._breaks_off():
+            self.broke_off = True
             logger.warning(
                 "%s ended after %d of about %d frames; the file may be damaged",
                 self.name,
@@ -97,19 +99,13 @@ class DemoClip(VideoFile):
         self._files.close()
 
 
-def ends_early(frames: int, stated: int | None) -> bool:
-    """Tell whether a video ended well before the number of frames its container states.
-
-    Containers estimate: up to a tenth may be missing from a healthy file.
-    """
-    return stated is not None and frames < 0.9 * stated
-
-
 def _check_file(path: Path) -> None:
     """Raise the clearest error for what FFmpeg would only call unreadable."""
     try:
         status = path.stat()
         if not path.is_file():
+            if path.is_char_device():
+                raise SourceError(f"{path} is a device, but no camera; cameras are /dev/video0, …")
             raise SourceError(f"{path} is not a file; give a video file or a folder of images")
         if not os.access(path, os.R_OK):
             raise SourceError(f"{path} may not be read; change its permissions (chmod +r)")

@@ -182,6 +182,30 @@ def test_csv_files_have_exactly_these_lines(tmp_path: Path) -> None:
     )
 
 
+def test_pictures_of_a_folder_are_named(tmp_path: Path) -> None:
+    files = tuple(f'img_{n}, "x".jpg' for n in (10, 11, 12, 20, 21, 30))
+    for name, plain in (("plain", story()), ("baseline", adjusted_story())):
+        write_analysis(replace(plain, files=files), tmp_path / name)
+        with (tmp_path / name / "frames.csv").open(newline="") as file:
+            rows = list(csv.reader(file))
+        assert [row[-1] for row in rows] == ["file", *files]
+        write_analysis(plain, tmp_path / f"{name}-video")
+        with (tmp_path / f"{name}-video" / "frames.csv").open(newline="") as file:
+            assert list(csv.reader(file)) == [row[:-1] for row in rows]
+    document = json.loads((tmp_path / "plain" / "temporal_prototype.json").read_text("utf-8"))
+    named = [(stage["start_file"], stage["end_file"]) for stage in document["stages"]]
+    assert named[:2] == [(files[0], files[1]), (files[2], files[2])]
+    assert document["prototypes"][0]["first_file"] == files[2]
+    assert document["prototypes"][0]["exemplar_file"] == files[3]
+
+
+def test_a_remark_does_not_make_a_result_incomplete(tmp_path: Path) -> None:
+    write_analysis(replace(story(), remark="taken as 0–4095"), tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text("utf-8"))
+    assert (document["complete"], document["note"]) == (True, "")
+    assert document["remark"] == "taken as 0–4095"
+
+
 def adjusted_story() -> SequenceResult:
     """The story, with a baseline that is found in its third frame."""
     plain = story()

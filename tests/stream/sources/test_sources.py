@@ -7,6 +7,7 @@ import http.server
 import logging
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from facestage.stream.sources import video as video_module
 from facestage.stream.sources.base import to_bgr8, valid_count, valid_fps
 from facestage.stream.sources.images import list_images, load_image, natural_key
 from facestage.stream.sources.opencv import Timeline, prefer_tcp
+from facestage.stream.sources.pictures import count_pictures
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -147,6 +149,32 @@ def test_a_file_named_like_a_camera_is_reached_by_its_path(
     monkeypatch.chdir(tmp_path)
     with open_source("./0") as source:
         assert source.kind == "video"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("2026-01-01-10:30:00.avi", "P01:rest.avi", "file:a.avi", "concat:a.avi", "rtsp:a.avi"),
+        *("http:a.avi", "demo:rest.avi", "browser:a.avi", "synthetic:a.avi", "C:a.avi"),
+    ],
+)
+def test_a_colon_in_a_name_is_no_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_video(tmp_path / "plain.avi", 3).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for spec in (name, str(tmp_path / name)):
+        with open_source(spec) as source:
+            assert (source.kind, source.name) == ("video", spec)
+            assert source_name(spec) == spec
+            assert levels(drain(source)) == [0, 1, 2]
+
+
+def test_a_missing_file_with_a_colon_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="does not exist"):
+        open_source("10:30:00.mp4")
+    with pytest.raises(SourceError, match="does not exist"):
+        open_source("rtsp:camera.local/stream")
 
 
 # --- pictures -----------------------------------------------------------------------------------
@@ -276,6 +304,162 @@ def test_folder_takes_any_kind_of_image(tmp_path: Path) -> None:
     assert (grabs[4].image == 255).all()
     assert grabs[5].image.shape == (1, 1, 3)
     assert grabs[9].image.shape == (4320, 7680, 3)
+
+
+def ramp(number: int, white: float, dtype: type) -> NDArray[Any]:
+    """A grey picture from black to three quarters of white, a little brighter with each number."""
+    line = np.linspace(0, 0.75 * white + number * white / 100, 64)
+    return np.tile(line, (48, 1)).astype(dtype)
+
+
+@pytest.mark.parametrize("keep_grey", [True, False])
+@pytest.mark.parametrize(
+    ("suffix", "dtype", "white", "says"),
+    [
+        ("png", np.uint16, 65535, None),
+        ("png", np.uint16, 4095, "of 65535; all are taken as 0–4095"),
+        ("png", np.uint16, 1023, "of 65535; all are taken as 0–1023"),
+        ("png", np.uint16, 255, "of 65535; all are taken as 0–255"),
+        ("tif", np.uint16, 4095, "of 65535; all are taken as 0–4095"),
+        ("tif", np.float32, 1, None),
+        ("tif", np.float32, 255, "of 1.0; all are taken as 0–255"),
+        ("tif", np.float32, 65535, "of 1.0; all are taken as 0–65535"),
+    ],
+)
+def test_the_range_of_values_a_folder_uses_is_recognised(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    suffix: str,
+    dtype: type,
+    white: float,
+    says: str | None,
+    keep_grey: bool,
+) -> None:
+    for n in range(4):
+        save(tmp_path / f"{n}.{suffix}", ramp(n, white, dtype))
+    with (
+        caplog.at_level(logging.WARNING),
+        open_source(str(tmp_path), keep_grey=keep_grey) as source,
+    ):
+        grabs = drain(source)
+    for n, grab in enumerate(grabs):
+        grey_levels = grab.image if grab.image.ndim == 2 else grab.image[:, :, 1]
+        expected = ramp(n, 255, np.float64)
+        assert np.abs(grey_levels.astype(float) - expected).max() <= 1.5
+    warnings = [record.message for record in caplog.records]
+    assert len(warnings) == (says is not None)
+    if says is not None:
+        reached = ramp(3, white, dtype).max()
+        assert (
+            f"the first 4 image(s) of type {np.dtype(dtype)} reach {reached:g} {says}"
+            in warnings[0]
+        )
+
+
+def test_the_range_found_first_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = [*[0] * 9, *range(2000, 3000, 100), 9000, 9000]
+    for n, value in enumerate(values):
+        save(tmp_path / f"{n}.png", np.full((48, 64), value, np.uint16))
+    with caplog.at_level(logging.WARNING), open_source(str(tmp_path)) as source:
+        found = [int(grab.image[0, 0, 0]) for grab in drain(source)]
+    # Black pictures decide nothing; from the first that is not, all have the same scale.
+    assert found == [min(255, round(255 * value / 4095)) for value in values]
+    assert ["as 0–4095" in record.message for record in caplog.records] == [True, True]
+    assert "19.png: its values reach 9000" in caplog.records[1].message
+
+
+def test_floats_a_little_beyond_one_are_still_zero_to_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = ramp(0, 1, np.float32)
+    picture[0, 0] = 1.7
+    save(tmp_path / "a.tif", picture)
+    with caplog.at_level(logging.WARNING):
+        image = load_image(tmp_path / "a.tif")
+    assert image[0, 0, 0] == 255
+    assert int(image[1, -1, 0]) == 191
+    assert not caplog.records
+
+
+def test_one_deep_image_is_brightened_as_well(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "a.png", ramp(0, 1023, np.uint16))
+    with caplog.at_level(logging.WARNING):
+        assert int(load_image(tmp_path / "a.png").max()) == 191
+    assert "reach 767 of 65535; all are taken as 0–1023" in caplog.text
+
+
+def write_pictures(path: Path, pictures: int) -> Path:
+    """Write an animation, or a TIFF file with so many pages."""
+    frames = [grey(40 * n, 32, 32) for n in range(pictures)]
+    if path.suffix in (".tif", ".tiff"):
+        assert cv2.imwritemulti(str(path), frames)
+        return path
+    animation = cv2.Animation()
+    animation.frames = frames
+    animation.durations = [100] * pictures
+    # As animations their formats carry an alpha channel.
+    animation.frames = [cv2.cvtColor(frame, cv2.COLOR_BGR2BGRA) for frame in frames]
+    assert cv2.imwriteanimation(str(path), animation)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif", "tif"])
+def test_a_file_of_several_pictures_is_refused_with_the_next_step(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = write_pictures(tmp_path / f"smile.{suffix}", 5)
+    # FFmpeg reads the first page of a TIFF file only.
+    video = "" if suffix == "tif" else "ffmpeg -i smile.*"
+    says = rf"holds 5 pictures.*first only; make a.*{video}magick smile.*%05d\.png"
+    with pytest.raises(SourceError, match=says):
+        open_source(str(path))
+    with pytest.raises(SourceError, match=says):
+        load_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif", "tif", "jpg", "bmp"])
+def test_a_file_of_one_picture_is_read(tmp_path: Path, suffix: str) -> None:
+    save(tmp_path / f"a.{suffix}", grey(100, 32, 32))
+    data = (tmp_path / f"a.{suffix}").read_bytes()
+    assert count_pictures(data) == 1
+    assert abs(float(load_image(tmp_path / f"a.{suffix}").mean()) - 100) < 3
+
+
+def test_a_preview_in_a_tiff_file_is_no_page(tmp_path: Path) -> None:
+    data = bytearray(write_pictures(tmp_path / "a.tif", 2).read_bytes())
+    assert count_pictures(bytes(data)) == 2
+    # Give the second directory the mark of a preview in place of its first entry.
+    first = int.from_bytes(data[4:8], "little")
+    after = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    second = int.from_bytes(data[after : after + 4], "little")
+    data[second + 2 : second + 14] = (254).to_bytes(2, "little") + b"\4\0\1\0\0\0\1\0\0\0"
+    assert count_pictures(bytes(data)) == 1
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "avif", "tif"])
+def test_counting_pictures_survives_any_damage(tmp_path: Path, suffix: str) -> None:
+    data = write_pictures(tmp_path / f"a.{suffix}", 3).read_bytes()
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        damaged = bytearray(data[: rng.integers(0, len(data))])
+        for at in rng.integers(0, max(1, len(damaged)), 3 if damaged else 0):
+            damaged[at] = rng.integers(0, 256)
+        assert count_pictures(bytes(damaged)) >= 1
+
+
+def test_an_animation_in_a_folder_is_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "1.png", grey(STEP))
+    write_pictures(tmp_path / "2.gif", 3)
+    save(tmp_path / "3.png", grey(3 * STEP))
+    with caplog.at_level(logging.WARNING), open_source(str(tmp_path)) as source:
+        grabs = drain(source)
+        assert source.skipped == 1
+    assert [grab.index for grab in grabs] == [0, 2]
+    assert "2.gif holds 3 pictures" in caplog.text
 
 
 def test_broken_images_are_skipped_counted_and_leave_their_place(
@@ -471,6 +655,84 @@ def test_video_that_breaks_off_is_reported(
     assert f"ended after {len(grabs)} of about 30 frames" in caplog.text
 
 
+EBML, SEGMENT, INFO, TRACKS, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
+
+
+def element(name: int, content: bytes | int | float) -> bytes:
+    """Return an element of a Matroska file."""
+    if isinstance(content, float):
+        content = struct.pack(">d", content)
+    elif isinstance(content, int):
+        content = content.to_bytes(max(1, (content.bit_length() + 7) // 8), "big")
+    size = (len(content) | 1 << 56).to_bytes(8, "big")
+    return name.to_bytes((name.bit_length() + 7) // 8, "big") + size + content
+
+
+def write_matroska(path: Path, times_ms: list[int], duration_ms: float) -> list[int]:
+    """Write motion JPEG with these times, one picture a cluster; return where clusters begin."""
+    head = element(0x4282, b"matroska") + element(0x4287, 4) + element(0x4285, 2)
+    info = element(0x2AD7B1, 1_000_000) + element(0x4489, duration_ms)
+    size = element(0xB0, 64) + element(0xBA, 48)
+    track = element(0xD7, 1) + element(0x73C5, 1) + element(0x83, 1) + element(0x86, b"V_MJPEG")
+    track += element(0x23E383, 1_000_000_000 // 25) + element(0xE0, size)
+    parts = [element(INFO, info) + element(TRACKS, element(0xAE, track))]
+    for n, time_ms in enumerate(times_ms):
+        jpeg = cv2.imencode(".jpg", grey(STEP * (n % 30)))[1].tobytes()
+        block = element(0xA3, b"\x81\0\0\x80" + jpeg)
+        parts.append(element(CLUSTER, element(0xE7, time_ms) + block))
+    data = element(EBML, head) + element(SEGMENT, b"".join(parts))
+    path.write_bytes(data)
+    mark = CLUSTER.to_bytes(4, "big")
+    return [at for at in range(len(data)) if data[at : at + 4] == mark]
+
+
+VARIABLE_RATE = [0, 40, 80, 120, 160, *range(600, 2000, 200), 1960]
+LATE_CLOCK = [3_600_000 + 40 * n for n in range(30)]
+LATE_VARIABLE = [3_600_000 + time_ms for time_ms in VARIABLE_RATE]
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "duration_ms"),
+    [(VARIABLE_RATE, 2000), (LATE_CLOCK, 3_601_200), (LATE_VARIABLE, 3_602_000)],
+)
+@pytest.mark.parametrize("over_http", [False, True])
+def test_a_recording_is_whole_when_its_last_picture_lies_at_its_end(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    times_ms: list[int],
+    duration_ms: float,
+    over_http: bool,
+) -> None:
+    write_matroska(tmp_path / "a.mkv", times_ms, float(duration_ms))
+    with (
+        serving(tmp_path) as address,
+        caplog.at_level(logging.WARNING),
+        open_source(f"{address}/a.mkv" if over_http else str(tmp_path / "a.mkv")) as source,
+    ):
+        assert source.frame_count is not None
+        assert source.frame_count > 1.2 * len(times_ms)
+        assert len(drain(source)) == len(times_ms)
+        assert not source.broke_off
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "duration_ms"),
+    [(VARIABLE_RATE, 2000), (LATE_CLOCK, 3_601_200), (LATE_VARIABLE, 3_602_000)],
+)
+def test_a_recording_that_is_cut_is_not_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, times_ms: list[int], duration_ms: float
+) -> None:
+    clusters = write_matroska(tmp_path / "a.mkv", times_ms, float(duration_ms))
+    cut = (tmp_path / "a.mkv").read_bytes()[: clusters[-4]]
+    (tmp_path / "a.mkv").write_bytes(cut)
+    with caplog.at_level(logging.WARNING), open_source(str(tmp_path / "a.mkv")) as source:
+        assert len(drain(source)) == len(times_ms) - 4
+        assert source.read() is None
+        assert source.broke_off
+    assert [f"ended after {len(times_ms) - 4} of" in r.message for r in caplog.records] == [True]
+
+
 def test_nothing_is_written_to_stderr(tmp_path: Path) -> None:
     code = (
         "import sys, logging; logging.disable()\n"
@@ -628,6 +890,36 @@ def test_camera(
             source.read()
     assert fake.asked == [device]
     assert fake.released
+
+
+def test_a_link_to_a_camera_is_that_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "direct").symlink_to("/dev/video2")
+    (tmp_path / "chain").symlink_to("direct")
+    (tmp_path / "2026-01-01-10:30:00").symlink_to("/dev/video3")
+    monkeypatch.chdir(tmp_path)
+    fake = FakeCamera(4)
+    monkeypatch.setattr(camera_module.cv2, "VideoCapture", fake)
+    specs = [str(tmp_path / "direct"), "./chain", "2026-01-01-10:30:00", "/dev/../dev/video2"]
+    for spec in specs:
+        with open_source(spec) as source:
+            assert (source.kind, source.name, source.endless) == ("camera", source_name(spec), True)
+    assert fake.asked == ["/dev/video2", "/dev/video2", "/dev/video3", "/dev/video2"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (
+            "/dev/v4l/by-id/usb-Nobody-made-this-video-index0",
+            "cannot be opened; (this machine|there)",
+        ),
+        ("/dev/video97", "cannot be opened; (this machine|there)"),
+        ("/dev/null", "is a device, but no camera"),
+    ],
+)
+def test_a_device_that_is_no_camera(spec: str, says: str) -> None:
+    with pytest.raises(SourceError, match=f"^{spec} {says}"):
+        open_source(spec)
 
 
 def test_camera_that_gives_nothing_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
