@@ -130,11 +130,13 @@ class Server:
         ssl: tls.SSLContext | None = None,
     ) -> None:
         if token is not None and not token.strip():
-            raise ConfigError("the token is empty; give --token a secret, or leave it out")
+            raise ConfigError(
+                "the token is empty; give --token or --token-file a secret, or leave it out"
+            )
         if token is None and not _is_loopback(host):
             raise ConfigError(
                 f"--host {host} can be reached from other machines, which needs a secret; "
-                "add --token, or use --host 127.0.0.1"
+                "add --token-file (or --token), or use --host 127.0.0.1"
             )
         if not 0 <= port <= 65535:
             raise ConfigError(f"--port {port} is not a TCP port; use 1 to 65535, or 0 for any")
@@ -167,13 +169,18 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Address of the page, with the token in its hash, which browsers never send."""
+        """:attr:`address` with the token in its hash, which browsers never send."""
+        fragment = "" if self.token is None else f"#token={quote(self.token, safe='')}"
+        return self.address + fragment
+
+    @property
+    def address(self) -> str:
+        """Address of the page, without the token."""
         host = socket.gethostname() if self.host in ("", "0.0.0.0", "::") else self.host
         if ":" in host:
             host = f"[{host}]"
         scheme = "http" if self._ssl is None else "https"
-        fragment = "" if self.token is None else f"#token={quote(self.token, safe='')}"
-        return f"{scheme}://{host}:{self.port}/{fragment}"
+        return f"{scheme}://{host}:{self.port}/"
 
     @property
     def clients(self) -> frozenset[Client]:
@@ -213,7 +220,7 @@ class Server:
         self.hub.attach(self._wake)
         heart = asyncio.create_task(self._beat())
         self._closing.push_async_callback(self._close, self._server, heart)
-        logger.info("serving %s", self.url.partition("#")[0])
+        logger.info("serving %s", self.address)
         return self
 
     async def __aexit__(
@@ -298,7 +305,7 @@ class Server:
                 return _response(
                     http.HTTPStatus.FORBIDDEN,
                     "text/plain; charset=utf-8",
-                    f"Pages of this origin may not connect. Open {self.url.partition('#')[0]} "
+                    f"Pages of this origin may not connect. Open {self.address} "
                     "instead, or allow the origin with --origin.\n".encode(),
                 )
             if path == "/ws/frames":
