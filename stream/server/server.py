@@ -23,6 +23,7 @@ import logging
 import os
 import socket
 import ssl as tls
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,7 @@ from . import limits
 from .connection import Client, cancel
 from .guarded import GuardedConnection
 from .hub import Hub
+from .strangers import Guesses, Tally
 
 __all__ = ["Client", "Hub", "Server"]
 
@@ -154,6 +156,8 @@ class Server:
         self._hello = hello
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
         self._clients: dict[Client, None] = {}  # in the order they came
+        self._guesses = Guesses()
+        self._pushed_out = Tally(limits.REFUSAL_LOG_S)
         self._files = _load_files()
         self._wake_pending = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -258,6 +262,8 @@ class Server:
             await asyncio.sleep(limits.HEARTBEAT_S)
             for client in self._clients:
                 client.beat()
+            for address, count in self._guesses.reports(time.monotonic()):
+                logger.warning("%s refused %d times more for want of the token", address, count)
 
     # --- HTTP and handshake ---------------------------------------------------------------
 
@@ -272,10 +278,18 @@ class Server:
             pictures=path == "/ws/frames",
             hello=self.hello,
             token=self.token,
+            guesses=self._guesses,
         )
         strangers = [other for other in self._clients if other.stranger]
         if client.stranger and len(strangers) >= limits.MAX_STRANGERS:
-            logger.warning("too many clients without the token; %s is cut off", strangers[0].name)
+            count = self._pushed_out.add(time.monotonic())
+            if count:
+                logger.warning(
+                    "too many clients without the token; %s is cut off, %d in all since the last "
+                    "such line",
+                    strangers[0].name,
+                    count,
+                )
             strangers[0].turn_away()
         self._clients[client] = None
         logger.info("client %s connected to %s", client.name, path)
