@@ -35,7 +35,7 @@ from . import limits
 from .allowance import TokenBucket
 from .guarded import GuardedConnection
 from .hub import PICTURE, EventsLostError, Hub, Past
-from .strangers import Guesses, address_of
+from .strangers import Guesses
 
 __all__ = ["Client", "cancel"]
 
@@ -100,7 +100,7 @@ class Client:
         self.stranger = token is not None
         self.pictures = pictures
         peer = connection.remote_address
-        self._address = address_of(peer)
+        self._address = connection.address
         self.name = f"{peer[0]}:{peer[1]}" if peer else "?"
         self.news = asyncio.Event()
         self._control: deque[bytes] = deque()

@@ -25,8 +25,10 @@ import socket
 import ssl as tls
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -40,7 +42,7 @@ from ..protocol.codec import json_schema
 from ..protocol.messages import Hello
 from . import limits
 from .connection import Client, cancel
-from .guarded import GuardedConnection
+from .guarded import GuardedConnection, HalfOpen
 from .hub import Hub
 from .strangers import Guesses, Tally
 
@@ -88,6 +90,7 @@ _FILES = (
     "wire.js",
     "favicon.svg",
 )
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -157,7 +160,9 @@ class Server:
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
         self._clients: dict[Client, None] = {}  # in the order they came
         self._guesses = Guesses()
+        self._half_open = HalfOpen()
         self._pushed_out = Tally(limits.REFUSAL_LOG_S)
+        self._not_accepted = Tally(limits.ACCEPT_LOG_S)
         self._files = _load_files()
         self._wake_pending = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -217,10 +222,19 @@ class Server:
                 close_timeout=limits.SEND_TIMEOUT_S,
                 ssl=self._ssl,
                 logger=_peers_logger(),
-                create_connection=GuardedConnection,
+                # A factory is all that is asked for, though the type says class.
+                create_connection=cast(
+                    "type[ServerConnection]", partial(GuardedConnection, half_open=self._half_open)
+                ),
+                backlog=limits.ACCEPT_BACKLOG,
+                ssl_handshake_timeout=limits.HANDSHAKE_TIMEOUT_S if self._ssl else None,
             )
         except (OSError, OverflowError) as error:
             raise _bind_error(error, self.host, self._wanted_port) from error
+        self._closing.callback(self._loop.set_exception_handler, self._loop.get_exception_handler())
+        self._loop.set_exception_handler(
+            partial(self._on_loop_error, self._loop.get_exception_handler())
+        )
         self.hub.attach(self._wake)
         heart = asyncio.create_task(self._beat())
         self._closing.push_async_callback(self._close, self._server, heart)
@@ -242,6 +256,29 @@ class Server:
         await asyncio.gather(*(client.say_bye("the server stops") for client in self.clients))
         server.close()
         await server.wait_closed()
+
+    def _on_loop_error(
+        self,
+        otherwise: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], Any] | None,
+        loop: asyncio.AbstractEventLoop,
+        context: dict[str, Any],
+    ) -> None:
+        """Log in a line that no socket can be accepted; asyncio tries again after a second.
+
+        It reports that as an error with a traceback, a hundred times per second.
+        """
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES and "socket" in context:
+            if self._not_accepted.add(loop.time()):
+                logger.error(
+                    "no connection can be accepted (%s); retrying every second. Close what holds "
+                    "descriptors, or raise the limit (ulimit -n)",
+                    error.strerror,
+                )
+        elif otherwise is not None:
+            otherwise(loop, context)
+        else:
+            loop.default_exception_handler(context)
 
     # --- Waking the clients ---------------------------------------------------------------
 
@@ -271,6 +308,7 @@ class Server:
         # Both narrow the library's types: the handshake is over, and these are its connections.
         assert connection.request is not None
         assert isinstance(connection, GuardedConnection)
+        connection.end_handshake()
         path = urlsplit(connection.request.path).path
         client = Client(
             self.hub,
