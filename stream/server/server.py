@@ -365,6 +365,15 @@ class Server:
                 request.headers.pop("Sec-WebSocket-Extensions", None)
             return None
         if path == "/healthz":
+            host = request.headers.get("Host")
+            if host is not None and not self._is_own_name(host):
+                # A foreign site whose name points here (DNS rebinding) may not read it.
+                return _response(
+                    http.HTTPStatus.MISDIRECTED_REQUEST,
+                    "text/plain; charset=utf-8",
+                    b"This is no name of this server. Ask by address or by localhost, or start it "
+                    b"with --origin and this name.\n",
+                )
             first, last = self.hub.range
             health = {"status": "ok", "clients": self.hub.clients, "first": first, "last": last}
             return _response(http.HTTPStatus.OK, _MIME[".json"], json.dumps(health).encode())
@@ -390,6 +399,21 @@ class Server:
         names.add(f"[{self.host}]" if ":" in self.host else self.host.lower())
         ports = {f":{self.port}"} | ({""} if self.port == (443 if self._ssl else 80) else set())
         return origin in {f"{scheme}://{name}{port}" for name in names for port in ports}
+
+    def _is_own_name(self, host: str) -> bool:
+        """Return whether a ``Host`` names this server: by address, or by a name known to be its."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            own = socket.gethostname().lower()
+            names = {"localhost", self.host.lower(), own, own.partition(".")[0] + ".local"}
+            names |= {urlsplit(origin).hostname or "" for origin in self._allowed_origins}
+            return bool(name) and name.rstrip(".") in names
+        return True  # no name that somebody else could point here
 
 
 def _is_loopback(host: str) -> bool:
