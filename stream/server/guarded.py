@@ -22,11 +22,15 @@ logger = logging.getLogger(__name__)
 
 
 class HalfOpen:
-    """The sockets of a server that are not through the handshake, bounded in number."""
+    """The sockets of a server that are not through the handshake, bounded in number.
+
+    It also sees to it that strangers, who may come again and again, do not fill the log.
+    """
 
     def __init__(self) -> None:
         self.lobby: Lobby[GuardedConnection] = Lobby()
         self._pushed_out = Tally(limits.ACCEPT_LOG_S)
+        self._cut = Tally(limits.REFUSAL_LOG_S)
 
     def enter(self, connection: GuardedConnection) -> None:
         """Add a connection; drop another if there are too many."""
@@ -40,6 +44,18 @@ class HalfOpen:
                 "too many sockets without a request; the oldest of %s is dropped, %d in all since "
                 "the last such line",
                 surplus.address,
+                count,
+            )
+
+    def log_cut(self, connection: GuardedConnection, message: str) -> None:
+        """Log that a stranger was cut off, once a minute: it may come again at once."""
+        count = self._cut.add(connection.loop.time())
+        if count:
+            logger.warning(
+                "a client of %s was cut off before the token: %s (%d in all since the last such "
+                "line)",
+                connection.address,
+                message,
                 count,
             )
 
@@ -73,6 +89,7 @@ class GuardedConnection(ServerConnection):
         self.encode_error: Callable[[Error], bytes] = encode
         self._meter = Meter(limits.STRANGER, self.loop.time())
         self._is_cut = False
+        self._is_trusted = False
         self._death: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -89,6 +106,7 @@ class GuardedConnection(ServerConnection):
 
     def trust(self) -> None:
         """Let it stay, with the allowance of a client."""
+        self._is_trusted = True
         self._meter.allow(limits.CLIENT, self.loop.time())
         self._cancel_drop()
 
@@ -127,7 +145,10 @@ class GuardedConnection(ServerConnection):
             logger.debug("%s cut off during the handshake: %s", name, excess.message)
             self.transport.abort()
             return
-        logger.warning("client %s cut off: %s", name, excess.message)
+        if self._half_open is not None and not self._is_trusted:
+            self._half_open.log_cut(self, excess.message)
+        else:
+            logger.warning("client %s cut off: %s", name, excess.message)
         if self.protocol.state is State.OPEN:
             error = Error(code=excess.code, message=excess.message)
             self.protocol.send_text(self.encode_error(error))

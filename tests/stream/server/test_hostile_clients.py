@@ -27,7 +27,9 @@ MOST_S = 15.0
 
 async def start_attack(server: Server, **options: object) -> asyncio.subprocess.Process:
     options.setdefault("seconds", MOST_S)
-    arguments = [f"--{name}={value}" for name, value in options.items()]
+    arguments = [
+        f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()
+    ]
     attack = await asyncio.create_subprocess_exec(
         sys.executable, str(ATTACK), str(server.port), *arguments, stdout=asyncio.subprocess.PIPE
     )
@@ -202,6 +204,20 @@ def test_guessing_the_token_is_slow_quiet_and_nobody_elses_problem(
     with caplog.at_level("WARNING"):
         run(test)
     assert len([record for record in caplog.records if "token" in record.message]) == 1
+
+
+def test_floods_that_come_again_and_again_are_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test() -> None:
+        async with serving(make_hub(), token=TOKEN) as server:
+            attack = await start_attack(server, sockets=4, seconds=2, rate=20_000, persistent=True)
+            assert len(await fates(attack)) > 8
+            await eventually(lambda: not server.clients)
+
+    with caplog.at_level("WARNING"):
+        run(test)
+    assert len([record for record in caplog.records if "cut off" in record.message]) == 1
 
 
 def test_a_page_without_a_token_is_no_guess(caplog: pytest.LogCaptureFixture) -> None:
