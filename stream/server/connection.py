@@ -76,7 +76,8 @@ class Client:
         guesses: what is remembered of wrong tokens.
 
     Attributes:
-        name: address, for the log.
+        address: of its peer, see :func:`~facestage.stream.server.strangers.address_of`.
+        name: address and port, for the log.
         pictures: whether it is a socket of ``/ws/frames``.
         subscription: what it last asked for; None before.
         stranger: whether it still has to prove that it knows the token.
@@ -100,7 +101,7 @@ class Client:
         self.stranger = token is not None
         self.pictures = pictures
         peer = connection.remote_address
-        self._address = connection.address
+        self.address = connection.address
         self.name = f"{peer[0]}:{peer[1]}" if peer else "?"
         self.news = asyncio.Event()
         self._control: deque[bytes] = deque()
@@ -206,10 +207,10 @@ class Client:
     async def _answer_slowly(self, *, is_right: bool) -> None:
         """Wait as long as this address has to after wrong tokens, or until the client has gone."""
         now = time.monotonic()
-        delay = self._guesses.delay(self._address, now)
+        delay = self._guesses.delay(self.address, now)
         if not is_right:
             # Before the wait: who does not stay for the answer has guessed all the same.
-            self._guesses.wrong(self._address, now)
+            self._guesses.wrong(self.address, now)
         if delay > 0:
             self._connection.drop_after(delay + limits.AUTH_TIMEOUT_S)
             with contextlib.suppress(TimeoutError):
@@ -220,7 +221,7 @@ class Client:
         if refusal.close_code != _UNAUTHORISED:
             logger.warning("client %s refused: %s", self.name, refusal)
             return
-        count = self._guesses.refused(self._address, time.monotonic())
+        count = self._guesses.refused(self.address, time.monotonic())
         if count:
             logger.warning("client %s refused: %s%s", self.name, refusal, _times(count))
 

@@ -118,8 +118,9 @@ PING_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 32
 """Open sockets, those not let in yet left out; a page uses two."""
 MAX_STRANGERS = 16
-"""Sockets that have not shown the token yet. One more pushes out the oldest: those who know the
-token show it at once, so nobody can lock them out by holding sockets open."""
+"""Sockets that have not shown the token yet. One more pushes out the oldest of the address that has
+most: those who know the token show it at once, so nobody can lock them out by holding sockets
+open."""
 MAX_HALF_OPEN = 64
 """Sockets that are not through the HTTP handshake. One more pushes out the oldest of the address
 that has most."""

@@ -24,6 +24,7 @@ import os
 import socket
 import ssl as tls
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -320,15 +321,18 @@ class Server:
         )
         strangers = [other for other in self._clients if other.stranger]
         if client.stranger and len(strangers) >= limits.MAX_STRANGERS:
+            # Of the address that has most, its oldest: nobody is made to pay for another.
+            most = Counter(other.address for other in strangers).most_common(1)[0][0]
+            surplus = next(other for other in strangers if other.address == most)
             count = self._pushed_out.add(time.monotonic())
             if count:
                 logger.warning(
                     "too many clients without the token; %s is cut off, %d in all since the last "
                     "such line",
-                    strangers[0].name,
+                    surplus.name,
                     count,
                 )
-            strangers[0].turn_away()
+            surplus.turn_away()
         self._clients[client] = None
         logger.info("client %s connected to %s", client.name, path)
 
