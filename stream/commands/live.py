@@ -32,6 +32,7 @@ from ..protocol.messages import Hello, StreamInfo
 from ..server.hub import Hub
 from ..server.server import Server
 from ..sources import Source, open_source, source_name
+from .credentials import read_sources, read_token, visible_secrets
 from .options import analyzer_config, dwell
 from .signatures import DemoOptions, LiveOptions, WatchOptions
 from .text import device_text, lrp_text, selection_text
@@ -66,8 +67,10 @@ def run_live(options: LiveOptions, *, loop: bool = False, open_page: bool = Fals
     Raises:
         FacestageError: an option, the model or the port cannot be used, or a source failed.
     """
+    sources = read_sources(options.sources or (), options.source_file)
+    token = read_token(options.token, options.token_file)
     use_threads(options.threads)
-    session = _prepare(options, loop=loop)
+    session = _prepare(options, sources, token, loop=loop)
     summary = asyncio.run(_serve(session, open_page=open_page))
     _print_summary(summary)
     if session.pipeline.failed:
@@ -83,9 +86,18 @@ class _Session:
     pipeline: Pipeline
     hello: Hello
     server: Server
+    print_token: bool
+    notes: list[str]
+
+    @property
+    def address(self) -> str:
+        """Address of the page, with the token only if that was asked for."""
+        return self.server.url if self.print_token else self.server.address
 
 
-def _prepare(options: LiveOptions, *, loop: bool) -> _Session:
+def _prepare(
+    options: LiveOptions, sources: Sequence[str], token: str | None, *, loop: bool
+) -> _Session:
     network = AUNetwork.load(options.model, device=options.device)
     config = analyzer_config(
         dwell(options.min_stage, paper=options.paper),
@@ -99,7 +111,7 @@ def _prepare(options: LiveOptions, *, loop: bool) -> _Session:
     steps = StepClock()
     detector = make_detector(options.detector)
     analyzer = Analyzer(detector, network, config, on_step=steps)
-    names = _stream_ids(options.sources)
+    names = _stream_ids(sources)
     hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
     several = len(names) > 1
     pipeline = Pipeline(
@@ -110,7 +122,7 @@ def _prepare(options: LiveOptions, *, loop: bool) -> _Session:
         step_clock=steps,
         on_stage=lambda stream, event: _print_stage(stream, event, several=several),
     )
-    for name, spec in zip(names, options.sources, strict=True):
+    for name, spec in zip(names, sources, strict=True):
         pipeline.add(name, partial(_open, spec, options), policy=_policy(spec, options), loop=loop)
     hello = _hello(options, analyzer, detector.name)
     server = Server(
@@ -118,10 +130,12 @@ def _prepare(options: LiveOptions, *, loop: bool) -> _Session:
         hello=hello,
         host=options.host,
         port=options.port,
-        token=options.token,
+        token=token,
         allowed_origins=tuple(options.origin or ()),
     )
-    return _Session(analyzer, pipeline, hello, server)
+    return _Session(
+        analyzer, pipeline, hello, server, options.print_token, visible_secrets(token, sources)
+    )
 
 
 def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
@@ -190,7 +204,7 @@ async def _serve(session: _Session, *, open_page: bool) -> Summary:
             await asyncio.to_thread(pipeline.close)
             raise
         if open_page:
-            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
+            threading.Thread(target=webbrowser.open, args=(session.address,), daemon=True).start()
         try:
             return await asyncio.to_thread(pipeline.run)
         finally:
@@ -200,7 +214,12 @@ async def _serve(session: _Session, *, open_page: bool) -> Summary:
 def _print_head(session: _Session) -> None:
     hello, analyzer = session.hello, session.analyzer
     out.print(f"facestage {hello.server}: research software, not a medical device")
-    out.print(f"page     {session.server.url}", markup=False)
+    hint = ""
+    if session.server.token is not None and not session.print_token:
+        hint = "  (asks for the token; --print-token puts it into the address)"
+    out.print(f"page     {session.address}{hint}", markup=False)
+    for note in session.notes:
+        out.print(f"note     {note}", markup=False)
     out.print(
         f"device   {device_text(hello.device)}, model {hello.model}, detector {hello.detector}, "
         f"LRP {lrp_text(hello)}, windows on {hello.window_device}",

@@ -33,8 +33,10 @@ __all__ = [
     "NetworkThreads",
     "Paper",
     "Port",
+    "PrintToken",
     "SprayPreset",
     "Token",
+    "TokenFile",
     "TorchThreads",
     "Weights",
     "WindowDevice",
@@ -59,9 +61,25 @@ NetworkThreads = Annotated[
     int | None,
     typer.Option(min=1, help="Threads for the network on the CPU; default: half the cores."),
 ]
-Host = Annotated[str, typer.Option(help="Address to listen on; any but loopback needs --token.")]
+Host = Annotated[str, typer.Option(help="Address to listen on; any but loopback needs a token.")]
 Port = Annotated[int, typer.Option(help="TCP port; 0 takes a free one.")]
-Token = Annotated[str | None, typer.Option(help="Secret that every client must send.")]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        help="Secret that every client must send. The process list shows it: better --token-file, "
+        "or the environment."
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File whose first line is the secret that every client must send; only its owner may "
+        "be able to open it."
+    ),
+]
+PrintToken = Annotated[
+    bool, typer.Option("--print-token", help="Print, and open, the address with the token in it.")
+]
 MinStage = Annotated[
     float | None,
     typer.Option(

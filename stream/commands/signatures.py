@@ -38,8 +38,10 @@ from .options import (
     NetworkThreads,
     Paper,
     Port,
+    PrintToken,
     SprayPreset,
     Token,
+    TokenFile,
     TorchThreads,
     Weights,
     WindowDevice,
@@ -93,6 +95,8 @@ class WatchOptions(ExplainOptions):
     host: Host = "127.0.0.1"
     port: Port = 8765
     token: Token = None
+    token_file: TokenFile = None
+    print_token: PrintToken = False
     threads: NetworkThreads = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
@@ -110,13 +114,21 @@ class LiveOptions(WatchOptions):
     """Options of ``facestage live``."""
 
     sources: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="SOURCE...",
+            envvar="FACESTAGE_LIVE_SOURCE",
             help="Camera number, /dev/video0, rtsp:// or http(s):// address, video file, folder of "
-            "images, or demo:",
+            "images, or demo:; in the environment, several are separated by spaces.",
         ),
-    ]
+    ] = None
+    source_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of further sources, one per line (# begins a comment): the process list "
+            "does not show the passwords in it."
+        ),
+    ] = None
     origin: Annotated[
         list[str] | None, typer.Option(help="Foreign page allowed to connect (https://…).")
     ] = None

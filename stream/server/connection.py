@@ -7,6 +7,7 @@ samples it was sent; it goes on at its own pace, and is cut off if it takes no m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import socket
@@ -34,6 +35,7 @@ from . import limits
 from .allowance import TokenBucket
 from .guarded import GuardedConnection
 from .hub import PICTURE, EventsLostError, Hub, Past
+from .strangers import Guesses
 
 __all__ = ["Client", "cancel"]
 
@@ -71,9 +73,11 @@ class Client:
         pictures: whether it is a socket of ``/ws/frames``.
         hello: makes its hello.
         token: secret it must send first; None: none.
+        guesses: what is remembered of wrong tokens.
 
     Attributes:
-        name: address, for the log.
+        address: of its peer, see :func:`~facestage.stream.server.strangers.address_of`.
+        name: address and port, for the log.
         pictures: whether it is a socket of ``/ws/frames``.
         subscription: what it last asked for; None before.
         stranger: whether it still has to prove that it knows the token.
@@ -87,14 +91,17 @@ class Client:
         pictures: bool,
         hello: Callable[[], Hello],
         token: str | None,
+        guesses: Guesses,
     ) -> None:
         self._hub = hub
         self._connection = connection
         self._hello = hello
         self._token = token
+        self._guesses = guesses
         self.stranger = token is not None
         self.pictures = pictures
         peer = connection.remote_address
+        self.address = connection.address
         self.name = f"{peer[0]}:{peer[1]}" if peer else "?"
         self.news = asyncio.Event()
         self._control: deque[bytes] = deque()
@@ -145,7 +152,7 @@ class Client:
             for task in done:
                 task.result()
         except _Refusal as refusal:
-            logger.warning("client %s refused: %s", self.name, refusal)
+            self._log_refusal(refusal)
             await cancel(tasks)
             await self._refuse(refusal)
         except (ConnectionClosed, _StalledError):
@@ -185,7 +192,10 @@ class Client:
                 f"no token within {limits.AUTH_TIMEOUT_S:g} s; send auth{{token}} first",
             ) from None
         token = message.token if isinstance(message, Auth) else ""
-        if not hmac.compare_digest(token.encode(), self._token.encode()):
+        is_right = hmac.compare_digest(token.encode(), self._token.encode())
+        if isinstance(message, Auth):  # nothing else is a guess: a page asks first, then its user
+            await self._answer_slowly(is_right=is_right)
+        if not is_right:
             raise _Refusal(
                 "unauthorised",
                 _UNAUTHORISED,
@@ -193,6 +203,27 @@ class Client:
                 "or open the page with #token=…",
             )
         self._reply(Ack(to=Auth.type))
+
+    async def _answer_slowly(self, *, is_right: bool) -> None:
+        """Wait as long as this address has to after wrong tokens, or until the client has gone."""
+        now = time.monotonic()
+        delay = self._guesses.delay(self.address, now)
+        if not is_right:
+            # Before the wait: who does not stay for the answer has guessed all the same.
+            self._guesses.wrong(self.address, now)
+        if delay > 0:
+            self._connection.drop_after(delay + limits.AUTH_TIMEOUT_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._connection.wait_closed()
+
+    def _log_refusal(self, refusal: _Refusal) -> None:
+        if refusal.close_code != _UNAUTHORISED:
+            logger.warning("client %s refused: %s", self.name, refusal)
+            return
+        count = self._guesses.refused(self.address, time.monotonic())
+        if count:
+            logger.warning("client %s refused: %s%s", self.name, refusal, _times(count))
 
     async def _read(self) -> None:
         async for text in self._connection:
@@ -340,6 +371,10 @@ class Client:
 
     def _control_message(self, data: Body, stream: str | None = None) -> bytes:
         return encode(data, stream=stream, epoch=self._hub.epoch, t_emit=time.time())
+
+
+def _times(count: int) -> str:
+    return "" if count == 1 else f" ({count} times since this was last logged)"
 
 
 def _bound_send_buffer(connection: GuardedConnection) -> None:

@@ -14,10 +14,54 @@ from ..protocol.codec import encode
 from ..protocol.messages import Error
 from . import limits
 from .allowance import Excess, Meter
+from .strangers import Lobby, Tally, address_of
 
-__all__ = ["GuardedConnection"]
+__all__ = ["GuardedConnection", "HalfOpen"]
 
 logger = logging.getLogger(__name__)
+
+
+class HalfOpen:
+    """The sockets of a server that are not through the handshake, bounded in number.
+
+    It also sees to it that strangers, who may come again and again, do not fill the log.
+    """
+
+    def __init__(self) -> None:
+        self.lobby: Lobby[GuardedConnection] = Lobby()
+        self._pushed_out = Tally(limits.ACCEPT_LOG_S)
+        self._cut = Tally(limits.REFUSAL_LOG_S)
+
+    def enter(self, connection: GuardedConnection) -> None:
+        """Add a connection; drop another if there are too many."""
+        surplus = self.lobby.enter(connection, connection.address)
+        if surplus is None:
+            return
+        surplus.transport.abort()
+        count = self._pushed_out.add(connection.loop.time())
+        if count:
+            logger.warning(
+                "too many sockets without a request; the oldest of %s is dropped, %d in all since "
+                "the last such line",
+                surplus.address,
+                count,
+            )
+
+    def log_cut(self, connection: GuardedConnection, message: str) -> None:
+        """Log that a stranger was cut off, once a minute: it may come again at once."""
+        count = self._cut.add(connection.loop.time())
+        if count:
+            logger.warning(
+                "a client of %s was cut off before the token: %s (%d in all since the last such "
+                "line)",
+                connection.address,
+                message,
+                count,
+            )
+
+    def leave(self, connection: GuardedConnection) -> None:
+        """Remove a connection that is through, or gone."""
+        self.lobby.leave(connection, connection.address)
 
 
 class GuardedConnection(ServerConnection):
@@ -28,19 +72,41 @@ class GuardedConnection(ServerConnection):
     reading slowly: the socket's place is free at once, and no client that means well comes near
     the allowance.
 
+    Args:
+        args: of the library's connection.
+        half_open: where it waits until the handshake is over; None: the number is not bounded.
+        options: of the library's connection.
+
     Attributes:
+        address: of its peer, see :func:`~facestage.stream.server.strangers.address_of`.
         encode_error: makes the message with the reason.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, half_open: HalfOpen | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.address = "?"
+        self._half_open = half_open
         self.encode_error: Callable[[Error], bytes] = encode
         self._meter = Meter(limits.STRANGER, self.loop.time())
         self._is_cut = False
+        self._is_trusted = False
         self._death: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake, among those that are not through it."""
+        self.address = address_of(transport.get_extra_info("peername"))
+        super().connection_made(transport)
+        if self._half_open is not None:
+            self._half_open.enter(self)
+
+    def end_handshake(self) -> None:
+        """Count it no more among those that are not through the handshake."""
+        if self._half_open is not None:
+            self._half_open.leave(self)
 
     def trust(self) -> None:
         """Let it stay, with the allowance of a client."""
+        self._is_trusted = True
         self._meter.allow(limits.CLIENT, self.loop.time())
         self._cancel_drop()
 
@@ -65,8 +131,9 @@ class GuardedConnection(ServerConnection):
             self._cut(excess)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timer, and the place in the handshake."""
         self._cancel_drop()
+        self.end_handshake()
         super().connection_lost(exc)
 
     def _cut(self, excess: Excess) -> None:
@@ -78,7 +145,10 @@ class GuardedConnection(ServerConnection):
             logger.debug("%s cut off during the handshake: %s", name, excess.message)
             self.transport.abort()
             return
-        logger.warning("client %s cut off: %s", name, excess.message)
+        if self._half_open is not None and not self._is_trusted:
+            self._half_open.log_cut(self, excess.message)
+        else:
+            logger.warning("client %s cut off: %s", name, excess.message)
         if self.protocol.state is State.OPEN:
             error = Error(code=excess.code, message=excess.message)
             self.protocol.send_text(self.encode_error(error))

@@ -9,13 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "ACCEPT_BACKLOG",
+    "ACCEPT_LOG_S",
     "AUTH_TIMEOUT_S",
     "CLIENT",
     "CLOSE_GRACE_S",
+    "GUESS_ADDRESSES",
+    "GUESS_DELAY_MAX_S",
+    "GUESS_DELAY_S",
+    "GUESS_MEMORY_S",
     "HANDSHAKE_TIMEOUT_S",
     "HEARTBEAT_S",
     "MAX_CONNECTIONS",
     "MAX_FRAGMENTS",
+    "MAX_HALF_OPEN",
+    "MAX_HALF_OPEN_PER_ADDRESS",
     "MAX_MESSAGE_BYTES",
     "MAX_QUEUED_FRAMES",
     "MAX_STRANGERS",
@@ -23,6 +31,7 @@ __all__ = [
     "MESSAGE_RATE",
     "PING_INTERVAL_S",
     "PING_TIMEOUT_S",
+    "REFUSAL_LOG_S",
     "SEND_BUFFER_BYTES",
     "SEND_TIMEOUT_S",
     "SILENCE_S",
@@ -76,6 +85,20 @@ HANDSHAKE_TIMEOUT_S = 10.0
 slow."""
 AUTH_TIMEOUT_S = 5.0
 """Time from the handshake to the token, seconds. The page sends it at once."""
+GUESS_DELAY_S = 0.5
+"""Time that passes after the first wrong token of an address before another one is answered,
+seconds; each further wrong one doubles it."""
+GUESS_DELAY_MAX_S = 4.0
+"""Longest such time, seconds. The page takes a server that is silent for 6 s for lost, and the
+right token has to wait as well. An address guesses at most :data:`MAX_STRANGERS` times in it."""
+GUESS_MEMORY_S = 300.0
+"""Time after which the wrong tokens of an address are forgotten, seconds."""
+GUESS_ADDRESSES = 1024
+"""Addresses whose wrong tokens are remembered, a few hundred bytes each; at more the one that was
+refused longest ago is forgotten. Of IPv6 addresses the first 64 bits count."""
+REFUSAL_LOG_S = 60.0
+"""Refusals for want of the token are logged once in this time and address, with their number,
+seconds."""
 CLOSE_GRACE_S = 0.5
 """Time to take the reason of a cut before the socket is dropped, seconds: a few round trips."""
 SEND_TIMEOUT_S = 2.0
@@ -95,8 +118,21 @@ PING_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 32
 """Open sockets, those not let in yet left out; a page uses two."""
 MAX_STRANGERS = 16
-"""Sockets that have not shown the token yet. One more pushes out the oldest: those who know the
-token show it at once, so nobody can lock them out by holding sockets open."""
+"""Sockets that have not shown the token yet. One more pushes out the oldest of the address that has
+most: those who know the token show it at once, so nobody can lock them out by holding sockets
+open."""
+MAX_HALF_OPEN = 64
+"""Sockets that are not through the HTTP handshake. One more pushes out the oldest of the address
+that has most."""
+MAX_HALF_OPEN_PER_ADDRESS = 32
+"""Those of one address; a browser opens about six at once. One more pushes out the oldest of them,
+so an address alone leaves half of :data:`MAX_HALF_OPEN` to others."""
+ACCEPT_BACKLOG = 32
+"""Connections that wait for the server to take them, and that it takes at once. With the three
+bounds above, the server needs fewer than 150 descriptors."""
+ACCEPT_LOG_S = 10.0
+"""Sockets that were pushed out, or could not be taken for want of descriptors, are logged once in
+this time, with their number, seconds."""
 SEND_BUFFER_BYTES = 128 * 1024
 """Kernel's send buffer of a socket (it doubles the figure), bytes. Without a bound the kernel grows
 it to megabytes: memory, and seconds of old pictures on a slow line."""

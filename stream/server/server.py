@@ -23,9 +23,13 @@ import logging
 import os
 import socket
 import ssl as tls
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -39,8 +43,9 @@ from ..protocol.codec import json_schema
 from ..protocol.messages import Hello
 from . import limits
 from .connection import Client, cancel
-from .guarded import GuardedConnection
+from .guarded import GuardedConnection, HalfOpen
 from .hub import Hub
+from .strangers import Guesses, Tally
 
 __all__ = ["Client", "Hub", "Server"]
 
@@ -86,6 +91,7 @@ _FILES = (
     "wire.js",
     "favicon.svg",
 )
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -130,11 +136,13 @@ class Server:
         ssl: tls.SSLContext | None = None,
     ) -> None:
         if token is not None and not token.strip():
-            raise ConfigError("the token is empty; give --token a secret, or leave it out")
+            raise ConfigError(
+                "the token is empty; give --token or --token-file a secret, or leave it out"
+            )
         if token is None and not _is_loopback(host):
             raise ConfigError(
                 f"--host {host} can be reached from other machines, which needs a secret; "
-                "add --token, or use --host 127.0.0.1"
+                "add --token-file (or --token), or use --host 127.0.0.1"
             )
         if not 0 <= port <= 65535:
             raise ConfigError(f"--port {port} is not a TCP port; use 1 to 65535, or 0 for any")
@@ -152,6 +160,10 @@ class Server:
         self._hello = hello
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
         self._clients: dict[Client, None] = {}  # in the order they came
+        self._guesses = Guesses()
+        self._half_open = HalfOpen()
+        self._pushed_out = Tally(limits.REFUSAL_LOG_S)
+        self._not_accepted = Tally(limits.ACCEPT_LOG_S)
         self._files = _load_files()
         self._wake_pending = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -167,13 +179,18 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Address of the page, with the token in its hash, which browsers never send."""
+        """:attr:`address` with the token in its hash, which browsers never send."""
+        fragment = "" if self.token is None else f"#token={quote(self.token, safe='')}"
+        return self.address + fragment
+
+    @property
+    def address(self) -> str:
+        """Address of the page, without the token."""
         host = socket.gethostname() if self.host in ("", "0.0.0.0", "::") else self.host
         if ":" in host:
             host = f"[{host}]"
         scheme = "http" if self._ssl is None else "https"
-        fragment = "" if self.token is None else f"#token={quote(self.token, safe='')}"
-        return f"{scheme}://{host}:{self.port}/{fragment}"
+        return f"{scheme}://{host}:{self.port}/"
 
     @property
     def clients(self) -> frozenset[Client]:
@@ -206,14 +223,23 @@ class Server:
                 close_timeout=limits.SEND_TIMEOUT_S,
                 ssl=self._ssl,
                 logger=_peers_logger(),
-                create_connection=GuardedConnection,
+                # A factory is all that is asked for, though the type says class.
+                create_connection=cast(
+                    "type[ServerConnection]", partial(GuardedConnection, half_open=self._half_open)
+                ),
+                backlog=limits.ACCEPT_BACKLOG,
+                ssl_handshake_timeout=limits.HANDSHAKE_TIMEOUT_S if self._ssl else None,
             )
         except (OSError, OverflowError) as error:
             raise _bind_error(error, self.host, self._wanted_port) from error
+        self._closing.callback(self._loop.set_exception_handler, self._loop.get_exception_handler())
+        self._loop.set_exception_handler(
+            partial(self._on_loop_error, self._loop.get_exception_handler())
+        )
         self.hub.attach(self._wake)
         heart = asyncio.create_task(self._beat())
         self._closing.push_async_callback(self._close, self._server, heart)
-        logger.info("serving %s", self.url.partition("#")[0])
+        logger.info("serving %s", self.address)
         return self
 
     async def __aexit__(
@@ -231,6 +257,29 @@ class Server:
         await asyncio.gather(*(client.say_bye("the server stops") for client in self.clients))
         server.close()
         await server.wait_closed()
+
+    def _on_loop_error(
+        self,
+        otherwise: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], Any] | None,
+        loop: asyncio.AbstractEventLoop,
+        context: dict[str, Any],
+    ) -> None:
+        """Log in a line that no socket can be accepted; asyncio tries again after a second.
+
+        It reports that as an error with a traceback, a hundred times per second.
+        """
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES and "socket" in context:
+            if self._not_accepted.add(loop.time()):
+                logger.error(
+                    "no connection can be accepted (%s); retrying every second. Close what holds "
+                    "descriptors, or raise the limit (ulimit -n)",
+                    error.strerror,
+                )
+        elif otherwise is not None:
+            otherwise(loop, context)
+        else:
+            loop.default_exception_handler(context)
 
     # --- Waking the clients ---------------------------------------------------------------
 
@@ -251,6 +300,8 @@ class Server:
             await asyncio.sleep(limits.HEARTBEAT_S)
             for client in self._clients:
                 client.beat()
+            for address, count in self._guesses.reports(time.monotonic()):
+                logger.warning("%s refused %d times more for want of the token", address, count)
 
     # --- HTTP and handshake ---------------------------------------------------------------
 
@@ -258,6 +309,7 @@ class Server:
         # Both narrow the library's types: the handshake is over, and these are its connections.
         assert connection.request is not None
         assert isinstance(connection, GuardedConnection)
+        connection.end_handshake()
         path = urlsplit(connection.request.path).path
         client = Client(
             self.hub,
@@ -265,11 +317,22 @@ class Server:
             pictures=path == "/ws/frames",
             hello=self.hello,
             token=self.token,
+            guesses=self._guesses,
         )
         strangers = [other for other in self._clients if other.stranger]
         if client.stranger and len(strangers) >= limits.MAX_STRANGERS:
-            logger.warning("too many clients without the token; %s is cut off", strangers[0].name)
-            strangers[0].turn_away()
+            # Of the address that has most, its oldest: nobody is made to pay for another.
+            most = Counter(other.address for other in strangers).most_common(1)[0][0]
+            surplus = next(other for other in strangers if other.address == most)
+            count = self._pushed_out.add(time.monotonic())
+            if count:
+                logger.warning(
+                    "too many clients without the token; %s is cut off, %d in all since the last "
+                    "such line",
+                    surplus.name,
+                    count,
+                )
+            surplus.turn_away()
         self._clients[client] = None
         logger.info("client %s connected to %s", client.name, path)
 
@@ -298,7 +361,7 @@ class Server:
                 return _response(
                     http.HTTPStatus.FORBIDDEN,
                     "text/plain; charset=utf-8",
-                    f"Pages of this origin may not connect. Open {self.url.partition('#')[0]} "
+                    f"Pages of this origin may not connect. Open {self.address} "
                     "instead, or allow the origin with --origin.\n".encode(),
                 )
             if path == "/ws/frames":
@@ -306,6 +369,15 @@ class Server:
                 request.headers.pop("Sec-WebSocket-Extensions", None)
             return None
         if path == "/healthz":
+            host = request.headers.get("Host")
+            if host is not None and not self._is_own_name(host):
+                # A foreign site whose name points here (DNS rebinding) may not read it.
+                return _response(
+                    http.HTTPStatus.MISDIRECTED_REQUEST,
+                    "text/plain; charset=utf-8",
+                    b"This is no name of this server. Ask by address or by localhost, or start it "
+                    b"with --origin and this name.\n",
+                )
             first, last = self.hub.range
             health = {"status": "ok", "clients": self.hub.clients, "first": first, "last": last}
             return _response(http.HTTPStatus.OK, _MIME[".json"], json.dumps(health).encode())
@@ -331,6 +403,21 @@ class Server:
         names.add(f"[{self.host}]" if ":" in self.host else self.host.lower())
         ports = {f":{self.port}"} | ({""} if self.port == (443 if self._ssl else 80) else set())
         return origin in {f"{scheme}://{name}{port}" for name in names for port in ports}
+
+    def _is_own_name(self, host: str) -> bool:
+        """Return whether a ``Host`` names this server: by address, or by a name known to be its."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            own = socket.gethostname().lower()
+            names = {"localhost", self.host.lower(), own, own.partition(".")[0] + ".local"}
+            names |= {urlsplit(origin).hostname or "" for origin in self._allowed_origins}
+            return bool(name) and name.rstrip(".") in names
+        return True  # no name that somebody else could point here
 
 
 def _is_loopback(host: str) -> bool:

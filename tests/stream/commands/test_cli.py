@@ -30,7 +30,8 @@ from facestage.stream.commands.signatures import CORPUS_LAYOUTS
 from facestage.stream.commands.text import lrp_text
 from facestage.stream.console import tell_warnings
 from facestage.stream.datasets.sequences import LAYOUTS
-from facestage.stream.protocol import Hello
+from facestage.stream.protocol import Auth, Hello, decode, encode
+from websockets.sync.client import connect
 
 from tests.support.paths import DEMO_CLIP
 
@@ -410,6 +411,122 @@ def test_usage_errors_end_with_2(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text() == "keep me"
     assert run("live")[0] == 2
     assert run("nonsense")[0] == 2
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> Path:
+    path = tmp_path / "token.txt"
+    path.write_text("s3cret&ä \nwhat follows does not count\n")
+    path.chmod(0o600)
+    return path
+
+
+SHORT_DEMO = ["demo", "--port", "0", "--frames", "3", "--no-browser"]
+
+
+def test_the_address_has_the_token_only_if_asked(run: Run, secret_file: Path) -> None:
+    code, out, err = run(*SHORT_DEMO, "--token-file", str(secret_file))
+    assert (code, err) == (0, "")
+    assert re.search(r"^page     http://127\.0\.0\.1:\d+/  \(asks for the token", out, re.MULTILINE)
+    assert "s3cret" not in out
+    assert "note" not in out
+    _, out, _ = run(*SHORT_DEMO, "--token-file", str(secret_file), "--print-token")
+    assert re.search(
+        r"^page     http://127\.0\.0\.1:\d+/#token=s3cret%26%C3%A4$", out, re.MULTILINE
+    )
+
+
+def test_a_token_on_the_command_line_is_said_to_be_seen(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given in (["--token", "s3cret"], ["--token=s3cret"]):
+        code, out, _ = run(*SHORT_DEMO, *given)
+        assert code == 0
+        assert "s3cret" not in out
+        (note,) = [line for line in out.splitlines() if line.startswith("note ")]
+        assert "process list" in note
+        assert "--token-file" in note
+    monkeypatch.setenv("FACESTAGE_DEMO_TOKEN", "s3cret")
+    code, out, _ = run(*SHORT_DEMO)
+    assert (code, "note " in out) == (0, False)
+    assert "asks for the token" in out
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
+def test_a_secret_that_others_may_open_is_refused(run: Run, secret_file: Path, mode: int) -> None:
+    secret_file.chmod(mode)
+    refused(run(*SHORT_DEMO, "--token-file", str(secret_file)), 2, f"chmod 600 {secret_file}")
+    secret_file.write_text("# the ward\nrtsp://user:secret@127.0.0.1/cam\n")
+    result = run("live", "--port", "0", "--source-file", str(secret_file))
+    refused(result, 2, f"chmod 600 {secret_file}")
+    assert "secret@" not in result[2]
+
+
+def test_files_of_secrets_that_cannot_be_used_are_refused(
+    run: Run, secret_file: Path, tmp_path: Path
+) -> None:
+    both = ("--token", "x", "--token-file", str(secret_file))
+    refused(run(*SHORT_DEMO, *both), 2, "leave one out")
+    secret_file.write_text(" \nsecond line\n")
+    refused(run(*SHORT_DEMO, "--token-file", str(secret_file)), 2, "empty")
+    secret_file.write_bytes(b"\xff\xfe")
+    refused(run(*SHORT_DEMO, "--token-file", str(secret_file)), 2, "UTF-8")
+    refused(run(*SHORT_DEMO, "--token-file", str(tmp_path / "gone")), 2, "gone", "cannot be read")
+    refused(run(*SHORT_DEMO, "--token-file", str(tmp_path)), 2, "cannot be read")
+    secret_file.write_text("# nothing but this\n\n")
+    refused(run("live", "--source-file", str(secret_file)), 2, "names no source")
+    refused(run("live"), 2, "SOURCE", "--source-file")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    made = [tmp_path / "left", tmp_path / "right"]
+    for folder in made:
+        folder.mkdir()
+        cv2.imwrite(str(folder / "1.png"), np.zeros((60, 80, 3), np.uint8))
+    return made
+
+
+def test_sources_come_from_a_file_or_the_environment(
+    run: Run, tmp_path: Path, folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = folders
+    listing = tmp_path / "sources.txt"
+    listing.write_text(f"# two cameras\n\n  {left}\n{right}  \n")
+    code, out, _ = run("live", "--port", "0", "--source-file", str(listing))
+    assert code == 0
+    assert f"source   {left}, {right}\n" in out
+    code, out, _ = run("live", str(right), "--port", "0", "--source-file", str(listing))
+    assert code == 0
+    assert f"source   {right}, {left}, {right} #2\n" in out
+    monkeypatch.setenv("FACESTAGE_LIVE_SOURCE", f"{right} {left}")
+    code, out, _ = run("live", "--port", "0")
+    assert code == 0
+    assert f"source   {right}, {left}\n" in out
+    assert f"source   {left}\n" in run("live", str(left), "--port", "0")[1]  # it goes first
+
+
+def test_a_token_of_a_file_guards_and_is_in_no_process_list(secret_file: Path) -> None:
+    command = ["live", str(DEMO_CLIP), "--realtime", "--port", "0", "--no-video"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "facestage.stream", *command, "--token-file", str(secret_file)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        try:
+            assert process.stdout is not None
+            page = next(line for line in process.stdout if line.startswith("page"))
+            shown = subprocess.check_output(["ps", "-ww", "-o", "args=", "-p", str(process.pid)])
+            assert str(secret_file).encode() in shown
+            assert b"s3cret" not in shown
+            address = page.split()[1].replace("http", "ws") + "ws"
+            for token, answer in (("s3cret", "error"), ("s3cret&ä", "ack")):
+                with connect(address) as client:
+                    client.send(encode(Auth(token=token)), text=True)
+                    assert decode(client.recv(timeout=20)).type == answer
+        finally:
+            process.kill()
 
 
 def test_port_in_use_ends_with_2(run: Run) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from typing import Any
 
 import pytest
 from facestage.stream import protocol
-from facestage.stream.protocol import Auth
+from facestage.stream.protocol import Auth, Subscribe
 from facestage.stream.server import limits
 from facestage.stream.server.server import Server
 from websockets.asyncio.messages import Assembler
@@ -26,7 +27,9 @@ MOST_S = 15.0
 
 async def start_attack(server: Server, **options: object) -> asyncio.subprocess.Process:
     options.setdefault("seconds", MOST_S)
-    arguments = [f"--{name}={value}" for name, value in options.items()]
+    arguments = [
+        f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()
+    ]
     attack = await asyncio.create_subprocess_exec(
         sys.executable, str(ATTACK), str(server.port), *arguments, stdout=asyncio.subprocess.PIPE
     )
@@ -160,6 +163,97 @@ def test_a_client_that_was_let_in_may_not_flood_either(kind: str) -> None:
             await peer.subscribe()  # the other one is as it was
 
     run(test)
+
+
+@pytest.mark.parametrize("sockets", [1, 10])
+def test_guessing_the_token_is_slow_quiet_and_nobody_elses_problem(
+    sockets: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = 0
+
+    async def guess(server: Server, until: float, **options: Any) -> None:
+        nonlocal answers
+        while (left := until - asyncio.get_running_loop().time()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left), client(server, **options) as peer:
+                    await peer.send(Auth(token="wrong"))
+                    assert (await peer.closed())[1] == 4401
+                    answers += 1
+
+    async def seconds_to_enter(server: Server, **options: Any) -> float:
+        clock = asyncio.get_running_loop().time
+        async with client(server, **options) as peer:
+            begin = clock()
+            await peer.send(Auth(token=TOKEN))
+            await peer.until("hello")
+            return clock() - begin
+
+    async def test() -> None:
+        async with serving(make_hub(), token=TOKEN) as server:
+            until = asyncio.get_running_loop().time() + 3.0
+            attack = [asyncio.create_task(guess(server, until)) for _ in range(sockets)]
+            await asyncio.sleep(1.0)
+            assert await seconds_to_enter(server, local_addr=("127.0.0.2", 0)) < 0.4
+            await asyncio.gather(*attack)
+            # At once, after 0.5 s, 1 s and 2 s; without a wait it would be hundreds.
+            assert 0 < answers <= 5 * sockets
+            assert 0 < await seconds_to_enter(server) < limits.GUESS_DELAY_MAX_S + 1
+            assert await seconds_to_enter(server) < 0.4  # what was waited for need not be again
+            await eventually(lambda: not server.clients)
+
+    with caplog.at_level("WARNING"):
+        run(test)
+    assert len([record for record in caplog.records if "token" in record.message]) == 1
+
+
+def test_floods_that_come_again_and_again_are_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def test() -> None:
+        async with serving(make_hub(), token=TOKEN) as server:
+            attack = await start_attack(server, sockets=4, seconds=2, rate=20_000, persistent=True)
+            assert len(await fates(attack)) > 8
+            await eventually(lambda: not server.clients)
+
+    with caplog.at_level("WARNING"):
+        run(test)
+    assert len([record for record in caplog.records if "cut off" in record.message]) == 1
+
+
+def test_a_page_without_a_token_is_no_guess(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with serving(make_hub(), token=TOKEN) as server:
+            for _ in range(20):  # it asks its user only after it was refused
+                async with client(server) as peer:
+                    await peer.send(Subscribe())
+                    assert (await peer.closed())[1] == 4401
+            async with asyncio.timeout(0.4), client(server) as peer:
+                await peer.send(Auth(token=TOKEN))
+                await peer.until("hello")
+
+    with caplog.at_level("WARNING"):
+        run(test)
+    assert len([record for record in caplog.records if "token" in record.message]) == 1
+
+
+def test_refusals_that_were_not_logged_at_once_are_logged_with_their_number(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "REFUSAL_LOG_S", 0.5)
+    monkeypatch.setattr(limits, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(limits, "GUESS_DELAY_S", 0.0)
+
+    async def test() -> None:
+        async with serving(make_hub(), token=TOKEN) as server:
+            for _ in range(6):
+                async with client(server) as peer:
+                    await peer.send(Auth(token="wrong"))
+                    await peer.closed()
+            await eventually(lambda: any("more for want" in r.message for r in caplog.records))
+
+    with caplog.at_level("WARNING"):
+        run(test)
+    assert "127.0.0.1 refused 5 times more for want of the token" in caplog.text
 
 
 def test_a_flood_is_told_why_it_is_cut() -> None:

@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import re
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 from facestage.stream import protocol
 from facestage.stream.server import server as server_module
 
+from tests.support.paths import ROOT
 from tests.support.wire import PATIENCE_S, make_hub, run, serving
 
 
-def get(port: int, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+def get(
+    port: int, path: str, headers: tuple[tuple[str, str], ...] | None = None
+) -> tuple[int, http.client.HTTPMessage, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    connection.putrequest("GET", path, skip_accept_encoding=True)
+    connection.putrequest("GET", path, skip_accept_encoding=True, skip_host=headers is not None)
+    for name, value in headers or ():
+        connection.putheader(name, value)
     connection.endheaders()
     response = connection.getresponse()
     body = response.read()
@@ -100,3 +108,47 @@ def test_every_file_of_the_page_is_on_the_list_and_has_no_inline_script() -> Non
 def test_schema_and_health_say_what_they_should() -> None:
     assert json.loads(fetch("/schema.json")[2]) == json.loads(json.dumps(protocol.json_schema()))
     assert json.loads(fetch("/healthz")[2]) == {"status": "ok", "clients": 0, "first": 1, "last": 0}
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:{port}", 200),
+        ("192.0.2.7", 200),
+        ("[::1]:{port}", 200),
+        ("localhost", 200),
+        ("LOCALHOST.:{port}", 200),
+        ("lab.example", 200),
+        (socket.gethostname(), 200),
+        (None, 200),
+        ("evil.example", 421),
+        ("evil.example:{port}", 421),
+        ("127.0.0.1.evil.example:{port}", 421),
+        ("localhost.evil.example", 421),
+        ("lab.example.evil.example", 421),
+        ("user@evil.example", 421),
+        ("", 421),
+        ("[", 421),
+    ],
+)
+@pytest.mark.parametrize("token", [None, "s3cret"])
+def test_health_is_told_under_the_servers_own_names_only(
+    host: str | None, status: int, token: str | None
+) -> None:
+    async def test() -> None:
+        options = {"token": token, "allowed_origins": ["https://lab.example"]}
+        async with serving(make_hub(), **options) as server:
+            headers = () if host is None else (("Host", host.format(port=server.port)),)
+            got, _, body = await asyncio.to_thread(get, server.port, "/healthz", headers)
+            assert got == status
+            assert (b"clients" in body) == (status == 200)
+
+    run(test)
+
+
+def test_the_codes_of_errors_in_the_documentation_are_those_that_are_sent() -> None:
+    folder = Path(server_module.__file__).parent
+    source = "".join(path.read_text() for path in folder.glob("*.py"))
+    sent = set(re.findall(r"""(?:_Refusal|Excess)\(\s*"([a-z_]+)\"""", source))
+    documented = (ROOT / "docs/protocol.md").read_text().partition("Codes: ")[2].partition(".")[0]
+    assert sent == set(re.findall("`([a-z_]+)`", documented))

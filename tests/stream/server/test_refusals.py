@@ -105,6 +105,19 @@ def test_sockets_without_the_token_lock_nobody_out() -> None:
     run(test)
 
 
+def test_sockets_of_one_address_do_not_push_out_those_of_another() -> None:
+    async def test() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            server = await stack.enter_async_context(serving(make_hub(), token="secret"))
+            friend = await stack.enter_async_context(client(server))
+            for _ in range(2 * MAX_STRANGERS):
+                await stack.enter_async_context(client(server, local_addr=("127.0.0.2", 0)))
+            await friend.send(Auth(token="secret"))
+            await friend.until("hello")
+
+    run(test)
+
+
 @pytest.mark.parametrize("path", ["/ws", "/ws/frames"])
 @pytest.mark.parametrize("first", [Auth(token="wrong"), Auth(token=""), Subscribe()])
 def test_without_the_token_nothing_is_told(first: Body, path: str) -> None:
