@@ -54,14 +54,10 @@ def read_sources(sources: Sequence[str], file: Path | None) -> list[str]:
             left out.
 
     Raises:
-        ConfigError: there is no source, or the file cannot be read, or others may read it although
-            it holds a password.
+        ConfigError: the file cannot be read or names no source, or others may read it although it
+            holds a password.
     """
     if file is None:
-        if not sources:
-            raise ConfigError(
-                "no source is given; add a SOURCE such as 0 or rtsp://…, or --source-file FILE"
-            )
         return list(sources)
     text, is_private = _read(file, "--source-file")
     lines = [line.strip() for line in text.splitlines()]

@@ -25,6 +25,7 @@ from ...core.config import (
     ExplainConfig,
     WindowConfig,
 )
+from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS
 from .options import (
     Aus,
@@ -111,7 +112,11 @@ class DemoOptions(WatchOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveOptions(WatchOptions):
-    """Options of ``facestage live``."""
+    """Options of ``facestage live``.
+
+    Raises:
+        ConfigError: neither a source nor a file of sources is named.
+    """
 
     sources: Annotated[
         list[str] | None,
@@ -152,6 +157,12 @@ class LiveOptions(WatchOptions):
         bool, typer.Option("--video/--no-video", help="Send pictures to the page.")
     ] = True
     open_timeout: Annotated[float, typer.Option(help="Longest wait for a stream, seconds.")] = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.sources and self.source_file is None:
+            raise ConfigError(
+                "no source is given; add a SOURCE such as 0 or rtsp://…, or --source-file FILE"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
