@@ -18,7 +18,7 @@ from ..core.errors import ConfigError, ModelError
 from ..core.lrp import PRECISIONS, explain
 from ..core.network.au_network import AUNetwork
 
-__all__ = ["AUTO", "choose_precision", "cores", "limit_blas", "use_threads"]
+__all__ = ["AUTO", "choose_precision", "cores", "limit_blas", "set_threads", "use_threads"]
 
 AUTO = "auto"
 _ROUNDS = 3
@@ -99,3 +99,9 @@ def use_threads(wanted: int | None) -> None:
     """
     torch.set_num_threads(wanted or max(1, cores() // 2))
     limit_blas(1)  # products of windows and sequences are small: more threads made them no faster
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch use so many threads; None leaves it to torch."""
+    if threads is not None:
+        torch.set_num_threads(threads)

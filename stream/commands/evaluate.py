@@ -7,11 +7,12 @@ import json
 from ...core.action_units import au_code
 from ...core.errors import ConfigError
 from ...core.network.au_network import AUNetwork
+from ..compute import set_threads
 from ..console import out
 from ..files import check_target, write_file
 from ..learning.evaluate import as_json, evaluate_crops, format_table
 from ..progress import progress
-from .labels import collect, labelled_faces, make_folder, set_threads
+from .labels import collect, labelled_faces, make_folder
 from .signatures import EvaluateOptions
 
 __all__ = ["run_evaluate"]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import typer
 
 from ...core.action_units import au_code
@@ -20,6 +19,7 @@ from ...core.network.au_network import AUNetwork
 from ...core.quality import FIGURES, AUQuality, ExplanationQuality, StoppedError, assess
 from ...core.quality.figures import COSTLY_FRAMES, DRAWS, LEAST_FRAMES, TOLERANCE
 from ...core.quality.perturbation import BLUR, PATCH, PER_STEP, RANDOM_ORDERS
+from ..compute import set_threads
 from ..console import out
 from ..detectors import make_detector
 from ..files import check_target, write_file
@@ -49,8 +49,7 @@ def run_explain_quality(options: QualityOptions) -> list[ExplanationQuality]:
     presets = _presets(options.preset)
     if options.json_file is not None:
         _check_json(options.json_file)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    set_threads(options.threads)
     network = AUNetwork.load(options.model, device=options.device)
     detector = make_detector(options.detector)
     with interruptible() as stop:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
-
 from ...core.errors import ConfigError
 from ...core.network.au_network import AUNetwork
 from ..console import out
@@ -19,7 +17,7 @@ from ..learning.splits import check_subjects
 from ..progress import progress
 from .signatures import LabelOptions
 
-__all__ = ["collect", "labelled_faces", "make_folder", "set_threads"]
+__all__ = ["collect", "labelled_faces", "make_folder"]
 
 
 def make_folder(folder: Path) -> None:
@@ -32,12 +30,6 @@ def make_folder(folder: Path) -> None:
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"no permission to write to {folder}; name a folder of your own")
-
-
-def set_threads(threads: int | None) -> None:
-    """Let torch use so many threads; None leaves it to torch."""
-    if threads is not None:
-        torch.set_num_threads(threads)
 
 
 def labelled_faces(options: LabelOptions) -> LabelledFaces:

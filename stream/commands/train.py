@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...core.action_units import au_code
 from ...core.errors import ConfigError
 from ...core.network.au_network import AUNetwork
+from ..compute import set_threads
 from ..console import out
 from ..datasets.faces import LabelledFaces
 from ..learning import checkpoints
@@ -23,7 +24,7 @@ from ..learning.session import Session, plan
 from ..learning.splits import given_split, held_out, subject_folds, subjects_of
 from ..learning.trainer import StepLosses
 from ..progress import interruptible, progress
-from .labels import collect, labelled_faces, make_folder, set_threads
+from .labels import collect, labelled_faces, make_folder
 from .signatures import TrainOptions
 
 __all__ = ["run_train"]
