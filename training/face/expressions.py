@@ -108,13 +108,13 @@ PROTOTYPES: tuple[tuple[float, dict[int, float]], ...] = (
 """Weight and typical intensities of known combinations."""
 
 MIXED_RATE = {
-    1: 0.22, 2: 0.20, 4: 0.20, 5: 0.22, 6: 0.26, 7: 0.20, 9: 0.26, 10: 0.24, 12: 0.34, 14: 0.36,
+    1: 0.30, 2: 0.28, 4: 0.27, 5: 0.22, 6: 0.26, 7: 0.20, 9: 0.26, 10: 0.24, 12: 0.34, 14: 0.36,
     15: 0.34, 16: 0.26, 17: 0.32, 18: 0.34, 20: 0.32, 22: 0.38, 23: 0.34, 24: 0.42, 25: 0.22,
     26: 0.22, 27: 0.13, 28: 0.24, 43: 0.28,
 }  # fmt: skip
 """Chance of each Action Unit in an independent set."""
 ALONE_SHARE = dict.fromkeys(AUS, 1.0) | {
-    14: 1.4, 18: 1.5, 22: 1.6, 23: 1.6, 24: 2.0, 27: 2.0, 28: 1.8, 43: 1.5, 25: 0.8, 26: 0.8,
+    1: 1.5, 2: 1.5, 4: 1.5, 14: 1.4, 18: 1.5, 22: 1.6, 23: 1.6, 24: 2.0, 27: 2.0, 28: 1.8, 43: 1.5, 25: 0.8, 26: 0.8,
 }  # fmt: skip
 """How often each Action Unit is drawn alone, against the others."""
 SPEECH_RATE = {
@@ -142,6 +142,10 @@ LIPS_APART = (0.1, 0.42)
 """Least and greatest gap at rest of lips that do not quite meet, cm beyond the generic head's."""
 LIPS_APART_SHARE = 0.06
 """Share of people whose lips do not quite meet."""
+MOSTLY_SLIGHT = {1: 1.6, 2: 1.6, 4: 1.5}
+"""Exponent by which the share of E that was drawn for a brow is lowered. Real raises lift the inner
+brow by 1 to 2.4 px of the crop, as A to C do here; E is rare in people (`python -m training
+amplitude`)."""
 STRONG_GAZE = 0.10
 """Chance of a strong look up or down."""
 
@@ -235,6 +239,8 @@ def sample_expression(rng: np.random.Generator, kind: str | None = None) -> Expr
     chance = np.array(list(KINDS.values()))
     kind = kind or names[int(rng.choice(len(names), p=chance / chance.sum()))]
     draft = _Draft(_DRAWS[kind](rng))
+    for au, exponent in MOSTLY_SLIGHT.items():
+        draft.values[AU_INDEX[au]] = 5 * (draft[au] / 5) ** exponent
     if draft[43] > 1 and rng.random() < FULLY_SHUT:
         draft.values[AU_INDEX[43]] = rng.uniform(4.7, 5)
     if kind != "alone" and draft[12] > 3 and draft[6] < 1 and rng.random() < CHEEKS_FOLLOW:
