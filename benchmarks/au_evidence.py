@@ -257,7 +257,7 @@ def rendered_aus() -> tuple[int, ...]:
 
 def _generator() -> None:
     """Make ``training`` importable, which is part of the repository only."""
-    if not (ROOT / "training" / "loader.py").is_file():
+    if not (ROOT / "training" / "data" / "loader.py").is_file():
         raise ConfigError(
             f"rendered faces need the generator in {ROOT / 'training'}, which only the repository "
             "has; run this file from a checkout, or leave out --synthetic"

@@ -25,6 +25,7 @@ from .face.facekit import load_facekit
 from .face.facs import AUS, FaceShapes
 from .fit import amplitude, card, features, heads, rest, train
 from .fit.face_mesh import FaceMesh
+from .photos import portraits
 from .render.gbuffer import draw_gbuffer
 from .render.raster import rasterise, rasterise_torch
 from .render.scene import CANVAS, sample_pose, view
@@ -72,6 +73,22 @@ def render(
     paths = list(shards.write_shards(generator, out, start, count, report))
     lead = "\n" if sys.stdout.isatty() else ""
     typer.echo(f"{lead}{len(paths)} shards in {out}")
+
+
+@app.command(name="portraits")
+def write_portraits(out: Out) -> None:
+    """Make training faces of the photographs of real people that may be trained with."""
+    chosen = portraits.list_portraits()
+    batch, lost = portraits.portrait_batch(chosen)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "portraits.npz"
+    shards.write_shard(path, batch)
+    people = len(np.unique(batch.identity))
+    known = 100 * np.isfinite(batch.intensity).mean()
+    typer.echo(
+        f"{path}: {len(batch)} photographs of {people} people, {known:.0f} % of the labels known; "
+        f"no face found in {len(lost)}"
+    )
 
 
 @app.command()
@@ -275,6 +292,20 @@ def train_network(
     ] = 1,
     threads: Annotated[int, typer.Option(help="CPU threads of torch per process.", min=1)] = 1,
     workers: Annotated[int, typer.Option(help="Threads that make views, per process.")] = 1,
+    begin: Annotated[
+        str, typer.Option(help="Weights to begin from: scratch, embedded or a file.")
+    ] = "scratch",
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="Further folder of shards (photographs); may be given again."),
+    ] = None,
+    beside_share: Annotated[
+        list[float] | None,
+        typer.Option(min=0.0, max=1.0, help="Share of every batch, one for each --beside."),
+    ] = None,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Compute in it; faster on CPUs that know it.")
+    ] = False,
     seed: Seed = 1,
     device: Device = "cpu",
 ) -> None:
@@ -308,6 +339,9 @@ def train_network(
         workers=workers,
         processes=processes,
         threads=threads,
+        begin=begin,
+        beside=_with_shares("beside", beside, beside_share),
+        bfloat16=bfloat16,
     )
     train.run(config, report, _device(device))
 
@@ -339,7 +373,7 @@ def train_heads(
 ) -> None:
     """Retrain the read-outs of single Action Units; all others stay as they are, bit by bit."""
     config = heads.HeadsConfig(tuple(au), epochs, confusing=confusing, seed=seed)
-    net = train.averaged_network(run, _blends(blend, blend_share))
+    net = train.averaged_network(run, _with_shares("blend", blend, blend_share))
     heads.own_units(net, config.aus)
     lines = 0
 
@@ -387,7 +421,7 @@ def write_card(
 ) -> None:
     """Export the newest checkpoint's averaged weights with their model card, and its page."""
     heads_state = None if heads_folder is None else heads.load(heads_folder)
-    blends = _blends(blend, blend_share)
+    blends = _with_shares("blend", blend, blend_share)
     facts = card.assemble(
         run,
         shards_folder,
@@ -409,16 +443,15 @@ def write_card(
         typer.echo(document)
 
 
-def _blends(
-    checkpoints: list[Path] | None, shares: list[float] | None
+def _with_shares(
+    option: str, paths: list[Path] | None, shares: list[float] | None
 ) -> tuple[tuple[Path, float], ...]:
-    checkpoints, shares = checkpoints or [], shares or []
-    if len(checkpoints) != len(shares):
+    paths, shares = paths or [], shares or []
+    if len(paths) != len(shares):
         raise ConfigError(
-            f"{len(checkpoints)} --blend and {len(shares)} --blend-share; give a share for each "
-            "checkpoint"
+            f"{len(paths)} --{option} and {len(shares)} --{option}-share; give a share for each"
         )
-    return tuple(zip(checkpoints, shares, strict=True))
+    return tuple(zip(paths, shares, strict=True))
 
 
 def _json(path: Path | None) -> dict | None:

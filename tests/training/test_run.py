@@ -12,6 +12,7 @@ from facestage.core.action_units import AU_NAMES
 from facestage.core.errors import ConfigError
 from facestage.core.network.au_network import AUNetwork
 from facestage.stream.learning import checkpoints
+from facestage.stream.learning.networks import start
 
 from training.augment.canvas import SIZE
 from training.face.facs import AUS
@@ -58,6 +59,55 @@ def test_a_run_goes_on_from_its_newest_checkpoint(tmp_path: Path, processes: int
     assert int(kept.tensors["views"]) == 64
     state = net.state_dict()
     assert torch.equal(state["features.0.weight"], kept.tensors["ema.features.0.weight"])
+
+
+def test_photographs_have_their_share_of_every_batch_and_teach_no_landmarks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, first, count in (("shards", 0, 44), ("photographs", 1001, 9)):
+        (tmp_path / folder).mkdir()
+        render(tmp_path / folder, first, count)
+    seen: list[train.TrainingBatch] = []
+    step = train.Trainer.step
+
+    def watched(trainer: train.Trainer, batch: train.TrainingBatch) -> train.StepLosses:
+        seen.append(batch)
+        return step(trainer, batch)
+
+    monkeypatch.setattr(train.Trainer, "step", watched)
+    beside = ((tmp_path / "photographs", 0.25),)
+    run = replace(config(tmp_path, 24), beside=beside, bfloat16=True)
+    assert run.parts() == (6, 2)
+    train.run(run, lambda _: None)
+    assert [len(batch.crops) for batch in seen] == [8, 8, 8]
+    for batch in seen:
+        weights = np.asarray(batch.landmark_weight)
+        assert weights[:6].any()
+        assert not weights[6:].any()
+    kept = checkpoints.load(checkpoints.latest(tmp_path / "out"))
+    assert kept.facts["beside"] == [["photographs", 0.25]]
+    # Going on takes the photographs that come next, not the first ones again.
+    seen.clear()
+    train.run(replace(run, views=32), lambda _: None)
+    assert [len(batch.crops) for batch in seen] == [8]
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.0,), (-0.1,)])
+def test_photographs_leave_room_for_rendered_faces(tmp_path: Path, shares: tuple) -> None:
+    beside = tuple((tmp_path, share) for share in shares)
+    with pytest.raises(ConfigError, match="above 0 that make less than 1"):
+        replace(config(tmp_path, 24), beside=beside)
+
+
+def test_a_run_begins_from_weights_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    render(tmp_path / "shards", 0, 44)
+    train.run(replace(config(tmp_path, 8), begin="embedded"), lambda _: None)
+    kept = checkpoints.load(checkpoints.latest(tmp_path / "out"))
+    embedded = start("embedded", AUS, 1).net.state_dict()["features.0.weight"]
+    scratch = train.new_network(1).state_dict()["features.0.weight"]
+    now = kept.tensors["net.features.0.weight"]
+    assert (now - embedded).abs().mean() < 0.1 * (now - scratch).abs().mean()
 
 
 def test_weights_are_averaged_with_those_of_earlier_checkpoints_by_shares(tmp_path: Path) -> None:
