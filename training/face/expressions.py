@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from .facs import AU_INDEX, AUS, Anatomy, Expression
 from .traits import brow_room, sample_traits
 
-__all__ = ["KINDS", "only", "sample_anatomy", "sample_expression", "temporal_expressions"]
+__all__ = [
+    "KINDS",
+    "complete_expression",
+    "only",
+    "sample_anatomy",
+    "sample_expression",
+    "temporal_expressions",
+]
 
 KINDS = {
     "neutral": 0.15,
@@ -239,7 +246,24 @@ def sample_expression(rng: np.random.Generator, kind: str | None = None) -> Expr
         draft.values[AU_INDEX[43]] = rng.uniform(4.7, 5)
     if kind != "alone" and draft[12] > 3 and draft[6] < 1 and rng.random() < CHEEKS_FOLLOW:
         draft.values[AU_INDEX[6]] = rng.uniform(1.5, 4.5)
-    _exclude(draft, rng, lenient=kind == "alone")
+    return complete_expression(draft.values, rng, lenient=kind == "alone")
+
+
+def complete_expression(
+    values: NDArray[np.float64], rng: np.random.Generator, *, lenient: bool = False
+) -> Expression:
+    """Make an expression of intensities: drop what excludes each other, add what has no label.
+
+    Args:
+        values: ``(23,)`` 0-5; changed in place.
+        rng: random numbers; the same state gives the same expression.
+        lenient: leave intensities as they are, be they together or not.
+
+    Returns:
+        Intensities of both sides, gaze, and unlabelled movements.
+    """
+    draft = _Draft(values)
+    _exclude(draft, rng, lenient=lenient)
     left, right = _sides(draft.values, rng)
     jaw = draft[26]
     closing = (

@@ -1,0 +1,1 @@
+"""Photographs that act: real neutral portraits with known Action Units put on them."""
