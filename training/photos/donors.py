@@ -23,12 +23,13 @@ from ..data.loader import VALIDATION_SHARE
 from ..face.expressions import LIPS_MET
 from ..face.facekit import FaceKit, shared_folder
 from ..face.facs import AUS, Anatomy
+from ..face.traits import BROW_ROOM, FARTHEST
 from ..fit.face_mesh import FILE as MESH
 from ..fit.face_mesh import FaceMesh
 from ..render.gbuffer import SKIN
 from ..render.raster import _normals
 from ..render.scene import TEMPLATE, TEMPLATE_WEIGHTS
-from .fit import EYES, Fit, eye_distance, fit_mesh, lip_gap, multi_pie
+from .fit import EYES, Fit, eye_distance, fit_mesh, irises, lip_gap, multi_pie
 from .texture import Texture, bridge_edge, read_texture
 
 __all__ = ["CHOOSE", "Donor", "Portrait", "find_portraits", "prepare", "read_donors"]
@@ -51,6 +52,8 @@ FEWEST_PIXELS = 40.0
 """Least distance between the eyes of a usable photograph, px: below it is less than the crop's."""
 LIPS_PARTED = 0.02
 """Gap between the lips from which they may be parted, distances between the eyes."""
+BROWS_ABOVE_LIDS, BROWS_SPREAD = 9.7, 2.0
+"""Median and standard deviation, over the portraits, of the way from brow to upper lid, units."""
 GLASSES = 0.11
 """Edge across the bridge of the nose from which it is that of glasses. Of 73 portraits the 66
 without have up to .059, the 7 with glasses .172 and more."""
@@ -202,7 +205,7 @@ def read_donors(
 def _landmarks(
     detector: cv2.FaceDetectorYN, mesh: FaceMesh, path: Path
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Read a photograph; return it in grey with the ``(68, 2)`` landmarks of its largest face.
+    """Read a photograph; return it in grey with the ``(478, 2)`` landmarks of its largest face.
 
     Raises:
         ConfigError: the file cannot be read.
@@ -218,11 +221,11 @@ def _landmarks(
     largest = max(found, key=lambda face: face[2] * face[3])
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
     five = np.asarray(largest[4:14], np.float64).reshape(5, 2)
-    return grey, multi_pie(mesh.landmarks(grey, five))
+    return grey, mesh.landmarks(grey, five)
 
 
 def prepare(
-    kit: FaceKit, portrait: Portrait, grey: NDArray[np.uint8], landmarks: NDArray[np.float64]
+    kit: FaceKit, portrait: Portrait, grey: NDArray[np.uint8], points: NDArray[np.float64]
 ) -> Donor:
     """Fit the face model to a portrait and make it ready to act.
 
@@ -230,11 +233,12 @@ def prepare(
         kit: the face model.
         portrait: whose it is and what it shows.
         grey: ``(H, W)`` the photograph.
-        landmarks: ``(68, 2)`` px.
+        points: ``(478, 2)`` landmarks of MediaPipe, px.
 
     Raises:
         SourceError: the face is too small, wears glasses, or the model does not fit it.
     """
+    landmarks = multi_pie(points)
     between = eye_distance(landmarks)
     if not between >= FEWEST_PIXELS:
         raise SourceError(f"its eyes are {between:.0f} px apart, less than {FEWEST_PIXELS:.0f}")
@@ -252,7 +256,9 @@ def prepare(
     flat = transform(to_units, fit.screen)
     marks = transform(to_units, landmarks)
     skin = kit.vertex_region == SKIN
-    texture = read_texture(grey, to_units, marks, flat[skin], normals[skin])
+    eyes = irises(points)
+    eyes = np.column_stack([transform(to_units, eyes[:, :2]), eyes[:, 2] * size])
+    texture = read_texture(grey, to_units, marks, eyes, flat[skin], normals[skin])
     if bridge_edge(texture.photo, marks) > GLASSES:
         raise SourceError("the face wears glasses, which would move with brows and cheeks")
     return Donor(
@@ -264,7 +270,7 @@ def prepare(
         normals=normals,
         turn=fit.turn.astype(np.float32),
         project=_projection(fit, to_units, size),
-        rest=_at_rest(fit),
+        rest=_at_rest(fit, brow_room(marks)),
         texture=texture,
     )
 
@@ -282,14 +288,22 @@ def _projection(fit: Fit, to_units: NDArray[np.float32], size: float) -> NDArray
     return (fit.scale * camera_to_units @ fit.turn).astype(np.float32)
 
 
-def _at_rest(fit: Fit) -> Anatomy:
+def _at_rest(fit: Fit, room: float) -> Anatomy:
     """Describe the fitted face in the terms of the Action Unit tables.
 
     The lips of a neutral face meet; where the fit leaves them, to a tenth of an eye distance, would
     else decide AU 25.
     """
     typical = np.ones(len(AUS))
-    return Anatomy(fit.identity, typical, typical, dict(fit.rest), lip_gap=LIPS_MET[0])
+    parts = dict.fromkeys(("browDown", "browKnit"), room)
+    return Anatomy(fit.identity, typical, typical, dict(fit.rest), parts, lip_gap=LIPS_MET[0])
+
+
+def brow_room(landmarks: NDArray[np.floating]) -> float:
+    """Return how far the brows of ``(68, 2)`` landmarks, units, still go down; 1 for most."""
+    lids, brows = landmarks[[37, 38, 43, 44], 1].mean(), landmarks[[19, 20, 23, 24], 1].mean()
+    low = (BROWS_ABOVE_LIDS - (lids - brows)) / (FARTHEST * BROWS_SPREAD)
+    return 1 - BROW_ROOM * float(np.clip(low, 0, 1))
 
 
 def _unknown(kind: str, gap: float) -> tuple[int, ...]:

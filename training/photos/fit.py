@@ -23,7 +23,7 @@ from scipy.interpolate import RBFInterpolator
 from ..face.facekit import FaceKit
 from ..face.facs import LIPS
 
-__all__ = ["EYES", "Fit", "eye_distance", "fit_mesh", "lip_gap", "multi_pie"]
+__all__ = ["EYES", "Fit", "eye_distance", "fit_mesh", "irises", "lip_gap", "multi_pie"]
 
 Points = NDArray[np.float64]
 
@@ -98,6 +98,14 @@ def multi_pie(points: NDArray[np.floating]) -> Points:
     found = points[[*_JAW, *_BROWS_UPPER, *_NOSE, *_EYES, *_LIPS]]
     found[_BROWS] = (found[_BROWS] + points[list(_BROWS_LOWER)]) / 2
     return found
+
+
+def irises(points: NDArray[np.floating]) -> Points:
+    """Return centre x, y and radius, ``(2, 3)``, of both irises of ``(478, 2)`` landmarks."""
+    centres = np.asarray(points, np.float64)[[468, 473]]
+    rims = np.asarray(points, np.float64)[[[469, 470, 471, 472], [474, 475, 476, 477]]]
+    radius = np.hypot(*np.moveaxis(rims - centres[:, None], -1, 0)).mean(1)
+    return np.column_stack([centres, radius])
 
 
 def eye_distance(landmarks: NDArray[np.floating]) -> float:

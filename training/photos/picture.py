@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..data.generator import SHADED_SIDE
 from ..face.facekit import FaceKit
+from ..face.facs import AU_INDEX
 from ..render.appearance import Appearance
 from ..render.gbuffer import (
     EYE_SOCKET,
@@ -51,15 +52,15 @@ SHIFT = (MARGIN + 0.5) * SCALE - 0.5
 """Pixel of the shaded picture at unit 0: areas scale, not centres."""
 BACKDROP_REACH = 9.0
 """Distance from the head over which what is behind it stops following, px."""
-RATIO_RANGE = (0.6, 1.5)
-"""Bounds of the change of light: beyond them a normal is wrong."""
-RATIO_BLUR = 1.0
+LIGHT_RANGE = (0.4, 1.2)
+"""Bounds of the change of light on skin: what is brighter is a normal gone wrong, not a sheen."""
+RATIO_BLUR = 1.5
 """Blur of the change of light, px: skin is smoother than the mesh's triangles."""
 WRINKLE_SLOPE = 0.09
 """Change of the logarithm of light per slope of the relief (groove depths per kit unit)."""
 WRINKLE_CAVITY = 0.16
 """Loss of light on the floor of a groove of depth 1, logarithm."""
-WRINKLE_RANGE = (-0.7, 0.4)
+WRINKLE_RANGE = (-0.7, 0.2)
 """Bounds of the change of light by furrows, logarithm."""
 DEEPEST = 1.8
 """Depth that furrows together do not exceed, groove depths: skin has a thickness."""
@@ -81,6 +82,8 @@ SKIN_ALBEDO = (0.04, 0.6)
 """Range of skin's albedo; bounds the light that the eyes tell."""
 LIP_LINE = 0.25
 """Distance behind the lips, cm, up to which the inside of the mouth has their light."""
+PRESSES, LIP_SHADE = {23: 0.5, 24: 1.0, 28: 1.0}, 0.9
+"""Action Units that hide the red of the lips, and the darkness of the line that is left."""
 SEPARATION = 0.4
 """Darkness of the lines between teeth against that of rendered heads, which are drawn finer."""
 TONGUE = 0.8
@@ -186,7 +189,9 @@ def draw(
     picture = _photograph(seen, donor, moved.landmarks, shut)
     picture = _lids(picture, seen, donor.texture, moved.landmarks, shut)
     light = (picture / 255) ** GAMMA
-    light *= _relit(seen, donor) * _furrowed(seen, donor, activity, looks)
+    change = _relit(seen, donor) * _furrowed(seen, donor, activity, looks)
+    light *= change.clip(*LIGHT_RANGE)
+    light *= _pressed(moved.landmarks, activity)
     light = _mouth(light, seen, donor, moved, kit, gap, looks)
     encoded = 255 * light.clip(0, 1) ** (1 / GAMMA)
     small = cv2.resize(encoded, (CANVAS, CANVAS), interpolation=cv2.INTER_AREA)
@@ -285,19 +290,14 @@ def _lids(picture: Map, seen: _Seen, texture: Texture, landmarks: Map, shut: flo
     picture = picture + (look_up(texture.lids, seen.source) - picture) * share
     if shut < LASHES_FROM:
         return picture
-    line = np.zeros(picture.shape, np.uint8)
-    for eye in EYES:
-        upper = landmarks[eye][:4] * SCALE + SHIFT
-        points = np.rint(upper * 16).astype(np.int32)
-        cv2.polylines(line, [points], False, 255, 1, cv2.LINE_AA, 4)
-    lashes = cv2.GaussianBlur(line, (0, 0), 0.6).astype(np.float32) / 255
+    lashes = np.maximum(*(_line(landmarks[eye][:4], 0.6) for eye in EYES))
     return picture * (1 - LASH_LINE * min(1, 2 * (shut - LASHES_FROM)) * lashes)
 
 
 def _relit(seen: _Seen, donor: Donor) -> Map:
     """Return the light on the moved skin over that before, 1 elsewhere."""
     light = donor.texture.light
-    ratio = (light.on(seen.after) / light.on(seen.before)).clip(*RATIO_RANGE)
+    ratio = (light.on(seen.after) / light.on(seen.before)).clip(*LIGHT_RANGE)
     ratio = np.where(seen.any_of(SKIN, HEAD), ratio, 1).astype(np.float32)
     return cv2.GaussianBlur(ratio, (0, 0), RATIO_BLUR)
 
@@ -359,6 +359,22 @@ def _mouth(
     value = _mean_of(value, cover, TOOTH_BLUR)
     soft = cv2.GaussianBlur(cover, (0, 0), LIP_BLUR) * cv2.dilate(cover, np.ones((3, 3)))
     return light + (value - light) * soft
+
+
+def _pressed(landmarks: Map, activity: NDArray[np.floating]) -> Map:
+    """Return the shade between lips that are pressed or rolled in: their red is no longer seen."""
+    press = max(share * activity[AU_INDEX[au]] for au, share in PRESSES.items())
+    inner = landmarks[60:68]
+    between = (inner[[0, 1, 2, 3, 4]] + inner[[0, 7, 6, 5, 4]]) / 2
+    return 1 - LIP_SHADE * press * _line(between, LIP_BLUR)
+
+
+def _line(units: Map, blur: float) -> Map:
+    """Draw a soft line through ``(n, 2)`` units: ``(S, S)`` float32, at most 1."""
+    line = np.zeros((SHADED_SIDE, SHADED_SIDE), np.uint8)
+    points = np.rint((units * SCALE + SHIFT) * 16).astype(np.int32)
+    cv2.polylines(line, [points], False, 255, 1, cv2.LINE_AA, 4)
+    return cv2.GaussianBlur(line, (0, 0), blur).astype(np.float32) / 255
 
 
 def _tongue(shape: tuple[int, int], landmarks: Map) -> Map:

@@ -33,9 +33,11 @@ KINDS = {"neutral": 0.15, "few": 0.5, "prototype": 0.2, "mixed": 0.15}
 MASKED = (6, 7, 17)
 """Action Units that no picture labels. What shows them is small change of skin: the pouch under the
 lid, the pitted chin. A photograph has its own there, and moving it makes neither."""
+NOT_DRAWN = (28,)
+"""Action Units that no picture shows: lips that are rolled in leave a bright seam."""
 WANTED = dict.fromkeys(AUS, 1.0) | dict.fromkeys((1, 2, 5, 9, 25, 26), 2.5) | {4: 3.5, 15: 3.5}
-"""How often each Action Unit is among the few, against the others; those in :data:`MASKED` never
-are."""
+"""How often each Action Unit is among the few, against the others; those in :data:`MASKED` and
+:data:`NOT_DRAWN` never are."""
 FEW = (0.6, 0.28, 0.12)
 """Chances of one, two and three Action Units among the few."""
 FAINT = 0.4
@@ -120,7 +122,10 @@ class Reenactor:
         """
         looks, drawn = sample_appearance(rng), sample_anatomy(rng)
         person = replace(
-            donor.rest, gain_left=drawn.gain_left, gain_right=drawn.gain_right, parts=drawn.parts
+            donor.rest,
+            gain_left=drawn.gain_left,
+            gain_right=drawn.gain_right,
+            parts=drawn.parts | donor.rest.parts,
         )
         shaped = self.shapes.shape(expression, person)
         rest = self.shapes.shape(Expression(*np.zeros((2, len(AUS)))), person)
@@ -167,7 +172,7 @@ def draw_expression(rng: np.random.Generator, unknown: Sequence[int] = ()) -> Ex
             weaker = rng.uniform(FAINT, WEAK_UP_TO) / strongest
             left[i] *= weaker
             right[i] *= weaker
-    at = [AU_INDEX[au] for au in unknown]
+    at = [AU_INDEX[au] for au in (*unknown, *NOT_DRAWN)]
     left[at] = right[at] = 0
     across, up = expression.gaze
     return replace(expression, gaze=(GAZE * across, GAZE * up), others={})
@@ -175,7 +180,7 @@ def draw_expression(rng: np.random.Generator, unknown: Sequence[int] = ()) -> Ex
 
 def _few(rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw one to three Action Units, each at an intensity of its own."""
-    share = np.array([0.0 if au in MASKED else WANTED[au] for au in AUS])
+    share = np.array([0.0 if au in (*MASKED, *NOT_DRAWN) else WANTED[au] for au in AUS])
     count = 1 + int(rng.choice(len(FEW), p=FEW))
     chosen = rng.choice(len(AUS), count, replace=False, p=share / share.sum())
     values = np.zeros(len(AUS))

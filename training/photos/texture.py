@@ -52,6 +52,8 @@ BROW_WIDTH = 15
 """Width of the brows, px of the source frame, from which no skin of lids is taken."""
 ZONE_BLUR = 2.0
 """Blur of the edge of what lids may replace, px of the source frame."""
+IN_SHADE = 0.85
+"""Brightness of the white close under a lid, share of that in the open."""
 WHITE = 88
 """Percentile of an eye's brightness that stands for its white."""
 FACING = 0.35
@@ -121,6 +123,7 @@ def read_texture(
     grey: Map,
     to_units: NDArray[np.float32],
     landmarks: NDArray[np.float32],
+    irises: NDArray[np.float32],
     skin: NDArray[np.float32],
     normals: NDArray[np.float32],
 ) -> Texture:
@@ -130,6 +133,7 @@ def read_texture(
         grey: ``(H, W)`` the photograph.
         to_units: ``(2, 3)`` similarity, its pixels → template units.
         landmarks: ``(68, 2)`` units.
+        irises: ``(2, 3)`` centre and radius of each iris, units.
         skin: ``(V, 2)`` units, places of the face's skin that face the camera or not.
         normals: ``(V, 3)`` unit normals there, camera space.
     """
@@ -140,7 +144,7 @@ def read_texture(
     around = _eye_mask(landmarks, LASHES, LASH_PIXELS, ellipse=True)
     return Texture(
         photo=photo,
-        eyeballs=_continued(photo, eyes),
+        eyeballs=_continued(photo, eyes, irises),
         lids=_filled(photo, around, _brow_mask(landmarks)),
         lid_zone=cv2.GaussianBlur(around, (0, 0), ZONE_BLUR).astype(np.uint8),
         light=read_light(photo, skin, normals),
@@ -171,16 +175,28 @@ def _eye_mask(
     return mask
 
 
-def _continued(photo: Map, known: Map) -> Map:
-    """Give every pixel beyond a mask the value of the nearest one in it: iris and white go on."""
-    _, label = cv2.distanceTransformWithLabels(
-        255 - known, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    value = np.zeros(label.max() + 1, np.uint8)
-    # The median takes out the glints, which would be drawn out to streaks.
-    value[label[known > 0]] = cv2.medianBlur(photo, 7)[known > 0]
-    spread = cv2.GaussianBlur(value[label], (0, 0), 1.2)
-    return np.where(known > 0, photo, spread).astype(np.uint8)
+def _continued(photo: Map, known: Map, irises: NDArray[np.float32]) -> Map:
+    """Paint each eyeball on beyond what its lids show: its white, its iris, its pupil.
+
+    Args:
+        photo: in the source frame.
+        known: where surely an eyeball is seen.
+        irises: ``(2, 3)`` centre and radius of each, units.
+    """
+    filled, seen = photo.astype(np.float32), cv2.medianBlur(photo, 5)
+    row, column = np.indices(photo.shape, np.float32)
+    for (x, y), radius in zip(to_source(irises[:, :2]), irises[:, 2] * SOURCE_SCALE, strict=True):
+        away = np.hypot(column - x, row - y) / radius
+        near = (known > 0) & (away < 4)
+        tones = [seen[near & (away > 1.15)], seen[near & (away < 0.85)], seen[near & (away < 0.4)]]
+        if not all(len(tone) for tone in tones):
+            continue
+        white, iris, pupil = np.percentile(tones[0], 70), np.median(tones[1]), np.min(tones[2])
+        within, inmost = (1 / (1 + np.exp((away - edge) / 0.07)) for edge in (1.0, 0.38))
+        ball = IN_SHADE * white + (iris - IN_SHADE * white) * within + (pupil - iris) * inmost
+        filled = np.where(away < 4, ball, filled)
+    soft = cv2.GaussianBlur(cv2.erode(known, np.ones((3, 3))), (0, 0), 1.0) / np.float32(255)
+    return np.rint(filled + (photo - filled) * soft).clip(0, 255).astype(np.uint8)
 
 
 def _brow_mask(landmarks: NDArray[np.float32]) -> Map:
