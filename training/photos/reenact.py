@@ -159,21 +159,25 @@ def draw_expression(rng: np.random.Generator, unknown: Sequence[int] = ()) -> Ex
         unknown: Action Units left alone, as the photograph may already show them.
     """
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
-    if kind == "neutral":
-        return Expression(*np.zeros((2, len(AUS))), gaze=(0.0, 0.0))
-    expression = (
-        complete_expression(_few(rng), rng) if kind == "few" else sample_expression(rng, kind)
-    )
+    if kind == "few":
+        expression = complete_expression(_few(rng), rng)
+    elif kind == "neutral":
+        # Through the same function: a neutral face looks about as others do.
+        expression = complete_expression(np.zeros(len(AUS)), rng)
+    else:
+        expression = sample_expression(rng, kind)
     left, right = expression.left, expression.right
-    for au in WEAK:
-        i = AU_INDEX[au]
+    for i in (AU_INDEX[au] for au in WEAK):
         strongest = max(left[i], right[i])
         if strongest > WEAK_UP_TO and rng.random() < WEAK_SHARE:
             weaker = rng.uniform(FAINT, WEAK_UP_TO) / strongest
             left[i] *= weaker
             right[i] *= weaker
-    at = [AU_INDEX[au] for au in (*unknown, *NOT_DRAWN)]
-    left[at] = right[at] = 0
+    left[[AU_INDEX[au] for au in (*unknown, *NOT_DRAWN)]] = 0
+    right[[AU_INDEX[au] for au in (*unknown, *NOT_DRAWN)]] = 0
+    if not np.delete(left + right, [AU_INDEX[au] for au in MASKED]).any():
+        # What is left has no label in the picture: alone it would pass for a neutral face.
+        left[:], right[:] = 0, 0
     across, up = expression.gaze
     return replace(expression, gaze=(GAZE * across, GAZE * up), others={})
 
