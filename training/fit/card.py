@@ -16,10 +16,12 @@ from facestage.core.action_units import AU_NAMES, au_code
 from facestage.core.errors import ModelError
 from facestage.core.network.card import ModelCard
 from facestage.stream.learning import checkpoints
+from numpy.typing import NDArray
 
 from ..data.loader import VALIDATION_SHARE, is_validation
 from ..data.shards import read_shard
 from ..face.facs import AUS
+from ..photos.donors import FIRST_IDENTITY
 
 __all__ = ["BASE", "assemble", "page", "shard_facts"]
 
@@ -41,8 +43,8 @@ def shard_facts(folder: Path) -> dict[str, Any]:
 
     Returns:
         JSON-ready ``faces``, ``identities``, ``held_out_identities`` (one in
-        :data:`~training.data.loader.VALIDATION_SHARE`), ``prevalence`` per AU (share of faces at A
-        or more).
+        :data:`~training.data.loader.VALIDATION_SHARE`), ``prevalence`` per AU (share of the faces
+        with a label that are at A or more).
 
     Raises:
         ModelError: the folder holds no shard.
@@ -51,10 +53,13 @@ def shard_facts(folder: Path) -> dict[str, Any]:
     if not paths:
         raise ModelError(f"no shards in {folder}; render some first (`python -m training render`)")
     shards = [read_shard(path) for path in paths]
-    # A number means another person under another seed, which is what names begin with.
+    # A number means another person under another seed, which is what names begin with; people who
+    # were photographed are the same under all seeds.
     of_seed: dict[str, list[np.ndarray]] = {}
     for path, shard in zip(paths, shards, strict=True):
-        of_seed.setdefault(path.stem.rpartition("-")[0], []).append(shard.identity)
+        person = np.where(shard.identity < FIRST_IDENTITY, path.stem.rpartition("-")[0], "")
+        for name in np.unique(person):
+            of_seed.setdefault(str(name), []).append(shard.identity[person == name])
     identity = np.concatenate([np.unique(np.concatenate(parts)) for parts in of_seed.values()])
     labels = np.concatenate([shard.intensity for shard in shards])
     return {
@@ -62,11 +67,14 @@ def shard_facts(folder: Path) -> dict[str, Any]:
         "identities": len(identity),
         "held_out_identities": int(is_validation(identity).sum()),
         "held_out_rule": f"identity number divisible by {VALIDATION_SHARE}",
-        "prevalence": {
-            str(au): round(float((labels[:, column] >= 1).mean()), 3)
-            for column, au in enumerate(AUS)
-        },
+        "prevalence": {str(au): _share_active(labels[:, column]) for column, au in enumerate(AUS)},
     }
+
+
+def _share_active(intensity: NDArray[np.floating]) -> float:
+    """Return the share of labelled faces at A or more, 0 if none is labelled."""
+    known = intensity[np.isfinite(intensity)]
+    return round(float((known >= 1).mean()), 3) if len(known) else 0.0
 
 
 def assemble(

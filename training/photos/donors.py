@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from facestage.core.errors import ConfigError, SourceError
 from facestage.core.face.alignment import similarity, transform
 from numpy.typing import NDArray
@@ -27,12 +28,20 @@ from ..face.traits import BROW_ROOM, FARTHEST
 from ..fit.face_mesh import FILE as MESH
 from ..fit.face_mesh import FaceMesh
 from ..render.gbuffer import SKIN
-from ..render.raster import _normals
+from ..render.raster import vertex_normals
 from ..render.scene import TEMPLATE, TEMPLATE_WEIGHTS
 from .fit import EYES, Fit, eye_distance, fit_mesh, irises, lip_gap, multi_pie
 from .texture import Texture, bridge_edge, read_texture
 
-__all__ = ["CHOOSE", "Donor", "Portrait", "find_portraits", "prepare", "read_donors"]
+__all__ = [
+    "CHOOSE",
+    "FIRST_IDENTITY",
+    "Donor",
+    "Portrait",
+    "find_portraits",
+    "prepare",
+    "read_donors",
+]
 
 CHOOSE = "choose"
 """The only half whose people may act. Figures are reported on the people of the other half; a
@@ -48,6 +57,8 @@ FIRST_IDENTITY = 1_000_000_000
 :data:`~training.data.loader.VALIDATION_SHARE`."""
 WORST_FIT = 0.06
 """Greatest mean distance of mesh and landmarks of a usable fit, distances between the eyes."""
+LEAST_FACING = 0.8
+"""Least cosine between face and camera: beyond, one half of the face has no texture."""
 FEWEST_PIXELS = 40.0
 """Least distance between the eyes of a usable photograph, px: below it is less than the crop's."""
 LIPS_PARTED = 0.02
@@ -236,13 +247,15 @@ def prepare(
         points: ``(478, 2)`` landmarks of MediaPipe, px.
 
     Raises:
-        SourceError: the face is too small, wears glasses, or the model does not fit it.
+        SourceError: the face is too small, turned away or not fitted, or wears glasses.
     """
     landmarks = multi_pie(points)
     between = eye_distance(landmarks)
     if not between >= FEWEST_PIXELS:
         raise SourceError(f"its eyes are {between:.0f} px apart, less than {FEWEST_PIXELS:.0f}")
     fit = fit_mesh(kit, landmarks)
+    if fit.turn[2, 2] < LEAST_FACING:
+        raise SourceError("the face is turned away")
     if not fit.residual <= WORST_FIT:
         raise SourceError(
             f"the face model misses its landmarks by {fit.residual:.3f} distances between the "
@@ -251,8 +264,8 @@ def prepare(
     to_units = similarity(five_points(landmarks), TEMPLATE, TEMPLATE_WEIGHTS)
     size = float(np.hypot(*to_units[:, 0]))
     shape = fit.shape.astype(np.float32)
-    normals = _normals(shape[None], kit.triangles, kit.opaque_count)[0] @ fit.turn.T
-    normals = normals.astype(np.float32)
+    normals = vertex_normals(torch.from_numpy(shape)[None], kit.triangles, kit.opaque_count)
+    normals = (normals[0].numpy() @ fit.turn.T).astype(np.float32)
     flat = transform(to_units, fit.screen)
     marks = transform(to_units, landmarks)
     skin = kit.vertex_region == SKIN

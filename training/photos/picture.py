@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from facestage.core.face.alignment import invert, similarity, transform
 from numpy.typing import NDArray
 
@@ -33,7 +34,7 @@ from ..render.gbuffer import (
     SKIN,
     TEETH,
 )
-from ..render.raster import _interpolate, _normals, _rasterise
+from ..render.raster import interpolate, rasterise, vertex_normals
 from ..render.scene import CANVAS, MARGIN, TEMPLATE, TEMPLATE_WEIGHTS
 from ..render.shading import CLOSED_MOUTH, TOOTH_EDGES
 from ..render.skin import wrinkle_amplitudes
@@ -150,10 +151,10 @@ def move(kit: FaceKit, donor: Donor, displacement: Map) -> Moved:
     align = similarity(five_points(landmarks), TEMPLATE, TEMPLATE_WEIGHTS)
     screen = np.column_stack([transform(align, shifted[:, :2]) * SCALE + SHIFT, shifted[:, 2]])
     shape = (donor.shape + displacement).astype(np.float32)
-    normals = _normals(shape[None], kit.triangles, kit.opaque_count)[0] @ donor.turn.T
+    normals = vertex_normals(torch.from_numpy(shape)[None], kit.triangles, kit.opaque_count)
     return Moved(
         screen=np.ascontiguousarray(screen, np.float32),
-        normals=normals.astype(np.float32),
+        normals=(normals[0].numpy() @ donor.turn.T).astype(np.float32),
         landmarks=transform(align, landmarks),
         back=invert(align),
     )
@@ -200,20 +201,17 @@ def draw(
 
 def _see(kit: FaceKit, surface: Map, donor: Donor, moved: Moved) -> _Seen:
     """Draw the moved mesh and find where in the photograph every pixel was."""
-    triangle = np.full((1, SHADED_SIDE, SHADED_SIDE), NOTHING, np.int32)
-    weights = np.zeros((*triangle.shape, 2), np.float32)
     opaque = kit.triangles[: kit.opaque_count]
-    _rasterise(
-        moved.screen[None], opaque, len(opaque), SHADED_SIDE, triangle, weights, triangle.copy()
-    )
+    screen = torch.from_numpy(moved.screen)[None]
+    fragments = rasterise(screen, opaque, len(opaque), SHADED_SIDE)
     own = [donor.vertices[:, :2], moved.screen[:, 2:], donor.normals, moved.normals]
-    values = np.empty((*triangle.shape, 12), np.float32)
-    _interpolate(triangle, weights, kit.triangles, surface, np.concatenate(own, 1)[None], values)
-    covered = triangle[0] >= 0
-    region = np.where(covered, kit.triangle_region[triangle[0].clip(0)], NOTHING)
+    dynamic = torch.from_numpy(np.concatenate(own, 1))[None]
+    value = interpolate(fragments, opaque, surface, dynamic)[0].numpy()
+    triangle = fragments.triangle[0].numpy()
+    covered = triangle >= 0
+    region = np.where(covered, kit.triangle_region[triangle.clip(0)], NOTHING)
     row, column = np.indices(covered.shape, np.float32)
     home = transform(moved.back, (np.stack([column, row], -1) - SHIFT) / SCALE)
-    value = values[0]
     head = (region == SKIN) | (region == HEAD)
     was = value[..., 3:5]
     followed = home + _followed(np.where(head[..., None], was - home, 0).astype(np.float32), head)
