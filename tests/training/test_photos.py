@@ -24,7 +24,7 @@ from training.data.shards import read_shard
 from training.face.expressions import only
 from training.face.facekit import FaceKit, load_facekit
 from training.face.facs import AU_INDEX, AUS, Expression
-from training.fit.card import shard_facts
+from training.fit.card import _trained_on, shard_facts
 from training.fit.rest import RENDERED_SIDE, neutral_faces, resting_generator
 from training.photos import donors, fit
 from training.photos.donors import Donor, Portrait, find_portraits, identity_of, prepare
@@ -371,6 +371,11 @@ def test_shards_of_both_sources_lie_together(
     assert len(list(tmp_path.glob("*.npz"))) == 3
     facts = shard_facts(tmp_path)
     assert (facts["faces"], facts["identities"]) == (12, 3), "two people and a rendered one"
+    assert (facts["acted_pictures"], facts["photographed_people"]) == (8, 2)
+    said = _trained_on(facts, 100)
+    assert said.startswith("4 renders of 1 synthetic faces")
+    assert "8 pictures of 2 people" in said
+    assert "CC BY 4.0" in said
     assert facts["prevalence"]["6"] in (0.0, 0.25, 0.5, 0.75, 1.0), "of the rendered four alone"
 
 
