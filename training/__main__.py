@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import cv2
 import numpy as np
 import torch
 import typer
@@ -25,7 +26,8 @@ from .face.facekit import load_facekit
 from .face.facs import AUS, FaceShapes
 from .fit import amplitude, card, features, heads, rest, train
 from .fit.face_mesh import FaceMesh
-from .photos import portraits
+from .photos import donors, portraits
+from .photos.reenact import Reenactor
 from .render.gbuffer import draw_gbuffer
 from .render.raster import rasterise, rasterise_torch
 from .render.scene import CANVAS, sample_pose, view
@@ -59,7 +61,28 @@ def render(
     device: Device = "cpu",
 ) -> None:
     """Render faces into shards of 1024; finished shards are kept when run again."""
-    generator = Generator(seed, device=_device(device))
+    _write_shards(Generator(seed, device=_device(device)), out, start, count)
+
+
+@app.command()
+def reenact(
+    out: Out,
+    count: Annotated[int, typer.Option(help="Number of pictures.", min=1)],
+    seed: Seed = 0,
+    start: Annotated[int, typer.Option(help="First picture, a multiple of 1024.", min=0)] = 0,
+) -> None:
+    """Make neutral photographs act, into shards of 1024; finished shards are kept."""
+    kit = load_facekit()
+    acting, skipped = donors.read_donors(kit)
+    typer.echo(f"{len(acting)} people act, {len(skipped)} portraits cannot")
+    for reason in skipped:
+        typer.echo(f"  {reason}")
+    cv2.setNumThreads(1)
+    _write_shards(Reenactor(seed, kit, acting), out, start, count)
+
+
+def _write_shards(source: shards.FaceSource, out: Path, start: int, count: int) -> None:
+    """Write the shards and say how far it is."""
     begun = time.perf_counter()
 
     def report(done: int, rendered: int) -> None:
@@ -70,7 +93,7 @@ def render(
             line = f"{done}/{count} faces, {rate:.1f} images/s, {left}"
             typer.echo(f"\r{line}   " if live else line, nl=not live)
 
-    paths = list(shards.write_shards(generator, out, start, count, report))
+    paths = list(shards.write_shards(source, out, start, count, report))
     lead = "\n" if sys.stdout.isatty() else ""
     typer.echo(f"{lead}{len(paths)} shards in {out}")
 

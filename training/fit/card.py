@@ -16,15 +16,23 @@ from facestage.core.action_units import AU_NAMES, au_code
 from facestage.core.errors import ModelError
 from facestage.core.network.card import ModelCard
 from facestage.stream.learning import checkpoints
+from numpy.typing import NDArray
 
 from ..data.loader import VALIDATION_SHARE, is_validation
 from ..data.shards import read_shard
 from ..face.facs import AUS
+from ..photos.donors import FIRST_IDENTITY
 
 __all__ = ["BASE", "assemble", "page", "shard_facts"]
 
 BASE = Path(__file__).with_name("card.json")
 """What of the card is decided, not measured."""
+PHOTOGRAPHS = (
+    "the Face Research Lab London Set and Young Adult White Faces (DeBruine & Jones 2017, CC BY "
+    "4.0), portraits of members of the US Congress and of US Presidential Innovation Fellows "
+    "(public domain)"
+)
+"""Where the photographs of :mod:`training.photos` come from; the licences ask that it be said."""
 
 _MEANING = {
     "A": "shown",
@@ -41,8 +49,9 @@ def shard_facts(folder: Path) -> dict[str, Any]:
 
     Returns:
         JSON-ready ``faces``, ``identities``, ``held_out_identities`` (one in
-        :data:`~training.data.loader.VALIDATION_SHARE`), ``prevalence`` per AU (share of faces at A
-        or more).
+        :data:`~training.data.loader.VALIDATION_SHARE`), ``prevalence`` per AU (share of the faces
+        with a label that are at A or more); with acting photographs among them also
+        ``acted_pictures`` and ``photographed_people``.
 
     Raises:
         ModelError: the folder holds no shard.
@@ -51,22 +60,34 @@ def shard_facts(folder: Path) -> dict[str, Any]:
     if not paths:
         raise ModelError(f"no shards in {folder}; render some first (`python -m training render`)")
     shards = [read_shard(path) for path in paths]
-    # A number means another person under another seed, which is what names begin with.
+    # A number means another person under another seed, which is what names begin with; people who
+    # were photographed are the same under all seeds.
     of_seed: dict[str, list[np.ndarray]] = {}
     for path, shard in zip(paths, shards, strict=True):
-        of_seed.setdefault(path.stem.rpartition("-")[0], []).append(shard.identity)
+        person = np.where(shard.identity < FIRST_IDENTITY, path.stem.rpartition("-")[0], "")
+        for name in np.unique(person):
+            of_seed.setdefault(str(name), []).append(shard.identity[person == name])
     identity = np.concatenate([np.unique(np.concatenate(parts)) for parts in of_seed.values()])
     labels = np.concatenate([shard.intensity for shard in shards])
+    photographed = np.concatenate([s.identity[s.identity >= FIRST_IDENTITY] for s in shards])
+    acted = {
+        "acted_pictures": len(photographed),
+        "photographed_people": len(np.unique(photographed)),
+    }
     return {
         "faces": len(labels),
         "identities": len(identity),
         "held_out_identities": int(is_validation(identity).sum()),
         "held_out_rule": f"identity number divisible by {VALIDATION_SHARE}",
-        "prevalence": {
-            str(au): round(float((labels[:, column] >= 1).mean()), 3)
-            for column, au in enumerate(AUS)
-        },
+        "prevalence": {str(au): _share_active(labels[:, column]) for column, au in enumerate(AUS)},
+        **(acted if len(photographed) else {}),
     }
+
+
+def _share_active(intensity: NDArray[np.floating]) -> float:
+    """Return the share of labelled faces at A or more, 0 if none is labelled."""
+    known = intensity[np.isfinite(intensity)]
+    return round(float((known >= 1).mean()), 3) if len(known) else 0.0
 
 
 def assemble(
@@ -145,11 +166,7 @@ def assemble(
             f"{len(heads['decays'])} within one standard error of the best on "
             f"{heads['validation']:,} held-out views (AUC: {areas})"
         )
-    card["trained_on"] = (
-        f"{data['faces']:,} renders of {data['identities']:,} synthetic faces made with "
-        f"ICT-FaceKit (MIT, USC Institute for Creative Technologies), {views:,} views; "
-        "no real image"
-    )
+    card["trained_on"] = _trained_on(data, views)
     held_out = checkpoint.facts["figures"]
     card["evaluation"] = {"synthetic": {k: v for k, v in held_out.items() if k != "per_au"}}
     if calibration is not None:
@@ -161,12 +178,30 @@ def assemble(
     return card
 
 
+def _trained_on(data: Mapping[str, Any], views: int) -> str:
+    """Say on what faces, and whose photographs are among them."""
+    acted, people = data.get("acted_pictures", 0), data.get("photographed_people", 0)
+    rendered = (
+        f"{data['faces'] - acted:,} renders of {data['identities'] - people:,} synthetic faces "
+        "made with ICT-FaceKit (MIT, USC Institute for Creative Technologies)"
+    )
+    if not acted:
+        return f"{rendered}, {views:,} views; no real image"
+    return (
+        f"{rendered} and {acted:,} pictures of {people:,} people whose neutral photographs were "
+        f"made to act, {views:,} views; photographs changed from {PHOTOGRAPHS}"
+    )
+
+
 def _limits(card: Mapping[str, Any]) -> list[str]:
     grades = card.get("grades", {})
     weak = [au_code(int(au)) for au, grade in grades.items() if grade == "B"]
     hidden = [au_code(int(au)) for au, grade in grades.items() if grade == "C"]
+    seen = "synthetic faces only"
+    if card["data"].get("acted_pictures"):
+        seen = "synthetic faces and photographs with expressions put on them only"
     limits = [
-        "Trained on synthetic faces only, and judged on few real people: expect less on others.",
+        f"Trained on {seen}, and judged on few real people: expect less on others.",
         "Made for near-frontal faces; beyond about 35 degrees of yaw it was neither trained nor "
         "judged.",
         "An AU whose region is covered is reported as absent, not as unknown.",

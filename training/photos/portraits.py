@@ -31,13 +31,13 @@ from ..face.facs import AU_INDEX, AUS
 from ..fit.face_mesh import FaceMesh
 from ..fit.rest import distances
 from ..render.scene import CANVAS, MARGIN, TEMPLATE, TEMPLATE_WEIGHTS
+from .fit import multi_pie
 from .halves import CHOOSE, half_of, is_trained_with
 
 __all__ = [
     "Mouth",
     "Portrait",
     "labels",
-    "landmarks68",
     "list_portraits",
     "on_canvas",
     "portrait_batch",
@@ -47,8 +47,8 @@ TABLE = Path("faces") / "faces.csv"
 """The list of photographs inside the folder of shared material."""
 DETECTOR = Path("models") / "face_detection_yunet_2023mar.onnx"
 """The network that finds the faces, there too."""
-FIRST_IDENTITY = 50_000_000
-"""Identity numbers from here on are people in photographs; rendered people stay far below."""
+FIRST_IDENTITY = 1_500_000_000
+"""Identity numbers from here on are people in portraits; rendered and acting people stay below."""
 
 NEUTRAL, NEAR_NEUTRAL, SMILE, WEAK_SMILE = "neutral", "near_neutral", "smile", "weak_smile"
 NOT_LABELLED = "not_labelled"
@@ -73,18 +73,6 @@ _WIDENED = (1.2, 6.6)
 amplitude`): a smile's intensity is read from it."""
 _CROP_EYES = 30.6
 """Distance between the eyes in the crop, pixels."""
-
-MESH68 = (
-    *(127, 234, 93, 132, 58, 172, 150, 176, 152, 400, 379, 397, 288, 361, 323, 454, 356),
-    *(70, 63, 105, 66, 107, 336, 296, 334, 293, 300),
-    *(168, 197, 5, 4, 98, 97, 2, 326, 327),
-    *(33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380),
-    *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181),
-    *(78, 81, 13, 311, 308, 402, 14, 178),
-)
-"""The 68 Multi-PIE landmarks among the 478 of the mesh."""
-_LOWER_BROW = (46, 53, 52, 65, 55, 285, 295, 282, 283, 276)
-"""Lower edges of the brows: the 68 points lie in the middle of the hair, the mesh's above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +128,6 @@ def _may_be_used(person: str, expression: str) -> bool:
     if expression == NOT_LABELLED:
         return half_of(person) == CHOOSE
     return is_trained_with(person)
-
-
-def landmarks68(mesh_points: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Pick the 68 points out of ``(478, 2)`` of the mesh, px → ``(68, 2)`` px."""
-    points = np.asarray(mesh_points, np.float64)
-    picked = points[list(MESH68)]
-    picked[17:27] = (picked[17:27] + points[list(_LOWER_BROW)]) / 2
-    return picked
 
 
 def on_canvas(
@@ -304,7 +284,7 @@ def _measured(
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
         points = mesh.landmarks(grey, np.asarray(largest[4:14], np.float64).reshape(5, 2))
         measures = {name: float(values[0]) for name, values in distances(points[None]).items()}
-        canvas, units = on_canvas(grey, landmarks68(points))
+        canvas, units = on_canvas(grey, multi_pie(points))
         yield _Measured(
             canvas,
             units,
