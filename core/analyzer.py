@@ -190,9 +190,7 @@ class Analyzer:
         self.window_device = same_gpu(self.config.window.device, self.network.device)
         self._bank = WindowBank(self.config.window, side * side, self.window_device)
         self._on_step = on_step or (lambda step: None)
-        self._observer = Observer(
-            detector, self.network, self.config, on_step=on_step, rest=rest
-        )
+        self._observer = Observer(detector, self.network, self.config, on_step=on_step, rest=rest)
         on, _ = self.network.card.thresholds()
         self._on = dict(zip(self.network.card.aus, (float(v) for v in on), strict=True))
         self._states: dict[str, _SourceTracks] = {}

@@ -73,6 +73,8 @@ REST_SCHEMA = "facestage.rest/1"
 _TINY = 1e-7
 _FEWEST_ROWS = 3
 """Frames in the window below which an AU has no level of its own."""
+_EPSILON_S = 1e-6
+"""Times come from media clocks with rounding of their own; distances are met to within this."""
 
 Logits = NDArray[np.float64]
 
@@ -205,13 +207,17 @@ class PersonalBaseline:
             self._keep_richest()
         size = self.neutral.shape
         self._gate.reset()
-        self._rows: deque[tuple[float, Logits]] = deque()
+        slots = math.ceil(self.config.window_s / self.config.sample_s) + 1
+        self._rows = np.full((*size, slots), np.inf)  # infinite where a frame is not trusted
+        self._row_s = np.full(slots, -np.inf)
+        self._next = 0
         self._recent: deque[tuple[float, Logits]] = deque()
         self._seconds = np.zeros(size)
         self._given = np.zeros(size)
         self._base = self.neutral.copy()
         self._level = self.neutral.copy()
         self._lowest = np.full(size, np.inf)
+        self._rest_s = 0.0
         self._unbroken = np.ones(size, bool)
         self._still_s = 0.0
         self._last_s: float | None = None
@@ -240,6 +246,7 @@ class PersonalBaseline:
         prior = self.config.prior_s
         self._base = (prior * self.neutral + self._given * level) / (prior + self._given)
         self._level = self._base.copy()
+        self._rest_s = self._evidence()
 
     @property
     def state(self) -> BaselineState:
@@ -249,7 +256,7 @@ class PersonalBaseline:
     @property
     def rest_s(self) -> float:
         """Seconds of this face at rest that the levels rest on, median over reliable AUs."""
-        return float(np.median((self._seconds + self._given)[self._reliable]))
+        return self._rest_s
 
     @property
     def prior(self) -> float:
@@ -350,17 +357,22 @@ class PersonalBaseline:
         trusted = quiet & ~moving & (~active | trait)
         weight = np.where(active, config.trait_weight, 1.0)
         self._seconds = np.minimum(self._seconds + passed * weight * trusted, config.most_s)
-        if not self._rows or not 0 <= time_s - self._rows[-1][0] < config.sample_s:
-            self._rows.append((time_s, np.where(trusted, logits, np.inf)))
-            while time_s - self._rows[0][0] > config.window_s:
-                self._rows.popleft()
+        self._rest_s = self._evidence()
+        if time_s - self._row_s[self._next - 1] >= config.sample_s - _EPSILON_S:
+            self._rows[:, time_s - self._row_s > config.window_s] = np.inf
+            self._rows[:, self._next] = np.where(trusted, logits, np.inf)
+            self._row_s[self._next] = time_s
+            self._next = (self._next + 1) % len(self._row_s)
             self._follow()
+
+    def _evidence(self) -> float:
+        return float(np.median((self._seconds + self._given)[self._reliable]))
 
     def _moving(self, time_s: float, logits: Logits) -> NDArray[np.bool_]:
         """Return ``(A,)`` bool: which AUs changed much within the last moment."""
         recent = self._recent
         recent.append((time_s, logits))
-        while len(recent) > 1 and time_s - recent[1][0] >= self.config.moment_s:
+        while len(recent) > 1 and time_s - recent[1][0] >= self.config.moment_s - _EPSILON_S:
             recent.popleft()
         seen = np.array([row for _, row in recent])
         return np.ptp(seen, axis=0) > self.config.steady * self.margin
@@ -369,17 +381,18 @@ class PersonalBaseline:
         """Move the levels to what the window says; an AU with too few frames keeps its last."""
         config = self.config
         # Frames that are not trusted are infinite, so they come last.
-        ordered = np.sort(np.array([row for _, row in self._rows]), axis=0)
-        count = np.isfinite(ordered).sum(axis=0)
+        ordered = np.sort(self._rows, axis=1)
+        count = np.isfinite(ordered).sum(axis=1)
         known = count >= _FEWEST_ROWS
         place = np.floor(config.quantile * np.maximum(count - 1, 0)).astype(np.intp)
-        seen = np.where(known, ordered[place, np.arange(ordered.shape[1])], self._base)
-        firm = known & (self._seconds >= config.least_s)
-        self._lowest = np.where(firm, np.minimum(self._lowest, seen), self._lowest)
         low = np.minimum(self.neutral - self.margin, self._base)
         high = np.maximum(self.neutral + self.margin, self._base)
+        seen = np.where(known, ordered[np.arange(len(ordered)), place], self._base)
+        seen = np.clip(seen, low, high)
+        firm = known & (self._seconds >= config.least_s)
+        self._lowest = np.where(firm, np.minimum(self._lowest, seen), self._lowest)
         weight = self._seconds / (self._seconds + self._given + config.prior_s)
-        level = self._base + weight * (np.clip(seen, low, high) - self._base)
+        level = self._base + weight * (seen - self._base)
         level = np.minimum(level, self._lowest + config.most_drift * self.margin)
         self._level = np.where(known, level, self._level)
 
