@@ -24,6 +24,7 @@ from .types import (
     PrototypeDrifted,
     PrototypeFound,
     PrototypeRetired,
+    RestLevels,
     StageEvent,
 )
 from .window import MapInput, WindowBank, WindowUpdate
@@ -123,6 +124,8 @@ class _SourceTracks:
             baseline=seen.baseline,
             adjusted_presence=seen.adjusted_presence,
             adjusted_intensity=seen.adjusted_intensity,
+            rest_s=seen.rest_s,
+            rest_prior=seen.rest_prior,
         )
 
     def close(self) -> None:
@@ -155,6 +158,7 @@ class Analyzer:
         device: torch device for the embedded network (``auto``, ``cpu``, ``cuda``, ``cuda:1``);
             a given ``model`` brings its own.
         on_step: called with the name of each step as it ends, so that a caller can time them.
+        rest: rest levels with which the first person of every source begins.
 
     Attributes:
         network: the AU network.
@@ -175,6 +179,7 @@ class Analyzer:
         *,
         device: str = "auto",
         on_step: Callable[[str], None] | None = None,
+        rest: RestLevels | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
         # What cannot work is refused here, not at the first face.
@@ -185,7 +190,7 @@ class Analyzer:
         self.window_device = same_gpu(self.config.window.device, self.network.device)
         self._bank = WindowBank(self.config.window, side * side, self.window_device)
         self._on_step = on_step or (lambda step: None)
-        self._observer = Observer(detector, self.network, self.config, on_step=on_step)
+        self._observer = Observer(detector, self.network, self.config, on_step=on_step, rest=rest)
         on, _ = self.network.card.thresholds()
         self._on = dict(zip(self.network.card.aus, (float(v) for v in on), strict=True))
         self._states: dict[str, _SourceTracks] = {}
@@ -194,6 +199,13 @@ class Analyzer:
     def shown(self) -> tuple[int, ...]:
         """AUs that take part, in the order of the model's card."""
         return self._observer.shown
+
+    def rest(self, source: str) -> RestLevels | None:
+        """Return the rest levels of the person of a source who was seen at rest for longest.
+
+        None where there is no baseline, or nobody was seen for long enough.
+        """
+        return self._observer.rest(source)
 
     @property
     def detector_name(self) -> str:

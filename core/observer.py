@@ -22,9 +22,9 @@ from .face.tracker import Detector, FaceTracker
 from .network.au_network import AUNetwork
 from .network.selection import select_aus
 from .stages import PresenceGate
-from .types import BaselineState, FaceObservation, FaceState, Frame
+from .types import BaselineState, FaceObservation, FaceState, Frame, RestLevels
 
-__all__ = ["Observation", "Observer"]
+__all__ = ["Draft", "Look", "Observation", "Observer"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +40,7 @@ class Observation:
             relevance to compare.
         on_gpu: the descriptors once more where the network is on a GPU: on it, zeros where there is
             none.
-        baseline, adjusted_presence, adjusted_intensity: as in
+        baseline, adjusted_presence, adjusted_intensity, rest_s, rest_prior: as in
             :class:`~facestage.core.types.FrameResult`.
         new_face: the frame does not continue the last one with a usable face: another connection,
             or another person.
@@ -55,6 +55,8 @@ class Observation:
     baseline: BaselineState = BaselineState.OFF
     adjusted_presence: NDArray[np.float32] | None = None
     adjusted_intensity: NDArray[np.float32] | None = None
+    rest_s: float = 0.0
+    rest_prior: float = 1.0
     new_face: bool = False
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
 
@@ -71,14 +73,9 @@ class _SourceFaces:
         self.crop: NDArray[np.uint8] | None = None
         self.epoch: int | None = None
 
-    @property
-    def baseline_state(self) -> BaselineState:
-        return BaselineState.OFF if self.baseline is None else self.baseline.state
-
     def forget(self) -> None:
-        """Forget who was seen and what was active."""
+        """Forget who was judged and what was active."""
         self.gate.reset()
-        self.crop = None
         if self.baseline is not None:
             self.baseline.reset()
 
@@ -89,26 +86,32 @@ class _SourceFaces:
 
 
 @dataclass(slots=True, eq=False)
-class _Draft:
+class Draft:
     """The observation of one frame while it is being made.
 
     Attributes:
         frame: the frame.
         source: what is remembered of its source.
         face: its face.
-        new_face, presence, intensity, baseline, maps, descriptors, on_gpu: as in
-            :class:`Observation`.
-        adjusted: presence ``(A,)`` float32 after the baseline, or None while it subtracts nothing.
+        reconnected: the source's connection is another than that of the frame before.
+        new_face, presence, intensity, baseline, rest_s, rest_prior, maps, descriptors, on_gpu: as
+            in :class:`Observation`.
+        rest: rest levels with which the person begins in this frame, where they are known.
+        adjusted: presence ``(A,)`` float32 after the baseline, or None without one.
         active: outputs of the network whose AUs are active and take part, ascending.
     """
 
     frame: Frame
     source: _SourceFaces
     face: FaceObservation
+    reconnected: bool
     new_face: bool
     presence: NDArray[np.float32] | None = None
     intensity: NDArray[np.float32] | None = None
+    rest: RestLevels | None = None
     baseline: BaselineState = BaselineState.OFF
+    rest_s: float = 0.0
+    rest_prior: float = 1.0
     adjusted: NDArray[np.float32] | None = None
     active: list[int] = field(default_factory=list)
     maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
@@ -130,9 +133,26 @@ class _Draft:
             baseline=self.baseline,
             adjusted_presence=self.adjusted,
             adjusted_intensity=adjusted_intensity,
+            rest_s=self.rest_s,
+            rest_prior=self.rest_prior,
             new_face=self.new_face,
             on_gpu=self.on_gpu,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """Frames of which is known what the network says, not yet what is active.
+
+    Attributes:
+        drafts: one per frame.
+        inputs: the crops of all usable faces as the network takes them.
+        forward: its way forward, where LRP can use it.
+    """
+
+    drafts: list[Draft]
+    inputs: torch.Tensor
+    forward: lrp.Forward | None
 
 
 class Observer:
@@ -144,10 +164,11 @@ class Observer:
         config: all defaults, when not given.
         on_step: called with the name of each step as it ends (``face``, ``predict``, ``explain``),
             so that a caller with a clock can time them; this module has none.
+        rest: rest levels with which the first person of every source begins.
 
     Raises:
-        ConfigError: the network lacks AUs that were asked for, the baseline cannot work, or there
-            is no such precision.
+        ConfigError: the network lacks AUs that were asked for, the baseline cannot work, the rest
+            levels do not fit, or there is no such precision.
 
     Attributes:
         shown: AUs that take part, in the order of the card.
@@ -160,8 +181,10 @@ class Observer:
         config: AnalyzerConfig | None = None,
         *,
         on_step: Callable[[str], None] | None = None,
+        rest: RestLevels | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
+        self._rest = rest
         self.detector = detector
         self.network = network
         precision = self.config.explain.precision
@@ -187,7 +210,16 @@ class Observer:
         """Tell that a source paused: its face and which AUs were active are not known any more."""
         if source in self._states:
             self._states[source].tracker.reset()
+            self._states[source].crop = None
             self._states[source].forget()
+
+    def rest(self, source: str) -> RestLevels | None:
+        """Return the rest levels of the person of a source who was seen at rest for longest.
+
+        None where there is no baseline, or nobody was seen for long enough.
+        """
+        state = self._states.get(source)
+        return None if state is None or state.baseline is None else state.baseline.richest
 
     @property
     def engine(self) -> lrp.EngineChoice:
@@ -225,26 +257,46 @@ class Observer:
 
         All crops go through the network as one batch, and so do all (frame, AU) pairs through LRP.
         """
+        look = self.look(frames)
+        return self.show(look.drafts, look)
+
+    def look(self, frames: Sequence[Frame]) -> Look:
+        """Find and predict the faces of frames, in order within each source."""
         drafts = [self._locate(frame) for frame in frames]
         self._on_step("face")
         inputs, forward = self._predict(drafts)
         self._on_step("predict")
+        return Look(drafts, inputs, forward)
+
+    def show(self, drafts: Sequence[Draft], look: Look | None = None) -> list[Observation]:
+        """Decide what is active in frames that were looked at, and explain it.
+
+        Args:
+            drafts: in order within each source, each once.
+            look: that all of them came from, where it is still known: it saves a way forward.
+        """
         for draft in drafts:
             self._decide_active(draft)
-        self._explain_active(drafts, inputs, forward)
+        if look is None:
+            self._explain_active(drafts, self._inputs(drafts), None)
+        else:
+            self._explain_active(drafts, look.inputs, look.forward)
         self._on_step("explain")
         return [draft.finish() for draft in drafts]
 
-    def _locate(self, frame: Frame) -> _Draft:
+    def _locate(self, frame: Frame) -> Draft:
         """Find the face of a frame."""
         source = self._state(frame.source)
         reconnected = source.epoch not in (None, frame.epoch)
         source.epoch = frame.epoch
         if reconnected:
             source.tracker.reset()
-        return _Draft(frame, source, source.tracker.update(frame.image), reconnected)
+            source.crop = None
+        face = source.tracker.update(frame.image)
+        same = face.crop is None or source.continues(face.crop, self.config.baseline.same_face)
+        return Draft(frame, source, face, reconnected, reconnected or not same)
 
-    def _predict(self, drafts: Sequence[_Draft]) -> tuple[torch.Tensor, lrp.Forward | None]:
+    def _predict(self, drafts: Sequence[Draft]) -> tuple[torch.Tensor, lrp.Forward | None]:
         """Predict the AUs of all usable faces.
 
         Returns:
@@ -252,9 +304,7 @@ class Observer:
             the way forward where LRP can use it.
         """
         usable = [draft for draft in drafts if draft.face.crop is not None]
-        size = self.network.card.input_size
-        crops = np.array([draft.face.crop for draft in usable], np.uint8)
-        inputs = self.network.prepare(crops.reshape(-1, size, size))
+        inputs = self._inputs(drafts)
         forward = self._forward(inputs, [draft.source for draft in drafts])
         if forward is None or forward.hidden is None:
             prediction = self.network.predict_prepared(inputs)
@@ -266,36 +316,39 @@ class Observer:
                 draft.intensity = prediction.intensity[row]
         return inputs, forward
 
-    def _decide_active(self, draft: _Draft) -> None:
-        """Decide which AUs of a frame are active, against the person's baseline where one is kept.
+    def _inputs(self, drafts: Sequence[Draft]) -> torch.Tensor:
+        """Return the crops of all usable faces as the network takes them."""
+        size = self.network.card.input_size
+        crops = [draft.face.crop for draft in drafts if draft.face.crop is not None]
+        return self.network.prepare(np.array(crops, np.uint8).reshape(-1, size, size))
+
+    def _decide_active(self, draft: Draft) -> None:
+        """Decide which AUs of a frame are active, by their rise over rest where that is kept.
 
         Frames of one source must come in order.
         """
         source, frame, face = draft.source, draft.frame, draft.face
-        if draft.new_face:
+        baseline = source.baseline
+        if draft.reconnected or (draft.new_face and baseline is not None):
             source.forget()
-        if draft.presence is None or face.crop is None:
-            if source.baseline is not None:
-                source.baseline.skip(frame.time_s)
+        if baseline is not None and draft.rest is not None:
+            baseline.begin(draft.rest)
+        if draft.presence is None:
+            if baseline is not None:
+                baseline.skip(frame.time_s)
             if face.state == FaceState.LOST:
                 source.gate.reset()
-            draft.baseline = source.baseline_state
-            return
-        if not source.continues(face.crop, self.config.baseline.same_face):
-            draft.new_face = True
-            if source.baseline is not None:
-                source.baseline.reset()
-                source.gate.reset()
-        presence = draft.presence
-        if source.baseline is not None:
-            presence = source.baseline.update(frame.time_s, presence, face.quality)
-        draft.baseline = source.baseline_state
-        if draft.baseline == BaselineState.ACTIVE:
-            draft.adjusted = presence
-        draft.active = np.flatnonzero(source.gate.update(presence) & self._takes_part).tolist()
+        else:
+            presence = draft.presence
+            if baseline is not None:
+                presence = draft.adjusted = baseline.update(frame.time_s, presence, face.quality)
+            draft.active = np.flatnonzero(source.gate.update(presence) & self._takes_part).tolist()
+        if baseline is not None:
+            draft.baseline = baseline.state
+            draft.rest_s, draft.rest_prior = baseline.rest_s, baseline.prior
 
     def _explain_active(
-        self, drafts: Sequence[_Draft], inputs: torch.Tensor, forward: lrp.Forward | None
+        self, drafts: Sequence[Draft], inputs: torch.Tensor, forward: lrp.Forward | None
     ) -> None:
         """Explain the active AUs of all frames as one batch."""
         usable = [draft for draft in drafts if draft.presence is not None]
@@ -311,7 +364,10 @@ class Observer:
     def _make_baseline(self) -> PersonalBaseline | None:
         if not self.config.baseline.enabled:
             return None
-        return PersonalBaseline.of_network(self.network.card, self.config.baseline)
+        baseline = PersonalBaseline.of_network(self.network.card, self.config.baseline)
+        if self._rest is not None:
+            baseline.begin(self._rest)
+        return baseline
 
     def _state(self, source: str) -> _SourceFaces:
         if source not in self._states:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
@@ -47,16 +47,6 @@ class AUMaps:
     def thin(self, stride: int) -> None:
         """Forget the full maps that are not on the stride."""
         self.maps = {n: m for n, m in self.maps.items() if n % stride == 0}
-
-    def keep(self, wanted: Sequence[bool]) -> None:
-        """Forget the maps that are not wanted; those that stay are numbered anew."""
-        places = [n for n, stays in enumerate(wanted) if stays]
-        self.frames = [self.frames[n] for n in places]
-        self.descriptors = [self.descriptors[n] for n in places]
-        maps = {k: self.maps[n] for k, n in enumerate(places) if n in self.maps}
-        if places and not maps:  # all fell to the thinning: the nearest of the others stands in
-            maps = {0: self.maps[min(self.maps, key=lambda n: abs(n - places[0]))]}
-        self.maps = maps
 
 
 class Pictures:

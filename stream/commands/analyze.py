@@ -12,7 +12,7 @@ from ...core.network.au_network import AUNetwork
 from ...core.render.mask_track import MaskTrack
 from ...core.sequence import SequenceAnalyzer
 from ...core.stages import format_prototype, reduction
-from ...core.types import SequenceResult
+from ...core.types import BaselineState, RestLevels, SequenceResult
 from ..compute import choose_precision, use_threads
 from ..console import err, out
 from ..detectors import make_detector
@@ -22,6 +22,7 @@ from ..offline.annotate import write_annotated
 from ..offline.exports import ANNOTATED, check_output, write_analysis
 from ..sources import source_name
 from .options import analyzer_config, dwell
+from .rest import judges_by_rise, load_rest, parse_span, save_rest
 from .signatures import AnalyzeOptions
 from .text import device_text, lrp_text, selection_text
 
@@ -37,7 +38,8 @@ def run_analyze(options: AnalyzeOptions) -> SequenceResult:
     check_output(options.out_dir, overwrite=options.overwrite)
     use_threads(options.threads)
     network = AUNetwork.load(options.model, device=options.device)
-    analyzer = _analyzer(options, network)
+    rest = load_rest(options.rest, network.card)
+    analyzer = _analyzer(options, network, rest)
     track = MaskTrack(MASK_SIDE, analyzer.config.explain.top_x) if options.annotate else None
     with _bar(source_name(options.source)) as move:
         result = analyze_source(
@@ -51,22 +53,30 @@ def run_analyze(options: AnalyzeOptions) -> SequenceResult:
     thresholds = {au: (float(on[i]), float(off[i])) for i, au in enumerate(network.card.aus)}
     write_analysis(result, options.out_dir, overwrite=options.overwrite, thresholds=thresholds)
     try:
+        saved = save_rest(options.rest, result.rest, network.card)
         if track is not None:
             _annotate(options, result, track)
     finally:
         # What is written already is told whatever becomes of the video, and a reader of this text
         # who leaves early (a pipe into head) does not cost it.
         _print_analysis(result, network, options.out_dir)
+    if saved:
+        out.print(saved, markup=False)
     if track is not None:
         out.print(f"written: {options.out_dir / ANNOTATED}", markup=False)
     return result
 
 
-def _analyzer(options: AnalyzeOptions, network: AUNetwork) -> SequenceAnalyzer:
+def _analyzer(
+    options: AnalyzeOptions, network: AUNetwork, rest: RestLevels | None
+) -> SequenceAnalyzer:
     config = analyzer_config(
         dwell(options.min_stage, paper=options.paper),
         options.aus,
-        baseline=options.baseline,
+        baseline=judges_by_rise(
+            options.baseline, paper=options.paper, rest=options.rest, span=options.rest_from
+        ),
+        rest_from=parse_span(options.rest_from),
         lrp_preset=options.lrp_preset,
         lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
     )
@@ -75,6 +85,7 @@ def _analyzer(options: AnalyzeOptions, network: AUNetwork) -> SequenceAnalyzer:
         network,
         config,
         preset=options.preset or ("paper" if options.paper else "sequence"),
+        rest=rest,
     )
 
 
@@ -124,12 +135,18 @@ def _print_analysis(result: SequenceResult, network: AUNetwork, out_dir: Path) -
     )
     if result.note:
         out.print(f"note: {result.note}", markup=False)
+    if result.remark:
+        out.print(f"remark: {result.remark}", markup=False)
     out.print(f"written: {out_dir / 'report.html'}", markup=False)
 
 
 def _baseline_text(result: SequenceResult) -> str:
     usable = [row for row in result.rows if row.presence is not None]
-    adjusted = sum(row.adjusted_presence is not None for row in usable)
-    if adjusted:
-        return f"applied to {adjusted} of {len(usable)} frames with a usable face"
-    return "not applied: the face never rested for long enough to learn it"
+    learnt = sum(row.baseline == BaselineState.ACTIVE for row in usable)
+    rest_s = max((row.rest_s for row in usable), default=0.0)
+    if not rest_s:
+        return "the face was never seen at rest: judged by the level of faces in general"
+    return (
+        f"{rest_s:.1f} s of rest seen; {learnt} of {len(usable)} frames with a usable face judged "
+        "by the person's own level, the others in part by that of faces in general"
+    )

@@ -34,6 +34,7 @@ from ..server.server import Server
 from ..sources import Source, open_source, source_name
 from .credentials import read_sources, read_token, visible_secrets
 from .options import analyzer_config, dwell
+from .rest import judges_by_rise, load_rest, save_rest
 from .signatures import DemoOptions, LiveOptions, WatchOptions
 from .text import device_text, lrp_text, selection_text
 
@@ -73,6 +74,11 @@ def run_live(options: LiveOptions, *, loop: bool = False, open_page: bool = Fals
     session = _prepare(options, sources, token, loop=loop)
     summary = asyncio.run(_serve(session, open_page=open_page))
     _print_summary(summary)
+    if options.rest is not None:
+        analyzer, (stream, *_) = session.analyzer, session.pipeline.streams
+        saved = save_rest(options.rest, analyzer.rest(stream.id), analyzer.network.card)
+        if saved:
+            out.print(f"rest     {saved}", markup=False)
     if session.pipeline.failed:
         raise session.pipeline.failed[0]
     return summary
@@ -102,7 +108,7 @@ def _prepare(
     config = analyzer_config(
         dwell(options.min_stage, paper=options.paper),
         options.aus,
-        baseline=options.baseline,
+        baseline=judges_by_rise(options.baseline, paper=options.paper, rest=options.rest),
         lrp_preset=options.lrp_preset,
         lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
         window=options.window,
@@ -110,7 +116,8 @@ def _prepare(
     )
     steps = StepClock()
     detector = make_detector(options.detector)
-    analyzer = Analyzer(detector, network, config, on_step=steps)
+    rest = load_rest(options.rest, network.card, sources=len(sources))
+    analyzer = Analyzer(detector, network, config, on_step=steps, rest=rest)
     names = _stream_ids(sources)
     hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
     several = len(names) > 1
@@ -155,7 +162,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         window_device=analyzer.window_device,
         top_x=explain.top_x,
         aus=action_units(network, analyzer.shown),
-        baseline=options.baseline,
+        baseline=analyzer.config.baseline.enabled,
         video=options.video,
     )
 
@@ -225,7 +232,7 @@ def _print_head(session: _Session) -> None:
         f"LRP {lrp_text(hello)}, windows on {hello.window_device}",
         markup=False,
     )
-    personal = ", personal baseline" if hello.baseline else ""
+    personal = ", judged by their rise over rest" if hello.baseline else ""
     out.print(
         f"AUs      {selection_text(analyzer.network.card, analyzer.shown)}{personal}", markup=False
     )

@@ -34,6 +34,8 @@ __all__ = [
     "Paper",
     "Port",
     "PrintToken",
+    "Rest",
+    "RestFrom",
     "SprayPreset",
     "Token",
     "TokenFile",
@@ -100,11 +102,24 @@ Aus = Annotated[
     ),
 ]
 Baseline = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--baseline",
+        "--baseline/--no-baseline",
         envvar="FACESTAGE_BASELINE",
-        help="Judge presence against the person's own face at rest, once it was seen for a second.",
+        help="Judge presence by its rise over the person's own rest level, which is learned all "
+        "the time; on, but with --paper.",
+    ),
+]
+Rest = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of one person's rest levels: read where it exists, else written in the end."
+    ),
+]
+RestFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--rest-from", metavar="SPAN", help="The face is neutral in this span, such as 0-2s."
     ),
 ]
 LrpPreset = Annotated[
@@ -195,6 +210,7 @@ def analyzer_config(
     aus: str,
     *,
     baseline: bool,
+    rest_from: tuple[float, float] | None = None,
     lrp_preset: str = ExplainConfig().preset,
     lrp_precision: str = ExplainConfig().precision,
     window: int | None = None,
@@ -213,7 +229,7 @@ def analyzer_config(
             config.explain, preset=lrp.lrp_preset(lrp_preset).name, precision=lrp_precision
         ),
         stage=replace(config.stage, min_stage_s=min_stage_s),
-        baseline=replace(config.baseline, enabled=baseline),
+        baseline=replace(config.baseline, enabled=baseline, rest_from=rest_from),
         window=replace(
             config.window,
             size=config.window.size if window is None else window,

@@ -40,6 +40,8 @@ from .options import (
     Paper,
     Port,
     PrintToken,
+    Rest,
+    RestFrom,
     SprayPreset,
     Token,
     TokenFile,
@@ -84,7 +86,7 @@ class ExplainOptions(FaceOptions):
     """What makes an explained stage of a frame."""
 
     aus: Aus = "shown"
-    baseline: Baseline = False
+    baseline: Baseline = None
     lrp_preset: LrpPreset = DEFAULT_LRP_PRESET
     min_stage: MinStage = None
 
@@ -100,6 +102,7 @@ class WatchOptions(ExplainOptions):
     print_token: PrintToken = False
     threads: NetworkThreads = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
+    rest: Rest = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
 
 
@@ -178,6 +181,8 @@ class AnalyzeOptions(ExplainOptions):
     threads: NetworkThreads = None
     model: Weights = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
+    rest: Rest = None
+    rest_from: RestFrom = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None
     annotate: Annotated[
         bool,

@@ -36,7 +36,8 @@ def analyze_source(
         analyzer: a fresh or reset sequence analyzer.
         max_frames: stop after this many frames.
         on_progress: called with (frames done, frames in total or None) after each batch.
-        on_seen: called with what the frames of each batch show, before it is clustered.
+        on_seen: called with what frames show as soon as it is decided, in order, before it is
+            clustered.
 
     Raises:
         ConfigError: the source has no end (camera, stream).
@@ -69,6 +70,8 @@ def analyze_source(
         if batch:
             take(analyzer.update(batch))
             done += len(batch)
+        for observations in analyzer.settle():
+            take(observations)
         if on_progress is not None:
             on_progress(done, done)
         if not done:
@@ -77,7 +80,8 @@ def analyze_source(
             )
         note = _what_is_missing(source, done, max_frames)
         result = analyzer.finish(source=source.name, fps=fps, note=note)
-        return replace(result, files=source.files, remark=source.remark)
+        remarks = filter(None, (source.remark, result.remark))
+        return replace(result, files=source.files, remark="; ".join(remarks))
 
 
 def _what_is_missing(source: Source, done: int, max_frames: int | None) -> str:

@@ -27,7 +27,7 @@ from ...core.action_units import au_code
 from ...core.errors import ConfigError
 from ...core.render import SequencePictures, strip
 from ...core.stages import format_prototype, reduction
-from ...core.types import FrameRow, SequenceResult
+from ...core.types import BaselineState, FrameRow, SequenceResult
 from .encoding import png_bytes
 from .report import render_report
 
@@ -208,9 +208,19 @@ def _files(result: SequenceResult, **frames: int) -> dict[str, str]:
 
 
 def _baseline(result: SequenceResult) -> dict[str, object]:
-    """Say whether a personal baseline was asked for, and in how many frames it was applied."""
-    applied = sum(row.adjusted_presence is not None for row in result.rows)
-    return {"asked": result.baseline, "frames": applied}
+    """Say whether presence was judged by its rise over rest, and what the rest levels were.
+
+    ``frames``: judged so, of them ``own`` by a level that is the person's own; ``rest``: by AU, of
+    the person seen at rest for longest.
+    """
+    judged = [row for row in result.rows if row.adjusted_presence is not None]
+    levels = [] if result.rest is None else zip(result.aus, result.rest.level, strict=True)
+    return {
+        "asked": result.baseline,
+        "frames": len(judged),
+        "own": sum(row.baseline == BaselineState.ACTIVE for row in judged),
+        "rest": {str(au): round(float(level), 3) for au, level in levels},
+    }
 
 
 def _stages_csv(result: SequenceResult) -> str:
@@ -234,7 +244,7 @@ def _frames_csv(result: SequenceResult) -> str:
     header = ["frame", "time", "face", *codes]
     header += [f"{code}_r" for code in codes] + [f"{code}_label" for code in codes]
     if result.baseline:
-        header += ["baseline", *(f"{code}_adjusted" for code in codes)]
+        header += ["baseline", "rest_s", *(f"{code}_adjusted" for code in codes)]
         header += [f"{code}_adjusted_r" for code in codes]
     if result.files:
         header.append("file")
@@ -249,7 +259,7 @@ def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
     texts = [str(row.index), f"{row.time_s:.4f}", str(row.face)]
     texts += [*cells(row.presence, 4), *cells(row.intensity, 3), *letters]
     if result.baseline:
-        texts += [str(row.baseline)]
+        texts += [str(row.baseline), f"{row.rest_s:.2f}"]
         texts += [*cells(row.adjusted_presence, 4), *cells(row.adjusted_intensity, 3)]
     if result.files:
         texts.append(result.files[row.index])

@@ -277,17 +277,80 @@ def test_grades_decide_which_aus_are_analysed(run: Run, tmp_path: Path, graded: 
     }
 
 
-def test_a_baseline_is_never_applied_in_silence(run: Run, tmp_path: Path) -> None:
+def test_judging_by_rise_over_rest_is_the_default_and_told(run: Run, tmp_path: Path) -> None:
     out_dir = tmp_path / "out"
-    code, out, _ = run("analyze", "demo:", "--out", str(out_dir), "--frames", "40", "--baseline")
+    command = ["analyze", "demo:", "--out", str(out_dir), "--frames", "40"]
+    code, out, _ = run(*command)
     assert code == 0
     with (out_dir / "frames.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["baseline"] for row in rows} == {"active"}
-    assert "baseline: applied to 40 of 40 frames with a usable face\n" in out
-    assert all(float(row["AU17_adjusted"]) <= float(row["AU17"]) for row in rows)
-    code, out, _ = run("analyze", "demo:", "--out", str(out_dir), "--frames", "9", "--baseline")
-    assert "baseline: not applied: the face never rested" in out
+    assert {row["baseline"] for row in rows} == {"learning"}
+    assert all(float(row["rest_s"]) > 0.9 for row in rows)
+    assert any(row["AU17_adjusted"] != row["AU17"] for row in rows)
+    assert "s of rest seen; 0 of 40 frames with a usable face judged by the person's own" in out
+    code, out, _ = run(*command, "--no-baseline")
+    assert "rest" not in out
+    assert "baseline" not in (out_dir / "frames.csv").read_text().splitlines()[0]
+    code, out, _ = run(*command, "--paper")
+    assert "rest seen" not in out
+    code, out, _ = run(*command, "--paper", "--baseline")
+    assert "rest seen" in out
+
+
+def test_rest_levels_are_written_once_and_read_from_then_on(run: Run, tmp_path: Path) -> None:
+    rest = tmp_path / "me.json"
+    command = ["analyze", "demo:", "--out", str(tmp_path / "out"), "--rest", str(rest)]
+    code, out, _ = run(*command, "--frames", "60", "--rest-from", "0-1s")
+    assert code == 0
+    assert f"rest levels written: {rest}" in out
+    before = rest.read_bytes()
+    code, out, _ = run(*command, "--frames", "20")
+    assert code == 0
+    assert rest.read_bytes() == before
+    assert "20 of 20 frames with a usable face judged by the person's own level" in out
+    code, out, _ = run("live", "demo:", "--port", "0", "--frames", "5", "--rest", str(rest))
+    assert code == 0
+    assert rest.read_bytes() == before
+
+
+def test_rest_levels_that_cannot_be_used_are_refused_before_anything_is_analysed(
+    run: Run, tmp_path: Path
+) -> None:
+    rest, out_dir = tmp_path / "me.json", tmp_path / "out"
+    command = ["analyze", "demo:", "--out", str(out_dir), "--frames", "5", "--rest", str(rest)]
+    run(*command, "--frames", "60")
+    facts = json.loads(rest.read_text())
+    shutil.rmtree(out_dir)
+    rest.write_text(json.dumps(facts | {"sha256": "0" * 64}))
+    refused(run(*command), 2, "learned with au_net_v1", "delete the file")
+    facts["aus"]["12"]["logit"] = float("nan")
+    rest.write_text(json.dumps(facts))
+    refused(run(*command), 2, "AU12: logit is nan", "learn it anew")
+    rest.write_text("no JSON")
+    refused(run(*command), 2, "not valid JSON", str(rest))
+    refused(run("live", "demo:", "demo:", "--port", "0", "--rest", str(rest)), 2, "2 sources")
+    assert not out_dir.exists()
+
+
+def test_options_of_rest_that_contradict_each_other_are_refused(run: Run, tmp_path: Path) -> None:
+    command = ["analyze", "demo:", "--out", str(tmp_path / "out")]
+    refused(run(*command, "--rest-from", "2-1s"), 2, "'2-1s' is no span", "0-2s")
+    refused(run(*command, "--rest-from", "soon"), 2, "'soon' is no span")
+    refused(run(*command, "--no-baseline", "--rest-from", "0-2s"), 2, "--no-baseline", "leave out")
+    refused(run(*command, "--paper", "--rest", str(tmp_path / "me")), 2, "--paper", "--baseline")
+
+
+def test_a_neutral_span_outside_the_recording_is_told_and_nothing_is_lost(
+    run: Run, tmp_path: Path
+) -> None:
+    out_dir = tmp_path / "out"
+    command = ["analyze", "demo:", "--out", str(out_dir), "--frames", "9"]
+    code, out, _ = run(*command, "--rest-from", "90-92s")
+    assert code == 0
+    assert "remark: the face was said to rest from 90 to 92 s, but no usable face" in out
+    assert len((out_dir / "frames.csv").read_text().splitlines()) == 10
+    document = json.loads((out_dir / "temporal_prototype.json").read_text("utf-8"))
+    assert "from 90 to 92 s" in document["remark"]
 
 
 def test_choices_of_aus_that_cannot_work_end_with_2(

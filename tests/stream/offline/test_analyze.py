@@ -25,6 +25,9 @@ class ListingAnalyzer:
         self.frames += frames
         return []
 
+    def settle(self) -> list[list[Any]]:
+        return []
+
     def finish(self, *, source: str, fps: float, note: str = "") -> SequenceResult:
         rows = [FrameRow(f.index, 0.0, FaceState.LOST, None, None, {}) for f in self.frames]
         labels = [stage_labels({})] * len(rows)

@@ -28,6 +28,7 @@ from facestage.core.types import (
     FaceState,
     FrameRow,
     Prototype,
+    RestLevels,
     SequenceResult,
     StageLabels,
 )
@@ -128,7 +129,7 @@ def test_json_holds_the_temporal_prototype(tmp_path: Path) -> None:
             {"au": 1, "grade": None, "shown": True},
             {"au": 12, "grade": None, "shown": True},
         ],
-        "baseline": {"asked": False, "frames": 0},
+        "baseline": {"asked": False, "frames": 0, "own": 0, "rest": {}},
         "stages": [
             {"labels": ["NONE"], "start": 0, "end": 1, "start_s": 0.0, "end_s": 0.1},
             {"labels": ["AU12_A"], "start": 2, "end": 2, "start_s": 0.2, "end_s": 0.2},
@@ -221,9 +222,12 @@ def adjusted_story() -> SequenceResult:
                 baseline=BaselineState.ACTIVE,
                 adjusted_presence=lower,
                 adjusted_intensity=4 * lower,
+                rest_s=18.25,
+                rest_prior=0.099,
             )
         )
-    return replace(plain, rows=tuple(rows), baseline=True)
+    rest = RestLevels(np.array([-3.25, -1.0]), np.array([18.25, 2.0]))
+    return replace(plain, rows=tuple(rows), baseline=True, rest=rest)
 
 
 def test_a_baseline_adds_columns_and_leaves_the_raw_values(tmp_path: Path) -> None:
@@ -231,23 +235,28 @@ def test_a_baseline_adds_columns_and_leaves_the_raw_values(tmp_path: Path) -> No
     lines = (tmp_path / "out" / "frames.csv").read_text().splitlines()
     assert lines[0] == (
         "frame,time,face,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label,"
-        "baseline,AU01_adjusted,AU12_adjusted,AU01_adjusted_r,AU12_adjusted_r"
+        "baseline,rest_s,AU01_adjusted,AU12_adjusted,AU01_adjusted_r,AU12_adjusted_r"
     )
-    assert lines[1] == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,learning,,,,"
+    assert lines[1] == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,learning,0.00,,,,"
     assert lines[3] == (
-        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A,active,0.0625,0.3750,0.250,1.500"
+        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A,active,18.25,0.0625,0.3750,0.250,1.500"
     )
     document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text())
-    assert document["baseline"] == {"asked": True, "frames": 3}
+    assert document["baseline"] == {
+        "asked": True,
+        "frames": 3,
+        "own": 3,
+        "rest": {"1": -3.25, "12": -1.0},
+    }
     page = Page((tmp_path / "out" / "report.html").read_text("utf-8"))
-    assert "applied to 3 frames" in page.text
+    assert "rest level learned from 18.2 s of rest" in page.text
     assert "dotted: as the" in page.text
     assert json.loads(page.scripts[0])["lanes"][1]["presence"] == [12, 12, 38, 38, 38, None]
 
 
-def test_a_baseline_that_was_never_found_is_said_so(tmp_path: Path) -> None:
+def test_a_face_never_seen_at_rest_is_said_so(tmp_path: Path) -> None:
     _, page = page_of(replace(story(), baseline=True), tmp_path / "out")
-    assert "no neutral phase to learn from" in page.text
+    assert "no rest seen: judged by the level of faces in general" in page.text
     assert "dotted" not in page.text
 
 

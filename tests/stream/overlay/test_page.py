@@ -131,7 +131,7 @@ class Script:
             )
         )
 
-    def sample(self, frame: int, *active: str, baseline: str = "off") -> None:
+    def sample(self, frame: int, *active: str, baseline: str = "off", **rest: float) -> None:
         """Publish a ``frame``; the face box is the middle third.
 
         An active baseline takes a third of everything.
@@ -159,6 +159,7 @@ class Script:
                     for au in AUS
                 ),
                 baseline=baseline,
+                **rest,
                 latency_ms=42.0,
             ),
             stream=self.stream,
@@ -373,11 +374,13 @@ def test_weak_aus_are_marked_hidden_ones_left_out_and_the_baseline_told() -> Non
             script.sample(40, "AU12_A")
             await page.until("document.querySelectorAll('.bar.active').length === 1")
             assert await page.evaluate(hidden) is True
-            script.sample(41, "AU12_A", baseline="learning")
-            await page.until(f"{text('baseline-state')} === 'baseline learning'")
+            script.sample(41, "AU12_A", baseline="learning", rest_s=12.7, rest_prior=0.136)
+            await page.until(f"{text('baseline-state')} === 'learning 12 s'")
+            told = "document.getElementById('baseline-state').title"
+            assert "(14 % that of faces in general)" in await page.evaluate(told)
             assert await page.evaluate(hidden) is False
             script.sample(42, "AU12_A", baseline="active")
-            await page.until(f"{text('baseline-state')} === 'baseline active'")
+            await page.until(f"{text('baseline-state')} === 'own rest level'")
             # The bar is the presence that was judged, .9 · 2/3; the thin line the raw one.
             widths = "['.fill', '.raw'].map(c => document.querySelector(`.bar.active ${c}`)"
             assert await page.evaluate(f"{widths}.style.transform)") == [
