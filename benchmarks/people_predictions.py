@@ -24,9 +24,9 @@ from facestage.stream.model_store import sha256_of
 from facestage.stream.sources.images import load_image
 from numpy.typing import NDArray
 from people_material import JudgedClip, Material, Still, with_frames
-from real_clips import crop_key, make_tracker, track_clip
+from real_clips import TrackedClip, crop_key, make_tracker, track_clip
 
-__all__ = ["Judged", "PredictedClip", "PredictedStill", "logit", "predict_people"]
+__all__ = ["Judged", "PredictedClip", "PredictedStill", "logit", "predict_people", "tracked_people"]
 
 _VERSION = 2
 """Rises when the same input would give other crops."""
@@ -149,13 +149,7 @@ def predict_people(
         SourceError: a file cannot be read, or a clip is shorter than its marks.
         ModelError: the weights file of the network or of the detector is gone.
     """
-    # The card says how grey values become the network's input: it may change beside the weights.
-    content = sha256_of(weights or EMBEDDED) + repr(network.card.normalisation)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:24]
-    key = f"{_VERSION}-{crop_key(detector, network)}"
-    if detector.name != "yunet":
-        key += f"-{digest}"  # the landmarks of the network align the crops
-    store = _Cache(cache, key, digest)
+    store = _store(detector, network, weights, cache)
 
     def presence(path: Path, cut: Callable[[], Arrays]) -> Arrays:
         return store.presence(path, lambda: _predicted(network, store.crops(path, cut)))
@@ -176,6 +170,41 @@ def predict_people(
     frames = np.concatenate([np.isnan(c.prediction.presence[:, 0]) for c in clips] or [np.ones(0)])
     unseen = float(frames.mean()) if len(frames) else 0.0
     return Judged(tuple(clips), tuple(stills), not_found, unseen)
+
+
+def tracked_people(
+    judged: Judged,
+    detector: Detector,
+    network: AUNetwork,
+    weights: Path | None = None,
+    cache: Path | None = None,
+) -> list[TrackedClip]:
+    """Return the aligned crops of the clips of :func:`predict_people`, in their order.
+
+    Args:
+        judged: what it returned.
+        detector, network, weights, cache: what it was given.
+    """
+    store = _store(detector, network, weights, cache)
+    tracked = []
+    for clip in judged.clips:
+        path = clip.clip.path
+        cut = store.crops(path, lambda clip=clip: _cut_clip(clip.clip, detector, network))
+        arrays = {name: cut[name] for name in ("index", "crops", "quality", "lost", "times")}
+        tracked.append(TrackedClip(clip.clip.facts.name, **arrays))
+    return tracked
+
+
+def _store(
+    detector: Detector, network: AUNetwork, weights: Path | None, cache: Path | None
+) -> _Cache:
+    # The card says how grey values become the network's input: it may change beside the weights.
+    content = sha256_of(weights or EMBEDDED) + repr(network.card.normalisation)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:24]
+    key = f"{_VERSION}-{crop_key(detector, network)}"
+    if detector.name != "yunet":
+        key += f"-{digest}"  # the landmarks of the network align the crops
+    return _Cache(cache, key, digest)
 
 
 def _cut_clip(clip: JudgedClip, detector: Detector, network: AUNetwork) -> Arrays:

@@ -439,6 +439,9 @@ def write_card(
     heads_folder: Annotated[
         Path | None, typer.Option("--heads", help="Folder of read-outs by `heads`.")
     ] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="Folder of photographs trained with; again for more.")
+    ] = None,
     document: Annotated[Path | None, typer.Option("--page", help="Markdown page to write.")] = None,
     notes: Annotated[Path | None, typer.Option(help="Markdown for its known failures.")] = None,
 ) -> None:
@@ -455,6 +458,7 @@ def write_card(
         earlier,
         blends,
         None if heads_state is None else heads_state.facts,
+        beside or (),
     )
     exported = train.export_newest(run, facts, out, blends, heads_state)
     typer.echo(f"{out}: {exported.name}, sha256 {exported.sha256}")

@@ -24,7 +24,7 @@ from training.data.shards import read_shard
 from training.face.expressions import only
 from training.face.facekit import FaceKit, load_facekit
 from training.face.facs import AU_INDEX, AUS, Expression
-from training.fit.card import _trained_on, shard_facts
+from training.fit.card import _trained_on, photograph_facts, shard_facts
 from training.fit.rest import RENDERED_SIDE, neutral_faces, resting_generator
 from training.photos import donors, fit
 from training.photos.donors import Donor, Portrait, find_portraits, identity_of, prepare
@@ -354,21 +354,24 @@ def test_the_command_writes_shards_that_training_reads_and_keeps_them(
 
 
 @pytest.mark.shared
-def test_shards_of_both_sources_lie_together(
+def test_the_card_counts_photographs_apart_and_names_their_source(
     reenactor: Reenactor, kit: FaceKit, tmp_path: Path
 ) -> None:
     again = Reenactor(4, kit, reenactor.donors)
-    for source in (reenactor, again, Generator(reenactor.seed, kit)):
-        list(command.shards.write_shards(source, tmp_path, 0, 4))
-    assert len(list(tmp_path.glob("*.npz"))) == 3
-    facts = shard_facts(tmp_path)
-    assert (facts["faces"], facts["identities"]) == (12, 3), "two people and a rendered one"
-    assert (facts["acted_pictures"], facts["photographed_people"]) == (8, 2)
-    said = _trained_on(facts, 100)
+    for source, folder in (
+        (reenactor, "acted"),
+        (again, "acted"),
+        (Generator(reenactor.seed, kit), "rendered"),
+    ):
+        list(command.shards.write_shards(source, tmp_path / folder, 0, 4))
+    facts = photograph_facts([tmp_path / "acted"])
+    assert facts["acted"] == {"pictures": 8, "people": 2}
+    assert "portraits" not in facts
+    data = shard_facts(tmp_path / "rendered") | {"photographs": facts}
+    said = _trained_on(data, 100)
     assert said.startswith("4 renders of 1 synthetic faces")
-    assert "8 pictures of 2 people" in said
+    assert "8 pictures made of neutral portraits that act of 2 people" in said
     assert "CC BY 4.0" in said
-    assert facts["prevalence"]["6"] in (0.0, 0.25, 0.5, 0.75, 1.0), "of the rendered four alone"
 
 
 def test_without_the_material_the_command_ends_with_one_line(
