@@ -117,7 +117,7 @@ def with_baseline(
     card: ModelCard,
     config: BaselineConfig | None = None,
 ) -> ClipPrediction:
-    """Adjust predictions to the person, as live analysis does with ``--baseline``.
+    """Adjust predictions to the person, as live analysis does.
 
     Args:
         prediction: what the network said.

@@ -13,9 +13,10 @@ reports ``--half report``. ``--thresholds`` also proposes thresholds (``people_t
 cross-validated by person; with ``--half report`` those that the choosing half asks for. No card is
 changed.
 
-``--rest`` says by which rest level clips are judged (``people_rest.py``): live analysis judges by
-the one that it estimates, so that is the default. Thresholds are always proposed from presence as
-the network gives it, and stills have one frame, which is judged by the card alone.
+``--rest`` says by which rest level clips are judged (``people_rest.py``): ``none`` judges the
+network alone, ``live`` as live analysis does, ``recording`` as that of a recording, ``oracle`` by
+levels that nobody can know. Thresholds are always proposed from presence as the network gives it,
+and stills have one frame, which is judged by the card alone.
 
 The JSON file holds figures and counts only, no name of a file or a person.
 """
@@ -46,7 +47,7 @@ from people_figures import (
 )
 from people_material import ALL, CHOOSE, MARKED, REPORT, Material, load_material
 from people_predictions import Judged, predict_people
-from people_rest import LIVE, RESTS, by_rise
+from people_rest import NONE, RESTS, by_rise
 from people_thresholds import proposal
 from real_clips import make_shared_detector, shared_folder
 
@@ -305,7 +306,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="safetensors file (default: embedded)")
     parser.add_argument("--detector", default="yunet", choices=("yunet", "haar"))
     parser.add_argument("--half", default=CHOOSE, choices=(CHOOSE, REPORT, ALL))
-    parser.add_argument("--rest", default=LIVE, choices=RESTS, help="rest level of clips")
+    parser.add_argument("--rest", default=NONE, choices=RESTS, help="rest level of clips")
     parser.add_argument("--thresholds", action="store_true", help="also propose thresholds")
     parser.add_argument("--cache", type=Path, help="folder that keeps crops and predictions")
     parser.add_argument("--shared", type=Path, help="folder of the real people")

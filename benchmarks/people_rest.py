@@ -1,7 +1,7 @@
 """Clips judged by the rise over a rest level: none, the one that is estimated, or the true one.
 
 - ``none``: presence as the network gives it;
-- ``live``: the estimate of live analysis, frame by frame from faces in general (the default);
+- ``live``: the estimate of live analysis, frame by frame from faces in general;
 - ``recording``: that of a recording: what the clip teaches holds from its first frame on;
 - ``oracle``: each person's median logit over the frames in which an AU is absent, known from the
   marks, and the threshold of a face that is known well. Nothing can know it: it is the aim.

@@ -6,6 +6,7 @@ Levels are given in margins (threshold less neutral level), the unit of the esti
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import pickle
 from collections.abc import Sequence
@@ -104,7 +105,7 @@ def test_the_weight_of_faces_in_general_fades_as_evidence_comes() -> None:
         states.append(baseline.state)
     assert shares[2 * FPS] == pytest.approx(0.5, abs=0.01)
     assert shares[-1] == pytest.approx(2 / 22, abs=0.01)
-    assert all(a >= b for a, b in zip(shares, shares[1:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(shares))
     turn = states.index(BaselineState.ACTIVE)
     assert turn == pytest.approx(18 * FPS, abs=3)
     assert set(states[turn:]) == {BaselineState.ACTIVE}
