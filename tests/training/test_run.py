@@ -15,8 +15,10 @@ from facestage.stream.learning import checkpoints
 from facestage.stream.learning.networks import start
 
 from training.augment.canvas import SIZE
+from training.data.loader import ViewBatch
 from training.face.facs import AUS
 from training.fit import card, train
+from training.photos.portraits import FIRST_IDENTITY
 
 
 def render(folder: Path, first: int, count: int) -> None:
@@ -90,6 +92,23 @@ def test_photographs_have_their_share_of_every_batch_and_teach_no_landmarks(
     seen.clear()
     train.run(replace(run, views=32), lambda _: None)
     assert [len(batch.crops) for batch in seen] == [8]
+
+
+def test_of_portraits_it_is_learned_that_an_au_is_there_and_not_how_much() -> None:
+    def batch(identity: int, intensity: list[float]) -> ViewBatch:
+        labels = np.full((1, len(AUS)), np.nan, np.float32)
+        labels[0, :3] = intensity
+        nothing = np.zeros((1, 96, 96), np.uint8), labels, np.zeros((1, 68, 2)), np.ones((1, 68))
+        return ViewBatch(*nothing, np.array([identity]), np.array([0]))
+
+    both = train._joined(batch(7, [0, 3, np.nan]), [batch(FIRST_IDENTITY, [0, 3, np.nan])])
+    intensity, presence = np.asarray(both.intensity), np.asarray(both.presence)
+    assert intensity[0, :2].tolist() == [0, 3]
+    assert np.isnan(presence[0]).all()
+    assert intensity[1, 0] == 0
+    assert np.isnan(intensity[1, 1:]).all()
+    assert presence[1, 1] == 1
+    assert np.isnan(presence[1, 0])
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.0,), (-0.1,)])

@@ -36,6 +36,7 @@ from torch import nn
 
 from ..data.loader import ACTIVE, ViewBatch, ViewLoader, known_weights
 from ..face.facs import AUS
+from ..photos.portraits import FIRST_IDENTITY as FIRST_PORTRAIT
 from .heads import put_in
 from .team import Team, gathered
 
@@ -271,14 +272,24 @@ def _learn(
 
 
 def _joined(rendered: ViewBatch, photographs: Sequence[ViewBatch]) -> TrainingBatch:
-    """Put batches together; the landmarks of photographs get no weight."""
+    """Put batches together.
+
+    The landmarks of photographs get no weight. What a portrait shows was not coded, so that it is
+    there is learned, and how much is not; that nothing is there is both.
+    """
     parts = (rendered, *photographs)
     weights = [rendered.visibility, *(np.zeros_like(part.visibility) for part in photographs)]
+    intensity = np.concatenate([part.intensity for part in parts])
+    identity = np.concatenate([part.identity for part in parts])
+    presence = np.full_like(intensity, np.nan)
+    uncoded = (identity >= FIRST_PORTRAIT)[:, None] & (intensity > 0)
+    presence[uncoded], intensity[uncoded] = 1, np.nan
     return TrainingBatch(
         np.concatenate([part.image for part in parts]),
-        np.concatenate([part.intensity for part in parts]),
+        intensity,
         np.concatenate([part.landmarks for part in parts]),
         np.concatenate(weights),
+        presence,
     )
 
 

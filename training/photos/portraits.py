@@ -66,13 +66,9 @@ _GAP_AT_E = 0.29
 WIDE_MOUTH, HIGH_CORNERS = 0.95, 0.03
 """A portrait without a label smiles if its mouth is wider, and its corners are higher above the lip
 line, than this, distances between the eyes. None of 72 neutral people is beyond both."""
-MOUTH_AT_REST = 0.806
-"""Mean width of the mouth of 200 neutral people, distances between the eyes (`faces/rest.csv`)."""
-_WIDENED = (1.2, 6.6)
-"""How much AU 12 widens a rendered mouth at A and at E, pixels of the crop (`python -m training
-amplitude`): a smile's intensity is read from it."""
-_CROP_EYES = 30.6
-"""Distance between the eyes in the crop, pixels."""
+SMILES_AT = 3.0
+"""Intensity that stands for *there*, FACS C: nobody said how much (`training.fit.train` does not
+learn it)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,19 +175,16 @@ class Mouth:
         return self.width > WIDE_MOUTH and self.corners > HIGH_CORNERS
 
 
-def labels(
-    expression: str, mouth: Mouth, width_at_rest: float | None = None
-) -> NDArray[np.float32]:
+def labels(expression: str, mouth: Mouth) -> NDArray[np.float32]:
     """Say what is known of a portrait.
 
     Args:
         expression: as in :class:`Portrait`.
         mouth: of the picture.
-        width_at_rest: of the mouth in the same person's neutral picture, distances between the
-            eyes; None if there is none.
 
     Returns:
-        ``(23,)`` float32 intensities 0–5, NaN where unknown.
+        ``(23,)`` float32: 0 where an AU is surely absent, :data:`SMILES_AT` where it is there, NaN
+        where unknown.
     """
     known = np.full(len(AUS), np.nan, np.float32)
     smiles = expression == SMILE
@@ -204,20 +197,20 @@ def labels(
         absent = _NOT_IN_A_SMILE
     elif mouth.smiles:
         # Some of them raise their brows, too.
-        smiles, width_at_rest = True, MOUTH_AT_REST
+        smiles = True
         absent = [au for au in _NOT_IN_A_SMILE if au not in (1, 2, 5)]
     known[[AU_INDEX[au] for au in absent]] = 0
-    if smiles and width_at_rest is not None:
-        low, high = _WIDENED
-        share = ((mouth.width - width_at_rest) * _CROP_EYES - low) / (high - low)
-        # B to D: real smiles widen mouths farther than those that are rendered, E is rare.
-        known[AU_INDEX[12]] = np.clip(1 + 4 * share, 2, 4)
+    if smiles and mouth.gap > LIPS_APART:
+        # A smile that shows the teeth has raised the upper lip, be that AU 10 or not.
+        known[AU_INDEX[10]] = np.nan
+    if smiles:
+        known[AU_INDEX[12]] = SMILES_AT
     if mouth.gap < LIPS_TOGETHER:
         known[AU_INDEX[25]] = 0
         if expression == NEUTRAL:
             known[AU_INDEX[26]] = 0
     elif mouth.gap > LIPS_APART:
-        known[AU_INDEX[25]] = np.clip(5 * mouth.gap / _GAP_AT_E, 1, 5)
+        known[AU_INDEX[25]] = SMILES_AT
     return known
 
 
@@ -241,9 +234,8 @@ def portrait_batch(
     measured = list(_measured(portraits, mesh, shared_folder() if folder is None else folder))
     found = [(p, m) for p, m in zip(portraits, measured, strict=True) if m is not None]
     lost = [p.path for p, m in zip(portraits, measured, strict=True) if m is None]
-    at_rest = {p.person: m.mouth.width for p, m in found if p.expression == NEUTRAL}
     people = {person: n for n, person in enumerate(sorted({p.person for p, _ in found}))}
-    intensity = [labels(p.expression, m.mouth, at_rest.get(p.person)) for p, m in found]
+    intensity = [labels(p.expression, m.mouth) for p, m in found]
     batch = RenderedBatch(
         image=np.stack([m.image for _, m in found]),
         intensity=np.stack(intensity),
