@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,10 +30,17 @@ from ..live.metrics import Summary
 from ..live.pipeline import Pipeline, StepClock, Stream
 from ..live.publish import action_units
 from ..protocol.messages import Hello, StreamInfo
+from ..server.certificate import Certificate
 from ..server.hub import Hub
 from ..server.server import Server
 from ..sources import Source, open_source, source_name
-from .credentials import read_sources, read_token, visible_secrets
+from .credentials import (
+    certificate_notes,
+    read_certificate,
+    read_sources,
+    read_token,
+    visible_secrets,
+)
 from .options import analyzer_config, dwell
 from .signatures import DemoOptions, LiveOptions, WatchOptions
 from .text import device_text, lrp_text, selection_text
@@ -69,13 +77,22 @@ def run_live(options: LiveOptions, *, loop: bool = False, open_page: bool = Fals
     """
     sources = read_sources(options.sources or (), options.source_file)
     token = read_token(options.token, options.token_file)
+    certificate = read_certificate(options.cert, options.key)
     use_threads(options.threads)
-    session = _prepare(options, sources, token, loop=loop)
+    session = _prepare(options, sources, _Access(token, certificate), loop=loop)
     summary = asyncio.run(_serve(session, open_page=open_page))
     _print_summary(summary)
     if session.pipeline.failed:
         raise session.pipeline.failed[0]
     return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """What keeps others out: the secret, and the certificate that keeps it one on the way."""
+
+    token: str | None
+    certificate: Certificate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +113,7 @@ class _Session:
 
 
 def _prepare(
-    options: LiveOptions, sources: Sequence[str], token: str | None, *, loop: bool
+    options: LiveOptions, sources: Sequence[str], access: _Access, *, loop: bool
 ) -> _Session:
     network = AUNetwork.load(options.model, device=options.device)
     config = analyzer_config(
@@ -130,12 +147,13 @@ def _prepare(
         hello=hello,
         host=options.host,
         port=options.port,
-        token=token,
+        token=access.token,
         allowed_origins=tuple(options.origin or ()),
+        certificate=access.certificate,
     )
-    return _Session(
-        analyzer, pipeline, hello, server, options.print_token, visible_secrets(token, sources)
-    )
+    notes = visible_secrets(access.token, sources)
+    notes += certificate_notes(access.certificate, time.time())
+    return _Session(analyzer, pipeline, hello, server, options.print_token, notes)
 
 
 def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:

@@ -24,9 +24,11 @@ from ...core.network.selection import parse_aus
 __all__ = [
     "Aus",
     "Baseline",
+    "Cert",
     "Detector",
     "Device",
     "Host",
+    "Key",
     "LrpPrecision",
     "LrpPreset",
     "MinStage",
@@ -80,6 +82,14 @@ TokenFile = Annotated[
 PrintToken = Annotated[
     bool, typer.Option("--print-token", help="Print, and open, the address with the token in it.")
 ]
+Cert = Annotated[
+    Path | None,
+    typer.Option(
+        help="Certificate in PEM, followed by those that lead to its authority: the page is then "
+        "https, its sockets wss."
+    ),
+]
+Key = Annotated[Path | None, typer.Option(help="Private key of --cert in PEM.")]
 MinStage = Annotated[
     float | None,
     typer.Option(

@@ -30,9 +30,11 @@ from ...core.lrp import LRP_PRESETS
 from .options import (
     Aus,
     Baseline,
+    Cert,
     Detector,
     Device,
     Host,
+    Key,
     LrpPrecision,
     LrpPreset,
     MinStage,
@@ -98,6 +100,8 @@ class WatchOptions(ExplainOptions):
     token: Token = None
     token_file: TokenFile = None
     print_token: PrintToken = False
+    cert: Cert = None
+    key: Key = None
     threads: NetworkThreads = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None

@@ -81,8 +81,8 @@ MESSAGE_BURST = 40.0
 """Messages a client may send at once: a page that wakes up sends some heartbeats late."""
 
 HANDSHAKE_TIMEOUT_S = 10.0
-"""Time from the TCP connection to the end of the HTTP handshake, seconds; TLS on a bad line is
-slow."""
+"""Time from the TCP connection to the end of the HTTP handshake, seconds; with TLS, as long again
+for its handshake before."""
 AUTH_TIMEOUT_S = 5.0
 """Time from the handshake to the token, seconds. The page sends it at once."""
 GUESS_DELAY_S = 0.5
@@ -129,7 +129,8 @@ MAX_HALF_OPEN_PER_ADDRESS = 32
 so an address alone leaves half of :data:`MAX_HALF_OPEN` to others."""
 ACCEPT_BACKLOG = 32
 """Connections that wait for the server to take them, and that it takes at once. With the three
-bounds above, the server needs fewer than 150 descriptors."""
+bounds above, the server needs fewer than 150 descriptors; with TLS half-open sockets take two
+each, so fewer than 220."""
 ACCEPT_LOG_S = 10.0
 """Sockets that were pushed out, or could not be taken for want of descriptors, are logged once in
 this time, with their number, seconds."""
