@@ -20,6 +20,10 @@ __all__ = [
     "GUESS_MEMORY_S",
     "HANDSHAKE_TIMEOUT_S",
     "HEARTBEAT_S",
+    "HISTORY_BURST_BYTES",
+    "HISTORY_BYTES_PER_S",
+    "HISTORY_LEAST_BYTES",
+    "HISTORY_TURN_BYTES",
     "MAX_CONNECTIONS",
     "MAX_FRAGMENTS",
     "MAX_HALF_OPEN",
@@ -75,10 +79,25 @@ MAX_MESSAGE_BYTES = 64 * 1024
 """Largest message a client may send, bytes, inflated. A ``subscribe`` has less than a thousand."""
 MAX_QUEUED_FRAMES = 4
 """Frames read ahead of the task that handles them; at more the socket is not read."""
-MESSAGE_RATE = 20.0
-"""Messages a client may send per second, on average; each is decoded and may be answered."""
+MESSAGE_RATE = 5.0
+"""Messages a client may send per second, on average. Each wakes the server, which under load costs
+milliseconds whatever it says; the page sends one in two seconds."""
 MESSAGE_BURST = 40.0
 """Messages a client may send at once: a page that wakes up sends some heartbeats late."""
+
+HISTORY_BYTES_PER_S = 1024 * 1024.0
+"""What all clients together are told of the past per second, bytes before compression: snapshots,
+prototypes alive, and events older than the subscription. Telling it takes a twentieth of a core.
+What happens after the subscription is not counted and waits for none of it."""
+HISTORY_BURST_BYTES = 4 * 1024 * 1024.0
+"""What all clients together are told of the past at once, bytes: several pages that open with three
+minutes each, or somebody who comes back after an hour."""
+HISTORY_LEAST_BYTES = 1024
+"""What a message of the past is charged at least, bytes: compressing and sending a small one costs
+no less."""
+HISTORY_TURN_BYTES = 32 * 1024
+"""Portion that a client is told in one turn, bytes: about two milliseconds. Whoever has had least
+of the past is next, so a newcomer does not wait for those who ask for all of it again and again."""
 
 HANDSHAKE_TIMEOUT_S = 10.0
 """Time from the TCP connection to the end of the HTTP handshake, seconds; with TLS, as long again

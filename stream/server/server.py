@@ -47,6 +47,7 @@ from .door import TlsDoor
 from .guarded import GuardedConnection, HalfOpen
 from .hub import Hub
 from .strangers import Guesses, Tally
+from .turns import Turns
 
 __all__ = ["Client", "Hub", "Server"]
 
@@ -221,6 +222,7 @@ class Server:
 
     async def __aenter__(self) -> Server:
         self._loop = asyncio.get_running_loop()
+        self._turns = Turns(self._loop)
         try:
             self._server = await serve(
                 self._handle,
@@ -336,6 +338,7 @@ class Server:
             hello=self.hello,
             token=self.token,
             guesses=self._guesses,
+            turns=self._turns,
         )
         strangers = [other for other in self._clients if other.stranger]
         if client.stranger and len(strangers) >= limits.MAX_STRANGERS:
