@@ -1,7 +1,8 @@
 """The command line: ``facestage demo | live | analyze | corpus | models | explain-quality | …``.
 
 Every option can also be set by environment: ``facestage live --port`` is ``FACESTAGE_LIVE_PORT``.
-Exit codes: 0 done, 2 usage, 4 a source failed, 5 a model or device failed.
+Exit codes: 0 done, 1 standard output cannot be written, 2 usage, 4 a source failed, 5 a model or
+device failed.
 
 A command imports what it runs only when it runs: help, the version and a usage error wait for
 neither torch nor OpenCV.
@@ -29,7 +30,7 @@ from .commands.signatures import (
     QualityOptions,
     TrainOptions,
 )
-from .console import err, out, tell_warnings
+from .console import err, is_output_error, out, silence, tell_warnings
 
 __all__ = ["app", "main"]
 
@@ -186,3 +187,13 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output has gone (a pipe into head): nothing left to say.
         sys.exit(0)
+    except OSError as error:
+        if not is_output_error(error):
+            raise
+        silence()
+        err.print(
+            f"facestage: standard output cannot be written ({error.strerror}); free some space, or "
+            "send it elsewhere",
+            markup=False,
+        )
+        sys.exit(1)

@@ -194,7 +194,7 @@ def make_detector(spec: str | Path = "auto") -> Detector:
         return YuNetDetector(model_store.verify("yunet"))
     if choice != "auto":
         return YuNetDetector(choice)
-    if model_store.path_of("yunet").is_file():
-        return YuNetDetector(model_store.path_of("yunet"))
+    if (pulled := model_store.find("yunet")) is not None:
+        return YuNetDetector(pulled)
     log.info("YuNet is not in the cache: using the embedded Haar detector")
     return HaarDetector()

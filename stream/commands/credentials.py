@@ -131,7 +131,7 @@ def visible_secrets(token: str | None, sources: Sequence[str]) -> list[str]:
 def _read(file: Path, option: str) -> tuple[str, bool]:
     """Return the text of a file, and whether only its owner may open it."""
     try:
-        with file.expanduser().open("rb") as stream:
+        with open(os.path.expanduser(file), "rb") as stream:
             # Of the open file: its name may mean another one by now.
             mode = os.fstat(stream.fileno()).st_mode
             data = stream.read(_MAX_BYTES + 1)

@@ -48,6 +48,9 @@ from .text import device_text, lrp_text, selection_text
 __all__ = ["run_demo", "run_live"]
 
 
+_TEXT_BROWSERS = ("www-browser", "links", "elinks", "lynx", "w3m")
+
+
 def run_demo(options: DemoOptions) -> Summary:
     """Play the embedded clip; on a terminal over and over, with the page opened.
 
@@ -150,6 +153,7 @@ def _prepare(
         token=access.token,
         allowed_origins=tuple(options.origin or ()),
         certificate=access.certificate,
+        max_connections=options.max_connections,
     )
     notes = visible_secrets(access.token, sources)
     notes += certificate_notes(access.certificate, time.time())
@@ -208,7 +212,7 @@ def _policy(spec: str, options: LiveOptions) -> Policy:
 async def _serve(session: _Session, *, open_page: bool) -> Summary:
     pipeline, server = session.pipeline, session.server
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ending_signals():
         # Not on every platform; there KeyboardInterrupt ends the run without a summary.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, pipeline.stop)
@@ -222,11 +226,37 @@ async def _serve(session: _Session, *, open_page: bool) -> Summary:
             await asyncio.to_thread(pipeline.close)
             raise
         if open_page:
-            threading.Thread(target=webbrowser.open, args=(session.address,), daemon=True).start()
+            threading.Thread(target=_show, args=(session.address,), daemon=True).start()
         try:
             return await asyncio.to_thread(pipeline.run)
         finally:
             pipeline.stop()
+
+
+def _ending_signals() -> list[signal.Signals]:
+    """Return the signals that end a run in good order.
+
+    A terminal that closes sends SIGHUP, unless ``nohup`` said that it means nothing.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    return numbers
+
+
+def _show(address: str) -> None:
+    """Open the page, unless the only browser is one for the terminal: it would take this one."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return
+    name = os.path.basename(getattr(browser, "name", ""))
+    waits = isinstance(browser, webbrowser.GenericBrowser) and not isinstance(
+        browser, webbrowser.BackgroundBrowser
+    )
+    if not waits and name not in _TEXT_BROWSERS:
+        browser.open(address)
 
 
 def _print_head(session: _Session) -> None:

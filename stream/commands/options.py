@@ -20,6 +20,7 @@ from ...core import lrp
 from ...core.config import AnalyzerConfig, ExplainConfig, WindowConfig
 from ...core.errors import ConfigError
 from ...core.network.selection import parse_aus
+from ..server.limits import MOST_CONNECTIONS
 
 __all__ = [
     "Aus",
@@ -31,6 +32,7 @@ __all__ = [
     "Key",
     "LrpPrecision",
     "LrpPreset",
+    "MaxConnections",
     "MinStage",
     "NetworkThreads",
     "Paper",
@@ -90,6 +92,14 @@ Cert = Annotated[
     ),
 ]
 Key = Annotated[Path | None, typer.Option(help="Private key of --cert in PEM.")]
+MaxConnections = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=MOST_CONNECTIONS,
+        help="Open sockets of clients; a page uses two. One more is refused.",
+    ),
+]
 MinStage = Annotated[
     float | None,
     typer.Option(

@@ -27,6 +27,7 @@ from ...core.config import (
 )
 from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS
+from ..server.limits import MAX_CONNECTIONS
 from .options import (
     Aus,
     Baseline,
@@ -37,6 +38,7 @@ from .options import (
     Key,
     LrpPrecision,
     LrpPreset,
+    MaxConnections,
     MinStage,
     NetworkThreads,
     Paper,
@@ -100,6 +102,7 @@ class WatchOptions(ExplainOptions):
     token: Token = None
     token_file: TokenFile = None
     print_token: PrintToken = False
+    max_connections: MaxConnections = MAX_CONNECTIONS
     cert: Cert = None
     key: Key = None
     threads: NetworkThreads = None

@@ -74,7 +74,7 @@ def load_certificate(cert: Path, key: Path) -> Certificate:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         # The empty passphrase is for what the words above missed: OpenSSL would ask the terminal.
-        context.load_cert_chain(cert.expanduser(), key.expanduser(), password="")
+        context.load_cert_chain(os.path.expanduser(cert), os.path.expanduser(key), password="")
     except ssl.SSLError as error:
         raise _loading_error(error, cert, key) from error
     facts = _rehearse(context, text, cert)
@@ -92,7 +92,7 @@ def load_certificate(cert: Path, key: Path) -> Certificate:
 def _read(path: Path, option: str) -> tuple[str, bool]:
     """Return the text of a file, and whether every user of the machine may open it."""
     try:
-        with path.expanduser().open("rb") as file:
+        with open(os.path.expanduser(path), "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             data = file.read(_MAX_BYTES)
     except OSError as error:

@@ -33,6 +33,7 @@ __all__ = [
     "MAX_STRANGERS",
     "MESSAGE_BURST",
     "MESSAGE_RATE",
+    "MOST_CONNECTIONS",
     "PING_INTERVAL_S",
     "PING_TIMEOUT_S",
     "REFUSAL_LOG_S",
@@ -135,7 +136,10 @@ PING_TIMEOUT_S = 10.0
 """Longest time for the answer to a ping before the connection is closed, seconds."""
 
 MAX_CONNECTIONS = 32
-"""Open sockets, those not let in yet left out; a page uses two."""
+"""Open sockets, those not let in yet left out; a page uses two; ``--max-connections`` sets it."""
+MOST_CONNECTIONS = 512
+"""Most that it may be set to. Each needs a descriptor, may hold a megabyte that its client does not
+take, and wakes the server with every message: beside a busy thread that costs milliseconds."""
 MAX_STRANGERS = 16
 """Sockets that have not shown the token yet. One more pushes out the oldest of the address that has
 most: those who know the token show it at once, so nobody can lock them out by holding sockets
@@ -148,8 +152,8 @@ MAX_HALF_OPEN_PER_ADDRESS = 32
 so an address alone leaves half of :data:`MAX_HALF_OPEN` to others."""
 ACCEPT_BACKLOG = 32
 """Connections that wait for the server to take them, and that it takes at once. With the three
-bounds above, the server needs fewer than 150 descriptors; with TLS half-open sockets take two
-each, so fewer than 220."""
+bounds above and :data:`MAX_CONNECTIONS` as it is, the server needs fewer than 150 descriptors; with
+TLS half-open sockets take two each, so fewer than 220."""
 ACCEPT_LOG_S = 10.0
 """Sockets that were pushed out, or could not be taken for want of descriptors, are logged once in
 this time, with their number, seconds."""

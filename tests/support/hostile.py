@@ -3,8 +3,8 @@
     python tests/support/hostile.py PORT --kind pings --sockets 10 --rate 64000 --seconds 5
 
 They speak to 127.0.0.1 only, know no token unless they are told one, and go on sending after they
-were told to leave, until the socket is gone. The last line printed is JSON: one object per socket, see :class:`Attacker`.
-Needs only the standard library, so that it starts at once.
+were told to leave, until the socket is gone. The last line printed is JSON: one object per socket,
+see :class:`Fate`. Needs only the standard library, so that it starts at once.
 """
 
 from __future__ import annotations
