@@ -206,7 +206,7 @@ def test_who_has_no_home_has_nothing_in_the_cache(
     assert not model_store.cache_dir().exists()
     assert model_store.find("yunet") is None
     assert [status.state for status in list_models()] == ["absent"]
-    with pytest.raises(ModelError, match="no home folder.*FACESTAGE_CACHE"):
+    with pytest.raises(ModelError, match=r"no home folder.*FACESTAGE_CACHE"):
         pull("yunet")  # root could make even the folder that stands for none
     assert not Path("/nonexistent").exists()
 
