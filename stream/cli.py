@@ -1,4 +1,4 @@
-"""The command line: ``facestage demo | live | analyze | corpus | models | explain-quality | …``.
+"""The command line: ``facestage demo | live | analyze | corpus | models | doctor | …``.
 
 Every option can also be set by environment: ``facestage live --port`` is ``FACESTAGE_LIVE_PORT``.
 Exit codes: 0 done, 1 standard output cannot be written, 2 usage, 4 a source failed, 5 a model or
@@ -25,6 +25,7 @@ from .commands.signatures import (
     AnalyzeOptions,
     CorpusOptions,
     DemoOptions,
+    DoctorOptions,
     EvaluateOptions,
     LiveOptions,
     QualityOptions,
@@ -134,6 +135,19 @@ def explain_quality(options: QualityOptions) -> None:
     from .commands.explain_quality import run_explain_quality
 
     run_explain_quality(options)
+
+
+@app.command()
+@takes(DoctorOptions)
+def doctor(options: DoctorOptions) -> None:
+    """Say what this machine has and lacks: device, weights, cameras, codecs, port, clock.
+
+    Changes nothing. Exit code: 0 nothing is broken, 4 the source is, 5 something else is.
+    """
+    from .commands.doctor import run_doctor
+
+    if code := run_doctor(options):
+        raise typer.Exit(code)
 
 
 @models_app.command("list")

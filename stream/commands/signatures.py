@@ -59,6 +59,7 @@ __all__ = [
     "AnalyzeOptions",
     "CorpusOptions",
     "DemoOptions",
+    "DoctorOptions",
     "EvaluateOptions",
     "LiveOptions",
     "QualityOptions",
@@ -364,3 +365,15 @@ class QualityOptions(FaceOptions):
     ] = None
     model: Weights = None
     threads: TorchThreads = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorOptions:
+    """Options of ``facestage doctor``."""
+
+    source: Annotated[
+        str | None, typer.Option(help="Try this source as well: open it and read a picture.")
+    ] = None
+    port: Port = 8765
+    open_timeout: Annotated[float, typer.Option(help="Longest wait for a stream, seconds.")] = 10.0
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False
