@@ -471,8 +471,8 @@ def broken(result: dict, limits: Limits = LIMITS) -> list[str]:  # type: ignore[
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; return the exit status."""
+def command_line() -> argparse.ArgumentParser:
+    """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--hours", type=float, default=8.0)
     parser.add_argument("--cameras", type=int, default=4)
@@ -480,6 +480,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fps", type=float, default=10.0, help="of each camera")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line; return the exit status."""
+    parser = command_line()
     options = parser.parse_args(arguments)
     kinds = {"all": FAULTS, "none": ()}.get(options.faults, tuple(options.faults.split(",")))
     if unknown := set(kinds) - set(FAULTS):
