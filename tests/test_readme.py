@@ -44,6 +44,14 @@ NOT_RUN = {
     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 -subj "
     "/CN=lab.example -addext subjectAltName=DNS:lab.example -keyout privkey.pem -out "
     "fullchain.pem": "makes a certificate",
+    "pip install --require-hashes -r requirements.lock": "installs the dependencies",
+    "pip install --no-deps --no-build-isolation .": "installs the package",
+    "uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes "
+    "--no-annotate --no-header -o requirements.lock": "fetches the list of files",
+    "uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 "
+    "--generate-hashes --no-annotate --no-header -o requirements-dev.lock": "the same",
+    "cyclonedx-py requirements requirements.lock --pyproject pyproject.toml "
+    "--output-reproducible --of JSON -o sbom.cdx.json": "needs cyclonedx-bom",
     "PYTHONPATH=/tmp/peers pytest tests/core/quality/test_quality.py": "runs tests",
 }
 """Lines of shell that are not given to a parser → why."""
