@@ -13,7 +13,7 @@ from .errors import ConfigError
 from .face.tracker import Detector
 from .lrp import Counts, EngineChoice, lrp_preset
 from .network.au_network import AUNetwork
-from .observer import Observation, Observer
+from .observer import Observation, Observer, tell_nobody
 from .stages import StageTracker
 from .types import (
     LOST,
@@ -151,6 +151,9 @@ class Analyzer:
     State advances by :meth:`update`; whether 100 frames come one by one or as one batch changes
     nothing but the speed.
 
+    It can be pickled with its network and all that it knows of its sources, and goes on where it
+    was, if detector and ``on_step`` can be; those of facestage can.
+
     Args:
         detector: finds faces, see ``facestage.stream.detectors.make_detector``.
         model: the AU network; the embedded one when not given.
@@ -189,7 +192,7 @@ class Analyzer:
         self.network = model or AUNetwork.load(device=device)
         self.window_device = same_gpu(self.config.window.device, self.network.device)
         self._bank = WindowBank(self.config.window, side * side, self.window_device)
-        self._on_step = on_step or (lambda step: None)
+        self._on_step = on_step or tell_nobody
         self._observer = Observer(detector, self.network, self.config, on_step=on_step, rest=rest)
         on, _ = self.network.card.thresholds()
         self._on = dict(zip(self.network.card.aus, (float(v) for v in on), strict=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from . import lrp, relevance
 from .baseline import PersonalBaseline, adjust_intensity, same_face
 from .config import AnalyzerConfig
 from .errors import ConfigError, ModelError
-from .face.tracker import Detector, FaceTracker
+from .face.tracker import Detector, FaceTracker, Landmarks
 from .network.au_network import AUNetwork
 from .network.selection import select_aus
 from .stages import PresenceGate
@@ -155,6 +156,10 @@ class Look:
     forward: lrp.Forward | None
 
 
+def tell_nobody(step: str) -> None:
+    """Take the end of a step where nobody asked to be told; unlike a lambda it can be pickled."""
+
+
 class Observer:
     """Turn frames into explained Action Units.
 
@@ -196,8 +201,18 @@ class Observer:
         self.shown = select_aus(network.card, self.config.aus)
         self._takes_part = np.isin(network.card.aus, self.shown)
         self._make_baseline()  # one that cannot work is refused here, not at the first face
-        self._on_step = on_step or (lambda step: None)
+        self._on_step = on_step or tell_nobody
         self._states: dict[str, _SourceFaces] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Give the trackers back what they leave out when they are pickled."""
+        self.__dict__.update(state)
+        for source in self._states.values():
+            source.tracker.attach(self.detector, self._landmarks)
+
+    @property
+    def _landmarks(self) -> Landmarks | None:
+        return self.network.five_points if self.network.has_landmarks else None
 
     def reset(self, source: str | None = None) -> None:
         """Forget one source (its face and which AUs were active), or all."""
@@ -374,7 +389,7 @@ class Observer:
             card = self.network.card
             tracker = FaceTracker(
                 self.detector,
-                self.network.five_points if self.network.has_landmarks else None,
+                self._landmarks,
                 card.template,
                 card.template_weights,
                 card.input_size,

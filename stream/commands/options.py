@@ -20,15 +20,19 @@ from ...core import lrp
 from ...core.config import AnalyzerConfig, ExplainConfig, WindowConfig
 from ...core.errors import ConfigError
 from ...core.network.selection import parse_aus
+from ..server.limits import MOST_CONNECTIONS
 
 __all__ = [
     "Aus",
     "Baseline",
+    "Cert",
     "Detector",
     "Device",
     "Host",
+    "Key",
     "LrpPrecision",
     "LrpPreset",
+    "MaxConnections",
     "MinStage",
     "NetworkThreads",
     "Paper",
@@ -81,6 +85,22 @@ TokenFile = Annotated[
 ]
 PrintToken = Annotated[
     bool, typer.Option("--print-token", help="Print, and open, the address with the token in it.")
+]
+Cert = Annotated[
+    Path | None,
+    typer.Option(
+        help="Certificate in PEM, followed by those that lead to its authority: the page is then "
+        "https, its sockets wss."
+    ),
+]
+Key = Annotated[Path | None, typer.Option(help="Private key of --cert in PEM.")]
+MaxConnections = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=MOST_CONNECTIONS,
+        help="Open sockets of clients; a page uses two. One more is refused.",
+    ),
 ]
 MinStage = Annotated[
     float | None,

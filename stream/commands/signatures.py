@@ -27,14 +27,18 @@ from ...core.config import (
 )
 from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS
+from ..server.limits import MAX_CONNECTIONS
 from .options import (
     Aus,
     Baseline,
+    Cert,
     Detector,
     Device,
     Host,
+    Key,
     LrpPrecision,
     LrpPreset,
+    MaxConnections,
     MinStage,
     NetworkThreads,
     Paper,
@@ -57,6 +61,7 @@ __all__ = [
     "AnalyzeOptions",
     "CorpusOptions",
     "DemoOptions",
+    "DoctorOptions",
     "EvaluateOptions",
     "LiveOptions",
     "QualityOptions",
@@ -100,6 +105,9 @@ class WatchOptions(ExplainOptions):
     token: Token = None
     token_file: TokenFile = None
     print_token: PrintToken = False
+    max_connections: MaxConnections = MAX_CONNECTIONS
+    cert: Cert = None
+    key: Key = None
     threads: NetworkThreads = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
@@ -362,3 +370,15 @@ class QualityOptions(FaceOptions):
     ] = None
     model: Weights = None
     threads: TorchThreads = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorOptions:
+    """Options of ``facestage doctor``."""
+
+    source: Annotated[
+        str | None, typer.Option(help="Try this source as well: open it and read a picture.")
+    ] = None
+    port: Port = 8765
+    open_timeout: Annotated[float, typer.Option(help="Longest wait for a stream, seconds.")] = 10.0
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False

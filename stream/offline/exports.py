@@ -6,9 +6,7 @@ rename. An earlier result in the same place is replaced only then, and comes bac
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
 import itertools
 import json
 import math
@@ -16,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -28,6 +26,8 @@ from ...core.errors import ConfigError
 from ...core.render import SequencePictures, strip
 from ...core.stages import format_prototype, reduction
 from ...core.types import BaselineState, FrameRow, SequenceResult
+from .cells import csv_text
+from .durable import sweep, sync, sync_tree
 from .encoding import png_bytes
 from .report import render_report
 
@@ -90,12 +90,16 @@ def write_analysis(
         fresh = staging / _FRESH
         fresh.mkdir()
         names = _write_all(result, fresh, thresholds or {}, pictures or SequencePictures(result))
+        sync_tree(fresh)
         _publish(staging, target)
+        sync(home)
     except OSError as error:
         raise unwritable(target, error) from error
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+    # Only now: until the new result stood in its place, an earlier one may have been among them.
+    sweep(target.parent, _leftovers(target))
     return [target / name for name in names]
 
 
@@ -236,7 +240,7 @@ def _stages_csv(result: SequenceResult) -> str:
         ]
         for number, stage in enumerate(result.stages, start=1)
     )
-    return _csv(header, rows)
+    return csv_text(header, rows)
 
 
 def _frames_csv(result: SequenceResult) -> str:
@@ -248,7 +252,7 @@ def _frames_csv(result: SequenceResult) -> str:
         header += [f"{code}_adjusted_r" for code in codes]
     if result.files:
         header.append("file")
-    return _csv(header, (_frame_cells(row, result) for row in result.rows))
+    return csv_text(header, (_frame_cells(row, result) for row in result.rows))
 
 
 def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
@@ -264,14 +268,6 @@ def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
     if result.files:
         texts.append(result.files[row.index])
     return texts
-
-
-def _csv(header: list[str], rows: Iterable[list[str]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def _prototype_picture(pictures: SequencePictures, label: str) -> NDArray[np.uint8]:
@@ -296,10 +292,7 @@ def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
 def _foreign_entry(folder: Path) -> str | None:
     """Return the name of something in ``folder`` that facestage did not write, or None."""
     # What a killed run left half-written is ours as well.
-    leftover = re.compile(
-        rf"\.{re.escape(folder.name)}-\w+\.(partial|previous)"
-        rf"|\.{Path(ANNOTATED).stem}-\w+\{Path(ANNOTATED).suffix}"
-    )
+    leftover = _leftovers(folder)
     entries = sorted(e.name for e in folder.iterdir() if not leftover.fullmatch(e.name))
     if not entries:
         return None
@@ -315,6 +308,14 @@ def _foreign_entry(folder: Path) -> str | None:
             return name
     inside = sorted(path.name for path in (folder / _PROTOTYPES).glob("*"))
     return next((f"{_PROTOTYPES}/{name}" for name in inside if not _PICTURE.fullmatch(name)), None)
+
+
+def _leftovers(target: Path) -> re.Pattern[str]:
+    """Return the names of what a killed run may have left half-written of a result."""
+    return re.compile(
+        rf"\.{re.escape(target.name)}-\w+\.(partial|previous)"
+        rf"|\.{Path(ANNOTATED).stem}-\w+\{Path(ANNOTATED).suffix}"
+    )
 
 
 def _publish(staging: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -198,6 +199,53 @@ def test_pictures_of_a_folder_are_named(tmp_path: Path) -> None:
     assert named[:2] == [(files[0], files[1]), (files[2], files[2])]
     assert document["prototypes"][0]["first_file"] == files[2]
     assert document["prototypes"][0]["exemplar_file"] == files[3]
+
+
+def test_names_of_pictures_are_no_formulas(tmp_path: Path) -> None:
+    names = ("=1+1.png", "+x.png", "-2.png", "@sum.png", "'=y.png", "plain.png")
+    write_analysis(replace(story(), files=names), tmp_path / "out")
+    with (tmp_path / "out" / "frames.csv").open(newline="") as file:
+        cells = [row[-1] for row in csv.reader(file)][1:]
+    assert cells == ["'=1+1.png", "'+x.png", "'-2.png", "'@sum.png", "''=y.png", "plain.png"]
+
+
+def test_a_result_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[str, str]] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def note_sync(handle: int) -> None:
+        steps.append(("sync", os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))))
+        fsync(handle)
+
+    def note_rename(path: Path, target: Path) -> Path:
+        steps.append(("rename", target.name))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    written = write_analysis(story(), tmp_path / "out")
+    named = steps.index(("rename", "out"))
+    assert {name for step, name in steps[:named]} >= {path.name for path in written}
+    assert steps[named + 1 :] == [("sync", tmp_path.name)]  # and the name itself
+
+
+def test_what_killed_runs_left_goes_with_the_next_result(tmp_path: Path) -> None:
+    old, young, foreign = (
+        tmp_path / name
+        for name in (".out-a1b2c3d4.partial", ".out-b1b2c3d4.partial", ".other-a1b2c3d4.partial")
+    )
+    aside = tmp_path / ".out-a1b2c3d4.previous"
+    for folder in (old, young, foreign, aside):
+        (folder / "new").mkdir(parents=True)
+        (folder / "new" / "stages.csv").write_text("half")
+        if folder is not young:
+            for path in (folder / "new" / "stages.csv", folder / "new", folder):
+                os.utime(path, (0, 0))
+    os.utime(young, (0, 0))  # but somebody writes in it
+    write_analysis(story(), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [foreign.name, young.name, "out"]
 
 
 def test_a_remark_does_not_make_a_result_incomplete(tmp_path: Path) -> None:

@@ -839,3 +839,24 @@ def test_it_fits_the_screen(size: tuple[int, int]) -> None:
             assert await page.evaluate(lane) >= 13
 
     browse(test)
+
+
+def test_a_clock_that_is_set_does_not_make_the_picture_look_old_or_new() -> None:
+    async def test(page: Page) -> None:
+        script = Script()
+        async with Server(script.hub, hello=HELLO, port=0) as server:
+            await page.goto(server.url)
+            offsets = await page.evaluate("""(async () => {
+                const { Model } = await import("./model.js");
+                const model = new Model();
+                const hear = (late) => {
+                    const t_emit = Date.now() / 1000 - late;
+                    model.receive({ type: "heartbeat", seq: null, t_emit, data: {} });
+                    return Math.round(model.now() - Date.now() / 1000);
+                };
+                // Late by the way, by a busy line; then the server's clock is set, both ways.
+                return [0, 3, 0, 7200, 7203, -7200, -7198, 0].map(hear);
+            })()""")
+            assert offsets == [0, 0, 0, -7200, -7200, 7200, 7200, 0]
+
+    browse(test)
