@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...core.errors import SourceError
 from .base import Grab, ProbedSource, to_bgr8, to_uint8
 from .opencv import quiet_logs
-from .pictures import count_pictures
+from .pictures import breaks_off, count_pictures
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFolder", "list_images", "load_image", "natural_key"]
 
@@ -87,6 +87,8 @@ def _decode(path: Path, keep_grey: bool) -> NDArray[Any]:
         ) from None
     if not content:
         raise SourceError(f"{path} is empty (0 bytes); copy it again")
+    if breaks_off(content):
+        raise SourceError(f"{path} breaks off before its end; copy it again")
     pictures = count_pictures(content)
     if pictures > 1:
         tiff = path.suffix.lower() in (".tif", ".tiff")

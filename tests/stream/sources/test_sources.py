@@ -28,7 +28,7 @@ from facestage.stream.sources import video as video_module
 from facestage.stream.sources.base import to_bgr8, valid_count, valid_fps
 from facestage.stream.sources.ffmpeg import Timeline
 from facestage.stream.sources.images import list_images, load_image, natural_key
-from facestage.stream.sources.pictures import count_pictures
+from facestage.stream.sources.pictures import breaks_off, count_pictures
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -479,6 +479,30 @@ def test_broken_images_are_skipped_counted_and_leave_their_place(
     assert [grab.index for grab in grabs] == [1, 4]
     assert grabs[1].pts == pytest.approx(4 / 30)
     assert sum("skipped" in record.message for record in caplog.records) == 3
+
+
+CUT_FORMATS = ["jpg", "png", "bmp", "tif", "webp", "ppm", "jp2", "avif", "gif"]
+
+
+@pytest.mark.parametrize("suffix", CUT_FORMATS)
+@pytest.mark.parametrize("share", [0.33, 0.66, 0.95])
+def test_an_image_cut_short_is_no_image(tmp_path: Path, suffix: str, share: float) -> None:
+    rng = np.random.default_rng(4)
+    save(tmp_path / f"a.{suffix}", rng.integers(0, 256, (120, 160, 3)).astype(np.uint8))
+    data = (tmp_path / f"a.{suffix}").read_bytes()
+    (tmp_path / f"a.{suffix}").write_bytes(data[: int(share * len(data))])
+    with pytest.raises(SourceError, match=r"breaks off|not an image that can be read"):
+        load_image(tmp_path / f"a.{suffix}")
+
+
+def test_a_jpeg_is_cut_even_where_its_preview_is_whole() -> None:
+    picture = cv2.imencode(".jpg", grey(90, 200, 300))[1].tobytes()
+    preview = cv2.imencode(".jpg", grey(90, 20, 30))[1].tobytes()
+    header = b"\xff\xe1" + (len(preview) + 2).to_bytes(2, "big") + preview
+    whole = picture[:2] + header + picture[2:]
+    assert not breaks_off(whole)
+    assert breaks_off(whole[:-20])
+    assert not breaks_off(whole + b"\0" * 512)  # padded to a sector
 
 
 def test_single_image_is_a_folder_of_one(tmp_path: Path) -> None:
