@@ -1,4 +1,4 @@
-"""What OpenCV does not say of an image file: that it holds several pictures, or only half of one."""
+"""What OpenCV does not say of an image file: that it holds several pictures, or a part of one."""
 
 from __future__ import annotations
 
