@@ -33,8 +33,8 @@ _WHOLE_SHARE = 0.9
 """Durations and numbers of frames are estimates: up to a tenth may be missing from a healthy
 file."""
 _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-_NO_VIDEO = ("tty", "image2")
-"""Formats FFmpeg finds in any text file and any picture."""
+_NO_VIDEO = ("tty",)
+"""Formats FFmpeg finds in any text file."""
 _STRICT = ("mjpeg",)
 """Codecs whose decoder finishes a broken picture without a word unless it is told to be strict.
 Strict decoders of pictures that build on each other throw away healthy ones with the broken."""
