@@ -7,6 +7,8 @@ good. So OpenCV reads cameras and images only.
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import os
 import time
@@ -28,6 +30,8 @@ from .base import Grab, ProbedSource, valid_count, valid_fps
 from .display import Display
 
 __all__ = ["Decoder", "Timeline", "VideoSource"]
+
+logger = logging.getLogger(__name__)
 
 _WHOLE_SHARE = 0.9
 """Durations and numbers of frames are estimates: up to a tenth may be missing from a healthy
@@ -255,6 +259,12 @@ def _duration_s(stream: VideoStream) -> float:
     return whole / av.time_base if whole and whole > 0 else _own_duration_s(stream)
 
 
+@functools.lru_cache(maxsize=256)
+def _say_once(name: str, remark: str) -> None:
+    """Log what is unusual about a source, however often it is opened."""
+    logger.warning("%s: %s", name, remark)
+
+
 class VideoSource(ProbedSource):
     """A source read through an open :class:`Decoder`, which a subclass puts into ``_video``."""
 
@@ -281,7 +291,9 @@ class VideoSource(ProbedSource):
         """Return the next picture, or None where there is none."""
         read = self._video.read()
         self.skipped = self._video.damaged
-        self.remark = self._video.remark
+        if self._video.remark != self.remark:
+            self.remark = self._video.remark
+            _say_once(self.name, self.remark)
         if read is None:
             return None
         image, position = read

@@ -34,6 +34,7 @@ class VideoFile(VideoSource):
 
     kind = "video"
     endless = False
+    _said_single = False
 
     def __init__(self, path: Path, *, realtime: bool = False, name: str | None = None) -> None:
         self.name = name or str(path)
@@ -63,6 +64,9 @@ class VideoFile(VideoSource):
                 f"{self.name} cannot be read on after {self._decoded} frames ({error.strerror});"
                 " copy it again"
             ) from None
+        if grab is None and self._decoded == 1 and not self.skipped and not self._said_single:
+            self._said_single = True
+            logger.warning("%s holds a single picture; nothing can change in it", self.name)
         if grab is None and not self.broke_off and self._breaks_off():
             self.broke_off = True
             logger.warning(

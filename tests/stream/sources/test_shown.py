@@ -310,3 +310,36 @@ def test_nothing_but_broken_pictures_is_no_video(tmp_path: Path) -> None:
     cut_packets(whole, tmp_path / "a.avi", every=1)
     with pytest.raises(SourceError, match="no frame that can be decoded"):
         open_source(str(tmp_path / "a.avi"))
+
+
+# --- said once ----------------------------------------------------------------------------------
+
+
+def test_what_is_unusual_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_video(
+        tmp_path / "a.mp4", [disc(240, 240, 40, 80)] * 4, "libx264", pixel=Fraction(2)
+    )
+    for _ in range(2):
+        with open_source(str(path)) as source:
+            drain(source)
+    (record,) = caplog.records
+    assert record.message == f"{path}: pixels 2:1: 240×240 was stretched to 480×240"
+
+
+def test_a_video_of_one_picture_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_video(tmp_path / "a.avi", [moving(0)], pixel_format="yuvj420p")
+    with open_source(str(path)) as source:
+        assert len(drain(source)) == 1
+        assert source.read() is None
+    assert ["single picture" in record.message for record in caplog.records] == [True]
+
+
+def test_pictures_of_14_bits_are_said_to_be_dark(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = np.linspace(0, 16383, 64 * 48).reshape(48, 64).astype(np.uint16)
+    assert cv2.imwrite(str(tmp_path / "1.png"), picture)
+    with open_source(str(tmp_path)) as source:
+        (grab,) = drain(source)
+    assert grab.image.max() == 64
+    assert ["reach 25 % of their range" in record.message for record in caplog.records] == [True]
