@@ -21,6 +21,7 @@ from ..live.publish import MASK_SIDE
 from ..offline.analyze import analyze_source
 from ..offline.annotate import write_annotated
 from ..offline.exports import ANNOTATED, check_output, write_analysis
+from ..offline.shelf import DiskShelf
 from ..sources import source_name
 from .options import analyzer_config, dwell
 from .signatures import AnalyzeOptions
@@ -80,6 +81,7 @@ def _analyzer(options: AnalyzeOptions, network: AUNetwork) -> SequenceAnalyzer:
         network,
         config,
         preset=options.preset or ("paper" if options.paper else "sequence"),
+        shelf=DiskShelf(),
     )
 
 
