@@ -18,7 +18,7 @@ from .face.tracker import Detector, align
 from .network.au_network import AUNetwork
 from .network.card import ModelCard
 from .observer import Draft, Look, Observation, Observer
-from .sequence_store import AUMaps, Pictures
+from .sequence_store import AUMaps, MemoryShelf, Pictures, Shelf
 from .stages import StageTracker
 from .types import (
     LOST,
@@ -41,11 +41,11 @@ PICTURE_SCALE = 3
 """Side of the face pictures in reports, as a multiple of the network's crop."""
 
 MAP_BYTES = 1 << 30
-"""Bound on the memory for full-size relevance maps, bytes. Each time it is exceeded, prototypes
+"""Bound on the room for full-size relevance maps, bytes. Each time it is exceeded, prototypes
 average half as many maps of each AU as before; clustering always sees all maps."""
 
 PICTURE_BYTES = 256 << 20
-"""Bound on the memory for face pictures (JPEG), bytes. Each time it is exceeded, every second
+"""Bound on the room for face pictures (JPEG), bytes. Each time it is exceeded, every second
 picture is dropped."""
 
 
@@ -167,8 +167,10 @@ class SequenceAnalyzer:
         config: constants of all steps.
         preset: SpRAy preset, see :data:`facestage.core.clustering.spectral.SPRAY_PRESETS`.
         device: torch device for the embedded network.
-        map_bytes: memory for full-size relevance maps.
-        picture_bytes: memory for face pictures.
+        map_bytes: room for full-size relevance maps.
+        picture_bytes: room for face pictures.
+        shelf: where maps, descriptors and pictures lie until the sequence is explained; in memory
+            if None. A long recording needs one on a disk.
         rest: rest levels with which the first person begins.
 
     Raises:
@@ -188,6 +190,7 @@ class SequenceAnalyzer:
         device: str = "auto",
         map_bytes: int = MAP_BYTES,
         picture_bytes: int = PICTURE_BYTES,
+        shelf: Shelf | None = None,
         rest: RestLevels | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
@@ -196,6 +199,7 @@ class SequenceAnalyzer:
         self.preset = preset
         self._map_bytes = map_bytes
         self._picture_bytes = picture_bytes
+        self._shelf: Shelf = MemoryShelf() if shelf is None else shelf
         self._observer = Observer(detector, self.network, self.config, rest=rest)
         self._held = _HeldFrames(self.network.card, self.config.baseline, rest)
         self.reset()
@@ -208,7 +212,8 @@ class SequenceAnalyzer:
         self._last = -1
         self._source = ""
         self._aus: dict[int, AUMaps] = {}
-        self._pictures = Pictures(self._picture, self._picture_bytes)
+        self._shelf.clear()
+        self._pictures = Pictures(self._picture, self._picture_bytes, shelf=self._shelf)
         self._stride = 1
 
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
@@ -323,7 +328,7 @@ class SequenceAnalyzer:
         )
         self._source = frame.source
         for au, relevance in seen.maps.items():
-            self._aus.setdefault(au, AUMaps()).add(
+            self._aus.setdefault(au, AUMaps(self._shelf)).add(
                 frame.index, seen.descriptors[au], relevance, self._stride
             )
         full_maps = sum(len(maps.maps) for maps in self._aus.values())
@@ -349,7 +354,7 @@ class SequenceAnalyzer:
         valid = [n for n, d in enumerate(maps.descriptors) if d is not None]
         if not valid:
             return np.zeros(len(maps.frames), np.intp)
-        rows = np.stack([d for d in maps.descriptors if d is not None])
+        rows = maps.rows()
         # Maps on the two sides of a pause are no neighbours in time.
         steps = np.diff([maps.frames[n] for n in valid], prepend=maps.frames[0])
         runs = np.cumsum(steps > 1, dtype=np.int64)
@@ -403,15 +408,15 @@ class SequenceAnalyzer:
             full = [int(n) for n in members if int(n) in maps.maps]
             if not full:  # every member fell to the thinning: the nearest full map stands in
                 full = [min(maps.maps, key=lambda n: abs(n - int(members[0])))]
-            mean = np.zeros(maps.maps[full[0]].shape, np.float64)
+            mean = np.zeros(maps.map(full[0]).shape, np.float64)
             for n in full:
-                mean += maps.maps[n]
+                mean += maps.map(n)
             mean /= len(full)
             # The exemplar's picture is shown: a frame whose picture was kept, if there is one.
             shown = [n for n in full if maps.frames[n] in self._pictures] or full
             scores = [
-                float((maps.maps[n] * mean).sum() / (np.linalg.norm(maps.maps[n]) + 1e-12))
-                for n in shown
+                float((relevance * mean).sum() / (np.linalg.norm(relevance) + 1e-12))
+                for relevance in map(maps.map, shown)
             ]
             exemplar = maps.frames[shown[int(np.argmax(scores))]]
             crop = self._pictures.nearest(exemplar, 0, rows[-1].index)

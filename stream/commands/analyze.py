@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..live.publish import MASK_SIDE
 from ..offline.analyze import analyze_source
 from ..offline.annotate import write_annotated
 from ..offline.exports import ANNOTATED, check_output, write_analysis
+from ..offline.shelf import DiskShelf
 from ..sources import source_name
 from .options import analyzer_config, dwell
 from .rest import judges_by_rise, load_rest, parse_span, save_rest
@@ -27,6 +29,10 @@ from .signatures import AnalyzeOptions
 from .text import device_text, lrp_text, selection_text
 
 __all__ = ["run_analyze"]
+
+
+FEW_FACES = 0.5
+"""A share of frames with a usable face below this is said."""
 
 
 def run_analyze(options: AnalyzeOptions) -> SequenceResult:
@@ -86,6 +92,7 @@ def _analyzer(
         config,
         preset=options.preset or ("paper" if options.paper else "sequence"),
         rest=rest,
+        shelf=DiskShelf(),
     )
 
 
@@ -123,21 +130,41 @@ def _print_analysis(result: SequenceResult, network: AUNetwork, out_dir: Path) -
     out.print(f"AUs: {selection_text(network.card, shown_aus)}", markup=False)
     if result.baseline:
         out.print(f"baseline: {_baseline_text(result)}", markup=False)
-    out.print(format_prototype(result.stages), markup=False)
-    share = reduction(len(result.stages), len(result.rows))
-    shown = len({label for stage in result.stages for label in stage.labels if "_" in label})
-    brief = len(result.prototypes) - shown
-    also = f" (and {brief} too brief for a stage)" if brief else ""
-    out.print(
-        f"stages: {len(result.stages)}, prototypes in them: {shown}{also}, reduction in "
-        f"description length: {share:.0%}",
-        markup=False,
-    )
+    for line in _found_text(result):
+        out.print(line, markup=False)
     if result.note:
         out.print(f"note: {result.note}", markup=False)
     if result.remark:
         out.print(f"remark: {result.remark}", markup=False)
     out.print(f"written: {out_dir / 'report.html'}", markup=False)
+
+
+def _found_text(result: SequenceResult) -> list[str]:
+    """Return in lines what was found; without a face a sentence, not figures of nothing."""
+    frames = len(result.rows)
+    usable = sum(row.presence is not None for row in result.rows)
+    if not usable:
+        states = Counter(row.face.value for row in result.rows)
+        seen = ", ".join(f"{n} {state}" for state, n in states.most_common())
+        return [
+            f"no face could be analysed in any of the {frames} frames ({seen}), so there are no "
+            "stages; look at the pictures: is the face upright, lit and wider than 50 pixels?"
+        ]
+    share = reduction(len(result.stages), frames)
+    shown = len({label for stage in result.stages for label in stage.labels if "_" in label})
+    brief = len(result.prototypes) - shown
+    also = f" (and {brief} too brief for a stage)" if brief else ""
+    lines = [
+        format_prototype(result.stages),
+        f"stages: {len(result.stages)}, prototypes in them: {shown}{also}, reduction in "
+        f"description length: {share:.0%}",
+    ]
+    if usable < FEW_FACES * frames:
+        lines.append(
+            f"note: a face could be analysed in only {usable} of {frames} frames"
+            f" ({usable / frames:.0%})"
+        )
+    return lines
 
 
 def _baseline_text(result: SequenceResult) -> str:

@@ -27,13 +27,13 @@ from ..console import out
 from ..detectors import make_detector
 from ..live.handover import Policy
 from ..live.metrics import Summary
-from ..live.pipeline import Pipeline, StepClock, Stream
+from ..live.pipeline import Pipeline, Require, StepClock, Stream
 from ..live.publish import action_units
 from ..protocol.messages import Hello, StreamInfo
 from ..server.certificate import Certificate
 from ..server.hub import Hub
 from ..server.server import Server
-from ..sources import Source, open_source, source_name
+from ..sources import Source, may_appear, open_source, source_name
 from .credentials import (
     certificate_notes,
     read_certificate,
@@ -91,8 +91,12 @@ def run_live(options: LiveOptions, *, loop: bool = False, open_page: bool = Fals
         saved = save_rest(options.rest, analyzer.rest(stream.id), analyzer.network.card)
         if saved:
             out.print(f"rest     {saved}", markup=False)
-    if session.pipeline.failed:
-        raise session.pipeline.failed[0]
+    unmet = session.pipeline.unmet()
+    for error in session.pipeline.failed:
+        if error is not unmet:
+            out.print(f"lost     {error}", markup=False)
+    if unmet is not None:
+        raise unmet
     return summary
 
 
@@ -145,12 +149,19 @@ def _prepare(
         analyzer,
         hub,
         video=options.video,
+        require=_require(options),
         max_frames=options.frames,
         step_clock=steps,
         on_stage=lambda stream, event: _print_stage(stream, event, several=several),
     )
     for name, spec in zip(names, sources, strict=True):
-        pipeline.add(name, partial(_open, spec, options), policy=_policy(spec, options), loop=loop)
+        pipeline.add(
+            name,
+            partial(_open, spec, options),
+            policy=_policy(spec, options),
+            loop=loop,
+            endless=may_appear(spec),
+        )
     hello = _hello(options, analyzer, detector.name)
     server = Server(
         hub,
@@ -214,6 +225,12 @@ def _policy(spec: str, options: LiveOptions) -> Policy:
     if options.policy not in get_args(Policy):
         raise ConfigError(f"--policy {options.policy} is unknown; use latest, fifo or every")
     return cast(Policy, options.policy)
+
+
+def _require(options: LiveOptions) -> Require:
+    if options.require not in get_args(Require):
+        raise ConfigError(f"--require {options.require} is unknown; use all, any or none")
+    return cast(Require, options.require)
 
 
 async def _serve(session: _Session, *, open_page: bool) -> Summary:

@@ -157,6 +157,14 @@ class LiveOptions(WatchOptions):
             "real time."
         ),
     ] = None
+    require: Annotated[
+        str,
+        typer.Option(
+            help="all, any or none: how many of the sources the run needs. A camera or stream that "
+            "is not needed and missing at the start is waited for; the run fails (exit code 4) "
+            "only when too few are left."
+        ),
+    ] = "any"
     realtime: Annotated[bool, typer.Option(help="Play files at their own pace.")] = False
     window: Annotated[int | None, typer.Option(help="Maps per AU in the sliding window.")] = None
     window_device: WindowDevice = WindowConfig().device

@@ -113,12 +113,16 @@ export interface FaceChanged {
  * Attributes:
  *     state: `connecting`, `live`, `stalled`, `reconnecting`, `ended` or `failed`.
  *     reason: one short sentence; never holds credentials.
- *     epoch: number of the source's connection, 0 first.
+ *     epoch: number of the source's connection, 0 first; pictures of another size begin the next,
+ *         too.
+ *     retry_s: seconds from this event to the next attempt to open the source; None where none is
+ *         due.
  */
 export interface SourceChanged {
   state: string;
   reason: string;
   epoch: number;
+  retry_s: number | null;
 }
 
 /** The frames `from` … `to` (inclusive) of the source were never seen. */

@@ -249,13 +249,17 @@ class SourceChanged(Event, frozen=True, kw_only=True):
     Attributes:
         state: ``connecting``, ``live``, ``stalled``, ``reconnecting``, ``ended`` or ``failed``.
         reason: one short sentence; never holds credentials.
-        epoch: number of the source's connection, 0 first.
+        epoch: number of the source's connection, 0 first; pictures of another size begin the next,
+            too.
+        retry_s: seconds from this event to the next attempt to open the source; None where none is
+            due.
     """
 
     type: ClassVar[str] = "source.state"
     state: str
     reason: str = ""
     epoch: int = 0
+    retry_s: float | None = None
 
 
 class Gap(Event, frozen=True, kw_only=True):

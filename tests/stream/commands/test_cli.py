@@ -31,6 +31,7 @@ from facestage.stream.commands.text import lrp_text
 from facestage.stream.console import tell_warnings
 from facestage.stream.datasets.sequences import LAYOUTS
 from facestage.stream.protocol import Auth, Hello, decode, encode
+from facestage.stream.sources import open_source
 from websockets.sync.client import connect
 
 from tests.support.paths import DEMO_CLIP
@@ -205,6 +206,51 @@ def test_a_video_that_breaks_off_is_not_passed_off_as_whole(run: Run, tmp_path: 
     written = json.loads((tmp_path / "out/temporal_prototype.json").read_text())
     assert written["complete"] is False
     assert 0 < written["frames"] < 600
+
+
+@pytest.mark.parametrize(("size", "state"), [((320, 240), "lost"), ((40, 30), "low_quality")])
+def test_a_recording_without_a_face_is_a_plain_sentence(
+    run: Run, tmp_path: Path, size: tuple[int, int], state: str
+) -> None:
+    folder = tmp_path / "wall"
+    folder.mkdir()
+    for n in range(6):
+        assert cv2.imwrite(str(folder / f"{n}.png"), np.full((*size[::-1], 3), 90, np.uint8))
+    code, out, _ = run("analyze", str(folder), "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert f"no face could be analysed in any of the 6 frames (6 {state})" in out
+    assert "reduction" not in out
+
+
+def test_few_frames_with_a_face_are_said_and_sizes_may_change(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    with open_source("demo:") as source:
+        for n in range(12):
+            grab = source.read()
+            assert grab is not None
+            face = grab.image if n < 2 else cv2.resize(grab.image, (480, 270))
+            picture = face if n < 4 else np.full((270, 480, 3), 90, np.uint8)
+            assert cv2.imwrite(str(folder / f"{n:02d}.png"), picture)
+    code, out, _ = run("analyze", str(folder), "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert "a face could be analysed in only 4 of 12 frames (33%)" in out
+
+
+def test_how_many_sources_are_needed_is_checked(run: Run) -> None:
+    code, _, err = run("live", "demo:", "--require", "some", "--port", "0", "--frames", "1")
+    assert code == 2
+    assert "--require some is unknown; use all, any or none" in err
+
+
+def test_a_missing_source_beside_another_does_not_end_a_run(run: Run, tmp_path: Path) -> None:
+    command = ["live", "demo:", str(tmp_path / "gone.mp4"), "--port", "0", "--frames", "8"]
+    code, out, _ = run(*command)
+    assert code == 0
+    assert "8 frames analysed" in out
+    code, _, err = run(*command, "--require", "all")
+    assert code == 4
+    assert "gone.mp4 does not exist" in err
 
 
 def test_analyze_as_in_the_paper(run: Run, tmp_path: Path) -> None:
