@@ -287,5 +287,5 @@ def test_commands_and_options_in_the_text_exist() -> None:
                     if hasattr(command, "commands") and not word.startswith("-"):
                         assert word in command.commands, f"{page.name}: `{code}`"
                         command = command.commands[word]
-            for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code):
+            for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", code):
                 assert option in options, f"{page.name}: there is no {option}"
