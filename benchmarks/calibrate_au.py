@@ -370,16 +370,16 @@ def _completed(
                 known,
                 r=None if r is None else Share(r, curve["persons"]),
                 auc=synthetic["auc"].get(name),
-                detected=_finite(detected[column]),
-                relevance=relevance.get(name, {}).get("ratio"),
-                relevance_rendered=synthetic["relevance"].get(name),
+                detected=_known(detected[column]),
+                relevance=_known(relevance.get(name, {}).get("ratio")),
+                relevance_rendered=_known(synthetic["relevance"].get(name)),
             )
         )
     return result
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _known(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
 
 
 def _fragment(
