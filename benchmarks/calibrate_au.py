@@ -79,7 +79,7 @@ FALSE_PEOPLE = 0.03
 promised, for the next people are others."""
 FALSE_ACTIVE = 0.05
 """Share of all choosing people, of pictures and clips, that may be active."""
-CONFUSED = 0.10
+CONFUSED = 0.15
 """Share of rendered faces without the AU, whatever else they do, in which it may be active."""
 HYSTERESIS = 0.62
 """How far ``off`` lies below ``on``, logits: .5 and .35."""
