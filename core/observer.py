@@ -7,7 +7,7 @@ offline analysis share. Letters and stages come after, and differ between the tw
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,7 +24,11 @@ from .network.selection import select_aus
 from .stages import PresenceGate
 from .types import BaselineState, FaceObservation, FaceState, Frame
 
-__all__ = ["Observation", "Observer"]
+__all__ = ["Observation", "Observer", "turns"]
+
+BASELINE_SLACK = 0.25
+"""An AU may be active this far below its threshold, as the baseline of the frame before places it;
+logits. More than a baseline moves from one frame to the next."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,8 +42,11 @@ class Observation:
         maps: relevance ``(S, S)`` float32 of every active AU.
         descriptors: its unit-length summary ``(D,)`` float32, or None where a map holds no positive
             relevance to compare.
-        on_gpu: the descriptors once more where the network is on a GPU: on it, zeros where there is
-            none.
+        on_gpu: the descriptors once more where network and windows are on a GPU: on it, zeros where
+            there is none.
+        masks: Top-X projection ``(M, M)`` uint8 of every map, see
+            :func:`~facestage.core.relevance.masks`, where they were made with the maps: on a GPU,
+            if ``ExplainConfig.mask_side`` asks for it.
         baseline, adjusted_presence, adjusted_intensity: as in
             :class:`~facestage.core.types.FrameResult`.
         new_face: the frame does not continue the last one with a usable face: another connection,
@@ -57,6 +64,7 @@ class Observation:
     adjusted_intensity: NDArray[np.float32] | None = None
     new_face: bool = False
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
+    masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 class _SourceFaces:
@@ -70,6 +78,8 @@ class _SourceFaces:
         self.baseline = baseline
         self.crop: NDArray[np.uint8] | None = None
         self.epoch: int | None = None
+        self.shift: NDArray[np.float32] | float = 0.0
+        """What the baseline last added to the presence logits, ``(A,)``."""
 
     @property
     def baseline_state(self) -> BaselineState:
@@ -96,7 +106,7 @@ class _Draft:
         frame: the frame.
         source: what is remembered of its source.
         face: its face.
-        new_face, presence, intensity, baseline, maps, descriptors, on_gpu: as in
+        new_face, presence, intensity, baseline, maps, descriptors, on_gpu, masks: as in
             :class:`Observation`.
         adjusted: presence ``(A,)`` float32 after the baseline, or None while it subtracts nothing.
         active: outputs of the network whose AUs are active and take part, ascending.
@@ -114,6 +124,7 @@ class _Draft:
     maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     descriptors: dict[int, NDArray[np.float32] | None] = field(default_factory=dict)
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
+    masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
     def finish(self) -> Observation:
         """Return what the frame shows."""
@@ -132,6 +143,7 @@ class _Draft:
             adjusted_intensity=adjusted_intensity,
             new_face=self.new_face,
             on_gpu=self.on_gpu,
+            masks=self.masks,
         )
 
 
@@ -169,12 +181,18 @@ class Observer:
             raise ConfigError(
                 f"unknown LRP precision {precision!r}; use one of {', '.join(lrp.PRECISIONS)}"
             )
+        if precision == "tf32" and network.device.type == "cpu":
+            raise ConfigError(
+                "LRP precision 'tf32' is for GPUs, and the network runs on the CPU; use float32, "
+                "or --device cuda"
+            )
         self._dtype = lrp.PRECISIONS[precision]
         self.shown = select_aus(network.card, self.config.aus)
         self._takes_part = np.isin(network.card.aus, self.shown)
         self._make_baseline()  # one that cannot work is refused here, not at the first face
         self._on_step = on_step or (lambda step: None)
         self._states: dict[str, _SourceFaces] = {}
+        self._rounds: lrp.Rounds | None = None
 
     def reset(self, source: str | None = None) -> None:
         """Forget one source (its face and which AUs were active), or all."""
@@ -205,26 +223,27 @@ class Observer:
     def warm_up(self) -> None:
         """Run network and LRP once on an empty picture, so that the first face need not wait.
 
-        On a GPU the batches of one frame with any number of the AUs shown are recorded as well.
+        On a GPU everything that a round of frames can ask of it is recorded, so that no recording
+        is made in mid-stream.
         """
+        rounds = self._rounds_on_gpu()
+        if rounds is not None:
+            self.network.record()
+            rounds.record()
+            return
         size = self.network.card.input_size
         inputs = self.network.prepare(np.zeros((1, size, size), np.uint8))
         self.network.predict_prepared(inputs)
         self._explain(inputs, [(0, 0)])
-        explain = self.config.explain
-        lrp.record(
-            self.network.logits_module,
-            (1, size, size),
-            explain.preset,
-            self._dtype,
-            most_pairs=len(self.shown),
-        )
 
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
         """Observe frames, in order within each source; sources may be mixed.
 
         All crops go through the network as one batch, and so do all (frame, AU) pairs through LRP.
         """
+        rounds = self._rounds_on_gpu()
+        if rounds is not None:
+            return self._update_on_gpu(frames, rounds)
         drafts = [self._locate(frame) for frame in frames]
         self._on_step("face")
         inputs, forward = self._predict(drafts)
@@ -237,12 +256,17 @@ class Observer:
 
     def _locate(self, frame: Frame) -> _Draft:
         """Find the face of a frame."""
+        source, reconnected = self._connected(frame)
+        return _Draft(frame, source, source.tracker.update(frame.image), reconnected)
+
+    def _connected(self, frame: Frame) -> tuple[_SourceFaces, bool]:
+        """Return the source of a frame, and whether it reconnected; its face is then forgotten."""
         source = self._state(frame.source)
         reconnected = source.epoch not in (None, frame.epoch)
         source.epoch = frame.epoch
         if reconnected:
             source.tracker.reset()
-        return _Draft(frame, source, source.tracker.update(frame.image), reconnected)
+        return source, reconnected
 
     def _predict(self, drafts: Sequence[_Draft]) -> tuple[torch.Tensor, lrp.Forward | None]:
         """Predict the AUs of all usable faces.
@@ -307,6 +331,139 @@ class Observer:
             draft.descriptors[au] = descriptors[n] if valid[n] else None
             if on_gpu is not None:
                 draft.on_gpu[au] = on_gpu[n]
+
+    # ---- on a GPU
+
+    def _rounds_on_gpu(self) -> lrp.Rounds | None:
+        """Return what runs whole rounds on a GPU; None where the steps run one by one."""
+        if self.network.device.type == "cpu":
+            return None
+        shape, explain = (1, *[self.network.card.input_size] * 2), self.config.explain
+        model = self.network.logits_module
+        engine = lrp.recorded_engine(model, shape, explain.preset, self._dtype)
+        if engine is None:
+            return None
+        if self._rounds is None or self._rounds.engine is not engine:  # its weights changed
+            outputs = np.flatnonzero(self._takes_part).tolist()
+            self._rounds = lrp.Rounds(engine, self.network, outputs, self._summarise)
+        return self._rounds
+
+    def _summarise(self, maps: torch.Tensor) -> list[torch.Tensor]:
+        """Return descriptors, which are valid, which maps are finite, and masks if wanted."""
+        explain = self.config.explain
+        descriptors, valid = relevance.describe(
+            maps, side=explain.descriptor_side, mode=explain.descriptor_mode
+        )
+        # A sum is not finite if any value is not.
+        found = [descriptors, valid, torch.isfinite(maps.sum(dim=(1, 2)))]
+        if explain.mask_side is not None:
+            found.append(relevance.masks(maps, explain.mask_side, explain.top_x))
+        return found
+
+    def _update_on_gpu(self, frames: Sequence[Frame], rounds: lrp.Rounds) -> list[Observation]:
+        """Observe frames in recorded rounds: what may be active is explained as it is predicted."""
+        drafts = self._locate_together(frames)
+        self._on_step("face")
+        usable = [draft for draft in drafts if draft.face.crop is not None]
+        decided = 0
+        for start in range(0, len(usable), rounds.most_frames):
+            some = usable[start : start + rounds.most_frames]
+            crops = np.array([draft.face.crop for draft in some], np.uint8)
+            levels, expected = self._levels(some)
+            found = rounds.run(crops, levels, expected)
+            for row, draft in enumerate(some):
+                draft.presence = found.presence[row]
+                if found.intensity is not None:
+                    draft.intensity = found.intensity[row]
+            # Frames without a usable face are decided in their turn.
+            upto = drafts.index(some[-1]) + 1
+            for draft in drafts[decided:upto]:
+                self._decide_active(draft)
+                draft.source.shift = _shift(draft)
+            decided = upto
+            missed = self._take(some, found)
+            if missed:
+                levels = np.full_like(levels, lrp.NEVER)
+                for row, output in missed:
+                    levels[row, output] = lrp.ALWAYS
+                self._take(some, rounds.run(crops, levels, len(missed)))
+        for draft in drafts[decided:]:
+            self._decide_active(draft)
+        self._on_step("predict")
+        self._on_step("explain")
+        return [draft.finish() for draft in drafts]
+
+    def _levels(self, drafts: Sequence[_Draft]) -> tuple[NDArray[np.float32], int]:
+        """Return from which presence each AU of each frame may be active, and how many will be.
+
+        Presence is judged after the baseline, which moves it by about as much as in the frame
+        before. What is active all the same is explained after the others.
+        """
+        on, off = self.network.card.thresholds()
+        levels = np.full((len(drafts), len(on)), lrp.NEVER, np.float32)
+        seen: set[int] = set()
+        expected = 0
+        for row, draft in enumerate(drafts):
+            source = draft.source
+            # In its second frame of a round, an AU may have become active in the first one.
+            again = id(source) in seen
+            seen.add(id(source))
+            active = source.gate.active
+            level = np.where(active | again, off, on).astype(np.float32)
+            if source.baseline is not None:
+                level = _moved(level, -np.asarray(source.shift) - BASELINE_SLACK)
+            levels[row, self._takes_part] = level[self._takes_part]
+            expected += int((active & self._takes_part).sum()) + 1
+        return levels, expected
+
+    def _take(self, drafts: Sequence[_Draft], found: lrp.Round) -> list[tuple[int, int]]:
+        """Take the maps of active AUs out of a round; return those it does not have."""
+        descriptors, valid, finite, *masks = found.summaries
+        on_gpu = None
+        if self.config.window.device != "cpu":
+            on_gpu = found.on_gpu[0].clone()  # the next round writes there
+        missed = []
+        for row, draft in enumerate(drafts):
+            for output in draft.active:
+                au = self.network.card.aus[output]
+                slot = found.slots.get((row, output))
+                if slot is None:
+                    if au not in draft.maps:
+                        missed.append((row, output))
+                    continue
+                if not finite[slot]:
+                    raise self._not_finite([output])
+                draft.maps[au] = found.maps[slot]
+                draft.descriptors[au] = descriptors[slot] if valid[slot] else None
+                if masks:
+                    draft.masks[au] = masks[0][slot]
+                if on_gpu is not None:
+                    draft.on_gpu[au] = on_gpu[slot]
+        return missed
+
+    def _locate_together(self, frames: Sequence[Frame]) -> list[_Draft]:
+        """Find the faces of frames; the landmarks of all sources are searched in one batch."""
+        drafts: dict[int, _Draft] = {}
+        for turn in turns([frame.source for frame in frames]):
+            sources = [self._connected(frames[n]) for n in turn]
+            crops = [
+                source.tracker.foresee(frames[n].image)
+                for n, (source, _) in zip(turn, sources, strict=True)
+            ]
+            asked = [crop for crop in crops if crop is not None]
+            points = iter(self.network.five_points(np.stack(asked)) if asked else ())
+            for n, (source, reconnected), crop in zip(turn, sources, crops, strict=True):
+                found = None if crop is None else next(points)
+                face = source.tracker.update(frames[n].image, found)
+                drafts[n] = _Draft(frames[n], source, face, reconnected)
+        return [drafts[n] for n in range(len(frames))]
+
+    def _not_finite(self, outputs: Iterable[int]) -> ModelError:
+        aus = sorted({self.network.card.aus[output] for output in outputs})
+        return ModelError(
+            f"{self.network.name} gave relevance that is not finite among AUs {aus}; check its "
+            "weights and the normalisation in its card"
+        )
 
     def _make_baseline(self) -> PersonalBaseline | None:
         if not self.config.baseline.enabled:
@@ -373,10 +530,34 @@ class Observer:
         # A sum is not finite if any value is not. Everything above was only queued on the
         # device; this waits for it.
         if not math.isfinite(float(maps.sum())):
-            aus = sorted({self.network.card.aus[output] for _, output in pairs})
-            raise ModelError(
-                f"{self.network.name} gave relevance that is not finite among AUs {aus}; check its "
-                "weights and the normalisation in its card"
-            )
+            raise self._not_finite(output for _, output in pairs)
         on_gpu = None if descriptors.device.type == "cpu" else descriptors
         return maps.cpu().numpy(), descriptors.cpu().numpy(), valid.cpu().numpy(), on_gpu
+
+
+def turns(sources: Sequence[str]) -> Iterator[list[int]]:
+    """Give the positions of one frame of each source at a time, in order within each source."""
+    waiting = list(range(len(sources)))
+    while waiting:
+        turn: dict[str, int] = {}
+        for position in waiting:
+            turn.setdefault(sources[position], position)
+        yield list(turn.values())
+        waiting = [position for position in waiting if position not in turn.values()]
+
+
+def _moved(presence: NDArray[np.float32], by: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return probabilities whose logits were moved."""
+    p = np.clip(presence.astype(np.float64), 1e-9, 1 - 1e-9)
+    return (1 / (1 + np.exp(-(np.log(p / (1 - p)) + by)))).astype(np.float32)
+
+
+def _shift(draft: _Draft) -> NDArray[np.float32] | float:
+    """Return what the baseline added to the presence logits of a frame."""
+    if draft.adjusted is None or draft.presence is None:
+        return 0.0
+    before, after = (
+        np.clip(presence.astype(np.float64), 1e-9, 1 - 1e-9)
+        for presence in (draft.presence, draft.adjusted)
+    )
+    return np.log(after / (1 - after) * (1 - before) / before).astype(np.float32)
