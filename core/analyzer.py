@@ -212,8 +212,10 @@ class Analyzer:
         return self._observer.counts
 
     def warm_up(self) -> None:
-        """Prepare network and LRP ahead of the first frame; changes no state."""
+        """Prepare network, LRP and windows ahead of the first frame; changes no state."""
         self._observer.warm_up()
+        with on_stream_of_torch(self._bank.module, self.window_device):
+            self._bank.warm_up()
 
     def update(self, frames: Sequence[Frame]) -> list[FrameResult]:
         """Analyse frames and return one result each, in the same order.

@@ -1,5 +1,4 @@
-"""The only module that tells NumPy from CuPy, moves arrays and tensors between devices, and sets how
-a GPU rounds.
+"""The only module that tells NumPy from CuPy; moves data between devices, sets how a GPU rounds.
 
 Array code elsewhere asks :func:`array_namespace` for the module its arrays belong to (or
 :func:`namespace` for that of a device) and calls functions of that module; it never imports CuPy,
