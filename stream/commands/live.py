@@ -27,7 +27,7 @@ from ..detectors import make_detector
 from ..live.handover import Policy
 from ..live.metrics import Summary
 from ..live.pipeline import Pipeline, StepClock, Stream
-from ..live.publish import action_units
+from ..live.publish import MASK_SIDE, action_units
 from ..protocol.messages import Hello, StreamInfo
 from ..server.hub import Hub
 from ..server.server import Server
@@ -108,6 +108,8 @@ def _prepare(
         window=options.window,
         window_device=options.window_device,
     )
+    explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
+    config = dataclasses.replace(config, explain=explain)
     steps = StepClock()
     detector = make_detector(options.detector)
     analyzer = Analyzer(detector, network, config, on_step=steps)

@@ -320,18 +320,13 @@ class _Functions(TorchFunctionMode):
             return getattr(args[0], "_pinned", False)
         target = kwargs.get("device")
         if name in ("to", "cuda") and args and isinstance(args[0], torch.Tensor):
-            for place, value in enumerate(args[1:], 1):
-                if isinstance(value, (str, torch.device)):
-                    target, args = value, (*args[:place], *args[place + 1 :])
-                    break
-            if name == "cuda":
-                target = target or "cuda"
+            places = [value for value in args[1:] if isinstance(value, (str, torch.device))]
+            target = target or next(iter(places), "cuda" if name == "cuda" else None)
             index = _cuda_index(target, twin.current)
-            if index is not None:
-                return self._upload(args, kwargs, index)
-            if target is not None:
-                kwargs["device"] = target
-            return func(*args, **kwargs)
+            if index is None:
+                return func(*args, **kwargs)
+            dtypes = [value for value in args[1:] if isinstance(value, torch.dtype)]
+            return self._upload((args[0], *dtypes), kwargs, index)
         index = _cuda_index(target, twin.current)
         if index is None:
             made = func(*args, **kwargs)
