@@ -19,12 +19,12 @@ and the outputs surest there; the others have random weights and get noise.
 
 They take turns, so that a busy machine is unfair to none; medians of CPU time are compared (of
 elapsed time with several threads or on a GPU). Maps of all float32 peers at full resolution must
-agree, or the run ends with an error once its figures are written. The approximate ones are compared by their 16×16 descriptors: cosine with
-those of float32 maps that stop at the same layer, and that go to the pixels, median and minimum
-over the pairs that have a descriptor; for the embedded network also over all AUs that are active in
-crops from all over the clip. The fused engine's operations and bytes per second stand beside what a
-large matrix product and a copy reach on the same machine, and ``--memory`` adds the peak memory of
-each peer in a process of its own (Linux).
+agree, or the run ends with an error once its figures are written. The approximate ones are compared
+by their 16×16 descriptors: cosine with those of float32 maps that stop at the same layer, and that
+go to the pixels, median and minimum over the pairs that have a descriptor; for the embedded network
+also over all AUs that are active in crops from all over the clip. The fused engine's operations and
+bytes per second stand beside what a large matrix product and a copy reach on the same machine, and
+``--memory`` adds the peak memory of each peer in a process of its own (Linux).
 
     python benchmarks/lrp.py [--threads 1] [--device cpu] [--preset …] [--case …] [--rounds 7]
                              [--budget 60] [--out FILE]

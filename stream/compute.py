@@ -32,8 +32,8 @@ def choose_precision(wanted: str, network: AUNetwork, preset: str) -> str:
     """Return a name of :data:`~facestage.core.lrp.PRECISIONS`.
 
     ``auto`` explains an empty crop a few times in ``float32`` and in ``bfloat16`` and takes the
-    faster one, ``float32`` where the other gains less than a tenth or cannot run; that takes a tenth or two of a second, most of
-    it for preparing both.
+    faster one, ``float32`` where the other gains less than a tenth or cannot run; that takes a
+    tenth or two of a second, most of it for preparing both.
 
     Args:
         wanted: ``auto`` or a name.

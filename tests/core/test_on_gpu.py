@@ -1,4 +1,4 @@
-"""The whole analysis on a GPU that is made of the CPU: results, launches, waits, uploads, errors."""
+"""The whole analysis on a GPU that is made of the CPU: results, launches, waits, errors."""
 
 from __future__ import annotations
 
