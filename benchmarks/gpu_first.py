@@ -115,20 +115,18 @@ class Bench:
         if self.on_gpu:
             torch.cuda.synchronize(self.device)
 
-    def median_ms(self, work: Callable[[], Any], box: Box, least: int = 3) -> float:
+    def median_ms(self, work: Callable[[], Any], box: Box) -> float:
         """Return the median of the times of some work, the device waited for.
 
         The first two times prepare and record. Where they take all the time there is, they count.
         """
         taken: list[float] = []
-        for turn in box.turns(1):
+        for _ in box.turns(1):
             self.wait()
             start = time.perf_counter()
             work()
             self.wait()
             taken.append(time.perf_counter() - start)
-            if turn >= 2 + least and box.over:
-                break
         return 1e3 * statistics.median(taken[2:] or taken)
 
     def analyzer(self, device: str | None = None) -> Analyzer:
@@ -357,10 +355,10 @@ def roofline(bench: Bench) -> dict[str, Any]:
         down = bench.median_ms(lambda: pinned.copy_(there, non_blocking=True), bench.box(2))
         result |= {"upload gb/s": 4e-6 * len(pinned) / up, "download gb/s": 4e-6 * 2**26 / down}
         small = torch.zeros(1, device=bench.device)
-        launch = bench.median_ms(lambda: small.add_(1), bench.box(1), 100)
+        launch = bench.median_ms(lambda: small.add_(1), bench.box(1))
         echo = Recording(lambda r: [r + 1], 64, Recorder(torch.device(bench.device)))
         sent = [np.zeros(64, np.uint8)]
-        there_and_back = bench.median_ms(lambda: echo(sent), bench.box(1), 100)
+        there_and_back = bench.median_ms(lambda: echo(sent), bench.box(1))
         result |= {"launch and wait us": 1e3 * launch, "recording us": 1e3 * there_and_back}
     return result
 

@@ -369,3 +369,42 @@ def test_a_graph_of_the_twin_computes_from_the_same_memory(twin: CudaTwin) -> No
     graph.replay()
     assert y.tolist() == [2.0, 4.0, 6.0]
     assert cuda_graphs.PADDED_FRAMES[0] == 1
+
+
+# ---- a real one
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_shows_what_the_cpu_shows_and_waits_once_a_round(
+    pictures: list[NDArray[np.uint8]], points: dict[int, NDArray[np.float32]]
+) -> None:
+    here, there = (
+        Analyzer(KnownPoints(points), AUNetwork.load(device=device), MASKS)
+        for device in ("cpu", "cuda")
+    )
+    there.warm_up()
+    recorded, explained = there.counts.recorded, 0
+    for first in range(12):
+        batch = frames(pictures, 3, first)
+        torch.cuda.set_sync_debug_mode("error")  # the one wait is for an event, which may be
+        try:
+            found = there.update(batch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        for one, other in zip(here.update(batch), found, strict=True):
+            same(one, other, 1e-2)
+            explained += len(one.maps)
+    assert explained > 20
+    assert there.counts.recorded == recorded
+
+
+@pytest.mark.gpu
+def test_a_real_recording_is_replayed_with_its_own_input_on_every_gpu() -> None:
+    for index in reversed(range(torch.cuda.device_count())):
+        doubled = Recording(
+            lambda request: [request.float() * 2], 3, Recorder(torch.device("cuda", index))
+        )
+        for values in ([1, 2, 3], [7, 8, 9]):
+            (found,) = doubled([np.array(values, np.uint8)])
+            assert found.tolist() == [2.0 * value for value in values]
+        assert torch.cuda.current_device() == 0

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -636,6 +637,12 @@ class CudaTwin:
             "get_device_name": lambda device=None: "twin",
             "get_device_capability": lambda device=None: (9, 0),
             "mem_get_info": lambda device=None: (1 << 30, 1 << 30),
+            "get_device_properties": lambda device=None: SimpleNamespace(
+                name="twin", major=9, minor=0, total_memory=1 << 30
+            ),
+            "reset_peak_memory_stats": lambda device=None: None,
+            "max_memory_allocated": lambda device=None: 0,
+            "memory_reserved": lambda device=None: 0,
         }
         with monkeypatch.context() as patch:
             for name, value in replaced.items():
