@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from au_metrics import ClipPrediction, activity, median
+from au_metrics import ClipPrediction, activity, median, quiet_frames
 from facestage.core import lrp
 from facestage.core.config import ExplainConfig
 from facestage.core.errors import ConfigError
@@ -114,7 +114,9 @@ def relevance_figures(
     on: NDArray[np.float32] | None = None,
     off: NDArray[np.float32] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Compare relevance and regions where AUs are active on real faces; one clip per person.
+    """Compare relevance and regions where AUs are rightly active on real faces.
+
+    One clip per person; frames in which the AU surely is absent are left out.
 
     Args:
         network: the network.
@@ -139,7 +141,9 @@ def relevance_figures(
         for column, au in enumerate(aus):
             if au not in REGION_AUS:
                 continue
-            seen = active[clip.index, column] & ~fact.mask(fact.covered, au)[clip.index]
+            # What is active where it cannot be is a fault of its own, judged elsewhere.
+            shown = active[:, column] & ~fact.mask(fact.covered, au) & ~quiet_frames(fact, au)
+            seen = shown[clip.index]
             rows = np.flatnonzero(seen)
             if len(rows) > limit:
                 rows = rows[np.linspace(0, len(rows) - 1, limit).astype(int)]
@@ -157,7 +161,8 @@ def relevance_figures(
             gathered.setdefault(aus[column], {})[fact.name] = ratios[columns == column]
     result: dict[str, dict[str, Any]] = {}
     for au, persons in sorted(gathered.items()):
-        medians = {name: np.nanmedian(values, axis=0) for name, values in persons.items()}
+        told = {name: v[np.isfinite(v).any(axis=1)] for name, v in persons.items()}
+        medians = {name: np.nanmedian(v, axis=0) for name, v in told.items() if len(v)}
         result[str(au)] = {
             "ratio": median([m[0] for m in medians.values()]),
             "outside_face": median([m[1] for m in medians.values()]),
@@ -257,7 +262,7 @@ def rendered_aus() -> tuple[int, ...]:
 
 def _generator() -> None:
     """Make ``training`` importable, which is part of the repository only."""
-    if not (ROOT / "training" / "loader.py").is_file():
+    if not (ROOT / "training" / "data" / "loader.py").is_file():
         raise ConfigError(
             f"rendered faces need the generator in {ROOT / 'training'}, which only the repository "
             "has; run this file from a checkout, or leave out --synthetic"

@@ -18,6 +18,7 @@ from facestage.core.learning.metrics import correlation
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.network.card import ModelCard
 from facestage.core.stages import PresenceGate
+from intervals import PairWins
 from numpy.typing import NDArray
 from real_clips import TOLERANCE, UNRELIABLE_CURVES, ClipFacts, TrackedClip
 
@@ -25,6 +26,7 @@ __all__ = [
     "JAW",
     "ClipPrediction",
     "activity",
+    "beside_reference",
     "correlations",
     "evaluate_predictions",
     "event_share",
@@ -117,7 +119,7 @@ def with_baseline(
     card: ModelCard,
     config: BaselineConfig | None = None,
 ) -> ClipPrediction:
-    """Adjust predictions to the person, as live analysis does with ``--baseline``.
+    """Adjust predictions to the person, as live analysis does.
 
     Args:
         prediction: what the network said.
@@ -218,6 +220,48 @@ def correlations(
         entry["pooled"] = _number(correlation(a, b))
         result[name] = entry
     return result
+
+
+def beside_reference(
+    facts: Sequence[ClipFacts], predictions: Sequence[ClipPrediction], aus: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """Compare the network and the reference curves with what was marked by eye, frame by frame.
+
+    Sure events against frames in which the AU surely is absent, visible to both, one clip per
+    person; also of AUs whose curves judge nothing here.
+
+    Returns:
+        AU → ``ours`` and ``reference``, each ``within`` (AUC within a clip, median over people) and
+        ``across`` (one scale for everybody), ``people`` with the AU, ``frames`` with it.
+    """
+    result = {}
+    for column, au in enumerate(aus):
+        sides: dict[str, tuple[list[Any], list[Any]]] = {"ours": ([], []), "reference": ([], [])}
+        for fact, prediction in zip(facts, predictions, strict=True):
+            if fact.name != fact.person or au not in fact.reference:
+                continue
+            curves = {"ours": prediction.presence[:, column], "reference": fact.reference[au]}
+            seen = np.isfinite(curves["ours"]) & np.isfinite(curves["reference"])
+            shown = fact.mask([event for event in fact.events if event.au == au and event.sure])
+            shown &= seen & ~fact.mask(fact.covered, au)
+            absent = quiet_frames(fact, au) & seen
+            for name, curve in curves.items():
+                sides[name][0].append(curve[shown])
+                sides[name][1].append(curve[absent])
+        entry = {name: _areas(*side) for name, side in sides.items()}
+        present = [part for part in sides["ours"][0] if len(part)]
+        if present and entry["ours"]["across"] is not None:
+            frames = sum(len(part) for part in present)
+            result[str(au)] = entry | {"people": len(present), "frames": frames}
+    return result
+
+
+def _areas(
+    present: Sequence[NDArray[np.float64]], absent: Sequence[NDArray[np.float64]]
+) -> dict[str, float | None]:
+    wins = PairWins.of(present, absent)
+    both = (wins.present > 0) & (wins.absent > 0)
+    return {"within": median(wins.within()[both].tolist()), "across": _number(wins.auc())}
 
 
 def _by_person(values: Mapping[str, float], person: Mapping[str, str]) -> dict[str, float]:
@@ -406,6 +450,7 @@ def evaluate_predictions(
     active = [activity(clip, on, off) for clip in predictions]
     return {
         "correlation": correlations(facts, predictions, aus),
+        "beside_reference": beside_reference(facts, predictions, aus),
         "events": found_events(facts, active, aus),
         "false_active": false_activity(facts, active, aus),
     }

@@ -1,6 +1,7 @@
 """How good is an AU network on many real people? Every figure with its interval and its people.
 
     python benchmarks/au_people.py [--weights FILE] [--detector yunet|haar] [--thresholds]
+                                   [--rest none|live|recording|oracle]
                                    [--half choose|report|all] [--cache DIR] [--out JSON]
 
 Clips with marked events, neutral and smiling portraits, and Darwin's photographs (of ../shared, see
@@ -11,6 +12,11 @@ Whoever chooses between weights, or thresholds, looks at ``--half choose`` (the 
 reports ``--half report``. ``--thresholds`` also proposes thresholds (``people_thresholds.py``):
 cross-validated by person; with ``--half report`` those that the choosing half asks for. No card is
 changed.
+
+``--rest`` says by which rest level clips are judged (``people_rest.py``): ``none`` judges the
+network alone, ``live`` as live analysis does, ``recording`` as that of a recording, ``oracle`` by
+levels that nobody can know. Thresholds are always proposed from presence as the network gives it,
+and stills have one frame, which is judged by the card alone.
 
 The JSON file holds figures and counts only, no name of a file or a person.
 """
@@ -41,6 +47,7 @@ from people_figures import (
 )
 from people_material import ALL, CHOOSE, MARKED, REPORT, Material, load_material
 from people_predictions import Judged, predict_people
+from people_rest import NONE, RESTS, by_rise
 from people_thresholds import proposal
 from real_clips import make_shared_detector, shared_folder
 
@@ -83,7 +90,10 @@ def print_report(report: Mapping[str, Any]) -> None:
     """Print all tables."""
     said = report["counts"]
     missing = sum(said["stills_without_face"].values())
-    print(f"{report['model']}, {report['detector']}, half: {report['half']}")
+    print(
+        f"{report['model']}, {report['detector']}, half: {report['half']}, rest level of clips: "
+        f"{report['rest']}"
+    )
     print(
         f"{said['people']} people; {said['clips']} clips, {said['frames']} frames, "
         f"{said['frames_without_face']:.1%} without a usable face; "
@@ -275,9 +285,10 @@ def run(options: argparse.Namespace) -> None:
         "aus": {str(au): card.grades.get(au, "") for au in card.aus},
         "detector": detector.name,
         "half": options.half,
+        "rest": options.rest,
         "versions": {"torch": torch.__version__, "opencv": cv2.__version__},
         "counts": counts(material, judged),
-        **judge_people(judged, card),
+        **judge_people(by_rise(judged, card, options.rest), card),
     }
     if options.thresholds:
         asking = predict(everybody.of_half(CHOOSE)) if options.half == REPORT else None
@@ -295,6 +306,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="safetensors file (default: embedded)")
     parser.add_argument("--detector", default="yunet", choices=("yunet", "haar"))
     parser.add_argument("--half", default=CHOOSE, choices=(CHOOSE, REPORT, ALL))
+    parser.add_argument("--rest", default=NONE, choices=RESTS, help="rest level of clips")
     parser.add_argument("--thresholds", action="store_true", help="also propose thresholds")
     parser.add_argument("--cache", type=Path, help="folder that keeps crops and predictions")
     parser.add_argument("--shared", type=Path, help="folder of the real people")

@@ -8,6 +8,7 @@ alignment, thresholds with hysteresis). Printed, and written as JSON:
 
 - correlation of each AU with the MediaPipe curve within a clip, where that curve varies at all; not
   of AU1, 2 and 4, whose curves are wrong too often (``real_clips.UNRELIABLE_CURVES``);
+- AUC on frames marked by eye, beside that of the MediaPipe curves on the same frames;
 - events marked by eye that were found, and AUs that are active where they cannot be;
 - positive relevance in the region of each AU against the region's share of the face;
 - with ``--synthetic``, AUC on rendered faces of identities that were never trained on, degraded;
@@ -182,6 +183,7 @@ def print_report(report: dict[str, Any]) -> None:
         print("r: median over persons of the correlation of intensity with MediaPipe; clips: over")
         print("clips; found: share of sure events, visible frames; false: share of frames active")
         print("where the AU cannot be; region: relevance in the region / its share of the face.")
+        _print_beside(figures["beside_reference"])
         print(f"frames without a face in which one was analysed: {figures['invented_faces']}")
     if report["synthetic"] is not None:
         synthetic = report["synthetic"]
@@ -195,6 +197,16 @@ def print_report(report: dict[str, Any]) -> None:
         reached = {True: "yes", False: "NO", None: "not judged"}[row["reached"]]
         note = f"  ({row['note']})" if "note" in row else ""
         print(f"{row['figure']:32} {row['target']:>8} {_cell(row['got'], 8)}  {reached}{note}")
+
+
+def _print_beside(figures: dict[str, Any]) -> None:
+    print(f"\n{'AUC, marked frames':>20} {'ours':>12} {'MediaPipe':>12}   (within a clip, across)")
+    for name, entry in figures.items():
+        pairs = (
+            f"{_cell(entry[side]['within'], 5)} {_cell(entry[side]['across'], 5)}"
+            for side in ("ours", "reference")
+        )
+        print(f"{'AU' + name:>20}  {'   '.join(pairs)}   {entry['people']} people")
 
 
 def _cell(value: float | None, width: int) -> str:

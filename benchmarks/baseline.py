@@ -43,10 +43,9 @@ HELD_S = 6.0
 HELD_AROUND_S = 0.12
 """Half the time around the strongest moment that is repeated to hold it, seconds."""
 GRID = {
-    "quiet_share": (0.75, 0.87),
-    "max_excess": (2.0, 3.0, 4.0),
-    "cap": (1.0, 2.0),
-    "quantile": (0.2, 0.4),
+    "prior_s": (1.0, 2.0, 4.0),
+    "known_rise": (0.5, 0.75),
+    "quantile": (0.3, 0.4, 0.5),
 }
 """Settings that are compared."""
 

@@ -205,8 +205,8 @@ def _distance(maps: torch.Tensor, expected: torch.Tensor) -> float:
 
 def _crops(bench: Bench, network: AUNetwork, count: int) -> NDArray[np.uint8]:
     observer = Observer(bench, network)
-    frames = [Frame("crops", i, picture) for i, picture in enumerate(bench.pictures[:count])]
-    crops = [seen.face.crop for seen in observer.update(frames)]
+    seen = observer.update([bench.frame(0, index) for index in range(count)])
+    crops = [one.face.crop for one in seen]
     return np.stack([crop for crop in crops if crop is not None])
 
 

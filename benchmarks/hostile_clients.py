@@ -3,8 +3,10 @@
 A server with a token gets 30 frames per second, while a thread computes in Python without pause, as
 the analysis may; a client that knows the token counts those that it
 is sent, while none, one or ten sockets without the token send 64,000 pings per second each. Then
-the ten connect again whenever they are dropped. Last, one socket sends one message of empty
-fragments without end, and the memory of the process is read. Takes about 17 seconds.
+the ten connect again whenever they are dropped, and one socket sends one message of empty
+fragments without end, and the memory of the process is read. Last, ten clients that do know the
+token ask 4 times per second each for all of a full ring of events, at once and then for as long
+again, when the budget of the past is used up. Takes about 24 seconds.
 
     python benchmarks/hostile_clients.py [--seconds N]
 """
@@ -26,12 +28,13 @@ from facestage.stream.protocol import (
     FaceValue,
     FrameSample,
     Hello,
+    StageEnter,
     StreamInfo,
     Subscribe,
     decode,
     encode,
 )
-from facestage.stream.server.hub import Hub
+from facestage.stream.server.hub import RING_EVENTS, Hub
 from facestage.stream.server.server import Server
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -39,7 +42,7 @@ ATTACK = Path(__file__).parents[1] / "tests/support/hostile.py"
 TOKEN = "secret"
 FRAMES_PER_S = 30
 MAX_SECONDS = 3.0
-"""Longest measurement, seconds: five of them and their starts take less than 20 s."""
+"""Longest measurement, seconds: seven of them and their starts take less than 30 s."""
 
 
 def resident_bytes() -> int:
@@ -65,6 +68,20 @@ async def publish(hub: Hub) -> None:
         )
         hub.publish_sample(sample, stream="cam")
         await asyncio.sleep(1 / FRAMES_PER_S)
+
+
+def fill(hub: Hub) -> None:
+    """Fill the ring of events."""
+    for number in range(RING_EVENTS):
+        event = StageEnter(
+            labels=("AU06_A", "AU12_B"),
+            start=number,
+            start_s=number / FRAMES_PER_S,
+            reason="au_on",
+            at=number,
+            text="(AU06_A, AU12_B)",
+        )
+        hub.publish_event(event, stream="cam")
 
 
 async def count_frames(connection: ClientConnection, seconds: float) -> int:
@@ -106,7 +123,8 @@ def describe(fates: list[dict]) -> str:
     if dropped:
         codes = {fate["code"] for fate in dropped}
         text += f", after at most {max(fate['seconds'] for fate in dropped):.2f} s, code {codes}"
-    return f"{text}; {sum(fate['sent'] for fate in fates) / 1e6:.1f} MB sent"
+    sent, received = (sum(fate[way] for fate in fates) / 1e6 for way in ("sent", "received"))
+    return f"{text}; {sent:.1f} MB sent, {received:.1f} MB received"
 
 
 async def run(seconds: float) -> None:
@@ -118,12 +136,16 @@ async def run(seconds: float) -> None:
         async with connect(f"ws://127.0.0.1:{server.port}/ws", ping_interval=None) as good:
             await good.send(encode(Auth(token=TOKEN)), text=True)
             await good.send(encode(Subscribe()), text=True)
+            fill(hub)
+            histories = ("--kind", "histories", "--rate", "4", "--sockets", "10", "--token", TOKEN)
             cases: dict[str, tuple[str, ...]] = {
                 "no attacker": (),
                 "1 socket, 64,000 pings/s": ("--sockets", "1"),
                 "10 sockets, 64,000 pings/s each": ("--sockets", "10"),
                 "10 sockets that connect again": ("--sockets", "10", "--persistent"),
                 "1 message of empty fragments": ("--kind", "fragments", "--rate", "1000000"),
+                "10 that ask for all history": histories,
+                "10 that go on to": histories,
             }
             for name, options in cases.items():
                 before = resident_bytes()

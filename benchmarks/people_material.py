@@ -1,9 +1,8 @@
 """The real people an AU network is judged by: clips and stills with what is known of them.
 
 Three folders of ../shared: ``clips`` and ``judge`` (clips with events and spans marked by eye, and
-Darwin's photographs), ``faces`` (neutral and smiling portraits). Every person belongs to one half,
-by a hash of the person's name that is fixed once: weights and thresholds are chosen on one half,
-figures are reported on the other.
+Darwin's photographs), ``faces`` (neutral and smiling portraits). ``training.photos.halves`` says
+who is trained with, who chooses, and who is reported on.
 
 References:
     Darwin, *The Expression of the Emotions in Man and Animals*, 1872.
@@ -13,13 +12,13 @@ References:
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from facestage.core.errors import SourceError
+from people_halves import CHOOSE, REPORT, digest, half_of, is_trained_with
 from real_clips import ALL_AUS, ClipFacts, Event, Span, load_facts
 
 __all__ = [
@@ -31,20 +30,19 @@ __all__ = [
     "Still",
     "fold_of",
     "half_of",
+    "lent_to_training",
     "load_material",
     "parse_judge_events",
 ]
 
-CHOOSE, REPORT, ALL = "choose", "report", "all"
-"""The halves: weights and thresholds are chosen on the first, figures reported on the second."""
-_SPLIT = "facestage people 1"
-"""Hashed before the name. The first of the numbered splits that puts marks of AU1, 2, 4, 6, 12, 15
-and 25 into both halves; taken before any figure was looked at, and never to change: a person who
-moves to the other half makes every earlier choice suspect."""
+ALL = "all"
+"""Both halves."""
 
 NEUTRAL, SMILE, MARKED = "neutral", "smile", "marked"
 """What is known of a still: that nothing is active, that the person smiles, or which AUs are."""
 
+DARWIN = "darwin"
+"""Name of the set of Darwin's photographs."""
 _SEEN_TWICE = ("young_man", "old_man")
 """Men in several of Darwin's photographs, as the file names call them."""
 _PARTED = (25, 26)
@@ -104,9 +102,16 @@ class Material:
         )
 
 
-def half_of(person: str) -> str:
-    """Return the half a person belongs to, by name alone: the same on every machine, for ever."""
-    return (CHOOSE, REPORT)[_digest(person)[0] & 1]
+def lent_to_training(material: Material) -> set[str]:
+    """Return the people whose portraits the embedded network was trained with: they choose nothing.
+
+    Clips and Darwin's photographs are never trained with.
+    """
+    return {
+        still.person
+        for still in material.stills
+        if still.source != DARWIN and is_trained_with(still.person)
+    }
 
 
 def fold_of(people: Iterable[str], count: int) -> dict[str, int]:
@@ -119,12 +124,8 @@ def fold_of(people: Iterable[str], count: int) -> dict[str, int]:
     Returns:
         Name → fold, 0 to ``count`` − 1.
     """
-    ordered = sorted(set(people), key=lambda name: (_digest(name), name))
+    ordered = sorted(set(people), key=lambda name: (digest(name), name))
     return {name: place % count for place, name in enumerate(ordered)}
-
-
-def _digest(person: str) -> bytes:
-    return hashlib.sha256(f"{_SPLIT}:{person}".encode()).digest()
 
 
 def load_material(folder: Path) -> Material:
@@ -258,7 +259,7 @@ def _darwin(folder: Path) -> tuple[Still, ...]:
         person = next((who for who in _SEEN_TWICE if title.startswith(who)), title)
         unknown = _PARTED if not aus and "parted" in what else ()
         path = folder / "darwin" / name
-        stills.append(Still(path, f"darwin:{person}", "darwin", MARKED, aus, sure, unknown))
+        stills.append(Still(path, f"darwin:{person}", DARWIN, MARKED, aus, sure, unknown))
     return tuple(stills)
 
 

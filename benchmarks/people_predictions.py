@@ -9,23 +9,26 @@ one again no time.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from au_metrics import ClipPrediction
+from facestage.core.baseline import same_face
+from facestage.core.config import BaselineConfig
 from facestage.core.face.tracker import Detector
 from facestage.core.network.au_network import EMBEDDED, AUNetwork
 from facestage.stream.model_store import sha256_of
 from facestage.stream.sources.images import load_image
 from numpy.typing import NDArray
 from people_material import JudgedClip, Material, Still, with_frames
-from real_clips import crop_key, make_tracker, track_clip
+from real_clips import TrackedClip, crop_key, make_tracker, track_clip
 
-__all__ = ["Judged", "PredictedClip", "PredictedStill", "logit", "predict_people"]
+__all__ = ["Judged", "PredictedClip", "PredictedStill", "logit", "predict_people", "tracked_people"]
 
-_VERSION = 1
+_VERSION = 2
 """Rises when the same input would give other crops."""
 _BATCH = 64
 _TINY = 1e-7
@@ -41,10 +44,21 @@ def logit(presence: NDArray[np.floating]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictedClip:
-    """A clip and the presence of each AU in each of its frames (NaN without a usable face)."""
+    """A clip and the presence of each AU in each of its frames (NaN without a usable face).
+
+    Attributes:
+        clip: the clip.
+        prediction: what the network said.
+        times: ``(N,)`` seconds.
+        quality: ``(N,)`` of the face, 0–1; NaN without a usable one.
+        other: ``(N,)`` bool, frames whose face cannot be that of the one before.
+    """
 
     clip: JudgedClip
     prediction: ClipPrediction
+    times: NDArray[np.float64]
+    quality: NDArray[np.float64]
+    other: NDArray[np.bool_]
 
     @property
     def person(self) -> str:
@@ -135,13 +149,7 @@ def predict_people(
         SourceError: a file cannot be read, or a clip is shorter than its marks.
         ModelError: the weights file of the network or of the detector is gone.
     """
-    # The card says how grey values become the network's input: it may change beside the weights.
-    content = sha256_of(weights or EMBEDDED) + repr(network.card.normalisation)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:24]
-    key = f"{_VERSION}-{crop_key(detector, network)}"
-    if detector.name != "yunet":
-        key += f"-{digest}"  # the landmarks of the network align the crops
-    store = _Cache(cache, key, digest)
+    store = _store(detector, network, weights, cache)
 
     def presence(path: Path, cut: Callable[[], Arrays]) -> Arrays:
         return store.presence(path, lambda: _predicted(network, store.crops(path, cut)))
@@ -164,9 +172,50 @@ def predict_people(
     return Judged(tuple(clips), tuple(stills), not_found, unseen)
 
 
+def tracked_people(
+    judged: Judged,
+    detector: Detector,
+    network: AUNetwork,
+    weights: Path | None = None,
+    cache: Path | None = None,
+) -> list[TrackedClip]:
+    """Return the aligned crops of the clips of :func:`predict_people`, in their order.
+
+    Args:
+        judged: what it returned.
+        detector, network, weights, cache: what it was given.
+    """
+    store = _store(detector, network, weights, cache)
+    tracked = []
+    for clip in judged.clips:
+        path = clip.clip.path
+        cut = store.crops(path, lambda clip=clip: _cut_clip(clip.clip, detector, network))
+        arrays = {name: cut[name] for name in ("index", "crops", "quality", "lost", "times")}
+        tracked.append(TrackedClip(clip.clip.facts.name, **arrays))
+    return tracked
+
+
+def _store(
+    detector: Detector, network: AUNetwork, weights: Path | None, cache: Path | None
+) -> _Cache:
+    # The card says how grey values become the network's input: it may change beside the weights.
+    content = sha256_of(weights or EMBEDDED) + repr(network.card.normalisation)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:24]
+    key = f"{_VERSION}-{crop_key(detector, network)}"
+    if detector.name != "yunet":
+        key += f"-{digest}"  # the landmarks of the network align the crops
+    return _Cache(cache, key, digest)
+
+
 def _cut_clip(clip: JudgedClip, detector: Detector, network: AUNetwork) -> Arrays:
     tracked = track_clip(clip.path, detector, network)
-    return {"index": tracked.index, "crops": tracked.crops, "lost": tracked.lost}
+    return {
+        "index": tracked.index,
+        "crops": tracked.crops,
+        "lost": tracked.lost,
+        "times": tracked.times,
+        "quality": tracked.quality,
+    }
 
 
 def _cut_still(still: Still, detector: Detector, network: AUNetwork) -> Arrays:
@@ -174,7 +223,13 @@ def _cut_still(still: Still, detector: Detector, network: AUNetwork) -> Arrays:
     side = network.card.input_size
     crops = np.zeros((0, side, side), np.uint8) if seen.crop is None else seen.crop[None]
     index = np.arange(len(crops), dtype=np.int64)
-    return {"index": index, "crops": crops, "lost": np.array([seen.crop is None])}
+    return {
+        "index": index,
+        "crops": crops,
+        "lost": np.array([seen.crop is None]),
+        "times": np.zeros(1),
+        "quality": np.full(len(crops), seen.quality),
+    }
 
 
 def _predicted(network: AUNetwork, cut: Arrays) -> Arrays:
@@ -185,12 +240,21 @@ def _predicted(network: AUNetwork, cut: Arrays) -> Arrays:
     ]
     nothing = np.zeros((0, len(network.card.aus)), np.float32)
     presence = np.concatenate([nothing, *parts])
-    return {"index": cut["index"], "lost": cut["lost"], "presence": presence}
+    least = BaselineConfig().same_face
+    pairs = itertools.pairwise(crops)
+    other = [False, *(not same_face(before, after, least) for before, after in pairs)]
+    kept = {key: cut[key] for key in ("index", "lost", "times", "quality")}
+    return {**kept, "presence": presence, "other": np.array(other[: len(crops)], bool)}
 
 
 def _predict_clip(clip: JudgedClip, seen: Arrays) -> PredictedClip:
     whole = with_frames(clip, len(seen["lost"]))
     presence = np.full((len(seen["lost"]), seen["presence"].shape[1]), np.nan)
     presence[seen["index"]] = seen["presence"]
+    quality = np.full(len(presence), np.nan)
+    quality[seen["index"]] = seen["quality"]
+    other = np.zeros(len(presence), bool)
+    other[seen["index"]] = seen["other"]
     unknown = np.full_like(presence, np.nan)
-    return PredictedClip(whole, ClipPrediction(presence, unknown, seen["lost"].astype(bool)))
+    said = ClipPrediction(presence, unknown, seen["lost"].astype(bool))
+    return PredictedClip(whole, said, seen["times"], quality, other)

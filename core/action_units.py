@@ -88,6 +88,10 @@ AU_COLOURS: dict[int, str] = {
 }
 """AU number → ``#rrggbb``. Colour never stands alone: the label is always written as well."""
 
+UPPER_FACE = frozenset({1, 2, 4, 5, 6, 7, 9, 43})
+"""AUs of the brows, the lids and the bridge of the nose; all others work on the mouth. What is
+active in one half of the face says little of the other: a mouth that talks, of the brows."""
+
 GRADE_MARKS = {"A": "", "B": "weak", "C": "poor"}
 """Grade of an AU → the word written beside it wherever it is shown."""
 

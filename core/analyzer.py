@@ -13,7 +13,7 @@ from .errors import ConfigError
 from .face.tracker import Detector
 from .lrp import Counts, EngineChoice, lrp_preset
 from .network.au_network import AUNetwork
-from .observer import Observation, Observer, turns
+from .observer import Observation, Observer, tell_nobody, turns
 from .stages import StageTracker
 from .types import (
     LOST,
@@ -24,6 +24,7 @@ from .types import (
     PrototypeDrifted,
     PrototypeFound,
     PrototypeRetired,
+    RestLevels,
     StageEvent,
 )
 from .window import MapInput, WindowBank, WindowUpdate
@@ -124,6 +125,8 @@ class _SourceTracks:
             baseline=seen.baseline,
             adjusted_presence=seen.adjusted_presence,
             adjusted_intensity=seen.adjusted_intensity,
+            rest_s=seen.rest_s,
+            rest_prior=seen.rest_prior,
         )
 
     def close(self) -> None:
@@ -149,6 +152,9 @@ class Analyzer:
     State advances by :meth:`update`; whether 100 frames come one by one or as one batch changes
     nothing but the speed.
 
+    It can be pickled with its network and all that it knows of its sources, and goes on where it
+    was, if detector and ``on_step`` can be; those of facestage can.
+
     Args:
         detector: finds faces, see ``facestage.stream.detectors.make_detector``.
         model: the AU network; the embedded one when not given.
@@ -156,6 +162,7 @@ class Analyzer:
         device: torch device for the embedded network (``auto``, ``cpu``, ``cuda``, ``cuda:1``);
             a given ``model`` brings its own.
         on_step: called with the name of each step as it ends, so that a caller can time them.
+        rest: rest levels with which the first person of every source begins.
 
     Attributes:
         network: the AU network.
@@ -176,6 +183,7 @@ class Analyzer:
         *,
         device: str = "auto",
         on_step: Callable[[str], None] | None = None,
+        rest: RestLevels | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
         # What cannot work is refused here, not at the first face.
@@ -185,8 +193,8 @@ class Analyzer:
         self.network = model or AUNetwork.load(device=device)
         self.window_device = same_gpu(self.config.window.device, self.network.device)
         self._bank = WindowBank(self.config.window, side * side, self.window_device)
-        self._on_step = on_step or (lambda step: None)
-        self._observer = Observer(detector, self.network, self.config, on_step=on_step)
+        self._on_step = on_step or tell_nobody
+        self._observer = Observer(detector, self.network, self.config, on_step=on_step, rest=rest)
         on, _ = self.network.card.thresholds()
         self._on = dict(zip(self.network.card.aus, (float(v) for v in on), strict=True))
         self._states: dict[str, _SourceTracks] = {}
@@ -195,6 +203,13 @@ class Analyzer:
     def shown(self) -> tuple[int, ...]:
         """AUs that take part, in the order of the model's card."""
         return self._observer.shown
+
+    def rest(self, source: str) -> RestLevels | None:
+        """Return the rest levels of the person of a source who was seen at rest for longest.
+
+        None where there is no baseline, or nobody was seen for long enough.
+        """
+        return self._observer.rest(source)
 
     @property
     def detector_name(self) -> str:

@@ -47,6 +47,11 @@ class FaceConfig:
     """A face needs at least this response of the landmarks to displaced crops. Measured: faces 0.33
     (a hand over the eye and mouth) to 0.73, median 0.66; other picture content below 0.16 in 95 and
     below 0.29 in 99 of 100 places."""
+    upright: float = 0.15
+    """The landmarks must answer a face by at least this much more than the same place turned upside
+    down: a box detector takes parts of upside-down faces for upright ones. Measured on 291 pictures
+    (150 photographs, 7 clips): upright all of the 263 found pass (0.17 at least); turned by 180° or
+    flipped, 58 of 582 were found before and 6 pass."""
     evidence_alone: float = 0.42
     """A face needs this response once it was not detected for longer than ``max_undetected``."""
     max_undetected: int = 90
@@ -329,36 +334,64 @@ class StageConfig:
 
 @dataclass(frozen=True, slots=True)
 class BaselineConfig:
-    """The personal baseline: what this face looks like to the network when it does nothing.
+    """The personal baseline: presence is judged by its rise over the rest level of this face.
 
-    Offsets are in units of the presence logit: 2 turns a presence of .73 into .27.
+    Levels are measured in *margins*: the threshold of an AU less its level on neutral faces in
+    general, both of the model card. So the constants hold for any network. Measured, unless they
+    say otherwise, on the choosing half of ``benchmarks/au_people.py``, where none of them is sharp.
     """
 
-    enabled: bool = False
-    """This says whether presence is judged against the person's own baseline."""
-    window_s: float = 10.0
-    """An AU's neutral level is taken from the frames of the last so many seconds in which it was
-    not active."""
-    quantile: float = 0.2
-    """The neutral level is this quantile of their logits, 0–1: low, because what an AU adds to a
-    face at rest only ever raises it."""
-    neutral_s: float = 1.0
-    """A face must have been steady and quiet for so long before anything is subtracted, seconds."""
-    neutral_frames: int = 5
-    """A face must have been steady and quiet for at least this many frames, too."""
-    steady: float = 1.2
-    """A face is steady when the middle 80 % of each AU's logits span at most this. Measured with
-    the first embedded network: .2 to .9 on resting faces, 2 to 4 where something moves."""
-    quiet_share: float = 0.75
-    """A face is quiet when at least this share of the AUs is below its off threshold, 0–1."""
-    max_excess: float = 4.0
-    """For a face to be quiet no AU may lie further than this above its level on neutral faces in
-    general (presence .1 to .86): what shows so clearly is an expression, not a trait."""
-    cap: float = 2.0
-    """At most this is subtracted from a logit."""
-    rise_per_s: float = 0.1
-    """An offset falls at once and rises no faster than this, logits per second: an expression that
-    creeps in is not taken for the person's face."""
+    enabled: bool = True
+    """This says whether presence is judged against the person's own rest level."""
+    prior_s: float = 2.0
+    """The level of faces in general weighs as much as this much evidence, seconds: after 2 s of
+    rest it is half of the level, after 18 s a tenth. Half as long finds one event more in 28 and
+    takes more expressions for rest."""
+    most_s: float = 30.0
+    """Evidence weighs no more than this, seconds: what was loaded can still be outweighed."""
+    window_s: float = 30.0
+    """A rest level is taken from the trusted frames of the last so many seconds; where there are
+    none the level stays."""
+    sample_s: float = 0.1
+    """Frames in the window are at least this far apart, seconds: levels do not move faster."""
+    quantile: float = 0.4
+    """The rest level is this quantile of their logits, 0–1: low, because what an AU adds to a face
+    at rest only raises it; not lowest, because other AUs lower it (.3 lets half as much again be
+    falsely active of AU2)."""
+    steady: float = 0.5
+    """A frame is trusted for an AU whose logit moved by no more than so many margins …"""
+    moment_s: float = 0.2
+    """… within this time, seconds."""
+    most_step: float = 0.5
+    """A frame is evidence for at most this long, seconds, however late the next one comes."""
+    known_rise: float = 0.5
+    """An AU of a face that is known well is active from this rise over its rest level on, margins;
+    one of an unknown face from 1. A threshold for everybody must leave room for how people differ,
+    which is more than a face moves at rest."""
+    most_drift: float = 0.5
+    """A rest level lies at most so many margins above the lowest that was well seen on this face:
+    what is held about the threshold for minutes must not become rest. With ``known_rise`` it makes
+    one margin, above which nothing is ever hidden."""
+    least_s: float = 1.0
+    """Evidence from which a level counts as well seen, seconds."""
+    least_margin: float = 0.5
+    """A margin is no smaller than this, logits: a guard for a card whose threshold lies at or below
+    its neutral level."""
+    trait_weight: float = 0.05
+    """An AU that is weakly active from the first frame on is taken for a trait with this share of
+    the weight of rest: its level is half its own after 40 s. An expression of pain that was there
+    from the beginning must be seen before it can be taken for a face."""
+    trait_still_s: float = 1.0
+    """It is only while no reliable AU has moved for this long, seconds …"""
+    trait_quiet: float = 0.75
+    """… and this share of the reliable AUs is not active, 0–1."""
+    learnt: float = 0.1
+    """The state is ``active`` once no more than this share of the levels is that of faces in
+    general, 0–1; before, it is ``learning``."""
+    settle_s: float = 30.0
+    """In a recording, what the first so many seconds of a person teach holds for them, too."""
+    rest_from: tuple[float, float] | None = None
+    """In a recording, the face is known to be neutral between these times, seconds."""
     min_quality: float = 0.5
     """Nothing is learned from frames whose face quality is below this, 0–1."""
     max_gap_s: float = 2.0

@@ -9,26 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from . import lrp, relevance
-from .baseline import PersonalBaseline, adjust_intensity, same_face
+from .baseline import PersonalBaseline, adjust_intensity, presence_for, same_face
 from .config import AnalyzerConfig
 from .errors import ConfigError, ModelError
-from .face.tracker import Detector, FaceTracker
+from .face.tracker import Detector, FaceTracker, Landmarks
 from .network.au_network import AUNetwork
 from .network.selection import select_aus
 from .stages import PresenceGate
-from .types import BaselineState, FaceObservation, FaceState, Frame
+from .types import BaselineState, FaceObservation, FaceState, Frame, RestLevels
 
-__all__ = ["Observation", "Observer", "turns"]
+__all__ = ["Draft", "Look", "Observation", "Observer", "turns"]
 
 BASELINE_SLACK = 0.25
-"""An AU may be active this far below its threshold, as the baseline of the frame before places it;
-logits. More than a baseline moves from one frame to the next."""
+"""What a baseline takes off the logits of an AU may become less by this within the frames of one
+source that are looked at together; logits. It is more than a second of frames changes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +48,7 @@ class Observation:
         masks: Top-X projection ``(M, M)`` uint8 of every map, see
             :func:`~facestage.core.relevance.masks`, where they were made with the maps: on a GPU,
             if ``ExplainConfig.mask_side`` asks for it.
-        baseline, adjusted_presence, adjusted_intensity: as in
+        baseline, adjusted_presence, adjusted_intensity, rest_s, rest_prior: as in
             :class:`~facestage.core.types.FrameResult`.
         new_face: the frame does not continue the last one with a usable face: another connection,
             or another person.
@@ -62,6 +63,8 @@ class Observation:
     baseline: BaselineState = BaselineState.OFF
     adjusted_presence: NDArray[np.float32] | None = None
     adjusted_intensity: NDArray[np.float32] | None = None
+    rest_s: float = 0.0
+    rest_prior: float = 1.0
     new_face: bool = False
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
@@ -78,17 +81,10 @@ class _SourceFaces:
         self.baseline = baseline
         self.crop: NDArray[np.uint8] | None = None
         self.epoch: int | None = None
-        self.shift: NDArray[np.float32] | float = 0.0
-        """What the baseline last added to the presence logits, ``(A,)``."""
-
-    @property
-    def baseline_state(self) -> BaselineState:
-        return BaselineState.OFF if self.baseline is None else self.baseline.state
 
     def forget(self) -> None:
-        """Forget who was seen and what was active."""
+        """Forget who was judged and what was active."""
         self.gate.reset()
-        self.crop = None
         if self.baseline is not None:
             self.baseline.reset()
 
@@ -99,32 +95,43 @@ class _SourceFaces:
 
 
 @dataclass(slots=True, eq=False)
-class _Draft:
+class Draft:
     """The observation of one frame while it is being made.
 
     Attributes:
         frame: the frame.
         source: what is remembered of its source.
         face: its face.
-        new_face, presence, intensity, baseline, maps, descriptors, on_gpu, masks: as in
-            :class:`Observation`.
-        adjusted: presence ``(A,)`` float32 after the baseline, or None while it subtracts nothing.
+        reconnected: the source's connection is another than that of the frame before.
+        new_face, presence, intensity, baseline, rest_s, rest_prior, maps, descriptors, on_gpu,
+            masks: as in :class:`Observation`.
+        rest: rest levels with which the person begins in this frame, where they are known.
+        adjusted: presence ``(A,)`` float32 after the baseline, or None without one.
         active: outputs of the network whose AUs are active and take part, ascending.
     """
 
     frame: Frame
     source: _SourceFaces
     face: FaceObservation
+    reconnected: bool
     new_face: bool
     presence: NDArray[np.float32] | None = None
     intensity: NDArray[np.float32] | None = None
+    rest: RestLevels | None = None
     baseline: BaselineState = BaselineState.OFF
+    rest_s: float = 0.0
+    rest_prior: float = 1.0
     adjusted: NDArray[np.float32] | None = None
     active: list[int] = field(default_factory=list)
     maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     descriptors: dict[int, NDArray[np.float32] | None] = field(default_factory=dict)
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether what is remembered of the source's last person does not hold for this one."""
+        return self.reconnected or (self.new_face and self.source.baseline is not None)
 
     def finish(self) -> Observation:
         """Return what the frame shows."""
@@ -141,10 +148,72 @@ class _Draft:
             baseline=self.baseline,
             adjusted_presence=self.adjusted,
             adjusted_intensity=adjusted_intensity,
+            rest_s=self.rest_s,
+            rest_prior=self.rest_prior,
             new_face=self.new_face,
             on_gpu=self.on_gpu,
             masks=self.masks,
         )
+
+
+@dataclass(slots=True, eq=False)
+class _Ahead:
+    """What is known of the next frame of a source before it is predicted.
+
+    Attributes:
+        active: which AUs were active before it, ``(A,)`` bool.
+        offsets: what the baseline takes off its logits, ``(A,)`` float32.
+        later: a frame that is not predicted yet comes before it.
+    """
+
+    active: NDArray[np.bool_]
+    offsets: NDArray[np.float32]
+    later: bool = False
+
+    @classmethod
+    def of(cls, source: _SourceFaces, time_s: float, aus: int) -> _Ahead:
+        """Tell what is known of a frame at this time."""
+        baseline = source.baseline
+        if baseline is None or baseline.stale(time_s):
+            return cls(source.gate.active, np.zeros(aus, np.float32))
+        return cls(source.gate.active, baseline.offsets)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What a round on a GPU shows of frames.
+
+    Attributes:
+        drafts: the frames, in the order of the round's rows.
+        round: what it shows.
+        on_gpu: descriptors ``(P, D)`` of its pairs on the GPU where the windows are there, too.
+    """
+
+    drafts: Sequence[Draft]
+    round: lrp.Round
+    on_gpu: torch.Tensor | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """Frames of which is known what the network says, not yet what is active.
+
+    Attributes:
+        drafts: one per frame.
+        inputs: the crops of all usable faces as the network takes them; None where the frames went
+            through recorded rounds on a GPU.
+        forward: its way forward, where LRP can use it.
+        found: what the rounds found, with the maps of what may be active.
+    """
+
+    drafts: list[Draft]
+    inputs: torch.Tensor | None
+    forward: lrp.Forward | None
+    found: Sequence[_Found] = ()
+
+
+def tell_nobody(step: str) -> None:
+    """Take the end of a step where nobody asked to be told; unlike a lambda it can be pickled."""
 
 
 class Observer:
@@ -156,10 +225,11 @@ class Observer:
         config: all defaults, when not given.
         on_step: called with the name of each step as it ends (``face``, ``predict``, ``explain``),
             so that a caller with a clock can time them; this module has none.
+        rest: rest levels with which the first person of every source begins.
 
     Raises:
-        ConfigError: the network lacks AUs that were asked for, the baseline cannot work, or there
-            is no such precision.
+        ConfigError: the network lacks AUs that were asked for, the baseline cannot work, the rest
+            levels do not fit, or there is no such precision.
 
     Attributes:
         shown: AUs that take part, in the order of the card.
@@ -172,8 +242,10 @@ class Observer:
         config: AnalyzerConfig | None = None,
         *,
         on_step: Callable[[str], None] | None = None,
+        rest: RestLevels | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
+        self._rest = rest
         self.detector = detector
         self.network = network
         precision = self.config.explain.precision
@@ -186,13 +258,27 @@ class Observer:
                 "LRP precision 'tf32' is for GPUs, and the network runs on the CPU; use float32, "
                 "or --device cuda"
             )
-        self._dtype = lrp.PRECISIONS[precision]
+        self._dtype: lrp.Reduced = lrp.PRECISIONS[precision]
         self.shown = select_aus(network.card, self.config.aus)
         self._takes_part = np.isin(network.card.aus, self.shown)
         self._make_baseline()  # one that cannot work is refused here, not at the first face
-        self._on_step = on_step or (lambda step: None)
+        self._on_step = on_step or tell_nobody
         self._states: dict[str, _SourceFaces] = {}
         self._rounds: lrp.Rounds | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the recordings when pickled: they belong to the GPU of this process."""
+        return {**self.__dict__, "_rounds": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Give the trackers back what they leave out when they are pickled."""
+        self.__dict__.update(state)
+        for source in self._states.values():
+            source.tracker.attach(self.detector, self._landmarks)
+
+    @property
+    def _landmarks(self) -> Landmarks | None:
+        return self.network.five_points if self.network.has_landmarks else None
 
     def reset(self, source: str | None = None) -> None:
         """Forget one source (its face and which AUs were active), or all."""
@@ -205,7 +291,16 @@ class Observer:
         """Tell that a source paused: its face and which AUs were active are not known any more."""
         if source in self._states:
             self._states[source].tracker.reset()
+            self._states[source].crop = None
             self._states[source].forget()
+
+    def rest(self, source: str) -> RestLevels | None:
+        """Return the rest levels of the person of a source who was seen at rest for longest.
+
+        None where there is no baseline, or nobody was seen for long enough.
+        """
+        state = self._states.get(source)
+        return None if state is None or state.baseline is None else state.baseline.richest
 
     @property
     def engine(self) -> lrp.EngineChoice:
@@ -240,24 +335,46 @@ class Observer:
         """Observe frames, in order within each source; sources may be mixed.
 
         All crops go through the network as one batch, and so do all (frame, AU) pairs through LRP.
+        On a GPU both are one recorded round: what may be active is explained as it is predicted.
         """
+        look = self.look(frames)
+        return self.show(look.drafts, look)
+
+    def look(self, frames: Sequence[Frame]) -> Look:
+        """Find and predict the faces of frames, in order within each source."""
         rounds = self._rounds_on_gpu()
         if rounds is not None:
-            return self._update_on_gpu(frames, rounds)
+            return self._look_on_gpu(frames, rounds)
         drafts = [self._locate(frame) for frame in frames]
         self._on_step("face")
         inputs, forward = self._predict(drafts)
         self._on_step("predict")
+        return Look(drafts, inputs, forward)
+
+    def show(self, drafts: Sequence[Draft], look: Look | None = None) -> list[Observation]:
+        """Decide what is active in frames that were looked at, and explain it.
+
+        Args:
+            drafts: in order within each source, each once.
+            look: that all of them came from, where it is still known: it saves a way forward, and
+                on a GPU the maps that it found already.
+        """
         for draft in drafts:
             self._decide_active(draft)
-        self._explain_active(drafts, inputs, forward)
+        rounds = self._rounds_on_gpu()
+        if rounds is not None:
+            self._explain_on_gpu(drafts, rounds, () if look is None else look.found)
+        elif look is None or look.inputs is None:
+            self._explain_active(drafts, self._inputs(drafts), None)
+        else:
+            self._explain_active(drafts, look.inputs, look.forward)
         self._on_step("explain")
         return [draft.finish() for draft in drafts]
 
-    def _locate(self, frame: Frame) -> _Draft:
+    def _locate(self, frame: Frame) -> Draft:
         """Find the face of a frame."""
         source, reconnected = self._connected(frame)
-        return _Draft(frame, source, source.tracker.update(frame.image), reconnected)
+        return self._begun(frame, source, source.tracker.update(frame.image), reconnected)
 
     def _connected(self, frame: Frame) -> tuple[_SourceFaces, bool]:
         """Return the source of a frame, and whether it reconnected; its face is then forgotten."""
@@ -266,9 +383,17 @@ class Observer:
         source.epoch = frame.epoch
         if reconnected:
             source.tracker.reset()
+            source.crop = None
         return source, reconnected
 
-    def _predict(self, drafts: Sequence[_Draft]) -> tuple[torch.Tensor, lrp.Forward | None]:
+    def _begun(
+        self, frame: Frame, source: _SourceFaces, face: FaceObservation, reconnected: bool
+    ) -> Draft:
+        """Begin the observation of a frame whose face was looked for."""
+        same = face.crop is None or source.continues(face.crop, self.config.baseline.same_face)
+        return Draft(frame, source, face, reconnected, reconnected or not same)
+
+    def _predict(self, drafts: Sequence[Draft]) -> tuple[torch.Tensor, lrp.Forward | None]:
         """Predict the AUs of all usable faces.
 
         Returns:
@@ -276,9 +401,7 @@ class Observer:
             the way forward where LRP can use it.
         """
         usable = [draft for draft in drafts if draft.face.crop is not None]
-        size = self.network.card.input_size
-        crops = np.array([draft.face.crop for draft in usable], np.uint8)
-        inputs = self.network.prepare(crops.reshape(-1, size, size))
+        inputs = self._inputs(drafts)
         forward = self._forward(inputs, [draft.source for draft in drafts])
         if forward is None or forward.hidden is None:
             prediction = self.network.predict_prepared(inputs)
@@ -290,36 +413,39 @@ class Observer:
                 draft.intensity = prediction.intensity[row]
         return inputs, forward
 
-    def _decide_active(self, draft: _Draft) -> None:
-        """Decide which AUs of a frame are active, against the person's baseline where one is kept.
+    def _inputs(self, drafts: Sequence[Draft]) -> torch.Tensor:
+        """Return the crops of all usable faces as the network takes them."""
+        size = self.network.card.input_size
+        crops = [draft.face.crop for draft in drafts if draft.face.crop is not None]
+        return self.network.prepare(np.array(crops, np.uint8).reshape(-1, size, size))
+
+    def _decide_active(self, draft: Draft) -> None:
+        """Decide which AUs of a frame are active, by their rise over rest where that is kept.
 
         Frames of one source must come in order.
         """
         source, frame, face = draft.source, draft.frame, draft.face
-        if draft.new_face:
+        baseline = source.baseline
+        if draft.begins_anew:
             source.forget()
-        if draft.presence is None or face.crop is None:
-            if source.baseline is not None:
-                source.baseline.skip(frame.time_s)
+        if baseline is not None and draft.rest is not None:
+            baseline.begin(draft.rest)
+        if draft.presence is None:
+            if baseline is not None:
+                baseline.skip(frame.time_s)
             if face.state == FaceState.LOST:
                 source.gate.reset()
-            draft.baseline = source.baseline_state
-            return
-        if not source.continues(face.crop, self.config.baseline.same_face):
-            draft.new_face = True
-            if source.baseline is not None:
-                source.baseline.reset()
-                source.gate.reset()
-        presence = draft.presence
-        if source.baseline is not None:
-            presence = source.baseline.update(frame.time_s, presence, face.quality)
-        draft.baseline = source.baseline_state
-        if draft.baseline == BaselineState.ACTIVE:
-            draft.adjusted = presence
-        draft.active = np.flatnonzero(source.gate.update(presence) & self._takes_part).tolist()
+        else:
+            presence = draft.presence
+            if baseline is not None:
+                presence = draft.adjusted = baseline.update(frame.time_s, presence, face.quality)
+            draft.active = np.flatnonzero(source.gate.update(presence) & self._takes_part).tolist()
+        if baseline is not None:
+            draft.baseline = baseline.state
+            draft.rest_s, draft.rest_prior = baseline.rest_s, baseline.prior
 
     def _explain_active(
-        self, drafts: Sequence[_Draft], inputs: torch.Tensor, forward: lrp.Forward | None
+        self, drafts: Sequence[Draft], inputs: torch.Tensor, forward: lrp.Forward | None
     ) -> None:
         """Explain the active AUs of all frames as one batch."""
         usable = [draft for draft in drafts if draft.presence is not None]
@@ -360,90 +486,115 @@ class Observer:
             found.append(relevance.masks(maps, explain.mask_side, explain.top_x))
         return found
 
-    def _update_on_gpu(self, frames: Sequence[Frame], rounds: lrp.Rounds) -> list[Observation]:
-        """Observe frames in recorded rounds: what may be active is explained as it is predicted."""
+    def _look_on_gpu(self, frames: Sequence[Frame], rounds: lrp.Rounds) -> Look:
+        """Predict the faces of frames in recorded rounds that also explain what may be active."""
         drafts = self._locate_together(frames)
         self._on_step("face")
         usable = [draft for draft in drafts if draft.face.crop is not None]
-        decided = 0
-        for start in range(0, len(usable), rounds.most_frames):
-            some = usable[start : start + rounds.most_frames]
-            crops = np.array([draft.face.crop for draft in some], np.uint8)
-            levels, expected = self._levels(some)
-            found = rounds.run(crops, levels, expected)
-            for row, draft in enumerate(some):
-                draft.presence = found.presence[row]
-                if found.intensity is not None:
-                    draft.intensity = found.intensity[row]
-            # Frames without a usable face are decided in their turn.
-            upto = drafts.index(some[-1]) + 1
-            for draft in drafts[decided:upto]:
-                self._decide_active(draft)
-                draft.source.shift = _shift(draft)
-            decided = upto
-            missed = self._take(some, found)
-            if missed:
-                levels = np.full_like(levels, lrp.NEVER)
-                for row, output in missed:
-                    levels[row, output] = lrp.ALWAYS
-                self._take(some, rounds.run(crops, levels, len(missed)))
-        for draft in drafts[decided:]:
-            self._decide_active(draft)
+        levels, expected = self._levels(drafts)
+        found = []
+        most = rounds.most_frames
+        for start in range(0, len(usable), most):
+            part = slice(start, start + most)
+            found.append(self._run(rounds, usable[part], levels[part], int(expected[part].sum())))
+            seen = found[-1].round
+            for row, draft in enumerate(usable[part]):
+                draft.presence = seen.presence[row]
+                if seen.intensity is not None:
+                    draft.intensity = seen.intensity[row]
         self._on_step("predict")
-        self._on_step("explain")
-        return [draft.finish() for draft in drafts]
+        return Look(drafts, None, None, found)
 
-    def _levels(self, drafts: Sequence[_Draft]) -> tuple[NDArray[np.float32], int]:
-        """Return from which presence each AU of each frame may be active, and how many will be.
+    def _explain_on_gpu(
+        self, drafts: Sequence[Draft], rounds: lrp.Rounds, found: Sequence[_Found]
+    ) -> None:
+        """Take the maps of active AUs out of rounds; those that are in none need another one."""
+        for one in found:
+            self._take(one)
+        aus, missing = self.network.card.aus, []
+        for draft in drafts:
+            outputs = [output for output in draft.active if aus[output] not in draft.maps]
+            if outputs:
+                missing.append((draft, outputs))
+        most = rounds.most_frames
+        for start in range(0, len(missing), most):
+            part = missing[start : start + most]
+            levels = np.full((len(part), len(aus)), lrp.NEVER, np.float32)
+            for row, (_, outputs) in enumerate(part):
+                levels[row, outputs] = lrp.ALWAYS
+            expected = sum(len(outputs) for _, outputs in part)
+            self._take(self._run(rounds, [draft for draft, _ in part], levels, expected))
 
-        Presence is judged after the baseline, which moves it by about as much as in the frame
-        before. What is active all the same is explained after the others.
+    def _run(
+        self,
+        rounds: lrp.Rounds,
+        drafts: Sequence[Draft],
+        levels: NDArray[np.float32],
+        expected: int,
+    ) -> _Found:
+        """Run a round of frames with usable faces."""
+        found = rounds.run(np.array([d.face.crop for d in drafts], np.uint8), levels, expected)
+        # The next round writes where these descriptors are.
+        on_gpu = None if self.config.window.device == "cpu" else found.on_gpu[0].clone()
+        return _Found(drafts, found, on_gpu)
+
+    def _levels(self, drafts: Sequence[Draft]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return from which presence each AU of each usable frame may be active.
+
+        Of a source's first frame it is known: the gate knows what was active before it, and the
+        baseline judges it by what it learned before it. Of later ones, that depends on those before
+        them; they get some slack, and what is active all the same is explained in another round.
+
+        Returns:
+            ``(n, A)`` levels of the n usable frames, and ``(n,)`` how many AUs of each will be
+            active, roughly.
         """
         on, off = self.network.card.thresholds()
-        levels = np.full((len(drafts), len(on)), lrp.NEVER, np.float32)
-        seen: set[int] = set()
-        expected = 0
-        for row, draft in enumerate(drafts):
+        usable = sum(draft.face.crop is not None for draft in drafts)
+        levels = np.full((usable, len(on)), lrp.NEVER, np.float32)
+        expected = np.ones(usable, np.int64)
+        ahead: dict[int, _Ahead] = {}
+        row = 0
+        for draft in drafts:
             source = draft.source
-            # In its second frame of a round, an AU may have become active in the first one.
-            again = id(source) in seen
-            seen.add(id(source))
-            active = source.gate.active
-            level = np.where(active | again, off, on).astype(np.float32)
-            if source.baseline is not None:
-                level = _moved(level, -np.asarray(source.shift) - BASELINE_SLACK)
+            if id(source) not in ahead:
+                ahead[id(source)] = _Ahead.of(source, draft.frame.time_s, len(on))
+            state = ahead[id(source)]
+            if draft.begins_anew:
+                state.active[:] = False
+                state.offsets[:] = 0.0
+            if draft.face.crop is None:
+                continue
+            level = np.where(state.active | state.later, off, on)
+            slack = BASELINE_SLACK if state.later and source.baseline is not None else 0.0
+            level = presence_for(level, state.offsets - np.float32(slack))
             levels[row, self._takes_part] = level[self._takes_part]
-            expected += int((active & self._takes_part).sum()) + 1
+            expected[row] += int((state.active & self._takes_part).sum())
+            state.later = True
+            row += 1
         return levels, expected
 
-    def _take(self, drafts: Sequence[_Draft], found: lrp.Round) -> list[tuple[int, int]]:
-        """Take the maps of active AUs out of a round; return those it does not have."""
-        descriptors, valid, finite, *masks = found.summaries
-        on_gpu = None
-        if self.config.window.device != "cpu":
-            on_gpu = found.on_gpu[0].clone()  # the next round writes there
-        missed = []
-        for row, draft in enumerate(drafts):
+    def _take(self, found: _Found) -> None:
+        """Take the maps of active AUs out of a round."""
+        descriptors, valid, finite, *masks = found.round.summaries
+        for row, draft in enumerate(found.drafts):
             for output in draft.active:
-                au = self.network.card.aus[output]
-                slot = found.slots.get((row, output))
+                slot = found.round.slots.get((row, output))
                 if slot is None:
-                    if au not in draft.maps:
-                        missed.append((row, output))
                     continue
                 if not finite[slot]:
                     raise self._not_finite([output])
-                draft.maps[au] = found.maps[slot]
+                au = self.network.card.aus[output]
+                draft.maps[au] = found.round.maps[slot]
                 draft.descriptors[au] = descriptors[slot] if valid[slot] else None
                 if masks:
                     draft.masks[au] = masks[0][slot]
-                if on_gpu is not None:
-                    draft.on_gpu[au] = on_gpu[slot]
-        return missed
+                if found.on_gpu is not None:
+                    draft.on_gpu[au] = found.on_gpu[slot]
 
-    def _locate_together(self, frames: Sequence[Frame]) -> list[_Draft]:
+    def _locate_together(self, frames: Sequence[Frame]) -> list[Draft]:
         """Find the faces of frames; the landmarks of all sources are searched in one batch."""
-        drafts: dict[int, _Draft] = {}
+        drafts: dict[int, Draft] = {}
         for turn in turns([frame.source for frame in frames]):
             sources = [self._connected(frames[n]) for n in turn]
             crops = [
@@ -455,7 +606,7 @@ class Observer:
             for n, (source, reconnected), crop in zip(turn, sources, crops, strict=True):
                 found = None if crop is None else next(points)
                 face = source.tracker.update(frames[n].image, found)
-                drafts[n] = _Draft(frames[n], source, face, reconnected)
+                drafts[n] = self._begun(frames[n], source, face, reconnected)
         return [drafts[n] for n in range(len(frames))]
 
     def _not_finite(self, outputs: Iterable[int]) -> ModelError:
@@ -468,14 +619,17 @@ class Observer:
     def _make_baseline(self) -> PersonalBaseline | None:
         if not self.config.baseline.enabled:
             return None
-        return PersonalBaseline.of_network(self.network.card, self.config.baseline)
+        baseline = PersonalBaseline.of_network(self.network.card, self.config.baseline)
+        if self._rest is not None:
+            baseline.begin(self._rest)
+        return baseline
 
     def _state(self, source: str) -> _SourceFaces:
         if source not in self._states:
             card = self.network.card
             tracker = FaceTracker(
                 self.detector,
-                self.network.five_points if self.network.has_landmarks else None,
+                self._landmarks,
                 card.template,
                 card.template_weights,
                 card.input_size,
@@ -544,20 +698,3 @@ def turns(sources: Sequence[str]) -> Iterator[list[int]]:
             turn.setdefault(sources[position], position)
         yield list(turn.values())
         waiting = [position for position in waiting if position not in turn.values()]
-
-
-def _moved(presence: NDArray[np.float32], by: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return probabilities whose logits were moved."""
-    p = np.clip(presence.astype(np.float64), 1e-9, 1 - 1e-9)
-    return (1 / (1 + np.exp(-(np.log(p / (1 - p)) + by)))).astype(np.float32)
-
-
-def _shift(draft: _Draft) -> NDArray[np.float32] | float:
-    """Return what the baseline added to the presence logits of a frame."""
-    if draft.adjusted is None or draft.presence is None:
-        return 0.0
-    before, after = (
-        np.clip(presence.astype(np.float64), 1e-9, 1 - 1e-9)
-        for presence in (draft.presence, draft.adjusted)
-    )
-    return np.log(after / (1 - after) * (1 - before) / before).astype(np.float32)

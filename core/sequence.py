@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .action_units import letter, letter_index, parse_label, prototype_label
-from .baseline import PersonalBaseline, adjust_intensity, whole_sequence
+from .baseline import PersonalBaseline, rest_of_span
 from .clustering.spectral import spray, spray_preset
-from .config import AnalyzerConfig
+from .config import AnalyzerConfig, BaselineConfig
 from .errors import ConfigError, SourceError
 from .face.tracker import Detector, align
 from .network.au_network import AUNetwork
-from .observer import Observation, Observer
-from .sequence_store import AUMaps, Pictures
-from .stages import PresenceGate, StageTracker
+from .network.card import ModelCard
+from .observer import Draft, Look, Observation, Observer
+from .sequence_store import AUMaps, MemoryShelf, Pictures, Shelf
+from .stages import StageTracker
 from .types import (
     LOST,
-    BaselineState,
     FaceState,
     Frame,
     FrameRow,
     Prototype,
+    RestLevels,
     SequenceResult,
     Stage,
     StageEvent,
@@ -32,24 +34,132 @@ from .types import (
 
 __all__ = ["SequenceAnalyzer"]
 
+_AT_ONCE = 16
+"""Frames held back that are explained at once in the end."""
+
 PICTURE_SCALE = 3
 """Side of the face pictures in reports, as a multiple of the network's crop."""
 
 MAP_BYTES = 1 << 30
-"""Bound on the memory for full-size relevance maps, bytes. Each time it is exceeded, prototypes
+"""Bound on the room for full-size relevance maps, bytes. Each time it is exceeded, prototypes
 average half as many maps of each AU as before; clustering always sees all maps."""
 
 PICTURE_BYTES = 256 << 20
-"""Bound on the memory for face pictures (JPEG), bytes. Each time it is exceeded, every second
+"""Bound on the room for face pictures (JPEG), bytes. Each time it is exceeded, every second
 picture is dropped."""
+
+
+class _HeldFrames:
+    """Frames of a recording that wait until the rest levels of their person are known.
+
+    Args:
+        card: of the network.
+        config: of the baseline; where it is off nothing is held.
+        rest: rest levels with which the first person begins.
+
+    Attributes:
+        span_rest: rest levels of the span that is known to be neutral, once it was seen.
+    """
+
+    def __init__(self, card: ModelCard, config: BaselineConfig, rest: RestLevels | None) -> None:
+        self._card, self._config, self._rest = card, config, rest
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all frames."""
+        self.span_rest: RestLevels | None = None
+        self._queue: deque[Draft] = deque()
+        self._ready = 0
+        self._run: list[Draft] = []
+        self._ahead: PersonalBaseline | None = None
+        self._begun = False
+        self._face_s: float | None = None
+
+    def pass_by(self, drafts: Sequence[Draft]) -> bool:
+        """Tell whether frames need not wait: nothing does, and no other person begins in them."""
+        if not self._config.enabled:
+            return True
+        before = self._face_s
+        if self._queue or self._ahead is not None or any(map(self._begins, drafts)):
+            self._face_s = before
+            return False
+        return True
+
+    def add(self, draft: Draft) -> None:
+        """Hold a frame back."""
+        if self._begins(draft):
+            self.settle()
+            self._ahead = PersonalBaseline.of_network(self._card, self._config)
+            if self._rest is not None and not self._begun:
+                self._ahead.begin(self._rest)
+            self._begun = True
+        draft.frame = replace(draft.frame, image=np.zeros((0, 0), np.uint8))
+        self._queue.append(draft)
+        if self._ahead is None:
+            self._ready += 1
+            return
+        self._run.append(draft)
+        time_s = draft.frame.time_s
+        if draft.presence is not None:
+            self._ahead.update(time_s, draft.presence, draft.face.quality)
+        until = self._run[0].frame.time_s + self._config.settle_s
+        if self._config.rest_from is not None and self.span_rest is None:
+            until = max(until, self._config.rest_from[1])
+        if time_s > until:
+            self.settle()
+
+    def settle(self) -> None:
+        """Let the frames of the person go, with what was learned from them."""
+        if self._ahead is not None and self._run:
+            self._run[0].rest = self._span() or self._ahead.levels
+        self._ahead, self._run = None, []
+        self._ready = len(self._queue)
+
+    def take(self, most: int) -> list[Draft]:
+        """Return the first frames that need not wait any longer, and hold them no more."""
+        count = min(most, self._ready)
+        self._ready -= count
+        return [self._queue.popleft() for _ in range(count)]
+
+    def remark(self) -> str:
+        """Say what was asked for and could not be had; empty if nothing."""
+        span = self._config.rest_from
+        if span is None or self.span_rest is not None:
+            return ""
+        return (
+            f"the face was said to rest from {span[0]:g} to {span[1]:g} s, but no usable face was "
+            "seen there: presence is judged by the rest levels that the whole recording shows"
+        )
+
+    def _begins(self, draft: Draft) -> bool:
+        """Tell whether a person begins with a frame; frames must come in order."""
+        if draft.presence is None:
+            return draft.new_face or not self._begun
+        time_s, before = draft.frame.time_s, self._face_s
+        self._face_s = time_s
+        gap = before is not None and not 0 <= time_s - before <= self._config.max_gap_s
+        return draft.new_face or not self._begun or gap
+
+    def _span(self) -> RestLevels | None:
+        """Return the rest levels of the neutral span if it lies in the run of this person."""
+        span = self._config.rest_from
+        if span is None or self.span_rest is not None:
+            return None
+        seen = [d for d in self._run if span[0] <= d.frame.time_s <= span[1]]
+        rows = [draft.presence for draft in seen if draft.presence is not None]
+        quality = [draft.face.quality for draft in seen if draft.presence is not None]
+        if rows:
+            self.span_rest = rest_of_span(np.array(rows), quality, self._config)
+        return self.span_rest
 
 
 class SequenceAnalyzer:
     """Collect the frames of one sequence, then explain it as a whole.
 
-    A personal baseline, where asked for, is taken from the whole recording: what the first neutral
-    phase of a person teaches holds for the frames before it, too. Presence only falls by it, so
-    every AU that stays active was explained already; the others are dropped.
+    Presence is judged by its rise over the person's rest level, estimated as live, and then once
+    backwards: the frames of a person are held back, as crops, until the levels are known well
+    (``settle_s``, or the end of the span that is known to be neutral), and what was learned by then
+    holds for them from the first one on. Held frames take about 9 KiB each.
 
     Args:
         detector: finds faces.
@@ -57,8 +167,11 @@ class SequenceAnalyzer:
         config: constants of all steps.
         preset: SpRAy preset, see :data:`facestage.core.clustering.spectral.SPRAY_PRESETS`.
         device: torch device for the embedded network.
-        map_bytes: memory for full-size relevance maps.
-        picture_bytes: memory for face pictures.
+        map_bytes: room for full-size relevance maps.
+        picture_bytes: room for face pictures.
+        shelf: where maps, descriptors and pictures lie until the sequence is explained; in memory
+            if None. A long recording needs one on a disk.
+        rest: rest levels with which the first person begins.
 
     Raises:
         ConfigError: no preset of that name, the network lacks AUs that were asked for, or the
@@ -77,6 +190,8 @@ class SequenceAnalyzer:
         device: str = "auto",
         map_bytes: int = MAP_BYTES,
         picture_bytes: int = PICTURE_BYTES,
+        shelf: Shelf | None = None,
+        rest: RestLevels | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
         spray_preset(preset)
@@ -84,32 +199,35 @@ class SequenceAnalyzer:
         self.preset = preset
         self._map_bytes = map_bytes
         self._picture_bytes = picture_bytes
-        baseline = self.config.baseline
-        self._baseline = (
-            PersonalBaseline.of_network(self.network.card, baseline) if baseline.enabled else None
-        )
-        # The frames are observed without it: what is neutral is known only in the end.
-        plain = replace(self.config, baseline=replace(baseline, enabled=False))
-        self._observer = Observer(detector, self.network, plain)
+        self._shelf: Shelf = MemoryShelf() if shelf is None else shelf
+        self._observer = Observer(detector, self.network, self.config, rest=rest)
+        self._held = _HeldFrames(self.network.card, self.config.baseline, rest)
         self.reset()
 
     def reset(self) -> None:
         """Forget the sequence."""
         self._observer.reset()
+        self._held.reset()
         self._rows: list[FrameRow] = []
-        self._quality: list[float] = []
-        self._new_face: list[bool] = []
+        self._last = -1
+        self._source = ""
         self._aus: dict[int, AUMaps] = {}
-        self._pictures = Pictures(self._picture, self._picture_bytes)
+        self._shelf.clear()
+        self._pictures = Pictures(self._picture, self._picture_bytes, shelf=self._shelf)
         self._stride = 1
 
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
-        """Take in the next frames of the sequence and return what each shows.
+        """Take in the next frames of the sequence.
+
+        Returns:
+            What the frames show of which that is decided; of those held back (see above) a later
+            call says it, in order, and :meth:`settle` of the last ones. Pictures are not kept with
+            them: ``frame.image`` is empty there.
 
         Raises:
             ConfigError: a frame does not come after the one before it; none is taken in then.
         """
-        last = self._rows[-1].index if self._rows else -1
+        last = self._last
         for frame in frames:
             if frame.index <= last:
                 raise ConfigError(
@@ -117,7 +235,26 @@ class SequenceAnalyzer:
                     "reset() for a new sequence"
                 )
             last = frame.index
-        observations = self._observer.update(frames)
+        self._last = last
+        look = self._observer.look(frames)
+        for draft in look.drafts:
+            if draft.face.crop is not None and draft.face.points is not None:
+                self._pictures.add(draft.frame.index, draft.frame.image, draft.face.points)
+        if self._held.pass_by(look.drafts):
+            return self._show(look.drafts, look)
+        for draft in look.drafts:
+            self._held.add(draft)
+        # Twice as many as came in: what is held becomes less, and never all of it is shown at once.
+        return self._show(self._held.take(2 * len(frames)))
+
+    def settle(self) -> Iterator[list[Observation]]:
+        """Decide the frames that are still held back, some at a time; no frame follows."""
+        self._held.settle()
+        while drafts := self._held.take(_AT_ONCE):
+            yield self._show(drafts)
+
+    def _show(self, drafts: Sequence[Draft], look: Look | None = None) -> list[Observation]:
+        observations = self._observer.show(drafts, look)
         for observation in observations:
             self._keep(observation)
         return observations
@@ -133,10 +270,10 @@ class SequenceAnalyzer:
         Raises:
             SourceError: no frame was given.
         """
+        for _ in self.settle():
+            pass
         if not self._rows:
             raise SourceError(f"{source} gave no frame to analyse; check that it plays elsewhere")
-        if self._baseline is not None:
-            self._apply(self._baseline)
         clusters = {au: self._cluster(maps) for au, maps in sorted(self._aus.items())}
         rows = self._labelled(clusters)
         clusters = _by_first_stage(clusters, self._stages(rows))
@@ -163,52 +300,13 @@ class SequenceAnalyzer:
             note=note,
             hidden=tuple(au for au in self.network.card.aus if au not in self._observer.shown),
             grades=self.network.card.grades,
-            baseline=self._baseline is not None,
+            baseline=self.config.baseline.enabled,
+            rest=self._held.span_rest or self._observer.rest(self._source),
+            remark=self._held.remark(),
             lrp_engine=engine.name,
             lrp_engine_reason=engine.reason,
             lrp_precision=self.config.explain.precision,
         )
-
-    def _apply(self, baseline: PersonalBaseline) -> None:
-        """Judge presence against the person's baseline; drop the maps of AUs that it turns off."""
-        card = self.network.card
-        baseline.reset()
-        adjusted, states = whole_sequence(
-            baseline,
-            [row.time_s for row in self._rows],
-            [row.presence for row in self._rows],
-            self._quality,
-            self._new_face,
-        )
-        gate = PresenceGate(*card.thresholds())
-        rows: list[FrameRow] = []
-        for row, values, state, fresh in zip(
-            self._rows, adjusted, states, self._new_face, strict=True
-        ):
-            if fresh or row.face == FaceState.LOST:
-                gate.reset()
-            if row.presence is None or values is None:
-                rows.append(replace(row, baseline=state))
-                continue
-            on = {card.aus[a] for a in np.flatnonzero(gate.update(values))}
-            known = state == BaselineState.ACTIVE
-            rows.append(
-                replace(
-                    row,
-                    labels={au: x for au, x in row.labels.items() if au in on},
-                    baseline=state,
-                    adjusted_presence=values if known else None,
-                    adjusted_intensity=adjust_intensity(row.intensity, row.presence, values)
-                    if known and row.intensity is not None
-                    else None,
-                )
-            )
-        self._rows = rows
-        labels = {row.index: row.labels for row in rows}
-        for au, maps in list(self._aus.items()):
-            maps.keep([au in labels[frame] for frame in maps.frames])
-            if not maps.frames:
-                del self._aus[au]
 
     def _keep(self, seen: Observation) -> None:
         """Keep what an observation shows; thin the full maps where they take too much room."""
@@ -221,14 +319,16 @@ class SequenceAnalyzer:
                 presence=seen.presence,
                 intensity=seen.intensity,
                 labels=dict.fromkeys(seen.maps, ""),
+                baseline=seen.baseline,
+                adjusted_presence=seen.adjusted_presence,
+                adjusted_intensity=seen.adjusted_intensity,
+                rest_s=seen.rest_s,
+                rest_prior=seen.rest_prior,
             )
         )
-        self._quality.append(seen.face.quality)
-        self._new_face.append(seen.new_face)
-        if seen.face.crop is not None and seen.face.points is not None:
-            self._pictures.add(frame.index, frame.image, seen.face.points)
+        self._source = frame.source
         for au, relevance in seen.maps.items():
-            self._aus.setdefault(au, AUMaps()).add(
+            self._aus.setdefault(au, AUMaps(self._shelf)).add(
                 frame.index, seen.descriptors[au], relevance, self._stride
             )
         full_maps = sum(len(maps.maps) for maps in self._aus.values())
@@ -254,7 +354,7 @@ class SequenceAnalyzer:
         valid = [n for n, d in enumerate(maps.descriptors) if d is not None]
         if not valid:
             return np.zeros(len(maps.frames), np.intp)
-        rows = np.stack([d for d in maps.descriptors if d is not None])
+        rows = maps.rows()
         # Maps on the two sides of a pause are no neighbours in time.
         steps = np.diff([maps.frames[n] for n in valid], prepend=maps.frames[0])
         runs = np.cumsum(steps > 1, dtype=np.int64)
@@ -308,15 +408,15 @@ class SequenceAnalyzer:
             full = [int(n) for n in members if int(n) in maps.maps]
             if not full:  # every member fell to the thinning: the nearest full map stands in
                 full = [min(maps.maps, key=lambda n: abs(n - int(members[0])))]
-            mean = np.zeros(maps.maps[full[0]].shape, np.float64)
+            mean = np.zeros(maps.map(full[0]).shape, np.float64)
             for n in full:
-                mean += maps.maps[n]
+                mean += maps.map(n)
             mean /= len(full)
             # The exemplar's picture is shown: a frame whose picture was kept, if there is one.
             shown = [n for n in full if maps.frames[n] in self._pictures] or full
             scores = [
-                float((maps.maps[n] * mean).sum() / (np.linalg.norm(maps.maps[n]) + 1e-12))
-                for n in shown
+                float((relevance * mean).sum() / (np.linalg.norm(relevance) + 1e-12))
+                for relevance in map(maps.map, shown)
             ]
             exemplar = maps.frames[shown[int(np.argmax(scores))]]
             crop = self._pictures.nearest(exemplar, 0, rows[-1].index)

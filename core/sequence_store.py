@@ -3,17 +3,65 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AUMaps", "Pictures"]
+__all__ = ["AUMaps", "MemoryShelf", "Pictures", "Shelf"]
 
 WAITING_BYTES = 64 << 20
 """Bound on the memory for frames whose face picture was not asked for yet, bytes."""
+
+
+class Shelf(Protocol):
+    """Keeps pieces of data until they are asked for: in memory, or where the shell has room."""
+
+    def put(self, data: bytes) -> int:
+        """Keep a piece; return the number to ask for it by."""
+        ...
+
+    def get(self, place: int) -> bytes:
+        """Return a piece."""
+        ...
+
+    def drop(self, place: int) -> None:
+        """Forget a piece; its number may be given to another."""
+        ...
+
+    def clear(self) -> None:
+        """Forget all."""
+        ...
+
+
+class MemoryShelf:
+    """A shelf in memory."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, bytes] = {}
+        self._next = 0
+
+    def put(self, data: bytes) -> int:
+        """Keep a piece; see :class:`Shelf`."""
+        self._pieces[self._next] = data
+        self._next += 1
+        return self._next - 1
+
+    def get(self, place: int) -> bytes:
+        """Return a piece."""
+        return self._pieces[place]
+
+    def drop(self, place: int) -> None:
+        """Forget a piece."""
+        del self._pieces[place]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._pieces.clear()
 
 
 @dataclass(slots=True)
@@ -21,14 +69,16 @@ class AUMaps:
     """Maps of one AU over the sequence: all descriptors, and full maps at a stride.
 
     Attributes:
+        shelf: where they lie.
         frames: index of the frame of each map, ascending.
-        descriptors: of each map, ``(D,)`` float32; None where it holds nothing to compare.
-        maps: number of the map → ``(S, S)`` float32, for those kept in full.
+        descriptors: place of each map's ``(D,)`` float32; None where it holds nothing to compare.
+        maps: number of the map → place of its ``(S, S)`` float32, for those kept in full.
     """
 
+    shelf: Shelf
     frames: list[int] = field(default_factory=list)
-    descriptors: list[NDArray[np.float32] | None] = field(default_factory=list)
-    maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    descriptors: list[int | None] = field(default_factory=list)
+    maps: dict[int, int] = field(default_factory=dict)
 
     def add(
         self,
@@ -39,28 +89,37 @@ class AUMaps:
     ) -> None:
         """Add the map of the next frame; the full map only if its number is on the stride."""
         if len(self.frames) % stride == 0:
-            # A copy: a row of a batch would keep the whole batch alive.
-            self.maps[len(self.frames)] = relevance.copy()
+            self.maps[len(self.frames)] = self.shelf.put(
+                relevance.astype(np.float32, copy=False).tobytes()
+            )
         self.frames.append(frame)
-        self.descriptors.append(descriptor)
+        self.descriptors.append(
+            None if descriptor is None else self.shelf.put(descriptor.tobytes())
+        )
+
+    def map(self, n: int) -> NDArray[np.float32]:
+        """Return the full map of a number, ``(S, S)``."""
+        values = np.frombuffer(self.shelf.get(self.maps[n]), np.float32)
+        side = math.isqrt(values.size)
+        return values.reshape(side, side)
+
+    def rows(self) -> NDArray[np.float32]:
+        """Return the descriptors of the maps that have one, ``(n, D)``."""
+        places = [place for place in self.descriptors if place is not None]
+        first = np.frombuffer(self.shelf.get(places[0]), np.float32)
+        rows = np.empty((len(places), first.size), np.float32)
+        for row, place in zip(rows, places, strict=True):
+            row[:] = np.frombuffer(self.shelf.get(place), np.float32)
+        return rows
 
     def thin(self, stride: int) -> None:
         """Forget the full maps that are not on the stride."""
-        self.maps = {n: m for n, m in self.maps.items() if n % stride == 0}
-
-    def keep(self, wanted: Sequence[bool]) -> None:
-        """Forget the maps that are not wanted; those that stay are numbered anew."""
-        places = [n for n, stays in enumerate(wanted) if stays]
-        self.frames = [self.frames[n] for n in places]
-        self.descriptors = [self.descriptors[n] for n in places]
-        maps = {k: self.maps[n] for k, n in enumerate(places) if n in self.maps}
-        if places and not maps:  # all fell to the thinning: the nearest of the others stands in
-            maps = {0: self.maps[min(self.maps, key=lambda n: abs(n - places[0]))]}
-        self.maps = maps
+        for n in [n for n in self.maps if n % stride]:
+            self.shelf.drop(self.maps.pop(n))
 
 
 class Pictures:
-    """Face pictures by frame, compressed, within a bound on their memory.
+    """Face pictures by frame, compressed, within a bound on their room.
 
     Where the bound is exceeded every second picture is dropped, and from then on only every second
     frame is taken; the same again the next time. Most pictures of a short sequence are never looked
@@ -69,8 +128,9 @@ class Pictures:
 
     Args:
         cut: makes the picture of a frame: its image, and the points of its face.
-        limit: memory for compressed pictures, bytes.
+        limit: room for compressed pictures, bytes.
         waiting: memory for frames that wait, bytes; :data:`WAITING_BYTES` if None.
+        shelf: where compressed pictures lie; in memory if None.
     """
 
     def __init__(
@@ -78,12 +138,15 @@ class Pictures:
         cut: Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.uint8]],
         limit: int,
         waiting: int | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self._cut = cut
+        self._shelf: Shelf = MemoryShelf() if shelf is None else shelf
         self._limit = limit
         self._most_waiting = WAITING_BYTES if waiting is None else waiting
         self._frames: list[int] = []
-        self._jpegs: dict[int, NDArray[np.uint8]] = {}
+        self._jpegs: dict[int, tuple[int, int]] = {}
+        """Frame → place and number of bytes of its picture."""
         self._waiting: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32]]] = {}
         self._jpeg_bytes = self._waiting_bytes = 0
         self._stride = 1
@@ -120,7 +183,8 @@ class Pictures:
         found = min(self._frames[start:end], key=lambda candidate: abs(candidate - frame))
         if found in self._waiting:
             self._compress(found)
-        picture = cv2.imdecode(self._jpegs[found], cv2.IMREAD_COLOR)
+        jpeg = np.frombuffer(self._shelf.get(self._jpegs[found][0]), np.uint8)
+        picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
         if picture is None:
             raise RuntimeError(f"OpenCV cannot read the JPEG that it wrote of frame {found}")
         return picture.astype(np.uint8, copy=False)
@@ -130,9 +194,9 @@ class Pictures:
         picture = self._cut(*self._waiting[frame])
         self._drop(frame)
         quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
-        jpeg = cv2.imencode(".jpg", picture, quality)[1].astype(np.uint8, copy=False)
-        self._jpegs[frame] = jpeg
-        self._jpeg_bytes += jpeg.nbytes
+        jpeg = cv2.imencode(".jpg", picture, quality)[1].tobytes()
+        self._jpegs[frame] = self._shelf.put(jpeg), len(jpeg)
+        self._jpeg_bytes += len(jpeg)
 
     def _thin(self) -> None:
         """Forget every second picture, the first excepted."""
@@ -145,4 +209,6 @@ class Pictures:
         if frame in self._waiting:
             self._waiting_bytes -= self._waiting.pop(frame)[0].nbytes
         if frame in self._jpegs:
-            self._jpeg_bytes -= self._jpegs.pop(frame).nbytes
+            place, length = self._jpegs.pop(frame)
+            self._shelf.drop(place)
+            self._jpeg_bytes -= length

@@ -30,6 +30,7 @@ __all__ = [
     "PrototypeDrifted",
     "PrototypeFound",
     "PrototypeRetired",
+    "RestLevels",
     "SequenceResult",
     "Stage",
     "StageEvent",
@@ -97,14 +98,27 @@ class FaceState(enum.StrEnum):
 
 
 class BaselineState(enum.StrEnum):
-    """Whether presence was judged against the person's own baseline."""
+    """Whether presence was judged against the person's own rest level."""
 
     OFF = "off"
-    """It was not asked for."""
+    """It was not: judged as the network gives it."""
     LEARNING = "learning"
-    """No neutral phase of this person was seen yet: nothing is subtracted."""
+    """It was, and more than a tenth of the rest levels still is that of faces in general."""
     ACTIVE = "active"
-    """The person's offsets were subtracted before it was decided which AUs are active."""
+    """It was, by the person's own rest levels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RestLevels:
+    """Where the AUs of one person rest, for one network.
+
+    Attributes:
+        level: ``(A,)`` float64 presence logits.
+        seconds: ``(A,)`` float64 seconds of the face at rest that each rests on.
+    """
+
+    level: NDArray[np.float64]
+    seconds: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,7 +270,9 @@ class FrameResult:
             the number of (frame, AU) pairs that were.
         baseline: state of the personal baseline in this frame.
         adjusted_presence, adjusted_intensity: the two after the baseline, which decided ``active``;
-            None unless ``baseline`` is ``active``.
+            None where ``baseline`` is ``off``.
+        rest_s: seconds of this face at rest that its rest levels rest on.
+        rest_prior: how much of them still is the level of faces in general, 0–1.
     """
 
     frame: Frame
@@ -274,6 +290,8 @@ class FrameResult:
     baseline: BaselineState = BaselineState.OFF
     adjusted_presence: NDArray[np.float32] | None = None
     adjusted_intensity: NDArray[np.float32] | None = None
+    rest_s: float = 0.0
+    rest_prior: float = 1.0
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
 
@@ -305,8 +323,8 @@ class FrameRow:
     """What is kept of one frame of an analysed sequence.
 
     ``presence`` and ``intensity`` are ``(A,)`` float32 or None without a usable face; ``labels``
-    maps the active AUs to their letters (``{12: "A"}``). ``baseline`` and the adjusted values are
-    those of :class:`FrameResult`.
+    maps the active AUs to their letters (``{12: "A"}``). ``baseline``, the adjusted values and
+    ``rest_s`` and ``rest_prior`` are those of :class:`FrameResult`.
     """
 
     index: int
@@ -318,6 +336,8 @@ class FrameRow:
     baseline: BaselineState = BaselineState.OFF
     adjusted_presence: NDArray[np.float32] | None = None
     adjusted_intensity: NDArray[np.float32] | None = None
+    rest_s: float = 0.0
+    rest_prior: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -343,8 +363,8 @@ class SequenceResult:
             stage is LOST. The crop of the frame in the middle of the stage that has a face.
         hidden: AUs that did not take part: predicted, never active.
         grades: AU number → grade by the model card; empty without grades.
-        baseline: whether presence was to be judged against the person's own baseline; each row
-            says whether it was.
+        baseline: whether presence was judged against the person's own rest level.
+        rest: the rest levels of the person who was seen at rest for longest; None without.
         remark: what a reader should know of how the pictures were read (a range of values that was
             recognised); empty where nothing is unusual.
         files: names of the pictures of an image folder, by frame number; empty for a video.
@@ -366,6 +386,7 @@ class SequenceResult:
     hidden: tuple[int, ...] = ()
     grades: Mapping[int, str] = field(default_factory=dict)
     baseline: bool = False
+    rest: RestLevels | None = None
     lrp_engine: str = ""
     lrp_engine_reason: str = ""
     lrp_precision: str = "float32"

@@ -1,7 +1,8 @@
-"""The command line: ``facestage demo | live | analyze | corpus | models | explain-quality | …``.
+"""The command line: ``facestage demo | live | analyze | corpus | models | doctor | …``.
 
 Every option can also be set by environment: ``facestage live --port`` is ``FACESTAGE_LIVE_PORT``.
-Exit codes: 0 done, 2 usage, 4 a source failed, 5 a model or device failed.
+Exit codes: 0 done, 1 standard output cannot be written, 2 usage, 4 a source failed, 5 a model or
+device failed.
 
 A command imports what it runs only when it runs: help, the version and a usage error wait for
 neither torch nor OpenCV.
@@ -24,12 +25,13 @@ from .commands.signatures import (
     AnalyzeOptions,
     CorpusOptions,
     DemoOptions,
+    DoctorOptions,
     EvaluateOptions,
     LiveOptions,
     QualityOptions,
     TrainOptions,
 )
-from .console import err, out, tell_warnings
+from .console import err, is_output_error, out, silence, tell_warnings
 
 __all__ = ["app", "main"]
 
@@ -135,6 +137,19 @@ def explain_quality(options: QualityOptions) -> None:
     run_explain_quality(options)
 
 
+@app.command()
+@takes(DoctorOptions)
+def doctor(options: DoctorOptions) -> None:
+    """Say what this machine has and lacks: device, weights, cameras, codecs, port, clock.
+
+    Changes nothing. Exit code: 0 nothing is broken, 4 the source is, 5 something else is.
+    """
+    from .commands.doctor import run_doctor
+
+    if code := run_doctor(options):
+        raise typer.Exit(code)
+
+
 @models_app.command("list")
 def models_list() -> None:
     """List the embedded network with its grades, and the optional models, if at hand or not."""
@@ -186,3 +201,13 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output has gone (a pipe into head): nothing left to say.
         sys.exit(0)
+    except OSError as error:
+        if not is_output_error(error):
+            raise
+        silence()
+        err.print(
+            f"facestage: standard output cannot be written ({error.strerror}); free some space, or "
+            "send it elsewhere",
+            markup=False,
+        )
+        sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -9,7 +10,10 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-__all__ = ["err", "out", "tell_warnings"]
+__all__ = ["err", "is_output_error", "out", "silence", "tell_warnings"]
+
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class _Output(Console):
@@ -18,8 +22,21 @@ class _Output(Console):
     def on_broken_pipe(self) -> NoReturn:
         # Rich raises SystemExit here, which asyncio lets through before anything is closed.
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
         raise BrokenPipeError
+
+
+def silence() -> None:
+    """Send what is still to be written to standard output nowhere: it cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def is_output_error(error: OSError) -> bool:
+    """Return whether an error is that of a full disk, or a broken one, below standard output.
+
+    Errors of files have their name; those of our own files are told as errors of ours.
+    """
+    return error.filename is None and error.errno in _UNWRITABLE
 
 
 out = _Output(highlight=False, soft_wrap=True)

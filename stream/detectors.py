@@ -70,6 +70,9 @@ class HaarDetector:
                 "'opencv-python-headless>=4.10,<5', or run `facestage models pull yunet`"
             )
 
+    def __reduce__(self) -> tuple[type[HaarDetector], tuple[int, int, float]]:
+        return HaarDetector, (self.long_side, self.neighbours, self.step)
+
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return frontal faces; the score is the number of windows that agree.
 
@@ -127,6 +130,7 @@ class YuNetDetector:
     ) -> None:
         self.path = Path(path)
         self.long_side = long_side
+        self._options = (threshold, check_hash)
         expected = model_store.MODELS["yunet"].sha256
         if not self.path.is_file():
             raise ModelError(
@@ -148,6 +152,9 @@ class YuNetDetector:
                 f"OpenCV {cv2.__version__} cannot use {self.path} as a YuNet network: "
                 f"{str(error).strip()}; run `facestage models pull yunet`"
             ) from error
+
+    def __reduce__(self) -> tuple[type[YuNetDetector], tuple[Path, int, float, bool]]:
+        return YuNetDetector, (self.path, self.long_side, *self._options)
 
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return faces with points; the score is the network's, 0–1.
@@ -194,7 +201,7 @@ def make_detector(spec: str | Path = "auto") -> Detector:
         return YuNetDetector(model_store.verify("yunet"))
     if choice != "auto":
         return YuNetDetector(choice)
-    if model_store.path_of("yunet").is_file():
-        return YuNetDetector(model_store.path_of("yunet"))
+    if (pulled := model_store.find("yunet")) is not None:
+        return YuNetDetector(pulled)
     log.info("YuNet is not in the cache: using the embedded Haar detector")
     return HaarDetector()

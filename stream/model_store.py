@@ -25,6 +25,7 @@ __all__ = [
     "ModelFile",
     "ModelStatus",
     "cache_dir",
+    "find",
     "list_models",
     "path_of",
     "pull",
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_S = 30.0
+_NOWHERE = "/nonexistent"  # what Debian gives as the home of those who have none
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,16 @@ def _open_url(url: str) -> AbstractContextManager[_Response]:
 
 
 def cache_dir() -> Path:
-    """Return the folder of fetched files; it need not exist."""
+    """Return the folder of fetched files; it need not exist.
+
+    A user without a home, as in a container, has none until the environment names one.
+    """
     if chosen := os.environ.get("FACESTAGE_CACHE"):
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "facestage"
+        return Path(os.path.expanduser(chosen))
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "facestage"
+    home = os.path.expanduser("~")
+    return Path(_NOWHERE if home == "~" else home) / ".cache" / "facestage"
 
 
 def sha256_of(path: Path) -> str:
@@ -123,6 +130,16 @@ def sha256_of(path: Path) -> str:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error}; check the path and its rights") from error
     return digest.hexdigest()
+
+
+def find(name: str, *, models: Mapping[str, ModelFile] = MODELS) -> Path | None:
+    """Return where a pullable file is, or None if this user cannot find it in the cache.
+
+    Raises:
+        ModelError: no such name.
+    """
+    path = path_of(name, models=models)
+    return path if os.path.isfile(path) else None  # unlike Path, no error without permission
 
 
 def path_of(name: str, *, models: Mapping[str, ModelFile] = MODELS) -> Path:
@@ -142,7 +159,7 @@ def verify(name: str, *, models: Mapping[str, ModelFile] = MODELS) -> Path:
     """
     entry = _entry(name, models)
     path = path_of(name, models=models)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(
             f"{name} is not in the cache ({path}): run `facestage models pull {name}`, "
             + _by_hand(entry, path)
@@ -161,7 +178,7 @@ def list_models(*, models: Mapping[str, ModelFile] = MODELS) -> list[ModelStatus
     states = []
     for name in sorted(models):
         path = path_of(name, models=models)
-        if not path.is_file():
+        if not os.path.isfile(path):
             state = "absent"
         else:
             state = "ready" if sha256_of(path) == models[name].sha256 else "damaged"
@@ -188,8 +205,12 @@ def pull(
     """
     entry = _entry(name, models)
     target = path_of(name, models=models)
-    if target.is_file() and sha256_of(target) == entry.sha256:
+    if os.path.isfile(target) and sha256_of(target) == entry.sha256:
         return target
+    if target.is_relative_to(_NOWHERE):
+        raise ModelError(
+            "this user has no home folder to keep models in; name a folder with FACESTAGE_CACHE"
+        )
     failures = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import json
 import re
 import sys
 import tomllib
+
+import pytest
+from packaging.requirements import Requirement
 
 from tests.support.paths import ROOT
 
@@ -53,3 +57,42 @@ def test_each_dependency_has_its_reason() -> None:
     extras = [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
     for name in names(PROJECT["dependencies"] + extras) - {"facestage"}:
         assert re.search(rf"^\|.*\b{re.escape(name)}\b.*\|$", REASONS, re.MULTILINE), name
+
+
+# ---- the lock files
+
+
+def locked(name: str) -> dict[str, set[str]]:
+    """Return distribution → versions of a lock file; every one must have hashes."""
+    entries = re.split(r"^(?=[a-z0-9])", (ROOT / name).read_text(), flags=re.MULTILINE)[1:]
+    found: dict[str, set[str]] = {}
+    for entry in entries:
+        match = re.match(r"([a-z0-9.-]+)==([\w.]+)", entry)  # no local version such as +cpu
+        assert match is not None, entry[:80]
+        hashes = entry.split("--hash=")[1:]
+        assert hashes, match[0]
+        assert all(re.match(r"sha256:[0-9a-f]{64}\b", value) for value in hashes)
+        found.setdefault(match[1], set()).add(match[2])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "extras"), [("requirements.lock", []), ("requirements-dev.lock", ["dev", "training"])]
+)
+def test_a_lock_file_has_what_the_project_asks_for(name: str, extras: list[str]) -> None:
+    versions = locked(name)
+    wanted = [*PROJECT["dependencies"]]
+    for extra in extras:
+        wanted += PROJECT["optional-dependencies"][extra]
+    for requirement in map(Requirement, wanted):
+        if requirement.name == "facestage":
+            continue
+        assert versions.get(requirement.name), requirement.name
+        assert all(version in requirement.specifier for version in versions[requirement.name])
+
+
+def test_the_bill_of_materials_lists_what_is_locked() -> None:
+    bill = json.loads((ROOT / "sbom.cdx.json").read_text())
+    listed = {(part["name"], part["version"]) for part in bill["components"]}
+    versions = locked("requirements.lock")
+    assert listed == {(name, version) for name in versions for version in versions[name]}

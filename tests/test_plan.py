@@ -35,7 +35,7 @@ PLAN = {
         "stages": "action_units config errors types",
         "lrp": "backend config errors network",
         "window": "action_units backend clustering config errors",
-        "baseline": "config errors network stages types",
+        "baseline": "action_units config errors network stages types",
         "corpus": "action_units backend clustering errors stages types",
         "quality": "config errors face lrp network relevance",
         "observer": "baseline config errors face lrp network relevance stages types",

@@ -23,6 +23,7 @@ from facestage.stream.protocol import Hello, StageEnter, StreamInfo, decode
 from facestage.stream.server.hub import Hub
 from facestage.stream.server.server import Server
 
+from benchmarks import soak
 from tests.support.paths import DEMO_CLIP, ROOT
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "training/README.md")
@@ -39,6 +40,18 @@ NOT_RUN = {
     "pip install .": "installs the package",
     "pip install --target /tmp/peers --no-deps quantus pandas cachetools scikit-image imageio "
     "tifffile lazy-loader tqdm": "fetches packages",
+    "openssl rand -hex 16 '>' token.txt '&&' chmod 600 token.txt": "makes a secret",
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 -subj "
+    "/CN=lab.example -addext subjectAltName=DNS:lab.example -keyout privkey.pem -out "
+    "fullchain.pem": "makes a certificate",
+    "pip install --require-hashes -r requirements.lock": "installs the dependencies",
+    "pip install --no-deps --no-build-isolation .": "installs the package",
+    "uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes "
+    "--no-annotate --no-header -o requirements.lock": "fetches the list of files",
+    "uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 "
+    "--generate-hashes --no-annotate --no-header -o requirements-dev.lock": "the same",
+    "cyclonedx-py requirements requirements.lock --pyproject pyproject.toml "
+    "--output-reproducible --of JSON -o sbom.cdx.json": "needs cyclonedx-bom",
     "PYTHONPATH=/tmp/peers pytest tests/core/quality/test_quality.py": "runs tests",
 }
 """Lines of shell that are not given to a parser → why."""
@@ -89,7 +102,7 @@ def test_each_block_is_of_a_kind_that_is_tried() -> None:
         fences = re.findall(r"^\s*```", page.read_text(), re.MULTILINE)
         name = str(page.relative_to(ROOT))
         assert len(fences) == 2 * sum(block.page == name for block in blocks()), name
-    assert {block.language for block in blocks()} <= {"python", "sh", "json", "csv", ""}
+    assert {block.language for block in blocks()} <= {"python", "sh", "json", "csv", "nginx", ""}
     assert {block.page for block in blocks("")} == set(DRAWN)
     assert set(NOT_RUN) <= set(LINES.values())
 
@@ -264,6 +277,7 @@ def test_a_wrong_line_is_noticed(line: str, said: str) -> None:
 def test_commands_and_options_in_the_text_exist() -> None:
     lines = applications()
     options = set().union(*map(all_options, lines.values())) | {"--help"}
+    options |= set(soak.command_line()._option_string_actions)
     for page in PAGES:
         for code in INLINE.findall(FENCE.sub("", page.read_text())):
             words = code.split()
@@ -273,5 +287,5 @@ def test_commands_and_options_in_the_text_exist() -> None:
                     if hasattr(command, "commands") and not word.startswith("-"):
                         assert word in command.commands, f"{page.name}: `{code}`"
                         command = command.commands[word]
-            for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code):
+            for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", code):
                 assert option in options, f"{page.name}: there is no {option}"

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import cv2
 import numpy as np
 import torch
 import typer
@@ -25,6 +26,8 @@ from .face.facekit import load_facekit
 from .face.facs import AUS, FaceShapes
 from .fit import amplitude, card, features, heads, rest, train
 from .fit.face_mesh import FaceMesh
+from .photos import donors, portraits
+from .photos.reenact import Reenactor
 from .render.gbuffer import draw_gbuffer
 from .render.raster import rasterise, rasterise_torch
 from .render.scene import CANVAS, sample_pose, view
@@ -58,7 +61,28 @@ def render(
     device: Device = "cpu",
 ) -> None:
     """Render faces into shards of 1024; finished shards are kept when run again."""
-    generator = Generator(seed, device=_device(device))
+    _write_shards(Generator(seed, device=_device(device)), out, start, count)
+
+
+@app.command()
+def reenact(
+    out: Out,
+    count: Annotated[int, typer.Option(help="Number of pictures.", min=1)],
+    seed: Seed = 0,
+    start: Annotated[int, typer.Option(help="First picture, a multiple of 1024.", min=0)] = 0,
+) -> None:
+    """Make neutral photographs act, into shards of 1024; finished shards are kept."""
+    kit = load_facekit()
+    acting, skipped = donors.read_donors(kit)
+    typer.echo(f"{len(acting)} people act, {len(skipped)} portraits cannot")
+    for reason in skipped:
+        typer.echo(f"  {reason}")
+    cv2.setNumThreads(1)
+    _write_shards(Reenactor(seed, kit, acting), out, start, count)
+
+
+def _write_shards(source: shards.FaceSource, out: Path, start: int, count: int) -> None:
+    """Write the shards and say how far it is."""
     begun = time.perf_counter()
 
     def report(done: int, rendered: int) -> None:
@@ -69,9 +93,25 @@ def render(
             line = f"{done}/{count} faces, {rate:.1f} images/s, {left}"
             typer.echo(f"\r{line}   " if live else line, nl=not live)
 
-    paths = list(shards.write_shards(generator, out, start, count, report))
+    paths = list(shards.write_shards(source, out, start, count, report))
     lead = "\n" if sys.stdout.isatty() else ""
     typer.echo(f"{lead}{len(paths)} shards in {out}")
+
+
+@app.command(name="portraits")
+def write_portraits(out: Out) -> None:
+    """Make training faces of the photographs of real people that may be trained with."""
+    chosen = portraits.list_portraits()
+    batch, lost = portraits.portrait_batch(chosen)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "portraits.npz"
+    shards.write_shard(path, batch)
+    people = len(np.unique(batch.identity))
+    known = 100 * np.isfinite(batch.intensity).mean()
+    typer.echo(
+        f"{path}: {len(batch)} photographs of {people} people, {known:.0f} % of the labels known; "
+        f"no face found in {len(lost)}"
+    )
 
 
 @app.command()
@@ -275,6 +315,20 @@ def train_network(
     ] = 1,
     threads: Annotated[int, typer.Option(help="CPU threads of torch per process.", min=1)] = 1,
     workers: Annotated[int, typer.Option(help="Threads that make views, per process.")] = 1,
+    begin: Annotated[
+        str, typer.Option(help="Weights to begin from: scratch, embedded or a file.")
+    ] = "scratch",
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="Further folder of shards (photographs); may be given again."),
+    ] = None,
+    beside_share: Annotated[
+        list[float] | None,
+        typer.Option(min=0.0, max=1.0, help="Share of every batch, one for each --beside."),
+    ] = None,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Compute in it; faster on CPUs that know it.")
+    ] = False,
     seed: Seed = 1,
     device: Device = "cpu",
 ) -> None:
@@ -308,6 +362,9 @@ def train_network(
         workers=workers,
         processes=processes,
         threads=threads,
+        begin=begin,
+        beside=_with_shares("beside", beside, beside_share),
+        bfloat16=bfloat16,
     )
     train.run(config, report, _device(device))
 
@@ -339,7 +396,7 @@ def train_heads(
 ) -> None:
     """Retrain the read-outs of single Action Units; all others stay as they are, bit by bit."""
     config = heads.HeadsConfig(tuple(au), epochs, confusing=confusing, seed=seed)
-    net = train.averaged_network(run, _blends(blend, blend_share))
+    net = train.averaged_network(run, _with_shares("blend", blend, blend_share))
     heads.own_units(net, config.aus)
     lines = 0
 
@@ -382,12 +439,15 @@ def write_card(
     heads_folder: Annotated[
         Path | None, typer.Option("--heads", help="Folder of read-outs by `heads`.")
     ] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="Folder of photographs trained with; again for more.")
+    ] = None,
     document: Annotated[Path | None, typer.Option("--page", help="Markdown page to write.")] = None,
     notes: Annotated[Path | None, typer.Option(help="Markdown for its known failures.")] = None,
 ) -> None:
     """Export the newest checkpoint's averaged weights with their model card, and its page."""
     heads_state = None if heads_folder is None else heads.load(heads_folder)
-    blends = _blends(blend, blend_share)
+    blends = _with_shares("blend", blend, blend_share)
     facts = card.assemble(
         run,
         shards_folder,
@@ -398,6 +458,7 @@ def write_card(
         earlier,
         blends,
         None if heads_state is None else heads_state.facts,
+        beside or (),
     )
     exported = train.export_newest(run, facts, out, blends, heads_state)
     typer.echo(f"{out}: {exported.name}, sha256 {exported.sha256}")
@@ -409,16 +470,15 @@ def write_card(
         typer.echo(document)
 
 
-def _blends(
-    checkpoints: list[Path] | None, shares: list[float] | None
+def _with_shares(
+    option: str, paths: list[Path] | None, shares: list[float] | None
 ) -> tuple[tuple[Path, float], ...]:
-    checkpoints, shares = checkpoints or [], shares or []
-    if len(checkpoints) != len(shares):
+    paths, shares = paths or [], shares or []
+    if len(paths) != len(shares):
         raise ConfigError(
-            f"{len(checkpoints)} --blend and {len(shares)} --blend-share; give a share for each "
-            "checkpoint"
+            f"{len(paths)} --{option} and {len(shares)} --{option}-share; give a share for each"
         )
-    return tuple(zip(checkpoints, shares, strict=True))
+    return tuple(zip(paths, shares, strict=True))
 
 
 def _json(path: Path | None) -> dict | None:

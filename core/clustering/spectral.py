@@ -133,6 +133,10 @@ def spray_preset(name: str) -> SprayPreset:
     return SPRAY_PRESETS[name]
 
 
+_PIECE = 4096
+"""Maps that are compared with the mean maps together."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Clustering:
     """Clusters of the maps of one Action Unit.
@@ -502,14 +506,13 @@ def spray(
         raise ValueError(
             f"descriptors must be one row per map, (n, D), got shape {x.shape}; flatten each map"
         )
-    x = normalise(x)
     n = len(x)
     chosen = np.arange(n)
     if n > preset.max_maps:
         chosen = np.linspace(0, n - 1, preset.max_maps).round().astype(np.int64)
         if runs is None:
             runs = np.zeros(n, dtype=np.int64)
-    subset = x if len(chosen) == n else x[array_namespace(x).asarray(chosen)]
+    subset = normalise(x if len(chosen) == n else x[array_namespace(x).asarray(chosen)])
     cosines = gram(subset)
     noise = noise_model(cosines, None if runs is None else np.asarray(runs)[chosen])
     labels, values = partition(cosines, preset, noise, clusters=clusters)
@@ -524,7 +527,12 @@ def spray(
 def _nearest_mean(x: Any, subset: Any, labels: IntArray, at: IntArray) -> IntArray:
     """Extend the labels of a subset to all maps by the most similar mean map."""
     means = normalise(mean_maps(subset, labels))
-    everywhere = np.unique(labels)[to_numpy((x @ means.T).argmax(axis=1))]
+    # Piece by piece: normalised as a whole, long recordings would take twice their memory again.
+    nearest = [
+        to_numpy((normalise(x[start : start + _PIECE]) @ means.T).argmax(axis=1))
+        for start in range(0, len(x), _PIECE)
+    ]
+    everywhere = np.unique(labels)[np.concatenate(nearest)]
     everywhere[at] = labels
     return everywhere
 

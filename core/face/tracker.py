@@ -111,6 +111,8 @@ class _Track:
     """Checks in a row that contradict ``several``."""
     poor: bool = False
     """The last observation was of low quality."""
+    proven: bool = True
+    """It is clear that the face is not upside down; else the next frame must prove it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,7 +207,8 @@ class FaceTracker:
             image: as for :meth:`update`.
 
         Returns:
-            ``(S, S)`` uint8; None where the frame has to be searched, or the detector gives points.
+            ``(S, S)`` uint8; None where the frame has to be searched or is too small for a face, or
+            the detector gives points.
 
         Raises:
             SourceError: not a picture.
@@ -213,7 +216,10 @@ class FaceTracker:
         track, self._foreseen = self._track, None
         if track is None or track.from_detector:
             return None
-        self._foreseen = self._predict(track, image, to_grey(image))
+        grey = to_grey(image)
+        if self._holds_no_face(grey):
+            return None
+        self._foreseen = self._predict(track, image, grey)
         return None if self._foreseen.broken else self._foreseen.crop
 
     def update(
@@ -245,6 +251,9 @@ class FaceTracker:
         if foreseen is None or foreseen.image is not image:
             foreseen = landmarks = None
         grey = to_grey(image) if foreseen is None else foreseen.grey
+        if self._holds_no_face(grey):
+            self._track = None
+            return FaceObservation(FaceState.LOW_QUALITY, reason="picture too small for a face")
         found: list[Detection] | None = None
         if self._track is not None:
             predicted = foreseen or self._predict(self._track, image, grey)
@@ -256,6 +265,10 @@ class FaceTracker:
         if self._track is None:
             return FaceObservation(FaceState.LOST)
         return self._observe(self._track, grey.shape)
+
+    def _holds_no_face(self, grey: NDArray[np.uint8]) -> bool:
+        """Tell whether a picture is too small for a face whose eyes are far enough apart."""
+        return min(grey.shape) < _BOX_WIDTH * self.config.min_eye_distance_px
 
     # -- following ---------------------------------------------------------------------------------
 
@@ -302,14 +315,19 @@ class FaceTracker:
                 measured = own.points
             alone = track.undetected > config.max_undetected
             needed = config.evidence_alone if alone else config.evidence
-            if own is not None:
+            evidence = 0.0
+            if measured is not None and not track.from_detector:
+                evidence = self._evidence(measured, grey)
+            if self._stands_on_its_head(track, prediction.matrix, evidence, grey):
+                track.misses, track.until_check = track.misses + 1, 1
+            elif own is not None:
                 track.misses, track.undetected, track.until_check = 0, 0, config.verify_every
-            elif measured is not None and self._evidence(measured, grey) >= needed:
+            elif evidence >= needed:
                 track.misses, track.until_check = 0, config.recheck_every
             else:
                 track.misses, track.until_check = track.misses + 1, 1
             self._count_faces(track, found, own, grey)
-            if track.misses > config.misses:
+            if track.misses > (config.misses if track.proven else 0):
                 self._track = None
                 return None  # a face of any size may be the next
 
@@ -434,7 +452,7 @@ class FaceTracker:
         for detection in sorted(found, key=lambda d: (d is not own, -d.box[2] * d.box[3])):
             track = self._begin(detection, grey)
             if track is not None:
-                track.until_check = self.config.verify_every
+                track.until_check = self.config.verify_every if track.proven else 1
                 track.several = self._others(found, detection, self._box(track.points), grey)
                 return track
         return None
@@ -466,10 +484,16 @@ class FaceTracker:
             points = self._measure(warp(grey, matrix, self.size), matrix)
             if implausible(points, self.template, self.config) == NOT_A_FACE:
                 return None
-        if self._evidence(points, grey) < self.config.evidence:
+        evidence = self._evidence(points, grey)
+        if evidence < self.config.evidence:
             return None
         matrix = self._fit(points)
-        return _Track(points, matrix, warp(grey, matrix, self.size), from_detector=False)
+        lead = evidence - self._evidence_upside_down(matrix, grey)
+        if lead < self.config.upright:
+            return None
+        crop = warp(grey, matrix, self.size)
+        proven = lead >= 2 * self.config.upright
+        return _Track(points, matrix, crop, from_detector=False, proven=proven)
 
     def _fit(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         return similarity(points, self.template, self.template_weights)
@@ -504,6 +528,44 @@ class FaceTracker:
             apart = np.linalg.norm(transform(back, inside) - inside, axis=1)
             mean_shape_error += float(apart.mean())
         return 1 - error / mean_shape_error
+
+    def _stands_on_its_head(
+        self,
+        track: _Track,
+        matrix: NDArray[np.float32],
+        evidence: float,
+        grey: NDArray[np.uint8],
+    ) -> bool:
+        """Tell whether the landmarks answer the face followed better upside down than upright.
+
+        One that was doubtful when it was found must be clearly upright in the next frame.
+        """
+        if track.from_detector:
+            return False
+        lead = evidence - self._evidence_upside_down(matrix, grey)
+        least = 0.0 if track.proven else self.config.upright
+        track.proven = track.proven or lead >= self.config.upright
+        return lead < least
+
+    def _evidence_upside_down(self, matrix: NDArray[np.float32], grey: NDArray[np.uint8]) -> float:
+        """Measure the evidence for a face that stands on its head; 0 for no face.
+
+        What a box detector finds of such a face lies over its mouth and chin or over a part of it,
+        so the search begins at two places.
+        """
+        best, centre = 0.0, (self.size - 1) / 2
+        for scale, below in ((1.0, 0.3), (0.6, 0.0)):
+            offset = centre * (1 + scale)
+            half_turn = np.array(
+                [[-scale, 0, offset], [0, -scale, offset + below * self.size]], np.float32
+            )
+            points = transform(invert(compose(half_turn, matrix)), self.template)
+            for _ in range(self.config.passes):
+                turned = self._fit(points)
+                points = self._measure(warp(grey, turned, self.size), turned)
+            if implausible(points, self.template, self.config) != NOT_A_FACE:
+                best = max(best, self._evidence(points, grey))
+        return best
 
     # -- judging -----------------------------------------------------------------------------------
 

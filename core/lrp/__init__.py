@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         record,
         recorded_engine,
     )
+    from .fused.engine import Reduced
     from .fused.rounds import ALWAYS, NEVER, Round, Rounds
     from .presets import ALIASES, LRP_PRESETS, Preset, lrp_preset
 
@@ -58,6 +59,7 @@ __all__ = [
     "EngineChoice",
     "Forward",
     "Preset",
+    "Reduced",
     "Round",
     "Rounds",
     "SlowEngineWarning",
@@ -84,6 +86,7 @@ _HOMES = {
     "EngineChoice": "api",
     "Forward": "api",
     "Preset": "presets",
+    "Reduced": "fused.engine",
     "Round": "fused.rounds",
     "Rounds": "fused.rounds",
     "SlowEngineWarning": "api",

@@ -20,6 +20,7 @@ from ..backend import arithmetic
 from ..config import DEFAULT_LRP_PRESET
 from ..errors import ConfigError, ModelError, SlowEngineWarning
 from ..network.folding import example_input, fold_batchnorm
+from ..network.forks import note_use
 from .fused.cuda_graphs import CudaGraphEngine
 from .fused.engine import (
     CHUNK_BYTES,
@@ -32,6 +33,7 @@ from .fused.engine import (
     with_less_memory,
 )
 from .fused.lower import UnsupportedNetworkError
+from .kinds import check_kind, plain, whole
 from .presets import Preset, lrp_preset
 from .weight_watch import WeightWatch
 
@@ -87,6 +89,7 @@ class _Prepared:
     weights: WeightWatch  # as they were when it was prepared
     engine: FusedEngine | CudaGraphEngine | ReferenceEngine
     choice: EngineChoice
+    dtype: torch.dtype  # of the weights
 
 
 _warned: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -115,7 +118,9 @@ def explain(
     torch module (``torch.fx`` replaces ``Module.__call__`` while it traces).
 
     Args:
-        model: ``(B, C, H, W)`` → ``(B, A)`` logits, before any sigmoid. Evaluated in eval mode.
+        model: ``(B, C, H, W)`` → ``(B, A)`` logits, before any sigmoid. Evaluated in eval mode. Of
+            one that ``torch.compile`` made, the network that it was given is explained. Float16
+            and bfloat16 weights are taken to float32 for it.
         x: ``(B, C, H, W)`` floating-point network input; taken to the dtype of the weights.
         pairs: P pairs (row of ``x``, number of the output), in any order, repeated or not.
         preset: LRP preset, see :data:`LRP_PRESETS` and :data:`ALIASES`.
@@ -146,7 +151,8 @@ def explain(
         UnsupportedNetworkError: the fused engine was asked for and has no rule for a part of the
             network.
         ModelError: a pair is out of range, input or weights are not finite, the network does not
-            accept the input, or is of a kind LRP has no rule for.
+            accept the input, or is of a kind LRP has no rule for: TorchScript, quantised, or with
+            a GroupNorm, LayerNorm or InstanceNorm.
 
     References:
         Bach et al., PLoS ONE 10(7), 2015; Kohlbrenner et al., IJCNN 2020 (preset A).
@@ -165,11 +171,13 @@ def explain(
         if check:
             _check_finite(x)
         if isinstance(chosen_engine, _FUSED):
-            return chosen_engine.relevance(x, frames, outputs, stop)
-        if not frames:
-            return x.new_zeros((0, *x.shape[2:]))
-        with arithmetic(chosen_engine.device):
-            return chosen_engine.relevance(x, frames, outputs)
+            maps = chosen_engine.relevance(x, frames, outputs, stop)
+        elif not frames:
+            maps = x.new_zeros((0, *x.shape[2:]))
+        else:
+            with arithmetic(chosen_engine.device):
+                maps = chosen_engine.relevance(x, frames, outputs)
+        return maps.to(prepared.dtype)
 
 
 def _check_request(x: torch.Tensor, stop: int | None) -> None:
@@ -299,7 +307,7 @@ def counts_of(model: nn.Module) -> Counts:
     Counts of an engine that has been dropped (new weights, many shapes) are lost.
     """
     total = Counts()
-    for prepared in _prepared.get(model, {}).values():
+    for prepared in _prepared.get(plain(model), {}).values():
         if isinstance(prepared.engine, _FUSED):
             for name in Counts.__dataclass_fields__:
                 count = getattr(prepared.engine.counts, name)
@@ -395,6 +403,7 @@ def _prepare(
     """Return the prepared network; it is prepared again when its weights have changed."""
     if engine not in ENGINES:
         raise ConfigError(f"unknown LRP engine {engine!r}; use one of {', '.join(ENGINES)}")
+    model = plain(model)
     prepared_of_model = _prepared.setdefault(model, {})
     key = (preset.name, engine, shape, dtype)
     prepared = prepared_of_model.get(key)
@@ -404,7 +413,8 @@ def _prepare(
             prepared_of_model.pop(next(iter(prepared_of_model)))
         weights = WeightWatch(model)
         new_engine, choice = _make_engine(model, shape, preset, engine, dtype)
-        prepared = prepared_of_model[key] = _Prepared(weights, new_engine, choice)
+        own = next((w.dtype for w in model.parameters() if w.is_floating_point()), torch.float32)
+        prepared = prepared_of_model[key] = _Prepared(weights, new_engine, choice, own)
     return prepared
 
 
@@ -415,9 +425,12 @@ def _make_engine(
     engine: str,
     dtype: Reduced,
 ) -> tuple[FusedEngine | CudaGraphEngine | ReferenceEngine, EngineChoice]:
+    note_use()
+    check_kind(model)
     _check_weights(model)
-    with arithmetic(_device_of(model)):
-        example, folded = _fold(model, shape)
+    exact = whole(model)
+    with arithmetic(_device_of(exact)):
+        example, folded = _fold(exact, shape)
     reason = ""
     if engine != "reference":
         try:
@@ -439,7 +452,7 @@ def _make_engine(
     # zennit, and torchvision with it, take a second to import, and few networks need them.
     from .reference.engine import ReferenceEngine
 
-    return ReferenceEngine(model, shape, preset), EngineChoice("reference", reason)
+    return ReferenceEngine(exact, shape, preset), EngineChoice("reference", reason)
 
 
 def _check_weights(model: nn.Module) -> None:

@@ -1,5 +1,5 @@
 """``python -m facestage`` is the command ``facestage``."""
 
-from facestage.stream.cli import main
+from facestage.stream.__main__ import main
 
 main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from ...core.network.au_network import AUNetwork
 from ...core.render.mask_track import MaskTrack
 from ...core.sequence import SequenceAnalyzer
 from ...core.stages import format_prototype, reduction
-from ...core.types import SequenceResult
+from ...core.types import BaselineState, RestLevels, SequenceResult
 from ..compute import choose_precision, use_threads
 from ..console import err, out
 from ..detectors import make_detector
@@ -20,12 +21,18 @@ from ..live.publish import MASK_SIDE
 from ..offline.analyze import analyze_source
 from ..offline.annotate import write_annotated
 from ..offline.exports import ANNOTATED, check_output, write_analysis
+from ..offline.shelf import DiskShelf
 from ..sources import source_name
 from .options import analyzer_config, dwell
+from .rest import judges_by_rise, load_rest, parse_span, save_rest
 from .signatures import AnalyzeOptions
 from .text import device_text, lrp_text, selection_text
 
 __all__ = ["run_analyze"]
+
+
+FEW_FACES = 0.5
+"""A share of frames with a usable face below this is said."""
 
 
 def run_analyze(options: AnalyzeOptions) -> SequenceResult:
@@ -37,7 +44,8 @@ def run_analyze(options: AnalyzeOptions) -> SequenceResult:
     check_output(options.out_dir, overwrite=options.overwrite)
     use_threads(options.threads)
     network = AUNetwork.load(options.model, device=options.device)
-    analyzer = _analyzer(options, network)
+    rest = load_rest(options.rest, network.card)
+    analyzer = _analyzer(options, network, rest)
     track = MaskTrack(MASK_SIDE, analyzer.config.explain.top_x) if options.annotate else None
     with _bar(source_name(options.source)) as move:
         result = analyze_source(
@@ -51,22 +59,30 @@ def run_analyze(options: AnalyzeOptions) -> SequenceResult:
     thresholds = {au: (float(on[i]), float(off[i])) for i, au in enumerate(network.card.aus)}
     write_analysis(result, options.out_dir, overwrite=options.overwrite, thresholds=thresholds)
     try:
+        saved = save_rest(options.rest, result.rest, network.card)
         if track is not None:
             _annotate(options, result, track)
     finally:
         # What is written already is told whatever becomes of the video, and a reader of this text
         # who leaves early (a pipe into head) does not cost it.
         _print_analysis(result, network, options.out_dir)
+    if saved:
+        out.print(saved, markup=False)
     if track is not None:
         out.print(f"written: {options.out_dir / ANNOTATED}", markup=False)
     return result
 
 
-def _analyzer(options: AnalyzeOptions, network: AUNetwork) -> SequenceAnalyzer:
+def _analyzer(
+    options: AnalyzeOptions, network: AUNetwork, rest: RestLevels | None
+) -> SequenceAnalyzer:
     config = analyzer_config(
         dwell(options.min_stage, paper=options.paper),
         options.aus,
-        baseline=options.baseline,
+        baseline=judges_by_rise(
+            options.baseline, paper=options.paper, rest=options.rest, span=options.rest_from
+        ),
+        rest_from=parse_span(options.rest_from),
         lrp_preset=options.lrp_preset,
         lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
     )
@@ -75,6 +91,8 @@ def _analyzer(options: AnalyzeOptions, network: AUNetwork) -> SequenceAnalyzer:
         network,
         config,
         preset=options.preset or ("paper" if options.paper else "sequence"),
+        rest=rest,
+        shelf=DiskShelf(),
     )
 
 
@@ -112,24 +130,50 @@ def _print_analysis(result: SequenceResult, network: AUNetwork, out_dir: Path) -
     out.print(f"AUs: {selection_text(network.card, shown_aus)}", markup=False)
     if result.baseline:
         out.print(f"baseline: {_baseline_text(result)}", markup=False)
-    out.print(format_prototype(result.stages), markup=False)
-    share = reduction(len(result.stages), len(result.rows))
+    for line in _found_text(result):
+        out.print(line, markup=False)
+    if result.note:
+        out.print(f"note: {result.note}", markup=False)
+    if result.remark:
+        out.print(f"remark: {result.remark}", markup=False)
+    out.print(f"written: {out_dir / 'report.html'}", markup=False)
+
+
+def _found_text(result: SequenceResult) -> list[str]:
+    """Return in lines what was found; without a face a sentence, not figures of nothing."""
+    frames = len(result.rows)
+    usable = sum(row.presence is not None for row in result.rows)
+    if not usable:
+        states = Counter(row.face.value for row in result.rows)
+        seen = ", ".join(f"{n} {state}" for state, n in states.most_common())
+        return [
+            f"no face could be analysed in any of the {frames} frames ({seen}), so there are no "
+            "stages; look at the pictures: is the face upright, lit and wider than 50 pixels?"
+        ]
+    share = reduction(len(result.stages), frames)
     shown = len({label for stage in result.stages for label in stage.labels if "_" in label})
     brief = len(result.prototypes) - shown
     also = f" (and {brief} too brief for a stage)" if brief else ""
-    out.print(
+    lines = [
+        format_prototype(result.stages),
         f"stages: {len(result.stages)}, prototypes in them: {shown}{also}, reduction in "
         f"description length: {share:.0%}",
-        markup=False,
-    )
-    if result.note:
-        out.print(f"note: {result.note}", markup=False)
-    out.print(f"written: {out_dir / 'report.html'}", markup=False)
+    ]
+    if usable < FEW_FACES * frames:
+        lines.append(
+            f"note: a face could be analysed in only {usable} of {frames} frames"
+            f" ({usable / frames:.0%})"
+        )
+    return lines
 
 
 def _baseline_text(result: SequenceResult) -> str:
     usable = [row for row in result.rows if row.presence is not None]
-    adjusted = sum(row.adjusted_presence is not None for row in usable)
-    if adjusted:
-        return f"applied to {adjusted} of {len(usable)} frames with a usable face"
-    return "not applied: the face never rested for long enough to learn it"
+    learnt = sum(row.baseline == BaselineState.ACTIVE for row in usable)
+    rest_s = max((row.rest_s for row in usable), default=0.0)
+    if not rest_s:
+        return "the face was never seen at rest: judged by the level of faces in general"
+    return (
+        f"{rest_s:.1f} s of rest seen; {learnt} of {len(usable)} frames with a usable face judged "
+        "by the person's own level, the others in part by that of faces in general"
+    )

@@ -30,6 +30,7 @@ from ..datasets.sequences import SequenceItem, read_corpus
 from ..detectors import make_detector
 from ..progress import interruptible, progress
 from .options import analyzer_config, dwell
+from .rest import judges_by_rise
 from .signatures import CorpusOptions
 from .text import selection_text
 
@@ -104,7 +105,7 @@ def _prepare(options: CorpusOptions) -> _Run:
     config = analyzer_config(
         dwell(options.min_stage, paper=options.paper),
         options.aus,
-        baseline=options.baseline,
+        baseline=judges_by_rise(options.baseline, paper=options.paper),
         lrp_preset=options.lrp_preset,
     )
     items = read_corpus(options.source, options.layout)
@@ -205,7 +206,7 @@ def _facts(run: _Run) -> list[tuple[str, str]]:
         ("Clustering (SpRAy preset)", run.preset),
         ("Relevance (LRP preset)", config.explain.preset),
         ("Shortest stage", f"{config.stage.min_stage_s:g} s"),
-        ("Personal baseline", "asked for" if options.baseline else "off"),
+        ("Personal baseline", "on" if config.baseline.enabled else "off"),
     ]
     if options.across:
         facts.append(("Corpus-wide letters", f"clustered on {options.window_device}"))

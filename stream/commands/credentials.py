@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...core.errors import ConfigError
+from ..server.certificate import Certificate, load_certificate
 from ..sources.base import redact
 
-__all__ = ["read_sources", "read_token", "visible_secrets"]
+__all__ = ["certificate_notes", "read_certificate", "read_sources", "read_token", "visible_secrets"]
 
+_SOON_DAYS = 14
 _MAX_BYTES = 1 << 20
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -43,6 +45,42 @@ def read_token(token: str | None, file: Path | None) -> str | None:
             f"with: openssl rand -hex 16 > {file}"
         )
     return secret
+
+
+def read_certificate(cert: Path | None, key: Path | None) -> Certificate | None:
+    """Return the certificate of the server; None: plain HTTP was asked for.
+
+    Args:
+        cert: file with the certificate.
+        key: file with its private key.
+
+    Raises:
+        ConfigError: one is missing, or they cannot be used.
+    """
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        given, other = ("--cert", "--key") if key is None else ("--key", "--cert")
+        raise ConfigError(
+            f"{given} needs {other}: TLS takes a certificate and its private key "
+            "(one file may hold both; name it twice)"
+        )
+    return load_certificate(cert, key)
+
+
+def certificate_notes(certificate: Certificate | None, now: float) -> list[str]:
+    """Return a sentence if the certificate expires soon.
+
+    Args:
+        certificate: of the server; None: plain HTTP.
+        now: seconds since 1970.
+    """
+    if certificate is None:
+        return []
+    days = (certificate.not_after - now) / 86400
+    if days > _SOON_DAYS:
+        return []
+    return [f"the certificate expires in {days:.1f} days; renew it, then start again"]
 
 
 def read_sources(sources: Sequence[str], file: Path | None) -> list[str]:
@@ -93,7 +131,7 @@ def visible_secrets(token: str | None, sources: Sequence[str]) -> list[str]:
 def _read(file: Path, option: str) -> tuple[str, bool]:
     """Return the text of a file, and whether only its owner may open it."""
     try:
-        with file.expanduser().open("rb") as stream:
+        with open(os.path.expanduser(file), "rb") as stream:
             # Of the open file: its name may mean another one by now.
             mode = os.fstat(stream.fileno()).st_mode
             data = stream.read(_MAX_BYTES + 1)

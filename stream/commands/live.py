@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,18 +27,29 @@ from ..console import out
 from ..detectors import make_detector
 from ..live.handover import Policy
 from ..live.metrics import Summary
-from ..live.pipeline import Pipeline, StepClock, Stream
+from ..live.pipeline import Pipeline, Require, StepClock, Stream
 from ..live.publish import MASK_SIDE, action_units
 from ..protocol.messages import Hello, StreamInfo
+from ..server.certificate import Certificate
 from ..server.hub import Hub
 from ..server.server import Server
-from ..sources import Source, open_source, source_name
-from .credentials import read_sources, read_token, visible_secrets
+from ..sources import Source, may_appear, open_source, source_name
+from .credentials import (
+    certificate_notes,
+    read_certificate,
+    read_sources,
+    read_token,
+    visible_secrets,
+)
 from .options import analyzer_config, dwell
+from .rest import judges_by_rise, load_rest, save_rest
 from .signatures import DemoOptions, LiveOptions, WatchOptions
 from .text import device_text, lrp_text, selection_text
 
 __all__ = ["run_demo", "run_live"]
+
+
+_TEXT_BROWSERS = ("www-browser", "links", "elinks", "lynx", "w3m")
 
 
 def run_demo(options: DemoOptions) -> Summary:
@@ -69,13 +81,31 @@ def run_live(options: LiveOptions, *, loop: bool = False, open_page: bool = Fals
     """
     sources = read_sources(options.sources or (), options.source_file)
     token = read_token(options.token, options.token_file)
+    certificate = read_certificate(options.cert, options.key)
     use_threads(options.threads)
-    session = _prepare(options, sources, token, loop=loop)
+    session = _prepare(options, sources, _Access(token, certificate), loop=loop)
     summary = asyncio.run(_serve(session, open_page=open_page))
     _print_summary(summary)
-    if session.pipeline.failed:
-        raise session.pipeline.failed[0]
+    if options.rest is not None:
+        analyzer, (stream, *_) = session.analyzer, session.pipeline.streams
+        saved = save_rest(options.rest, analyzer.rest(stream.id), analyzer.network.card)
+        if saved:
+            out.print(f"rest     {saved}", markup=False)
+    unmet = session.pipeline.unmet()
+    for error in session.pipeline.failed:
+        if error is not unmet:
+            out.print(f"lost     {error}", markup=False)
+    if unmet is not None:
+        raise unmet
     return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """What keeps others out: the secret, and the certificate that keeps it one on the way."""
+
+    token: str | None
+    certificate: Certificate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +126,13 @@ class _Session:
 
 
 def _prepare(
-    options: LiveOptions, sources: Sequence[str], token: str | None, *, loop: bool
+    options: LiveOptions, sources: Sequence[str], access: _Access, *, loop: bool
 ) -> _Session:
     network = AUNetwork.load(options.model, device=options.device)
     config = analyzer_config(
         dwell(options.min_stage, paper=options.paper),
         options.aus,
-        baseline=options.baseline,
+        baseline=judges_by_rise(options.baseline, paper=options.paper, rest=options.rest),
         lrp_preset=options.lrp_preset,
         lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
         window=options.window,
@@ -112,7 +142,8 @@ def _prepare(
     config = dataclasses.replace(config, explain=explain)
     steps = StepClock()
     detector = make_detector(options.detector)
-    analyzer = Analyzer(detector, network, config, on_step=steps)
+    rest = load_rest(options.rest, network.card, sources=len(sources))
+    analyzer = Analyzer(detector, network, config, on_step=steps, rest=rest)
     names = _stream_ids(sources)
     hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
     several = len(names) > 1
@@ -120,24 +151,33 @@ def _prepare(
         analyzer,
         hub,
         video=options.video,
+        require=_require(options),
         max_frames=options.frames,
         step_clock=steps,
         on_stage=lambda stream, event: _print_stage(stream, event, several=several),
     )
     for name, spec in zip(names, sources, strict=True):
-        pipeline.add(name, partial(_open, spec, options), policy=_policy(spec, options), loop=loop)
+        pipeline.add(
+            name,
+            partial(_open, spec, options),
+            policy=_policy(spec, options),
+            loop=loop,
+            endless=may_appear(spec),
+        )
     hello = _hello(options, analyzer, detector.name)
     server = Server(
         hub,
         hello=hello,
         host=options.host,
         port=options.port,
-        token=token,
+        token=access.token,
         allowed_origins=tuple(options.origin or ()),
+        certificate=access.certificate,
+        max_connections=options.max_connections,
     )
-    return _Session(
-        analyzer, pipeline, hello, server, options.print_token, visible_secrets(token, sources)
-    )
+    notes = visible_secrets(access.token, sources)
+    notes += certificate_notes(access.certificate, time.time())
+    return _Session(analyzer, pipeline, hello, server, options.print_token, notes)
 
 
 def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
@@ -157,7 +197,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         window_device=analyzer.window_device,
         top_x=explain.top_x,
         aus=action_units(network, analyzer.shown),
-        baseline=options.baseline,
+        baseline=analyzer.config.baseline.enabled,
         video=options.video,
     )
 
@@ -189,10 +229,16 @@ def _policy(spec: str, options: LiveOptions) -> Policy:
     return cast(Policy, options.policy)
 
 
+def _require(options: LiveOptions) -> Require:
+    if options.require not in get_args(Require):
+        raise ConfigError(f"--require {options.require} is unknown; use all, any or none")
+    return cast(Require, options.require)
+
+
 async def _serve(session: _Session, *, open_page: bool) -> Summary:
     pipeline, server = session.pipeline, session.server
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ending_signals():
         # Not on every platform; there KeyboardInterrupt ends the run without a summary.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, pipeline.stop)
@@ -206,11 +252,37 @@ async def _serve(session: _Session, *, open_page: bool) -> Summary:
             await asyncio.to_thread(pipeline.close)
             raise
         if open_page:
-            threading.Thread(target=webbrowser.open, args=(session.address,), daemon=True).start()
+            threading.Thread(target=_show, args=(session.address,), daemon=True).start()
         try:
             return await asyncio.to_thread(pipeline.run)
         finally:
             pipeline.stop()
+
+
+def _ending_signals() -> list[signal.Signals]:
+    """Return the signals that end a run in good order.
+
+    A terminal that closes sends SIGHUP, unless ``nohup`` said that it means nothing.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    return numbers
+
+
+def _show(address: str) -> None:
+    """Open the page, unless the only browser is one for the terminal: it would take this one."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return
+    name = os.path.basename(getattr(browser, "name", ""))
+    waits = isinstance(browser, webbrowser.GenericBrowser) and not isinstance(
+        browser, webbrowser.BackgroundBrowser
+    )
+    if not waits and name not in _TEXT_BROWSERS:
+        browser.open(address)
 
 
 def _print_head(session: _Session) -> None:
@@ -227,7 +299,7 @@ def _print_head(session: _Session) -> None:
         f"LRP {lrp_text(hello)}, windows on {hello.window_device}",
         markup=False,
     )
-    personal = ", personal baseline" if hello.baseline else ""
+    personal = ", judged by their rise over rest" if hello.baseline else ""
     out.print(
         f"AUs      {selection_text(analyzer.network.card, analyzer.shown)}{personal}", markup=False
     )

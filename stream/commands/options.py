@@ -20,20 +20,26 @@ from ...core import lrp
 from ...core.config import AnalyzerConfig, ExplainConfig, WindowConfig
 from ...core.errors import ConfigError
 from ...core.network.selection import parse_aus
+from ..server.limits import MOST_CONNECTIONS
 
 __all__ = [
     "Aus",
     "Baseline",
+    "Cert",
     "Detector",
     "Device",
     "Host",
+    "Key",
     "LrpPrecision",
     "LrpPreset",
+    "MaxConnections",
     "MinStage",
     "NetworkThreads",
     "Paper",
     "Port",
     "PrintToken",
+    "Rest",
+    "RestFrom",
     "SprayPreset",
     "Token",
     "TokenFile",
@@ -80,6 +86,22 @@ TokenFile = Annotated[
 PrintToken = Annotated[
     bool, typer.Option("--print-token", help="Print, and open, the address with the token in it.")
 ]
+Cert = Annotated[
+    Path | None,
+    typer.Option(
+        help="Certificate in PEM, followed by those that lead to its authority: the page is then "
+        "https, its sockets wss."
+    ),
+]
+Key = Annotated[Path | None, typer.Option(help="Private key of --cert in PEM.")]
+MaxConnections = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=MOST_CONNECTIONS,
+        help="Open sockets of clients; a page uses two. One more is refused.",
+    ),
+]
 MinStage = Annotated[
     float | None,
     typer.Option(
@@ -100,11 +122,24 @@ Aus = Annotated[
     ),
 ]
 Baseline = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--baseline",
+        "--baseline/--no-baseline",
         envvar="FACESTAGE_BASELINE",
-        help="Judge presence against the person's own face at rest, once it was seen for a second.",
+        help="Judge presence by its rise over the person's own rest level, which is learned all "
+        "the time; on, but with --paper.",
+    ),
+]
+Rest = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of one person's rest levels: read where it exists, else written in the end."
+    ),
+]
+RestFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--rest-from", metavar="SPAN", help="The face is neutral in this span, such as 0-2s."
     ),
 ]
 LrpPreset = Annotated[
@@ -196,6 +231,7 @@ def analyzer_config(
     aus: str,
     *,
     baseline: bool,
+    rest_from: tuple[float, float] | None = None,
     lrp_preset: str = ExplainConfig().preset,
     lrp_precision: str = ExplainConfig().precision,
     window: int | None = None,
@@ -214,7 +250,7 @@ def analyzer_config(
             config.explain, preset=lrp.lrp_preset(lrp_preset).name, precision=lrp_precision
         ),
         stage=replace(config.stage, min_stage_s=min_stage_s),
-        baseline=replace(config.baseline, enabled=baseline),
+        baseline=replace(config.baseline, enabled=baseline, rest_from=rest_from),
         window=replace(
             config.window,
             size=config.window.size if window is None else window,

@@ -27,19 +27,25 @@ from ...core.config import (
 )
 from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS
+from ..server.limits import MAX_CONNECTIONS
 from .options import (
     Aus,
     Baseline,
+    Cert,
     Detector,
     Device,
     Host,
+    Key,
     LrpPrecision,
     LrpPreset,
+    MaxConnections,
     MinStage,
     NetworkThreads,
     Paper,
     Port,
     PrintToken,
+    Rest,
+    RestFrom,
     SprayPreset,
     Token,
     TokenFile,
@@ -55,6 +61,7 @@ __all__ = [
     "AnalyzeOptions",
     "CorpusOptions",
     "DemoOptions",
+    "DoctorOptions",
     "EvaluateOptions",
     "LiveOptions",
     "QualityOptions",
@@ -84,7 +91,7 @@ class ExplainOptions(FaceOptions):
     """What makes an explained stage of a frame."""
 
     aus: Aus = "shown"
-    baseline: Baseline = False
+    baseline: Baseline = None
     lrp_preset: LrpPreset = DEFAULT_LRP_PRESET
     min_stage: MinStage = None
 
@@ -98,8 +105,12 @@ class WatchOptions(ExplainOptions):
     token: Token = None
     token_file: TokenFile = None
     print_token: PrintToken = False
+    max_connections: MaxConnections = MAX_CONNECTIONS
+    cert: Cert = None
+    key: Key = None
     threads: NetworkThreads = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
+    rest: Rest = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
 
 
@@ -146,6 +157,14 @@ class LiveOptions(WatchOptions):
             "real time."
         ),
     ] = None
+    require: Annotated[
+        str,
+        typer.Option(
+            help="all, any or none: how many of the sources the run needs. A camera or stream that "
+            "is not needed and missing at the start is waited for; the run fails (exit code 4) "
+            "only when too few are left."
+        ),
+    ] = "any"
     realtime: Annotated[bool, typer.Option(help="Play files at their own pace.")] = False
     window: Annotated[int | None, typer.Option(help="Maps per AU in the sliding window.")] = None
     window_device: WindowDevice = WindowConfig().device
@@ -178,6 +197,8 @@ class AnalyzeOptions(ExplainOptions):
     threads: NetworkThreads = None
     model: Weights = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
+    rest: Rest = None
+    rest_from: RestFrom = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None
     annotate: Annotated[
         bool,
@@ -357,3 +378,15 @@ class QualityOptions(FaceOptions):
     ] = None
     model: Weights = None
     threads: TorchThreads = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorOptions:
+    """Options of ``facestage doctor``."""
+
+    source: Annotated[
+        str | None, typer.Option(help="Try this source as well: open it and read a picture.")
+    ] = None
+    port: Port = 8765
+    open_timeout: Annotated[float, typer.Option(help="Longest wait for a stream, seconds.")] = 10.0
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False

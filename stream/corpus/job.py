@@ -19,6 +19,7 @@ from ..compute import limit_blas
 from ..datasets.sequences import SequenceItem
 from ..detectors import make_detector
 from ..offline.analyze import analyze_source
+from ..offline.shelf import DiskShelf
 from .store import CorpusFolder
 
 __all__ = ["SequenceOutcome", "SequenceWorker", "Settings"]
@@ -86,7 +87,11 @@ class SequenceWorker:
         self._folder = CorpusFolder(settings.out, settings.identity)
         network = network or AUNetwork.load(settings.model, device=settings.device)
         self._analyzer = SequenceAnalyzer(
-            make_detector(settings.detector), network, settings.config, preset=settings.preset
+            make_detector(settings.detector),
+            network,
+            settings.config,
+            preset=settings.preset,
+            shelf=DiskShelf(),
         )
         on, off = network.card.thresholds()
         self._limits = {au: (float(on[i]), float(off[i])) for i, au in enumerate(network.card.aus)}

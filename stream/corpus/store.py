@@ -16,9 +16,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from ...core.errors import ConfigError
 from ...core.render import SequencePictures, stage_seconds
 from ...core.types import SequenceResult
 from ..datasets.sequences import SequenceItem
+from ..offline.durable import sweep, sync, sync_tree
 from ..offline.encoding import jpeg_bytes
 from ..offline.exports import unwritable, write_analysis
 
@@ -48,9 +49,7 @@ TILE = 176
 MOST_TILES = 24
 """Stages of a sequence that are kept as small pictures; longer ones are not shown side by side."""
 
-_STALE_S = 3600.0
-"""Age from which a half-written file counts as left over, seconds; none takes longer to write."""
-
+_PARTIAL = re.compile(r"\..*\.partial", re.DOTALL)
 _SEQUENCE, _PROTOTYPES, _TILES, _REPORT = (
     "sequence.json", "prototypes.npz", "stages.jpg", "report.html",
 )  # fmt: skip
@@ -160,7 +159,9 @@ class CorpusFolder:
                 with os.fdopen(handle, "wb") as file:
                     file.write(data)
                 os.chmod(temporary, 0o644)
+                sync(Path(temporary))
                 os.replace(temporary, target)
+                sync(target.parent)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
@@ -200,16 +201,12 @@ class CorpusFolder:
             shutil.rmtree(left, ignore_errors=True)
 
     def tidy(self) -> None:
-        """Remove what killed runs left half-written beside the sequences' own folders.
+        """Remove what killed runs left half-written.
 
         Another part of a job array may be writing just now: only what is old is removed.
         """
-        eldest = time.time() - _STALE_S
-        for folder in (self.path, self._failed, self.path / "figures"):
-            for left in folder.glob(".*.partial"):
-                with contextlib.suppress(OSError):
-                    if left.stat().st_mtime < eldest:
-                        left.unlink()
+        for folder in (self.path, self._failed, self._sequences, self.path / "figures"):
+            sweep(folder, _PARTIAL)
 
     def put(
         self,
@@ -238,7 +235,9 @@ class CorpusFolder:
                     fresh.mkdir()
                 _write_extras(item, result, pictures, fresh)
                 if self.state(item) != "done":
+                    sync_tree(fresh)
                     fresh.rename(target)
+                    sync(self._sequences)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
 
@@ -345,7 +344,7 @@ def _json(document: Mapping[str, Any]) -> str:
 
 
 def _partial(name: str) -> bool:
-    return name.startswith(".") and name.endswith(".partial")
+    return _PARTIAL.fullmatch(name) is not None
 
 
 def _escaped(name: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +9,7 @@ from ...core.action_units import au_code
 from ...core.corpus.summary import PAPER_TABLES, Column, LetterFigures, PaperColumn, transitions
 from ...core.stages import format_prototype
 from ..datasets.sequences import SequenceItem
+from ..offline.cells import csv_text, markdown_text
 from .evaluate import Evaluation, Related
 from .store import Stored
 
@@ -162,9 +161,9 @@ def markdown(evaluation: Evaluation) -> str:
     """Return Table 1 as Markdown."""
     heads = [label_text(c.label) for c in evaluation.table.all]
     lines = [
-        f"# Table 1: {evaluation.folder}",
+        f"# Table 1: {markdown_text(evaluation.folder)}",
         "",
-        "| | " + " | ".join(_cell(h) for h in heads) + " |",
+        "| | " + " | ".join(map(markdown_text, heads)) + " |",
         "|---|" + "---|" * len(heads),
     ]
     for row in table1_rows(evaluation):
@@ -178,8 +177,8 @@ def markdown(evaluation: Evaluation) -> str:
                 f"{count} × {format_prototype(stages)}"
                 for stages, count in figures_of(column, use).common
             )
-            lines.append(f"- {label_text(column.label)}: {common}")
-    lines += ["", *(f"- {name}: {value}" for name, value in evaluation.facts)]
+            lines.append(f"- {markdown_text(label_text(column.label))}: {common}")
+    lines += ["", *(f"- {name}: {markdown_text(value)}" for name, value in evaluation.facts)]
     if evaluation.failed:
         lines.append(f"- left out: {counted(len(evaluation.failed))}, see manifest.csv")
     if evaluation.waiting:
@@ -216,7 +215,7 @@ def table1_csv(evaluation: Evaluation) -> str:
             known = paper.get(column.label)
             cells += [_known(known, name) for name in names]
         rows.append(cells)
-    return _csv(header, rows)
+    return csv_text(header, rows)
 
 
 def prototypes_csv(evaluation: Evaluation) -> str:
@@ -238,7 +237,7 @@ def prototypes_csv(evaluation: Evaluation) -> str:
                     format_prototype(stages),
                 ]
             )
-    return _csv([*header, "prototype"], rows)
+    return csv_text([*header, "prototype"], rows)
 
 
 def lattice_csv(evaluation: Evaluation) -> str:
@@ -248,7 +247,7 @@ def lattice_csv(evaluation: Evaluation) -> str:
         for use, related in evaluation.related.items()
         for inner, outer in related.order.covers.tolist()
     )
-    return _csv(["letters", "inner", "outer"], rows)
+    return csv_text(["letters", "inner", "outer"], rows)
 
 
 def patterns_csv(evaluation: Evaluation) -> str:
@@ -278,7 +277,7 @@ def patterns_csv(evaluation: Evaluation) -> str:
                     *(f"{mined.lift(pattern, x):.3f}" for x in labels),
                 ]
             )
-    return _csv(header, rows)
+    return csv_text(header, rows)
 
 
 def transitions_csv(evaluation: Evaluation) -> str:
@@ -294,7 +293,7 @@ def transitions_csv(evaluation: Evaluation) -> str:
             [label_text(column.label), "+".join(a), "+".join(b), str(count)]
             for a, b, count in transitions(prototypes)
         ]
-    return _csv(["label", "from", "to", "count"], rows)
+    return csv_text(["label", "from", "to", "count"], rows)
 
 
 def stages_csv(evaluation: Evaluation) -> str:
@@ -304,7 +303,7 @@ def stages_csv(evaluation: Evaluation) -> str:
         for s in evaluation.related[use].sequences:
             for n, (labels, seconds) in enumerate(zip(s.stages, s.seconds, strict=True), 1):
                 rows.append([use, s.name, s.label, str(n), "+".join(labels), f"{seconds:.4f}"])
-    return _csv(["letters", "name", "label", "stage", "labels", "seconds"], rows)
+    return csv_text(["letters", "name", "label", "stage", "labels", "seconds"], rows)
 
 
 def manifest_csv(stored: Iterable[Stored], others: Iterable[tuple[SequenceItem, str, str]]) -> str:
@@ -330,7 +329,7 @@ def manifest_csv(stored: Iterable[Stored], others: Iterable[tuple[SequenceItem, 
         rows.append(
             [item.name, state, reason, item.label, item.subject, item.view, *[""] * 4, item.source]
         )
-    return _csv(header, sorted(rows, key=lambda cells: cells[0]))
+    return csv_text(header, sorted(rows, key=lambda cells: cells[0]))
 
 
 def figures_of(column: Column, use: str) -> LetterFigures:
@@ -357,15 +356,3 @@ def _labels_of(related: Related) -> list[str]:
 def _known(column: PaperColumn | None, name: str) -> str:
     value = None if column is None else getattr(column, name)
     return "" if value is None else f"{value:g}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()

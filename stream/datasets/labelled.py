@@ -23,7 +23,7 @@ import numpy as np
 from ...core.action_units import AU_NAMES
 from ...core.errors import SourceError
 from .faces import Item, LabelledFaces
-from .folders import label_lines, layout_folder
+from .folders import label_lines, layout_folder, unpacked
 
 __all__ = ["ckplus_codes", "read_ckplus", "read_disfa"]
 
@@ -40,7 +40,7 @@ def read_ckplus(folder: Path | str) -> LabelledFaces:
     begin neutral by the protocol of the recordings.
 
     Args:
-        folder: holds ``cohn-kanade-images`` and ``FACS``.
+        folder: holds ``cohn-kanade-images`` and ``FACS``, or folders that hold them.
 
     Returns:
         The faces; subjects are ``ckplus/S005`` and so on.
@@ -49,10 +49,11 @@ def read_ckplus(folder: Path | str) -> LabelledFaces:
         SourceError: a folder, an image or a number is missing or wrong; the message names it.
     """
     root = layout_folder(folder, ("cohn-kanade-images", "FACS"), "CK+")
-    files = sorted((root / "FACS").glob("*/*/*_facs.txt"))
+    facs, pictures = unpacked(root, "FACS"), unpacked(root, "cohn-kanade-images")
+    files = sorted(facs.glob("*/*/*_facs.txt"))
     if not files:
         raise SourceError(
-            f"{root / 'FACS'} holds no file such as S005/001/S005_001_00000011_facs.txt; unpack "
+            f"{facs} holds no file such as S005/001/S005_001_00000011_facs.txt; unpack "
             "FACS_labels.zip of CK+ there"
         )
     aus = tuple(sorted(AU_NAMES))
@@ -62,7 +63,7 @@ def read_ckplus(folder: Path | str) -> LabelledFaces:
     others: set[int] = set()
     for file in files:
         subject, sequence = file.parent.parent.name, file.parent.name
-        images = root / "cohn-kanade-images" / subject / sequence
+        images = pictures / subject / sequence
         peak = images / file.name.replace("_facs.txt", ".png")
         if not peak.is_file():
             raise SourceError(

@@ -5,6 +5,7 @@
     ckplus      cohn-kanade-images/S005/001/S005_001_00000001.png, …
                 Emotion/S005/001/S005_001_00000011_emotion.txt      one code 0–7; often absent
                 FACS/S005/001/S005_001_00000011_facs.txt            lines "AU intensity"; optional
+                each of the three may lie one folder deeper (Emotion_labels/Emotion/S005/…)
     actorstudy  ACTOR/EMOTION/ANGLE.mp4, or a folder ACTOR/EMOTION/ANGLE with frames or one video
     videos      any tree of videos; the label is the folder's name, none directly in the top folder
     manifest    a CSV file with the columns path, label, subject, view, name (path is needed;
@@ -17,6 +18,7 @@ References:
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -25,9 +27,11 @@ from pathlib import Path
 
 from ...core.errors import ConfigError, SourceError
 from ..sources.images import list_images, natural_key
-from .folders import contents, expanded, label_lines, layout_folder
+from .folders import contents, expanded, label_lines, layout_folder, unpacked
 from .labelled import ckplus_codes
 from .manifest import column_of, csv_rows
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["EMOTIONS", "LAYOUTS", "SequenceItem", "read_corpus"]
 
@@ -88,6 +92,8 @@ def read_corpus(folder: Path | str, layout: str) -> list[SequenceItem]:
             f"{root} holds no sequence in the layout {layout}: expected {_EXPECTED[layout]}; "
             f"found: {contents(root) if root.is_dir() else root.name}"
         )
+    if layout == "ckplus":
+        _count_labels(root, items)
     first_of: dict[str, SequenceItem] = {}
     for item in items:
         # Two names that differ in case only are one folder on many disks.
@@ -102,7 +108,8 @@ def read_corpus(folder: Path | str, layout: str) -> list[SequenceItem]:
 
 def _ckplus(root: Path) -> Iterator[SequenceItem]:
     layout_folder(root, ("cohn-kanade-images",), "CK+")
-    images = root / "cohn-kanade-images"
+    images = unpacked(root, "cohn-kanade-images")
+    emotions, facs = unpacked(root, "Emotion"), unpacked(root, "FACS")
     for subject in _folders(images):
         for sequence in _folders(subject):
             if not _has_images(sequence):
@@ -110,11 +117,28 @@ def _ckplus(root: Path) -> Iterator[SequenceItem]:
             where = Path(subject.name) / sequence.name
             label, coded, problem = "", None, ""
             try:
-                label = _emotion(root / "Emotion" / where)
-                coded = _apex(root / "FACS" / where)
+                label = _emotion(emotions / where)
+                coded = _apex(facs / where)
             except SourceError as error:
                 problem = str(error)
             yield SequenceItem(_name(where), str(sequence), label, subject.name, "", coded, problem)
+
+
+def _count_labels(root: Path, items: list[SequenceItem]) -> None:
+    """Say so when none of the sequences has a label: most often the folder lies elsewhere."""
+    if any(item.label or item.problem for item in items):
+        return
+    place = unpacked(root, "Emotion")
+    coded = sum(item.coded is not None for item in items)
+    logger.warning(
+        "0 of %d sequences have a label: looked in %s/S005/001/*_emotion.txt%s; unpack "
+        "Emotion_labels.zip of CK+ into %s (%d are coded in FACS)",
+        len(items),
+        place,
+        "" if place.is_dir() else f" and {root}/*/Emotion, which are not there",
+        root,
+        coded,
+    )
 
 
 def _emotion(folder: Path) -> str:

@@ -5,9 +5,10 @@ pictures (or, for a file played in real time, at the file's pace). A
 :class:`~facestage.stream.live.handover.Handover` carries the frames to the consumer.
 
 Indices run through: ``frame.index`` minus the index of the frame handed over before, minus one, is
-``frame.dropped_before``. A reconnect begins the next ``epoch``; a loop does not, its ``pts`` rises
-from pass to pass: where a clip meets itself nothing happened in the face. Within an epoch ``pts``
-only grows; the next epoch starts it anew. ``index`` and ``t_mono_ns`` grow always.
+``frame.dropped_before``. A reconnect begins the next ``epoch``, and so do pictures of another size;
+a loop does not, its ``pts`` rises from pass to pass: where a clip meets itself nothing happened in
+the face. Within an epoch ``pts`` only grows; a reconnect starts it anew. ``index`` and
+``t_mono_ns`` grow always.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, get_args
 
 from ...core.errors import ConfigError, FacestageError, SourceError
@@ -31,6 +32,8 @@ from .handover import Handover, Policy
 __all__ = [
     "BACKOFF_S",
     "STALL_S",
+    "STEADY_CAP_S",
+    "STEADY_S",
     "Capture",
     "CaptureOptions",
     "CaptureTiming",
@@ -42,6 +45,10 @@ logger = logging.getLogger(__name__)
 
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Waits before the attempts to reconnect, seconds; the last one repeats."""
+STEADY_S = 10.0
+"""A connection that lasted longer than this was a good one, seconds."""
+STEADY_CAP_S = 5.0
+"""Longest wait before an attempt to get a good connection back, seconds."""
 STALL_S = 2.0
 """A source without a picture for this long (or two frame periods) is stalled, seconds."""
 
@@ -77,6 +84,7 @@ class SourceStateChange:
         epoch: number of the connection (0 first).
         t: wall clock, seconds since 1970.
         source: name of the source.
+        retry_s: time from now to the next attempt to open it, seconds; None where none is due.
     """
 
     state: SourceState
@@ -84,6 +92,7 @@ class SourceStateChange:
     epoch: int
     t: float
     source: str = ""
+    retry_s: float | None = None
 
 
 class _Pacer:
@@ -111,8 +120,11 @@ class CaptureOptions:
         policy: what happens to frames the consumer does not come for.
         loop: begin a source that ends again; index and ``pts`` go on rising.
         reconnect: open a source that has no end (camera, network) again when it is lost.
+        patient: treat a source that cannot be opened at first like one that was lost: try again,
+            in the state ``connecting``. Only for sources that have no end.
         backoff: waits before the attempts to reconnect, seconds; the last one repeats. The
-            sequence starts over once a connection has lasted as long as its last wait.
+            sequence starts over, and no wait is longer than :data:`STEADY_CAP_S`, after a
+            connection that lasted longer than :data:`STEADY_S`.
         max_attempts: attempts to reconnect after one loss before giving up; None never gives up.
 
     Raises:
@@ -122,6 +134,7 @@ class CaptureOptions:
     policy: Policy = "latest"
     loop: bool = False
     reconnect: bool = True
+    patient: bool = False
     backoff: Sequence[float] = BACKOFF_S
     max_attempts: int | None = None
 
@@ -180,6 +193,7 @@ class Capture:
         self._opener = opener
         self._loop = options.loop
         self._reconnect = options.reconnect
+        self._patient = options.patient
         self._backoff = tuple(options.backoff)
         self._max_attempts = options.max_attempts
         self._on_state = on_state or (lambda change: None)
@@ -200,6 +214,7 @@ class Capture:
         self._last_ns = 0
         self._info: SourceInfo | None = None
         self._error: FacestageError | None = None
+        self._trouble: SourceError | None = None
         self._changes: deque[SourceStateChange] = deque()
         self._report_lock = threading.RLock()
         # The capture thread's own.
@@ -209,9 +224,11 @@ class Capture:
         self._index = -1
         self._frames_in = 0
         self._news = "first picture"
+        self._size: tuple[int, int] | None = None
         self._away_since_ns: int | None = None
         self._connected_ns = 0
         self._backoff_step = 0
+        self._longest_wait_s = self._backoff[-1]
 
     @property
     def state(self) -> SourceState:
@@ -227,6 +244,11 @@ class Capture:
     def info(self) -> SourceInfo | None:
         """What the source says about itself; None before it was first open."""
         return self._info
+
+    @property
+    def trouble(self) -> SourceError | None:
+        """Why the source could not be opened yet, or for good; None where it could."""
+        return self._trouble
 
     @property
     def frames_in(self) -> int:
@@ -343,10 +365,11 @@ class Capture:
 
     def _read_on(self) -> None:
         self._change(SourceState.CONNECTING, f"opening {self.name}")
-        source: Source | None = self._opener()
+        source = self._open_first()
         while source is not None:
             with source:
                 info = self._info = source.info
+                self._trouble = self._size = None
                 self._opened.set()
                 self._connected_ns = self._clock()
                 loss = self._read(source, info)
@@ -394,6 +417,7 @@ class Capture:
             self._handover.count("gap", gap)
             self._away_since_ns = None
         self._index = self._base + grab.index
+        self._watch_size(grab)
         pts = None if grab.pts is None else self._base_pts + grab.pts
         self._last_pts = pts or 0.0
         self._frames_in += 1
@@ -415,35 +439,65 @@ class Capture:
         )
         self._on_ready()
 
+    def _watch_size(self, grab: Grab) -> None:
+        """Begin an epoch where the pictures change their size: nothing seen before lies there."""
+        size = (grab.image.shape[1], grab.image.shape[0])
+        if size != self._size and self._size is not None:
+            before, now = (f"{width}×{height}" for width, height in (self._size, size))
+            self._epoch += 1
+            self._news = f"pictures of {now} now, of {before} before"
+            if self._info is not None:
+                self._info = replace(self._info, size=size)
+        self._size = size
+
     def _begin_again(self, info: SourceInfo) -> Source:
         source = self._opener()
         self._base = self._index + 1
         self._base_pts = self._last_pts + 1.0 / (info.fps or 30.0)
         return source
 
+    def _open_first(self) -> Source | None:
+        """Open the source; where it is waited for, as often as it takes."""
+        try:
+            return self._opener()
+        except SourceError as missing:
+            self._trouble = missing
+            if not self._patient:
+                raise
+            return self._try_again(SourceState.CONNECTING, missing)
+
     def _reopen(self, loss: SourceError) -> Source | None:
         """Try until the source opens; return None when told to stop."""
         with self._lock:
             self._away_since_ns = self._last_ns
-        if self._clock() - self._connected_ns >= self._backoff[-1] * 1e9:
+        self._longest_wait_s = self._backoff[-1]
+        if self._clock() - self._connected_ns > STEADY_S * 1e9:
             self._backoff_step = 0
-        error, attempts = loss, 0
+            self._longest_wait_s = STEADY_CAP_S
+        source = self._try_again(SourceState.RECONNECTING, loss)
+        if source is not None:
+            self._begin_epoch("connected again")
+        return source
+
+    def _try_again(self, state: SourceState, error: SourceError) -> Source | None:
+        """Wait and open, until that works, the attempts are used up or the order to stop comes."""
+        attempts = 0
         while self._max_attempts is None or attempts < self._max_attempts:
             pause_s = self._backoff[min(self._backoff_step, len(self._backoff) - 1)]
+            pause_s = min(pause_s, self._longest_wait_s)
             pause_s *= 1.0 - _JITTER + 2.0 * _JITTER * self._jitter()
             logger.warning("%s; next attempt in %.1f s", error, pause_s)
-            self._change(SourceState.RECONNECTING, str(error))
+            self._change(state, str(error), retry_s=pause_s)
             if self._wait(self._stop, pause_s):
                 return None
             attempts += 1
             self._backoff_step += 1
             try:
-                source = self._opener()
+                return self._opener()
             except SourceError as again:
                 error = again
-                continue
-            self._begin_epoch("connected again")
-            return source
+                if state is SourceState.CONNECTING:
+                    self._trouble = again
         raise SourceError(f"{error} (given up after {attempts} attempts to reconnect)")
 
     def _begin_epoch(self, news: str) -> None:
@@ -465,15 +519,15 @@ class Capture:
                 self._note(SourceState.STALLED, f"no picture for {silent_s:.1f} s")
         self._report()
 
-    def _change(self, state: SourceState, reason: str) -> None:
+    def _change(self, state: SourceState, reason: str, *, retry_s: float | None = None) -> None:
         with self._lock:
             if self._state not in _FINAL:
-                self._note(state, reason)
+                self._note(state, reason, retry_s)
         self._report()
 
-    def _note(self, state: SourceState, reason: str) -> None:
+    def _note(self, state: SourceState, reason: str, retry_s: float | None = None) -> None:
         self._state = state
-        change = SourceStateChange(state, reason, self._epoch, self._wall(), self.name)
+        change = SourceStateChange(state, reason, self._epoch, self._wall(), self.name, retry_s)
         self._changes.append(change)
 
     def _report(self) -> None:

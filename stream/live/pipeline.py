@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ...core.analyzer import Analyzer
 from ...core.errors import FacestageError, SourceError
@@ -25,7 +26,10 @@ from .capture import Capture, CaptureOptions, SourceState, SourceStateChange
 from .handover import Policy
 from .metrics import Metrics, Summary
 
-__all__ = ["Pipeline", "StepClock", "Stream"]
+__all__ = ["Pipeline", "Require", "StepClock", "Stream"]
+
+Require = Literal["all", "any", "none"]
+"""How many of the sources a run needs: each, at least one, or not even one."""
 
 STATS_EVERY_S = 1.0
 """Period of the ``stats`` samples, seconds."""
@@ -91,6 +95,8 @@ class Pipeline:
         analyzer: explains the frames.
         hub: where results go; it must know the streams that are added.
         video: whether pictures may be sent at all.
+        require: how many of the sources the run needs. Unless it is ``all``, a source without an
+            end that cannot be opened is waited for.
         max_frames: stop after this many analysed frames in total.
         step_clock: the analyzer's ``on_step``, to report the time of each step.
         on_stage: called in the compute thread with every stage event, after it was published.
@@ -108,6 +114,7 @@ class Pipeline:
         hub: Hub,
         *,
         video: bool = True,
+        require: Require = "all",
         max_frames: int | None = None,
         step_clock: StepClock | None = None,
         on_stage: Callable[[Stream, StageEvent], None] | None = None,
@@ -119,6 +126,7 @@ class Pipeline:
         self._analyzer = analyzer
         self._hub = hub
         self._video = video
+        self._require = require
         self._max_frames = max_frames
         self._steps = step_clock
         self._on_stage = on_stage or (lambda stream, event: None)
@@ -139,6 +147,7 @@ class Pipeline:
         *,
         policy: Policy = "latest",
         loop: bool = False,
+        endless: bool = False,
         max_attempts: int | None = None,
     ) -> Stream:
         """Add a source; it is opened by :meth:`open`.
@@ -148,12 +157,18 @@ class Pipeline:
             opener: opens the source, again after each loss.
             policy: what happens to frames that come faster than they are analysed.
             loop: begin a source that ends again.
+            endless: it has no end of its own (a camera, a stream), so it may appear later.
             max_attempts: attempts to reconnect after one loss; None never gives up.
         """
         number = next(s.number for s in self._hub.streams if s.id == name)
         capture = Capture(
             opener,
-            CaptureOptions(policy=policy, loop=loop, max_attempts=max_attempts),
+            CaptureOptions(
+                policy=policy,
+                loop=loop,
+                patient=endless and self._require != "all",
+                max_attempts=max_attempts,
+            ),
             name=name,
             on_state=lambda change: self._note_state(stream, change),
             on_ready=self._ready.set,
@@ -163,21 +178,48 @@ class Pipeline:
         return stream
 
     def open(self) -> None:
-        """Open all sources at once, and wait until each is open or :meth:`stop` is called.
+        """Open the sources at once; return when as many are open as the run needs.
 
         Raises:
-            SourceError: one cannot be opened; the others are closed again.
+            SourceError: one that the run needs cannot be opened; the others are closed again.
+            ConfigError: one is no kind of source that is known; likewise.
         """
         try:
             for stream in self.streams:
                 stream.capture.start(wait=False)
-            for stream in self.streams:
-                while not stream.capture.wait_open(IDLE_WAIT_S):
-                    if self._stop.is_set():
-                        return
+            waiting = list(self.streams)
+            while waiting and self._require != "none" and not self._stop.is_set():
+                waiting = [stream for stream in waiting if not self._opened(stream)]
+                if self._require == "any" and len(waiting) < len(self.streams):
+                    return
+                if missing := self._none_to_come(waiting):
+                    raise missing
         except FacestageError:
             self.close()
             raise
+
+    def _opened(self, stream: Stream) -> bool:
+        """Wait a little for a source; return whether it is open.
+
+        Raises:
+            SourceError, ConfigError: it failed for good, and the run needs it.
+        """
+        try:
+            return stream.capture.wait_open(IDLE_WAIT_S)
+        except SourceError:
+            if self._require == "all":
+                raise
+            return False
+
+    def _none_to_come(self, waiting: list[Stream]) -> FacestageError | None:
+        """Return why the first source cannot be opened, where that is so for every one."""
+        troubles = [stream.capture.trouble for stream in waiting]
+        return troubles[0] if troubles and None not in troubles else None
+
+    def unmet(self) -> SourceError | None:
+        """Return the first error of a source that the run needed and lost for good; else None."""
+        needed = {"all": 1, "any": len(self.streams), "none": len(self.streams) + 1}
+        return self.failed[0] if len(self.failed) >= max(1, needed[self._require]) else None
 
     def close(self) -> None:
         """Close all sources; :meth:`run` does it at its end."""
@@ -361,7 +403,10 @@ class Pipeline:
             stream.paused = change.state in (SourceState.STALLED, SourceState.RECONNECTING)
             self._hub.publish_event(
                 protocol.SourceChanged(
-                    state=change.state.value, reason=change.reason, epoch=change.epoch
+                    state=change.state.value,
+                    reason=change.reason,
+                    epoch=change.epoch,
+                    retry_s=None if change.retry_s is None else round(change.retry_s, 1),
                 ),
                 stream=stream.id,
             )

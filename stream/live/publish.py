@@ -179,7 +179,7 @@ def frame_message(
     if result.presence is not None:
         active = set(result.active)
         intensity = result.presence * 0 if result.intensity is None else result.intensity
-        lowered, weaker = result.adjusted_presence, result.adjusted_intensity
+        judged, strength = result.adjusted_presence, result.adjusted_intensity
         values = tuple(
             protocol.ActionUnitValue(
                 au=au,
@@ -187,8 +187,8 @@ def frame_message(
                 intensity=round(float(intensity[i]), 3),
                 active=au in active,
                 letter=result.letters.get(au),
-                adjusted=None if lowered is None else round(float(lowered[i]), 4),
-                adjusted_intensity=None if weaker is None else round(float(weaker[i]), 3),
+                adjusted=None if judged is None else round(float(judged[i]), 4),
+                adjusted_intensity=None if strength is None else round(float(strength[i]), 3),
             )
             for i, au in enumerate(aus)
         )
@@ -205,6 +205,8 @@ def frame_message(
         dropped_total=dropped_total,
         source_state=source_state,
         baseline=result.baseline.value,
+        rest_s=round(result.rest_s, 2),
+        rest_prior=round(result.rest_prior, 3),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ...core.errors import ConfigError, SourceError
@@ -36,7 +37,8 @@ def analyze_source(
         analyzer: a fresh or reset sequence analyzer.
         max_frames: stop after this many frames.
         on_progress: called with (frames done, frames in total or None) after each batch.
-        on_seen: called with what the frames of each batch show, before it is clustered.
+        on_seen: called with what frames show as soon as it is decided, in order, before it is
+            clustered.
 
     Raises:
         ConfigError: the source has no end (camera, stream).
@@ -52,14 +54,8 @@ def analyze_source(
         fps = source.fps or DEFAULT_FPS
         batch: list[Frame] = []
         done = 0
-        while max_frames is None or done + len(batch) < max_frames:
-            grab = source.read()
-            if grab is None:
-                break
-            pts = grab.index / fps if grab.pts is None else grab.pts
-            batch.append(
-                Frame(source.name, grab.index, grab.image, time.monotonic_ns(), time.time(), pts)
-            )
+        for frame in itertools.islice(_frames(source, fps), max_frames):
+            batch.append(frame)
             if len(batch) == BATCH:
                 take(analyzer.update(batch))
                 done += len(batch)
@@ -69,6 +65,8 @@ def analyze_source(
         if batch:
             take(analyzer.update(batch))
             done += len(batch)
+        for observations in analyzer.settle():
+            take(observations)
         if on_progress is not None:
             on_progress(done, done)
         if not done:
@@ -77,7 +75,22 @@ def analyze_source(
             )
         note = _what_is_missing(source, done, max_frames)
         result = analyzer.finish(source=source.name, fps=fps, note=note)
-        return replace(result, files=source.files, remark=source.remark)
+        remarks = filter(None, (source.remark, result.remark))
+        return replace(result, files=source.files, remark="; ".join(remarks))
+
+
+def _frames(source: Source, fps: float) -> Iterator[Frame]:
+    """Read a source to its end; pictures of another size begin an epoch.
+
+    Nothing that was seen before lies at the same place in them.
+    """
+    epoch, size = 0, source.size
+    for grab in iter(source.read, None):
+        before, size = size, (grab.image.shape[1], grab.image.shape[0])
+        epoch += size != before
+        pts = grab.index / fps if grab.pts is None else grab.pts
+        now_ns, t_wall = time.monotonic_ns(), time.time()
+        yield Frame(source.name, grab.index, grab.image, now_ns, t_wall, pts, epoch=epoch)
 
 
 def _what_is_missing(source: Source, done: int, max_frames: int | None) -> str:
@@ -87,5 +100,6 @@ def _what_is_missing(source: Source, done: int, max_frames: int | None) -> str:
     if source.broke_off:
         return f"incomplete: of {source.frame_count} frames stated only {done} could be read"
     if source.skipped:
-        return f"incomplete: {source.skipped} of {source.skipped + done} images cannot be read"
+        total = source.skipped + done
+        return f"incomplete: {source.skipped} of {total} pictures cannot be decoded"
     return ""

@@ -20,6 +20,7 @@ from ...core.render.mask_track import MaskTrack
 from ...core.types import SequenceResult
 from ..sources import open_source
 from ..sources.opencv import quiet_logs
+from .durable import sync
 from .exports import unwritable
 
 __all__ = ["write_annotated"]
@@ -87,7 +88,9 @@ def _replacing(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:

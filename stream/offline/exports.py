@@ -6,9 +6,7 @@ rename. An earlier result in the same place is replaced only then, and comes bac
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
 import itertools
 import json
 import math
@@ -16,7 +14,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -27,7 +25,9 @@ from ...core.action_units import au_code
 from ...core.errors import ConfigError
 from ...core.render import SequencePictures, strip
 from ...core.stages import format_prototype, reduction
-from ...core.types import FrameRow, SequenceResult
+from ...core.types import BaselineState, FrameRow, SequenceResult
+from .cells import csv_text
+from .durable import sweep, sync, sync_tree
 from .encoding import png_bytes
 from .report import render_report
 
@@ -90,12 +90,16 @@ def write_analysis(
         fresh = staging / _FRESH
         fresh.mkdir()
         names = _write_all(result, fresh, thresholds or {}, pictures or SequencePictures(result))
+        sync_tree(fresh)
         _publish(staging, target)
+        sync(home)
     except OSError as error:
         raise unwritable(target, error) from error
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+    # Only now: until the new result stood in its place, an earlier one may have been among them.
+    sweep(target.parent, _leftovers(target))
     return [target / name for name in names]
 
 
@@ -208,9 +212,19 @@ def _files(result: SequenceResult, **frames: int) -> dict[str, str]:
 
 
 def _baseline(result: SequenceResult) -> dict[str, object]:
-    """Say whether a personal baseline was asked for, and in how many frames it was applied."""
-    applied = sum(row.adjusted_presence is not None for row in result.rows)
-    return {"asked": result.baseline, "frames": applied}
+    """Say whether presence was judged by its rise over rest, and what the rest levels were.
+
+    ``frames``: judged so, of them ``own`` by a level that is the person's own; ``rest``: by AU, of
+    the person seen at rest for longest.
+    """
+    judged = [row for row in result.rows if row.adjusted_presence is not None]
+    levels = [] if result.rest is None else zip(result.aus, result.rest.level, strict=True)
+    return {
+        "asked": result.baseline,
+        "frames": len(judged),
+        "own": sum(row.baseline == BaselineState.ACTIVE for row in judged),
+        "rest": {str(au): round(float(level), 3) for au, level in levels},
+    }
 
 
 def _stages_csv(result: SequenceResult) -> str:
@@ -226,7 +240,7 @@ def _stages_csv(result: SequenceResult) -> str:
         ]
         for number, stage in enumerate(result.stages, start=1)
     )
-    return _csv(header, rows)
+    return csv_text(header, rows)
 
 
 def _frames_csv(result: SequenceResult) -> str:
@@ -234,11 +248,11 @@ def _frames_csv(result: SequenceResult) -> str:
     header = ["frame", "time", "face", *codes]
     header += [f"{code}_r" for code in codes] + [f"{code}_label" for code in codes]
     if result.baseline:
-        header += ["baseline", *(f"{code}_adjusted" for code in codes)]
+        header += ["baseline", "rest_s", *(f"{code}_adjusted" for code in codes)]
         header += [f"{code}_adjusted_r" for code in codes]
     if result.files:
         header.append("file")
-    return _csv(header, (_frame_cells(row, result) for row in result.rows))
+    return csv_text(header, (_frame_cells(row, result) for row in result.rows))
 
 
 def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
@@ -249,19 +263,11 @@ def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
     texts = [str(row.index), f"{row.time_s:.4f}", str(row.face)]
     texts += [*cells(row.presence, 4), *cells(row.intensity, 3), *letters]
     if result.baseline:
-        texts += [str(row.baseline)]
+        texts += [str(row.baseline), f"{row.rest_s:.2f}"]
         texts += [*cells(row.adjusted_presence, 4), *cells(row.adjusted_intensity, 3)]
     if result.files:
         texts.append(result.files[row.index])
     return texts
-
-
-def _csv(header: list[str], rows: Iterable[list[str]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def _prototype_picture(pictures: SequencePictures, label: str) -> NDArray[np.uint8]:
@@ -286,10 +292,7 @@ def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
 def _foreign_entry(folder: Path) -> str | None:
     """Return the name of something in ``folder`` that facestage did not write, or None."""
     # What a killed run left half-written is ours as well.
-    leftover = re.compile(
-        rf"\.{re.escape(folder.name)}-\w+\.(partial|previous)"
-        rf"|\.{Path(ANNOTATED).stem}-\w+\{Path(ANNOTATED).suffix}"
-    )
+    leftover = _leftovers(folder)
     entries = sorted(e.name for e in folder.iterdir() if not leftover.fullmatch(e.name))
     if not entries:
         return None
@@ -305,6 +308,14 @@ def _foreign_entry(folder: Path) -> str | None:
             return name
     inside = sorted(path.name for path in (folder / _PROTOTYPES).glob("*"))
     return next((f"{_PROTOTYPES}/{name}" for name in inside if not _PICTURE.fullmatch(name)), None)
+
+
+def _leftovers(target: Path) -> re.Pattern[str]:
+    """Return the names of what a killed run may have left half-written of a result."""
+    return re.compile(
+        rf"\.{re.escape(target.name)}-\w+\.(partial|previous)"
+        rf"|\.{Path(ANNOTATED).stem}-\w+\{Path(ANNOTATED).suffix}"
+    )
 
 
 def _publish(staging: Path, target: Path) -> None:

@@ -113,10 +113,11 @@ def _facts(result: SequenceResult) -> list[tuple[str, str]]:
     usable = sum(row.presence is not None for row in result.rows)
     known = math.isfinite(result.fps) and result.fps > 0
     rate = f"at {result.fps:.2f} per second" if known else "at an unknown rate"
-    adjusted = sum(row.adjusted_presence is not None for row in result.rows)
     baseline = "off"
     if result.baseline:
-        baseline = f"applied to {adjusted} frames" if adjusted else "no neutral phase to learn from"
+        rest_s = max((row.rest_s for row in result.rows), default=0.0)
+        own = f"rest level learned from {rest_s:.1f} s of rest"
+        baseline = own if rest_s else "no rest seen: judged by the level of faces in general"
     shown = [au for au in result.aus if au not in result.hidden]
     aus = f"{len(shown)} of {len(result.aus)}"
     for mark in dict.fromkeys(result.marks.values()):

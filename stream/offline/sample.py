@@ -89,6 +89,8 @@ def read_sample(
         config,
         aus=parse_aus(aus),
         explain=replace(config.explain, preset=lrp_preset(preset).name),
+        # What is measured is maps, by the activity that the network gives on its own.
+        baseline=replace(config.baseline, enabled=False),
     )
     analyzer = SequenceAnalyzer(detector, network, config)
     crops = KeptCrops()

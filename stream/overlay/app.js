@@ -127,4 +127,4 @@ class Page {
   }
 }
 
-new Page(location.pathname === "/overlay").start();
+new Page(location.pathname.endsWith("/overlay")).start();

@@ -1,7 +1,7 @@
 // @ts-check
 // One row per Action Unit, in fixed places: presence as a bar with the tick at which it counts as
-// present, intensity as the FACS letter A–E. With a personal baseline the bar is the presence that was
-// judged, and a thin line shows how far the network's own reached.
+// present, intensity as the FACS letter A–E. The bar is the presence that was judged, by its rise over
+// this person's rest level; a thin line shows how far the network's own reached.
 
 import { make } from "./dom.js";
 import { MARK_MEANS } from "./units.js";
@@ -104,7 +104,7 @@ export class Bars {
     intensity.title = value ? `intensity ${strength.toFixed(1)} of 5` : "";
     track.title = before === null
       ? ""
-      : `presence ${presence.toFixed(2)} against this person's face at rest; without: ${before.toFixed(2)}`;
+      : `presence ${presence.toFixed(2)} over this person's rest level; as the network gives it: ${before.toFixed(2)}`;
     if (value) track.setAttribute("aria-valuenow", presence.toFixed(2));
     else track.removeAttribute("aria-valuenow");
   }

@@ -21,21 +21,22 @@ const LOST = 1006;
  */
 
 /**
- * Where the sockets of this page's server are.
- * @param {string} path
+ * Where a socket of this page's server is: beside the page, whatever path that was asked for by.
+ * @param {string} name
  */
-function socketAddress(path) {
-  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-  return `${scheme}//${location.host}${path}`;
+function socketAddress(name) {
+  const address = new URL(name, location.href);
+  address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  return address.href;
 }
 
 export class Connection {
   /**
-   * @param {string} path - /ws or /ws/frames
+   * @param {string} name - ws or ws/frames
    * @param {Handlers} handlers
    */
-  constructor(path, handlers) {
-    this.path = path;
+  constructor(name, handlers) {
+    this.name = name;
     this.handlers = handlers;
     this.attempt = 0;
     /** @type {WebSocket | null} */
@@ -76,7 +77,7 @@ export class Connection {
   connect() {
     clearTimeout(this.timer);
     this.report(this.attempt ? "reconnecting" : "connecting");
-    const socket = new WebSocket(socketAddress(this.path));
+    const socket = new WebSocket(socketAddress(this.name));
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.watch();

@@ -28,7 +28,7 @@ export class Feed {
       const id = handlers.stream();
       return id === null ? null : [id];
     };
-    this.events = new Connection("/ws", {
+    this.events = new Connection("ws", {
       token,
       subscription: () => ({ ...handlers.history(), streams: streams() }),
       state: (state, waitMs) => {
@@ -42,7 +42,7 @@ export class Feed {
         if (message.type === "bye") this.state = "left";
       },
     });
-    this.pictures = new Connection("/ws/frames", {
+    this.pictures = new Connection("ws/frames", {
       token,
       subscription: () => ({ streams: streams() }),
       binary: (buffer) => {

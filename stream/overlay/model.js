@@ -5,6 +5,7 @@ import { Stream } from "./stream.js";
 import { Units } from "./units.js";
 
 export const HISTORY_S = 180;
+const CLOCK_STEP_S = 10; // no message that is still awaited is so late: a clock was set
 
 export class Model {
   constructor() {
@@ -67,12 +68,13 @@ export class Model {
 
   /**
    * Compare the clocks. Replayed events are old; everything else was made just now, and the fastest
-   * shows the skew.
+   * shows the skew, until either clock is set.
    * @param {import("./wire.js").ServerMessage} message
    */
   learnSkew(message) {
     if (message.t_emit === null || message.seq !== null) return;
-    this.skew = Math.min(this.skew, Date.now() / 1000 - message.t_emit);
+    const skew = Date.now() / 1000 - message.t_emit;
+    this.skew = skew > this.skew + CLOCK_STEP_S ? skew : Math.min(this.skew, skew);
   }
 
   /** @param {import("./protocol").Hello} hello */

@@ -113,12 +113,16 @@ export interface FaceChanged {
  * Attributes:
  *     state: `connecting`, `live`, `stalled`, `reconnecting`, `ended` or `failed`.
  *     reason: one short sentence; never holds credentials.
- *     epoch: number of the source's connection, 0 first.
+ *     epoch: number of the source's connection, 0 first; pictures of another size begin the next,
+ *         too.
+ *     retry_s: seconds from this event to the next attempt to open the source; None where none is
+ *         due.
  */
 export interface SourceChanged {
   state: string;
   reason: string;
   epoch: number;
+  retry_s: number | null;
 }
 
 /** The frames `from` … `to` (inclusive) of the source were never seen. */
@@ -142,8 +146,11 @@ export interface Gap {
  *     latency_ms: from the grab to this message, milliseconds.
  *     dropped_total: frames of this source dropped so far, all causes.
  *     source_state: see `SourceChanged`.
- *     baseline: `off` (not asked for), `learning` (no neutral phase of this person was seen
- *         yet) or `active` (presence was judged against the person's own).
+ *     baseline: `off` (presence is judged as the network gives it), `learning` (by its rise
+ *         over the person's rest level, more than a tenth of which still is that of faces in
+ *         general) or `active` (by the person's own).
+ *     rest_s: seconds of this face at rest that its rest level rests on.
+ *     rest_prior: how much of it still is that of faces in general, 0 to 1.
  */
 export interface FrameSample {
   frame: number;
@@ -157,6 +164,8 @@ export interface FrameSample {
   dropped_total: number;
   source_state: string;
   baseline: string;
+  rest_s: number;
+  rest_prior: number;
 }
 
 /**
@@ -186,7 +195,7 @@ export interface FaceValue {
  *     active: whether it counts as present; never for an AU that is not shown.
  *     letter: of its prototype, while it is active.
  *     adjusted, adjusted_intensity: the two after the personal baseline, which decided `active`;
- *         None unless the frame's `baseline` is `active`.
+ *         None where the frame's `baseline` is `off`.
  */
 export interface ActionUnitValue {
   au: number;
@@ -280,7 +289,8 @@ export interface Percentiles {
  *     epoch, first, last: numbering and range of the events that can be replayed
  *         (`last = first - 1` when there is none); filled in by the server.
  *     video: whether pictures are sent at all.
- *     baseline: whether presence is judged against the person's own; each frame says if it was.
+ *     baseline: whether presence is judged by its rise over the person's rest level; each frame
+ *         says how much of that is the person's own.
  *     notice: shown on every page.
  */
 export interface Hello {

@@ -27,12 +27,12 @@ const FACE = {
 /** @type {Record<string, {look: Look, title: string}>} */
 const BASELINE = {
   learning: {
-    look: ["busy", "dashed", "baseline learning"],
-    title: "Nothing is subtracted until this face has rested for about a second",
+    look: ["busy", "dashed", "learning"],
+    title: "Presence is judged by its rise over rest; the rest level of this face is still learned",
   },
   active: {
-    look: ["good", "filled", "baseline active"],
-    title: "Presence is judged against this person's own face at rest",
+    look: ["good", "filled", "own rest level"],
+    title: "Presence is judged by its rise over this person's own rest level",
   },
 };
 /** @type {Record<ConnectionState, Look>} */
@@ -59,9 +59,14 @@ export class States {
     this.source.title = source?.reason ?? "";
     const baseline = BASELINE[frame?.baseline ?? ""];
     this.baseline.hidden = !baseline;
-    if (baseline) {
-      setState(this.baseline, baseline.look);
-      this.baseline.title = baseline.title;
+    if (baseline && frame) {
+      const [kind, icon, words] = baseline.look;
+      // Counted in whole seconds of rest, so that the words do not change with every frame.
+      const learning = frame.baseline === "learning";
+      const seconds = learning ? ` ${Math.floor(frame.rest_s)} s` : "";
+      setState(this.baseline, [kind, icon, words + seconds]);
+      const general = Math.round(frame.rest_prior * 100);
+      this.baseline.title = `${baseline.title} (${general} % that of faces in general)`;
     }
     const { state, reason } = frame?.face ?? face ?? { state: "no face yet", reason: "" };
     const [kind, icon, words] = FACE[state] ?? ["idle", "dashed", state];

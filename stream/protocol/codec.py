@@ -91,7 +91,7 @@ def _decode(
 ) -> Envelope:
     try:
         raw = envelopes.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ProtocolError(
             f"not an envelope of protocol v{PROTOCOL_VERSION} ({error}); "
             "send JSON such as the messages of /schema.json"
@@ -107,7 +107,7 @@ def _decode(
         )
     try:
         data = decoder.decode(raw.data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ProtocolError(
             f"the data of a {raw.type!r} message is wrong ({error}); see /schema.json"
         ) from error

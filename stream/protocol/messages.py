@@ -249,13 +249,17 @@ class SourceChanged(Event, frozen=True, kw_only=True):
     Attributes:
         state: ``connecting``, ``live``, ``stalled``, ``reconnecting``, ``ended`` or ``failed``.
         reason: one short sentence; never holds credentials.
-        epoch: number of the source's connection, 0 first.
+        epoch: number of the source's connection, 0 first; pictures of another size begin the next,
+            too.
+        retry_s: seconds from this event to the next attempt to open the source; None where none is
+            due.
     """
 
     type: ClassVar[str] = "source.state"
     state: str
     reason: str = ""
     epoch: int = 0
+    retry_s: float | None = None
 
 
 class Gap(Event, frozen=True, kw_only=True):
@@ -297,7 +301,7 @@ class ActionUnitValue(msgspec.Struct, frozen=True, kw_only=True):
         active: whether it counts as present; never for an AU that is not shown.
         letter: of its prototype, while it is active.
         adjusted, adjusted_intensity: the two after the personal baseline, which decided ``active``;
-            None unless the frame's ``baseline`` is ``active``.
+            None where the frame's ``baseline`` is ``off``.
     """
 
     au: int
@@ -323,8 +327,11 @@ class FrameSample(Sample, frozen=True, kw_only=True):
         latency_ms: from the grab to this message, milliseconds.
         dropped_total: frames of this source dropped so far, all causes.
         source_state: see :class:`SourceChanged`.
-        baseline: ``off`` (not asked for), ``learning`` (no neutral phase of this person was seen
-            yet) or ``active`` (presence was judged against the person's own).
+        baseline: ``off`` (presence is judged as the network gives it), ``learning`` (by its rise
+            over the person's rest level, more than a tenth of which still is that of faces in
+            general) or ``active`` (by the person's own).
+        rest_s: seconds of this face at rest that its rest level rests on.
+        rest_prior: how much of it still is that of faces in general, 0 to 1.
     """
 
     type: ClassVar[str] = "frame"
@@ -339,6 +346,8 @@ class FrameSample(Sample, frozen=True, kw_only=True):
     dropped_total: int = 0
     source_state: str = "live"
     baseline: str = "off"
+    rest_s: float = 0.0
+    rest_prior: float = 1.0
 
 
 class Mask(msgspec.Struct, frozen=True, kw_only=True):
@@ -462,7 +471,8 @@ class Hello(Body, frozen=True, kw_only=True):
         epoch, first, last: numbering and range of the events that can be replayed
             (``last = first - 1`` when there is none); filled in by the server.
         video: whether pictures are sent at all.
-        baseline: whether presence is judged against the person's own; each frame says if it was.
+        baseline: whether presence is judged by its rise over the person's rest level; each frame
+            says how much of that is the person's own.
         notice: shown on every page.
     """
 

@@ -67,12 +67,25 @@ class TokenBucket:
             amount: tokens.
             now: time, seconds.
         """
-        self._tokens = min(self._burst, self._tokens + (now - self._then) * self._rate)
-        self._then = now
+        self._fill(now)
         if amount > self._tokens:
             return False
         self._tokens -= amount
         return True
+
+    def wait(self, amount: float, now: float) -> float:
+        """Return how long it takes until there are so many tokens, seconds.
+
+        Args:
+            amount: tokens, no more than the burst.
+            now: time, seconds.
+        """
+        self._fill(now)
+        return max(0.0, amount - self._tokens) / self._rate
+
+    def _fill(self, now: float) -> None:
+        self._tokens = min(self._burst, self._tokens + (now - self._then) * self._rate)
+        self._then = now
 
 
 class FrameCounter:

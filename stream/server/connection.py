@@ -36,6 +36,7 @@ from .allowance import TokenBucket
 from .guarded import GuardedConnection
 from .hub import PICTURE, EventsLostError, Hub, Past
 from .strangers import Guesses
+from .turns import Turns, cost_of
 
 __all__ = ["Client", "cancel"]
 
@@ -74,11 +75,14 @@ class Client:
         hello: makes its hello.
         token: secret it must send first; None: none.
         guesses: what is remembered of wrong tokens.
+        turns: gives out the past.
 
     Attributes:
         address: of its peer, see :func:`~facestage.stream.server.strangers.address_of`.
         name: address and port, for the log.
         pictures: whether it is a socket of ``/ws/frames``.
+        past_bytes: what it was told of the past, as
+            :func:`~facestage.stream.server.turns.cost_of` counts.
         subscription: what it last asked for; None before.
         stranger: whether it still has to prove that it knows the token.
     """
@@ -92,12 +96,14 @@ class Client:
         hello: Callable[[], Hello],
         token: str | None,
         guesses: Guesses,
+        turns: Turns,
     ) -> None:
         self._hub = hub
         self._connection = connection
         self._hello = hello
         self._token = token
         self._guesses = guesses
+        self._turns = turns
         self.stranger = token is not None
         self.pictures = pictures
         peer = connection.remote_address
@@ -110,6 +116,10 @@ class Client:
         self.subscription: Subscribe | None = None
         self._join = False
         self._cursor = 0
+        self._state: deque[bytes] = deque()  # snapshots and prototypes still to be told
+        self._news_from = 0  # events up to this number are the past
+        self._credit = 0  # of the past, bytes; less than 0 where the last message was larger
+        self.past_bytes = 0
         self._topics: frozenset[str] = frozenset()
         self._streams: frozenset[str] | None = None
         self._sent: dict[tuple[str, str | None], int] = {}
@@ -159,6 +169,7 @@ class Client:
             pass
         finally:
             self._hub.clear_interest(self)
+            self._turns.withdraw(self)
             await cancel(tasks)
 
     def beat(self) -> None:
@@ -285,48 +296,94 @@ class Client:
                 for message in self._hub.pictures_since(self._sent, self._streams):
                     await self._send(message, text=False)
                 continue
-            if self._join:
-                self._join = False
-                await self._write_start(self.subscription)
-            await self._write_events()
+            if not await self._write_past(self.subscription):
+                continue
+            if not await self._write_events():
+                continue
             for message in self._hub.samples_since(self._sent, self._topics, self._streams):
                 await self._send(message)
 
-    async def _write_start(self, wish: Subscribe) -> None:
+    def take_turn(self, credit: int) -> None:
+        """Be told so much more of the past, bytes."""
+        self._credit += credit
+        self.news.set()
+
+    async def _write_past(self, wish: Subscribe) -> bool:
+        """Tell the past as far as the credit goes, and return whether all of it is told.
+
+        If not, a turn has been asked for. Samples come after the past: clients rely on that.
+        """
+        while self._join or self._state or self._cursor < self._news_from:
+            if self._credit <= 0:
+                self._turns.ask(self)
+                return False
+            if self._join:
+                self._join = False
+                self._begin(wish)
+                continue
+            await self._write_control()
+            message = self._state.popleft() if self._state else self._next_event()
+            if message is None:
+                continue
+            self._charge(cost_of(message))
+            await self._send(message)
+            if self._join:  # it asked anew meanwhile
+                assert self.subscription is not None  # what asked anew has set it
+                wish = self.subscription
+        return True
+
+    def _charge(self, cost: int) -> None:
+        self._credit -= cost
+        self.past_bytes += cost
+
+    def _begin(self, wish: Subscribe) -> None:
+        """Note what of the past there is to tell."""
+        self._charge(limits.HISTORY_LEAST_BYTES)  # asking alone costs something, too
+        self._state.clear()
+        self._news_from = self._hub.range[1]
         if wish.since is None:
-            await self._write_past(wish.history_s)
+            self._begin_with_state(wish.history_s)
             return
         self._cursor = wish.since.seq
         if wish.since.epoch != self._hub.epoch:
-            await self._write_resync("the server has been started again since", wish.history_s)
+            self._begin_anew("the server has been started again since")
 
-    async def _write_resync(self, reason: str, history_s: float) -> None:
-        await self._send(self._control_message(Resync(reason=reason)))
-        await self._write_past(history_s)
+    def _begin_anew(self, reason: str) -> None:
+        self._state.clear()
+        self._state.append(self._control_message(Resync(reason=reason)))
+        self._begin_with_state(self.subscription.history_s if self.subscription else 0.0)
 
-    async def _write_past(self, history_s: float) -> None:
+    def _begin_with_state(self, history_s: float) -> None:
         past: Past = self._hub.past()
         for stream, snapshot in past.snapshots.items():
-            await self._send(self._control_message(snapshot, stream=stream))
-        for message in past.prototypes:
-            await self._send(message)
-        self._cursor = past.seq
+            self._state.append(self._control_message(snapshot, stream=stream))
+        self._state.extend(past.prototypes)
+        self._cursor = self._news_from = past.seq
         if history_s > 0:
             self._cursor = min(past.seq, self._hub.seq_before(history_s))
 
-    async def _write_events(self) -> None:
+    async def _write_events(self) -> bool:
+        """Tell what has happened since; return False if some of it is lost, and becomes past."""
         while True:
             await self._write_control()
-            try:
-                message = self._hub.event_after(self._cursor)
-            except EventsLostError as error:
-                history_s = self.subscription.history_s if self.subscription else 0.0
-                await self._write_resync(str(error), history_s)
-                continue
+            message = self._next_event()
+            if self._state:
+                self.news.set()
+                return False
             if message is None:
-                return
+                return True
             await self._send(message)
+
+    def _next_event(self) -> bytes | None:
+        """Return the next event; None: there is none, or it is lost and the state replaces it."""
+        try:
+            message = self._hub.event_after(self._cursor)
+        except EventsLostError as error:
+            self._begin_anew(str(error))
+            return None
+        if message is not None:
             self._cursor += 1
+        return message
 
     async def _write_control(self) -> None:
         while self._control:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
@@ -16,9 +16,19 @@ from . import limits
 from .allowance import Excess, Meter
 from .strangers import Lobby, Tally, address_of
 
-__all__ = ["GuardedConnection", "HalfOpen"]
+__all__ = ["GuardedConnection", "HalfOpen", "Waiting"]
 
 logger = logging.getLogger(__name__)
+
+
+class Waiting(Protocol):
+    """A socket that is not through the handshake, as :class:`HalfOpen` knows it."""
+
+    address: str
+    loop: asyncio.AbstractEventLoop
+
+    def abort(self) -> None:
+        """Drop the socket."""
 
 
 class HalfOpen:
@@ -28,16 +38,16 @@ class HalfOpen:
     """
 
     def __init__(self) -> None:
-        self.lobby: Lobby[GuardedConnection] = Lobby()
+        self.lobby: Lobby[Waiting] = Lobby()
         self._pushed_out = Tally(limits.ACCEPT_LOG_S)
         self._cut = Tally(limits.REFUSAL_LOG_S)
 
-    def enter(self, connection: GuardedConnection) -> None:
+    def enter(self, connection: Waiting) -> None:
         """Add a connection; drop another if there are too many."""
         surplus = self.lobby.enter(connection, connection.address)
         if surplus is None:
             return
-        surplus.transport.abort()
+        surplus.abort()
         count = self._pushed_out.add(connection.loop.time())
         if count:
             logger.warning(
@@ -59,9 +69,14 @@ class HalfOpen:
                 count,
             )
 
-    def leave(self, connection: GuardedConnection) -> None:
+    def leave(self, connection: Waiting) -> None:
         """Remove a connection that is through, or gone."""
         self.lobby.leave(connection, connection.address)
+
+    def drop_all(self) -> None:
+        """Drop every socket: the server closes."""
+        for connection in self.lobby.sockets():
+            connection.abort()
 
 
 class GuardedConnection(ServerConnection):
@@ -98,6 +113,10 @@ class GuardedConnection(ServerConnection):
         super().connection_made(transport)
         if self._half_open is not None:
             self._half_open.enter(self)
+
+    def abort(self) -> None:
+        """Drop the socket."""
+        self.transport.abort()
 
     def end_handshake(self) -> None:
         """Count it no more among those that are not through the handshake."""

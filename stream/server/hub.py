@@ -102,7 +102,9 @@ class Hub:
         streams: the sources; their numbers must differ.
         ring_events: events kept for replay.
         ring_s: the longest they are kept, seconds.
-        clock: wall clock, seconds since 1970.
+        clock: wall clock, seconds since 1970; what messages are stamped with.
+        ticks: clock that is never set, seconds; what ages are measured with. A wall clock that is
+            put forward by two hours would empty the ring.
 
     Raises:
         ProtocolError: two streams share an id or a number.
@@ -119,6 +121,7 @@ class Hub:
         ring_events: int = RING_EVENTS,
         ring_s: float = RING_S,
         clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self.streams = tuple(streams)
         for key in ("id", "number"):
@@ -129,6 +132,7 @@ class Hub:
         self._ring_events = ring_events
         self._ring_s = ring_s
         self._clock = clock
+        self._ticks = ticks
         self.epoch = int(clock() * 1000)
         self._lock = threading.Lock()
         self._ring: dict[int, tuple[float, bytes]] = {}
@@ -162,10 +166,15 @@ class Hub:
         """
         self._number_of(stream)
         with self._lock:
-            now = self._clock()
+            now = self._ticks()
             seq = self._last + 1
             message = protocol.encode(
-                event, stream=stream, epoch=self.epoch, seq=seq, t_capture=t_capture, t_emit=now
+                event,
+                stream=stream,
+                epoch=self.epoch,
+                seq=seq,
+                t_capture=t_capture,
+                t_emit=self._clock(),
             )
             self._last = seq
             self._ring[seq] = (now, message)
@@ -323,7 +332,7 @@ class Hub:
     def seq_before(self, seconds: float) -> int:
         """Return the number of the last event older than ``seconds``, within the ring."""
         with self._lock:
-            oldest = self._clock() - seconds
+            oldest = self._ticks() - seconds
             seq = self._last
             while seq >= self._first and self._ring[seq][0] >= oldest:
                 seq -= 1

@@ -20,6 +20,10 @@ __all__ = [
     "GUESS_MEMORY_S",
     "HANDSHAKE_TIMEOUT_S",
     "HEARTBEAT_S",
+    "HISTORY_BURST_BYTES",
+    "HISTORY_BYTES_PER_S",
+    "HISTORY_LEAST_BYTES",
+    "HISTORY_TURN_BYTES",
     "MAX_CONNECTIONS",
     "MAX_FRAGMENTS",
     "MAX_HALF_OPEN",
@@ -29,6 +33,7 @@ __all__ = [
     "MAX_STRANGERS",
     "MESSAGE_BURST",
     "MESSAGE_RATE",
+    "MOST_CONNECTIONS",
     "PING_INTERVAL_S",
     "PING_TIMEOUT_S",
     "REFUSAL_LOG_S",
@@ -75,14 +80,29 @@ MAX_MESSAGE_BYTES = 64 * 1024
 """Largest message a client may send, bytes, inflated. A ``subscribe`` has less than a thousand."""
 MAX_QUEUED_FRAMES = 4
 """Frames read ahead of the task that handles them; at more the socket is not read."""
-MESSAGE_RATE = 20.0
-"""Messages a client may send per second, on average; each is decoded and may be answered."""
+MESSAGE_RATE = 5.0
+"""Messages a client may send per second, on average. Each wakes the server, which under load costs
+milliseconds whatever it says; the page sends one in two seconds."""
 MESSAGE_BURST = 40.0
 """Messages a client may send at once: a page that wakes up sends some heartbeats late."""
 
+HISTORY_BYTES_PER_S = 1024 * 1024.0
+"""What all clients together are told of the past per second, bytes before compression: snapshots,
+prototypes alive, and events older than the subscription. Telling it takes a twentieth of a core.
+What happens after the subscription is not counted and waits for none of it."""
+HISTORY_BURST_BYTES = 4 * 1024 * 1024.0
+"""What all clients together are told of the past at once, bytes: several pages that open with three
+minutes each, or somebody who comes back after an hour."""
+HISTORY_LEAST_BYTES = 1024
+"""What a message of the past is charged at least, bytes: compressing and sending a small one costs
+no less."""
+HISTORY_TURN_BYTES = 32 * 1024
+"""Portion that a client is told in one turn, bytes: about two milliseconds. Whoever has had least
+of the past is next, so a newcomer does not wait for those who ask for all of it again and again."""
+
 HANDSHAKE_TIMEOUT_S = 10.0
-"""Time from the TCP connection to the end of the HTTP handshake, seconds; TLS on a bad line is
-slow."""
+"""Time from the TCP connection to the end of the HTTP handshake, seconds; with TLS, as long again
+for its handshake before."""
 AUTH_TIMEOUT_S = 5.0
 """Time from the handshake to the token, seconds. The page sends it at once."""
 GUESS_DELAY_S = 0.5
@@ -116,7 +136,10 @@ PING_TIMEOUT_S = 10.0
 """Longest time for the answer to a ping before the connection is closed, seconds."""
 
 MAX_CONNECTIONS = 32
-"""Open sockets, those not let in yet left out; a page uses two."""
+"""Open sockets, those not let in yet left out; a page uses two; ``--max-connections`` sets it."""
+MOST_CONNECTIONS = 512
+"""Most that it may be set to. Each needs a descriptor, may hold a megabyte that its client does not
+take, and wakes the server with every message: beside a busy thread that costs milliseconds."""
 MAX_STRANGERS = 16
 """Sockets that have not shown the token yet. One more pushes out the oldest of the address that has
 most: those who know the token show it at once, so nobody can lock them out by holding sockets
@@ -129,7 +152,8 @@ MAX_HALF_OPEN_PER_ADDRESS = 32
 so an address alone leaves half of :data:`MAX_HALF_OPEN` to others."""
 ACCEPT_BACKLOG = 32
 """Connections that wait for the server to take them, and that it takes at once. With the three
-bounds above, the server needs fewer than 150 descriptors."""
+bounds above and :data:`MAX_CONNECTIONS` as it is, the server needs fewer than 150 descriptors; with
+TLS half-open sockets take two each, so fewer than 220."""
 ACCEPT_LOG_S = 10.0
 """Sockets that were pushed out, or could not be taken for want of descriptors, are logged once in
 this time, with their number, seconds."""

@@ -22,7 +22,6 @@ import json
 import logging
 import os
 import socket
-import ssl as tls
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -42,10 +41,13 @@ from ...core.errors import ConfigError
 from ..protocol.codec import json_schema
 from ..protocol.messages import Hello
 from . import limits
+from .certificate import Certificate
 from .connection import Client, cancel
+from .door import TlsDoor
 from .guarded import GuardedConnection, HalfOpen
 from .hub import Hub
 from .strangers import Guesses, Tally
+from .turns import Turns
 
 __all__ = ["Client", "Hub", "Server"]
 
@@ -91,6 +93,7 @@ _FILES = (
     "wire.js",
     "favicon.svg",
 )
+_EVERY_ADDRESS = ("", "0.0.0.0", "::")
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SECURITY_HEADERS = {
     "Cache-Control": "no-store",
@@ -116,7 +119,7 @@ class Server:
         token: secret that clients must send first; None: no secret.
         allowed_origins: origins of foreign pages that may connect (``https://example.org``).
         max_connections: open sockets.
-        ssl: TLS context; None: plain HTTP.
+        certificate: to serve https and wss with; None: plain HTTP.
 
     Raises:
         ConfigError: the options cannot work together (on construction), or the port or the address
@@ -133,7 +136,7 @@ class Server:
         token: str | None = None,
         allowed_origins: Sequence[str] = (),
         max_connections: int = limits.MAX_CONNECTIONS,
-        ssl: tls.SSLContext | None = None,
+        certificate: Certificate | None = None,
     ) -> None:
         if token is not None and not token.strip():
             raise ConfigError(
@@ -156,7 +159,7 @@ class Server:
         self.token = token
         self.max_connections = max_connections
         self._wanted_port = port
-        self._ssl = ssl
+        self._certificate = certificate
         self._hello = hello
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
         self._clients: dict[Client, None] = {}  # in the order they came
@@ -186,11 +189,23 @@ class Server:
     @property
     def address(self) -> str:
         """Address of the page, without the token."""
-        host = socket.gethostname() if self.host in ("", "0.0.0.0", "::") else self.host
+        host = self.host
+        if host in _EVERY_ADDRESS:
+            # The name in the certificate is the one that browsers accept.
+            names = () if self._certificate is None else self._certificate.names
+            host = names[0] if names else socket.gethostname()
         if ":" in host:
             host = f"[{host}]"
-        scheme = "http" if self._ssl is None else "https"
-        return f"{scheme}://{host}:{self.port}/"
+        return f"{self._scheme}://{host}:{self.port}/"
+
+    @property
+    def _certified_names(self) -> set[str]:
+        """Names that nobody else can point here, as only the owner gets a certificate for them."""
+        return set() if self._certificate is None else {n.lower() for n in self._certificate.names}
+
+    @property
+    def _scheme(self) -> str:
+        return "http" if self._certificate is None else "https"
 
     @property
     def clients(self) -> frozenset[Client]:
@@ -207,6 +222,7 @@ class Server:
 
     async def __aenter__(self) -> Server:
         self._loop = asyncio.get_running_loop()
+        self._turns = Turns(self._loop)
         try:
             self._server = await serve(
                 self._handle,
@@ -221,14 +237,10 @@ class Server:
                 ping_interval=limits.PING_INTERVAL_S,
                 ping_timeout=limits.PING_TIMEOUT_S,
                 close_timeout=limits.SEND_TIMEOUT_S,
-                ssl=self._ssl,
                 logger=_peers_logger(),
                 # A factory is all that is asked for, though the type says class.
-                create_connection=cast(
-                    "type[ServerConnection]", partial(GuardedConnection, half_open=self._half_open)
-                ),
+                create_connection=cast("type[ServerConnection]", self._new_connection),
                 backlog=limits.ACCEPT_BACKLOG,
-                ssl_handshake_timeout=limits.HANDSHAKE_TIMEOUT_S if self._ssl else None,
             )
         except (OSError, OverflowError) as error:
             raise _bind_error(error, self.host, self._wanted_port) from error
@@ -254,9 +266,17 @@ class Server:
         self.hub.detach(self._wake)
         await cancel([heart])
         server.close(close_connections=False)
+        self._half_open.drop_all()
         await asyncio.gather(*(client.say_bye("the server stops") for client in self.clients))
         server.close()
         await server.wait_closed()
+
+    def _new_connection(self, *args: Any, **options: Any) -> asyncio.Protocol:
+        """Return what takes a new socket: the connection, or the door of TLS before it."""
+        connection = GuardedConnection(*args, half_open=self._half_open, **options)
+        if self._certificate is None:
+            return connection
+        return TlsDoor(connection, self._certificate.context, self._half_open)
 
     def _on_loop_error(
         self,
@@ -318,6 +338,7 @@ class Server:
             hello=self.hello,
             token=self.token,
             guesses=self._guesses,
+            turns=self._turns,
         )
         strangers = [other for other in self._clients if other.stranger]
         if client.stranger and len(strangers) >= limits.MAX_STRANGERS:
@@ -394,14 +415,16 @@ class Server:
         origin = origin.lower()
         if origin in self._allowed_origins:
             return True
-        scheme = "http" if self._ssl is None else "https"
+        scheme = self._scheme
         if self.token is not None:
             # The page's own origin. A name that a foreign site points at this address (DNS
             # rebinding) passes here as well, but does not know the token.
             return host is not None and origin == f"{scheme}://{host.lower()}"
-        names = {"localhost", "127.0.0.1", "[::1]"}
+        names = {"localhost", "127.0.0.1", "[::1]"} | self._certified_names
         names.add(f"[{self.host}]" if ":" in self.host else self.host.lower())
-        ports = {f":{self.port}"} | ({""} if self.port == (443 if self._ssl else 80) else set())
+        ports = {f":{self.port}"} | (
+            {""} if self.port == (443 if self._certificate else 80) else set()
+        )
         return origin in {f"{scheme}://{name}{port}" for name in names for port in ports}
 
     def _is_own_name(self, host: str) -> bool:
@@ -415,6 +438,7 @@ class Server:
         except ValueError:
             own = socket.gethostname().lower()
             names = {"localhost", self.host.lower(), own, own.partition(".")[0] + ".local"}
+            names |= self._certified_names
             names |= {urlsplit(origin).hostname or "" for origin in self._allowed_origins}
             return bool(name) and name.rstrip(".") in names
         return True  # no name that somebody else could point here

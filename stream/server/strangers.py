@@ -184,6 +184,10 @@ class Lobby(Generic[_Socket]):
     def __len__(self) -> int:
         return self._count
 
+    def sockets(self) -> list[_Socket]:
+        """Return every socket."""
+        return [socket for room in self._rooms.values() for socket in room]
+
     def enter(self, socket: _Socket, address: str) -> _Socket | None:
         """Add a socket, and return the one that has to go; None: none.
 

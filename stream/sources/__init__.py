@@ -17,7 +17,15 @@ from .images import IMAGE_SUFFIXES, ImageFolder
 from .network import NetworkStream
 from .video import DemoClip, VideoFile
 
-__all__ = ["Grab", "Source", "SourceInfo", "open_source", "redact", "source_name"]
+__all__ = [
+    "Grab",
+    "Source",
+    "SourceInfo",
+    "may_appear",
+    "open_source",
+    "redact",
+    "source_name",
+]
 
 _NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
 _WORDS = ("demo", "browser", "synthetic")
@@ -125,6 +133,14 @@ def _scheme_of(spec: str) -> str:
             f"the source {redact(spec)!r} is not available in this version; give {_FORMS}"
         )
     return scheme
+
+
+def may_appear(spec: str) -> bool:
+    """Tell whether a source that is missing may be there later: a camera or an address."""
+    if spec.isascii() and spec.isdigit():
+        return True
+    scheme = spec.partition("://")[0].lower() if "://" in spec else ""
+    return scheme in _NETWORK_SCHEMES or (not scheme and is_camera_path(Path(spec).expanduser()))
 
 
 def source_name(spec: str) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 
 from ...core.errors import SourceError
-from .base import Grab, valid_fps
-from .opencv import VideoSource, quiet_logs
+from .base import Grab, ProbedSource, to_bgr8, valid_fps
+from .opencv import quiet_logs
 
 __all__ = ["Camera", "is_camera_path"]
 
@@ -32,7 +32,7 @@ def is_camera_path(path: Path) -> bool:
     return any(_DEVICE.fullmatch(name) or name.startswith("/dev/v4l/") for name in names)
 
 
-class Camera(VideoSource):
+class Camera(ProbedSource):
     """A camera, by number or by device file.
 
     Frames carry no ``pts``: a camera's only clock is the moment of the grab.
@@ -49,6 +49,8 @@ class Camera(VideoSource):
     live = True
     endless = True
     frame_count = None
+    _grabbed = 0
+    """Pictures read so far."""
 
     def __init__(self, device: int | str) -> None:
         self.name = f"camera {device}" if isinstance(device, int) else device
@@ -70,12 +72,19 @@ class Camera(VideoSource):
 
     def _read_on(self) -> Grab:
         # A camera has no end.
-        grab = self._decode()
-        if grab is None:
+        ok, image = self._video.read()
+        if not ok:
             raise SourceError(
                 f"{self.name} gives no picture; check its cable and that no other program uses it"
             )
+        grab = Grab(to_bgr8(image), self._grabbed)
+        self._grabbed += 1
         return grab
+
+    def close(self) -> None:
+        """Release the device."""
+        self._first = None
+        self._video.release()
 
 
 def _advice(device: int | str) -> str:

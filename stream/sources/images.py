@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...core.errors import SourceError
 from .base import Grab, ProbedSource, to_bgr8, to_uint8
 from .opencv import quiet_logs
-from .pictures import count_pictures
+from .pictures import breaks_off, count_pictures
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFolder", "list_images", "load_image", "natural_key"]
 
@@ -30,6 +30,8 @@ _WHITES = (255.0, 1023.0, 4095.0, 65535.0)
 bits in 16 give a picture of a quarter of the brightness, in which faces are still found, and could
 as well be a dark picture of 16 bits."""
 
+_DARK_SHARE = 0.3
+"""Integers that use less of their range than this may be 14 bits in 16: said, not changed."""
 _OVERSHOOT = 1.25
 """Floats may go beyond white by this factor (sharpening, resizing)."""
 
@@ -87,6 +89,8 @@ def _decode(path: Path, keep_grey: bool) -> NDArray[Any]:
         ) from None
     if not content:
         raise SourceError(f"{path} is empty (0 bytes); copy it again")
+    if breaks_off(content):
+        raise SourceError(f"{path} breaks off before its end; copy it again")
     pictures = count_pictures(content)
     if pictures > 1:
         tiff = path.suffix.lower() in (".tif", ".tiff")
@@ -170,6 +174,15 @@ class ValueRange:
         # Radiance files hold light without an upper end, so beyond 1 is no sign of another range.
         white = None if path.suffix.lower() == ".hdr" else _white_of(image.dtype, largest, mean)
         self._white[image.dtype] = white
+        full_range = np.iinfo(image.dtype).max if image.dtype.kind in "iu" else 0
+        if white is None and largest < _DARK_SHARE * full_range:
+            logger.warning(
+                "%s: the values of the first %d image(s) reach %d %% of their range; they are "
+                "taken for dark pictures. If they are not, save them as 8-bit PNG",
+                self._name,
+                len(seen),
+                round(100 * largest / full_range),
+            )
         if white is not None:
             full = f"{np.iinfo(image.dtype).max}" if image.dtype.kind in "iu" else "1.0"
             self.remark = (

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import os
 import socket
 import time
 from urllib.parse import urlsplit
 
-import cv2
+from av.error import ExitError, FFmpegError
 
-from ...core.errors import SourceError
-from .base import Grab, redact, valid_count, valid_fps
-from .opencv import Timeline, VideoSource, prefer_tcp, quiet_logs
+from ...core.errors import ConfigError, SourceError
+from .base import Grab, redact
+from .ffmpeg import Decoder, VideoSource
 
 __all__ = ["NetworkStream"]
 
 logger = logging.getLogger(__name__)
 
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+OPTIONS_VARIABLE = "FACESTAGE_FFMPEG_OPTIONS"
+"""Environment variable with options for FFmpeg: ``name=value|name=value``."""
+_PICTURES = ("_pipe", "image2")
+"""Ends of FFmpeg's names for formats that are nothing but pictures."""
 _PROBE_S = 2.0
 """Longest wait for the plain connection that finds out why an open failed."""
 
@@ -25,8 +31,9 @@ _PROBE_S = 2.0
 class NetworkStream(VideoSource):
     """A video stream behind an RTSP or HTTP address, read through FFmpeg.
 
-    RTSP goes over TCP. An HTTP address that states its number of frames is a recording: it ends
-    like a file. Everything else has no end, and an end is a loss.
+    RTSP goes over TCP, unless ``FACESTAGE_FFMPEG_OPTIONS`` names another transport. An HTTP address
+    that states its number of frames is a recording: it ends like a file. Everything else has no
+    end, and an end is a loss.
 
     Args:
         url: the address, with user name and password where needed.
@@ -37,7 +44,11 @@ class NetworkStream(VideoSource):
     Raises:
         SourceError: the address is wrong, nobody listens, nothing answers in time, or what
             answers is no video.
+        ConfigError: ``FACESTAGE_FFMPEG_OPTIONS`` cannot be understood.
     """
+
+    _second: Grab | None = None
+    """A picture read ahead."""
 
     def __init__(
         self,
@@ -51,42 +62,59 @@ class NetworkStream(VideoSource):
         self.kind = "rtsp" if url.lower().startswith("rtsp") else "http"
         self._read_timeout_s = read_timeout_s
         host, port = _address(url, self.name)
-        quiet_logs()
-        prefer_tcp()
         started = time.monotonic()
-        # The timeouts work as parameters of the constructor only. One decoding thread: FFmpeg's
-        # frame threads would each hold back one frame, which is latency in a live picture.
-        self._video = cv2.VideoCapture(
-            url,
-            cv2.CAP_FFMPEG,
-            [
-                *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, max(1, round(open_timeout_s * 1000))),
-                *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, max(1, round(read_timeout_s * 1000))),
-                *(cv2.CAP_PROP_N_THREADS, 1),
-            ],
-        )
-        if not self._video.isOpened():
+        try:
+            self._open(
+                Decoder(
+                    url,
+                    self.name,
+                    options=_options(self.kind, host),
+                    timeout=(open_timeout_s, read_timeout_s),
+                    live=True,
+                    patience_s=read_timeout_s,
+                )
+            )
+        except FFmpegError as error:
             left_s = open_timeout_s - (time.monotonic() - started)
-            if left_s <= 0:
+            if left_s <= 0 or isinstance(error, ExitError):
                 why = f"gave no video within {open_timeout_s:g} s; check that the server is up"
             else:
-                why = _diagnose(host, port, min(_PROBE_S, left_s))
-            raise SourceError(f"{self.name} {why}")
-        self.fps = valid_fps(self._video.get(cv2.CAP_PROP_FPS))
-        count = valid_count(self._video.get(cv2.CAP_PROP_FRAME_COUNT))
+                why = _diagnose(host, port, min(_PROBE_S, left_s)) + _proxy_note(self.kind, host)
+            raise SourceError(f"{self.name} {why}") from None
+        count = self._video.frame_count
         self.endless = self.kind == "rtsp" or count is None
         self.frame_count = None if self.endless else count
         self.live = self.endless or realtime
-        self._timeline = Timeline(self.fps)
-        if not self._keep_first(self._decode()):
+        try:
+            self._keep_only(self._decode_in_time(), read_timeout_s)
+        except BaseException:
             self.close()
+            raise
+
+    def _keep_only(self, first: Grab | None, read_timeout_s: float) -> None:
+        """Keep the first picture of a stream; refuse what has none, or has only that one.
+
+        Raises:
+            SourceError: it is empty or a single picture.
+        """
+        if not self._keep_first(first):
             raise SourceError(
                 f"{self.name} opened, but sent no frame within {read_timeout_s:g} s; check the"
                 " stream in a player"
             )
+        # These formats are pictures one after the other without a frame around them: a snapshot
+        # address of a camera gives one and closes.
+        if self._video.format.endswith(_PICTURES):
+            self._second = self._decode_in_time()
+            if self._second is None:
+                raise SourceError(
+                    f"{self.name} is a single picture, not a video; give the camera's video address"
+                    " (rtsp://…, or its motion JPEG, often /video.mjpg or /mjpg/video.mjpg)"
+                )
 
     def _read_on(self) -> Grab | None:
-        grab = self._decode()
+        grab, self._second = self._second, None
+        grab = grab or self._decode_in_time()
         if grab is None and self.endless:
             raise SourceError(
                 f"{self.name} closed, or sent nothing for {self._read_timeout_s:g} s; check the"
@@ -99,14 +127,56 @@ class NetworkStream(VideoSource):
             )
         return grab
 
-    def _decode(self) -> Grab | None:
+    def _decode_in_time(self) -> Grab | None:
+        """Return the next picture; None at the end, after a silence, or when the line is cut."""
         started = time.monotonic()
-        ok, image = self._video.read()
-        # When the wait runs out, FFmpeg still hands out the frame its decoder held back. It is as
-        # old as the silence, so it would enter the present with the wrong time.
-        if not ok or time.monotonic() - started >= self._read_timeout_s:
+        try:
+            grab = self._decode()
+        except FFmpegError as error:
+            logger.debug("%s: %s", self.name, error.strerror)
             return None
-        return self._numbered(image)
+        # When the wait runs out, FFmpeg may still hand out the frame its decoder held back. It is
+        # as old as the silence, so it would enter the present with the wrong time.
+        late = self.endless and time.monotonic() - started >= self._read_timeout_s
+        return None if late else grab
+
+
+def _options(kind: str, host: str) -> dict[str, str]:
+    """Return FFmpeg's options for an address; the user's come last and win.
+
+    Raises:
+        ConfigError: the user's cannot be understood.
+    """
+    options = {}
+    if kind == "rtsp":
+        # Over UDP lost packets become smeared faces.
+        options["rtsp_transport"] = "tcp"
+    elif _is_loopback(host):
+        # No proxy can reach this machine's own addresses.
+        options["http_proxy"] = ""
+    for option in filter(None, os.environ.get(OPTIONS_VARIABLE, "").split("|")):
+        key, separator, value = option.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(
+                f"{OPTIONS_VARIABLE} holds {option!r}; write it as name=value|name=value"
+            )
+        options[key.strip()] = value
+    return options
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _proxy_note(kind: str, host: str) -> str:
+    """Say that a proxy stands between, where one does."""
+    proxy = os.environ.get("http_proxy", "")
+    if kind != "http" or not proxy or _is_loopback(host):
+        return ""
+    return f" (through the proxy of http_proxy, {redact(proxy)}; no_proxy={host} goes past it)"
 
 
 def _address(url: str, name: str) -> tuple[str, int]:

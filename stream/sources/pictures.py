@@ -1,11 +1,11 @@
-"""How many pictures an image file holds: OpenCV reads the first of an animation without a word."""
+"""What OpenCV does not say of an image file: that it holds several pictures, or a part of one."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
 
-__all__ = ["count_pictures"]
+__all__ = ["breaks_off", "count_pictures"]
 
 _MAX_PAGES = 100_000
 """Pages of a TIFF file that are followed at most: a damaged one may lead round in a circle."""
@@ -24,6 +24,18 @@ def count_pictures(data: bytes) -> int:
             except (struct.error, IndexError):
                 return 1  # It breaks off: whether it can be read at all, the decoder will say.
     return 1
+
+
+def breaks_off(data: bytes) -> bool:
+    """Tell whether the bytes are a JPEG that ends before its end mark.
+
+    OpenCV before 4.11 fills the missing part with grey and calls the picture read; the other
+    formats it refuses when they are cut.
+    """
+    if data[:3] != b"\xff\xd8\xff":
+        return False
+    # A preview inside the header has an end mark of its own; the picture itself starts last.
+    return data.find(b"\xff\xd9", data.rfind(b"\xff\xda")) < 0
 
 
 def _count_gif(data: bytes) -> int:

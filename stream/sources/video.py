@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
 
-import cv2
+from av.error import FFmpegError
 
 from ...core.errors import SourceError
-from .base import Grab, valid_count, valid_fps
-from .opencv import Timeline, VideoSource, quiet_logs
+from .base import Grab
+from .ffmpeg import Decoder, VideoSource
 
 __all__ = ["DemoClip", "VideoFile"]
 
@@ -34,22 +34,22 @@ class VideoFile(VideoSource):
 
     kind = "video"
     endless = False
+    _said_single = False
 
     def __init__(self, path: Path, *, realtime: bool = False, name: str | None = None) -> None:
         self.name = name or str(path)
         self.live = realtime
         _check_file(path)
-        quiet_logs()
-        # FFmpeg takes what stands before a colon for a protocol ("10:30.mp4"), except after a "/".
-        self._video = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
-        if not self._video.isOpened():
+        try:
+            # FFmpeg takes what stands before a colon for a protocol ("10:30.mp4"), except after a
+            # "/".
+            self._open(Decoder(str(path.absolute()), self.name))
+        except FFmpegError:
             raise SourceError(
                 f"{self.name} is not a video that FFmpeg can read, or it is damaged; check that it"
                 " plays elsewhere, or convert it: ffmpeg -i IN -c:v libx264 OUT.mp4"
-            )
-        self.fps = valid_fps(self._video.get(cv2.CAP_PROP_FPS))
-        self.frame_count = valid_count(self._video.get(cv2.CAP_PROP_FRAME_COUNT))
-        self._timeline = Timeline(self.fps)
+            ) from None
+        self.frame_count = self._video.frame_count
         if not self._keep_first(self._decode()):
             self.close()
             raise SourceError(
@@ -57,7 +57,16 @@ class VideoFile(VideoSource):
             )
 
     def _read_on(self) -> Grab | None:
-        grab = self._decode()
+        try:
+            grab = self._decode()
+        except FFmpegError as error:
+            raise SourceError(
+                f"{self.name} cannot be read on after {self._decoded} frames ({error.strerror});"
+                " copy it again"
+            ) from None
+        if grab is None and self._decoded == 1 and not self.skipped and not self._said_single:
+            self._said_single = True
+            logger.warning("%s holds a single picture; nothing can change in it", self.name)
         if grab is None and not self.broke_off and self._breaks_off():
             self.broke_off = True
             logger.warning(

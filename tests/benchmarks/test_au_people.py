@@ -30,6 +30,7 @@ predictions: Any = importlib.import_module("people_predictions")
 figures: Any = importlib.import_module("people_figures")
 thresholds: Any = importlib.import_module("people_thresholds")
 au_people: Any = importlib.import_module("au_people")
+people_rest: Any = importlib.import_module("people_rest")
 
 AUS = (4, 12)
 ON = 0.0
@@ -78,7 +79,9 @@ def clip(person: str, logits: Sequence[float] | NDArray[np.float64], **known: An
     presence = 1 / (1 + np.exp(-presence))
     nothing = np.full_like(presence, np.nan)
     seen = au_metrics.ClipPrediction(presence, nothing, np.isnan(z))
-    return predictions.PredictedClip(material.JudgedClip(Path(facts.name), person, facts), seen)
+    judged = material.JudgedClip(Path(facts.name), person, facts)
+    times, none = np.arange(len(z)) / 10, np.zeros(len(z), bool)
+    return predictions.PredictedClip(judged, seen, times, np.ones(len(z)), none)
 
 
 def still(person: str, z: float, kind: str = "neutral", **known: Any) -> Any:
@@ -539,6 +542,22 @@ def test_faces_are_found_once_and_missing_ones_counted(tmp_path: Path) -> None:
     assert predict(b"one", None)[0] > 0
 
 
+# -- rest levels -----------------------------------------------------------------------------------
+
+
+def test_a_raise_over_a_low_rest_is_found_by_every_rest_level_but_none(card: ModelCard) -> None:
+    """Two margins below the threshold at rest, for 20 s; then up by 1.6, for a second."""
+    logits = np.r_[np.full(200, -3.8), np.full(20, -0.6)]
+    shy = clip("shy", logits, events=(event(12, 200, 219),), quiet=(span(0, 199, 12),))
+    judged = predictions.Judged((shy,), (still("other", -1.0),), {}, 0.0)
+    for rest, found in ((people_rest.NONE, 0), *((name, 1) for name in people_rest.RESTS[1:])):
+        seen = people_rest.by_rise(judged, card, rest)
+        row = figures.clip_figures(seen.clips, card)[1]
+        assert row["found"]["found"] == found, rest
+        assert row["false"]["mean"] == 0.0
+        assert seen.stills is judged.stills
+
+
 # -- report ----------------------------------------------------------------------------------------
 
 
@@ -554,6 +573,7 @@ def test_the_report_names_nobody(card: ModelCard, capsys: pytest.CaptureFixture[
         "aus": {"4": "B", "12": "A"},
         "detector": "none",
         "half": "all",
+        "rest": "none",
         "counts": au_people.counts(everybody, judged),
         **au_people.judge_people(judged, card),
         "thresholds": thresholds.proposal(judged, card),

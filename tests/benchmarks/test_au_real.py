@@ -23,7 +23,6 @@ real_clips: Any = importlib.import_module("real_clips")
 au_metrics: Any = importlib.import_module("au_metrics")
 au_evidence: Any = importlib.import_module("au_evidence")
 au_real: Any = importlib.import_module("au_real")
-calibrate_au: Any = importlib.import_module("calibrate_au")
 brows: Any = importlib.import_module("brows")
 
 FRAMES = 100
@@ -343,99 +342,6 @@ def test_relevance_without_preference_has_a_ratio_of_one() -> None:
     inside = np.where(region, 1, -1).astype(np.float32)
     assert au_evidence.region_ratio(inside, region, face) == pytest.approx((256 / 32, 0))
     assert np.isnan(au_evidence.region_ratio(-flat, region, face)).all()
-
-
-# -- thresholds and grades -------------------------------------------------------------------------
-
-
-def test_the_rendered_threshold_separates_and_spares_neutral_faces() -> None:
-    random = np.random.default_rng(5)
-    absent, clear = random.normal(-2, 1, 3000), random.normal(2, 1, 1000)
-    assert calibrate_au.separating_logit(absent, clear, absent) == pytest.approx(0.2, abs=0.4)
-    # Where many separate equally well it is the highest of them.
-    apart = calibrate_au.separating_logit(absent - 4, clear + 4, absent - 4)
-    assert apart > 3
-    assert (clear + 4 > apart).mean() > 0.95
-    loud = random.normal(1, 1, 3000)
-    floor = calibrate_au.separating_logit(absent, clear, loud)
-    assert (loud > floor).mean() == pytest.approx(calibrate_au.FALSE_ACTIVE, abs=0.005)
-    assert calibrate_au.separating_logit(absent[:5], clear, absent[:5]) == 0
-
-
-def test_real_faces_draw_a_threshold_within_bounds() -> None:
-    combine, margin = calibrate_au.combine, calibrate_au.MARGIN
-    free = (None, None)
-    assert combine(0.5, free, []) == 0.5
-    assert combine(0.0, free, [1.0]) == pytest.approx((1.0 + margin) / 2)
-    # The face that needs most decides; more faces draw harder.
-    assert combine(0.0, free, [-3.0, -3.0, 1.0]) == pytest.approx(0.75 * (1.0 + margin))
-    assert combine(0.0, free, [-9.0]) == -calibrate_au.LOWER
-    assert combine(0.0, free, [9.0]) == calibrate_au.RAISE
-    assert combine(0.0, (-0.2, None), [-9.0]) == -0.2
-    assert combine(0.0, (None, 0.4), [9.0]) == 0.4
-    # Real faces draw to a bound at most; a threshold beyond it by itself is left there.
-    assert combine(0.0, (0.3, None), [-9.0]) == 0.0
-    assert combine(0.0, (None, -0.3), [9.0]) == 0.0
-
-
-GOOD: dict[str, Any] = {
-    "auc": 0.95,
-    "r": 0.9,
-    "r_persons": 3,
-    "found": 1.0,
-    "found_persons": 2,
-    "false_active": 0.02,
-    "false_median": 0.0,
-    "false_card": 0.01,
-    "false_persons": 2,
-    "relevance": 2.5,
-    "relevance_rendered": 2.5,
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({}, "A"),
-        ({"r": None, "r_persons": 0}, "A"),
-        ({"r_persons": 1, "found_persons": 1}, "B"),
-        ({"r": None, "r_persons": 0, "found": None, "found_persons": 0}, "C"),
-        ({"relevance": 1.9}, "B"),
-        ({"relevance": 1.2}, "C"),
-        ({"relevance": None}, "C"),
-        ({"false_persons": 1}, "B"),
-        ({"false_active": 0.2}, "B"),
-        ({"false_active": None, "false_persons": 0}, "B"),
-        ({"false_active": 0.9, "relevance": 1.9}, "B"),
-        ({"false_median": 0.2, "relevance": 1.9}, "C"),
-        ({"false_card": 0.2, "relevance": 1.9}, "C"),
-        ({"false_median": None, "false_card": None, "r": 0.5}, "C"),
-        ({"r": 0.5}, "B"),
-        ({"r": 0.1}, "C"),
-        ({"found": 0.2}, "C"),
-        ({"auc": 0.82}, "B"),
-        ({"auc": 0.7}, "C"),
-        ({"auc": None}, "C"),
-    ],
-)
-def test_a_grade_follows_the_rule(change: dict[str, Any], expected: str) -> None:
-    assert calibrate_au.grade(calibrate_au.Evidence(**{**GOOD, **change})) == expected
-
-
-def test_nobody_is_judged_by_a_threshold_fitted_to_them() -> None:
-    quiet = (span(0, 99, 4, 12),)
-    facts = [clip("a", quiet=quiet), clip("b", quiet=quiet)]
-    loud = au_metrics.ClipPrediction(
-        np.full((FRAMES, 2), 0.7), np.zeros((FRAMES, 2)), np.zeros(FRAMES, bool)
-    )
-    calm = au_metrics.ClipPrediction(
-        np.full((FRAMES, 2), 0.1), np.zeros((FRAMES, 2)), np.zeros(FRAMES, bool)
-    )
-    low, high = np.full(2, -1.0), np.full(2, 2.0)
-    _, false = calibrate_au.judge_left_out(
-        facts, [loud, calm], AUS, {"": high, "a": low, "b": high}
-    )
-    assert false["12"]["clips"] == {"a": 1.0, "b": 0.0}
 
 
 # -- report ----------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from facestage.core.face.tracker import Detection
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.observer import Observation, Observer
 from facestage.core.sequence import SequenceAnalyzer
+from facestage.core.sequence_store import MemoryShelf
 from facestage.core.types import (
     LOST,
     NONE,
@@ -35,6 +36,7 @@ from facestage.core.types import (
     PrototypeDrifted,
     PrototypeFound,
     PrototypeRetired,
+    RestLevels,
     StageEvent,
 )
 from facestage.core.window.bank import WindowBank, WindowUpdate
@@ -43,7 +45,7 @@ from facestage.stream.sources import open_source
 
 FPS = 30.0
 COUNT = 110  # neutral, then the whole onset of surprise
-EVERY = AnalyzerConfig(aus="all")
+EVERY = AnalyzerConfig(aus="all", baseline=BaselineConfig(enabled=False))
 """What these tests check does not depend on how the AUs of the embedded network are graded."""
 
 
@@ -210,7 +212,7 @@ def test_letters_that_drift_or_are_given_up_are_told(
 def test_hidden_aus_are_predicted_but_never_active(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
-    analyzer = Analyzer(HaarDetector(), network, AnalyzerConfig(aus=(1, 26)))
+    analyzer = Analyzer(HaarDetector(), network, replace(EVERY, aus=(1, 26)))
     assert analyzer.shown == (1, 26)
     few = [r for f in frames for r in analyzer.update([f])]
     for one, all_of_them in zip(few, results, strict=True):
@@ -224,7 +226,7 @@ def test_hidden_aus_are_predicted_but_never_active(
         "AU01",
         "AU26",
     }
-    sequence = SequenceAnalyzer(HaarDetector(), network, AnalyzerConfig(aus=(1, 26)))
+    sequence = SequenceAnalyzer(HaarDetector(), network, replace(EVERY, aus=(1, 26)))
     sequence.update(frames)
     result = sequence.finish(source="demo", fps=FPS)
     assert {p.au for p in result.prototypes.values()} <= {1, 26}
@@ -258,7 +260,7 @@ class Points:
         return [Detection(face.box, 1.0, face.points)]
 
 
-BASELINE = replace(EVERY, baseline=BaselineConfig(enabled=True))
+BASELINE = replace(EVERY, baseline=BaselineConfig())
 
 
 def test_a_trait_is_gone_once_the_face_has_rested(
@@ -272,55 +274,108 @@ def test_a_trait_is_gone_once_the_face_has_rested(
     on = network.card.on[mark]
     trait = with_trait(network, mark, 0.8 + np.log(on / (1 - on)) - np.median(logits[:, column]))
 
-    def active(config: AnalyzerConfig) -> list[FrameResult]:
-        analyzer = Analyzer(Points(results), trait, config)
+    span = replace(EVERY, baseline=BaselineConfig(rest_from=(0.0, 1.0)))
+    sequence = SequenceAnalyzer(Points(results), trait, span)
+    assert sequence.update(frames) == []  # held back: a person is known only later
+    whole = sequence.finish(source="demo", fps=FPS)
+    assert whole.baseline
+    assert [row.index for row in whole.rows] == [f.index for f in frames]
+    assert whole.rows[0].baseline == BaselineState.ACTIVE  # from the first frame on
+    assert not any(mark in row.labels for row in whole.rows[:30])  # the face at rest
+
+    def live(config: AnalyzerConfig, rest: RestLevels | None = None) -> list[FrameResult]:
+        analyzer = Analyzer(Points(results), trait, config, rest=rest)
         return [r for f in frames for r in analyzer.update([f])]
 
-    plain, judged = active(EVERY), active(BASELINE)
+    plain, general, judged = live(EVERY), live(BASELINE), live(BASELINE, whole.rest)
     assert all(mark in r.active for r in plain[:60])
     assert {r.baseline for r in plain} == {BaselineState.OFF}
-    states = [r.baseline for r in judged]
-    first = states.index(BaselineState.ACTIVE)
-    assert 30 <= first <= 45
-    assert set(states[:first]) == {BaselineState.LEARNING}
-    assert set(states[first:]) == {BaselineState.ACTIVE}
-    assert not any(mark in r.active for r in judged[first:])
-    shown = {au for r in judged[first:] for au in r.active}
+    # From the first frame on it could be an expression, so it does not go within seconds.
+    assert all(mark in r.active for r in general[:60])
+    assert general[0].rest_s == 0.0
+    assert {r.baseline for r in general} == {BaselineState.LEARNING}
+    assert {r.baseline for r in judged} == {BaselineState.ACTIVE}
+    assert not any(mark in r.active for r in judged[:30])
+    shown = {au for r in judged for au in r.active}
     assert shown & {1, 2}  # surprise still shows
     assert shown & {25, 26}
     for a, b in zip(plain, judged, strict=True):
         assert a.presence is not None
         assert b.presence is not None
         np.testing.assert_array_equal(a.presence, b.presence)  # the raw values stay
-        assert (b.adjusted_presence is None) == (b.baseline == BaselineState.LEARNING)
-        if b.adjusted_presence is not None:
-            assert (b.adjusted_presence <= b.presence).all()
-        for au in b.maps:  # so does the explanation
+        assert b.adjusted_presence is not None
+        for au in a.maps.keys() & b.maps.keys():  # so does the explanation
             np.testing.assert_allclose(a.maps[au], b.maps[au], atol=1e-5)
 
-    sequence = SequenceAnalyzer(Points(results), trait, BASELINE)
-    sequence.update(frames)
-    whole = sequence.finish(source="demo", fps=FPS)
-    assert whole.baseline
-    assert {row.baseline for row in whole.rows} == {BaselineState.ACTIVE}
-    assert not any(mark in row.labels for row in whole.rows)
-    assert not any(p.au == mark for p in whole.prototypes.values())
-    assert [set(row.labels) for row in whole.rows[first:]] == [
-        set(r.active) for r in judged[first:]
-    ]
+
+def test_an_au_that_shows_only_over_its_low_rest_is_explained(
+    network: AUNetwork, frames: list[Frame], results: list[FrameResult]
+) -> None:
+    """Judged by a common threshold it is never active, so it has no map until rest is known."""
+    seen = np.array([r.presence for r in results if r.presence is not None])
+    logits = np.log(seen / (1 - seen))
+    column = network.card.aus.index(1)
+    on = np.log(network.card.on[1] / (1 - network.card.on[1]))
+    shy = with_trait(network, 1, float(on - logits[:, column].max() - 0.1))
+    span = replace(EVERY, baseline=BaselineConfig(rest_from=(0.0, 1.0)))
+    found = {}
+    for name, config in (("none", EVERY), ("rest", span)):
+        sequence = SequenceAnalyzer(Points(results), shy, config)
+        sequence.update(frames)
+        result = sequence.finish(source="demo", fps=FPS)
+        found[name] = [row for row in result.rows if 1 in row.labels]
+        assert not result.remark
+    assert not found["none"]
+    assert len(found["rest"]) > 10
+    assert any(p.au == 1 for p in result.prototypes.values())
+
+
+def test_held_frames_come_in_order_however_they_are_handed_over(
+    network: AUNetwork, frames: list[Frame]
+) -> None:
+    config = replace(EVERY, baseline=BaselineConfig(settle_s=1.0))
+    stories = []
+    for size in (1, 7, len(frames)):
+        sequence = SequenceAnalyzer(HaarDetector(), network, config)
+        seen = []
+        for start in range(0, len(frames), size):
+            seen += sequence.update(frames[start : start + size])
+        for part in sequence.settle():
+            assert len(part) <= 16
+            seen += part
+        assert [s.frame.index for s in seen] == [f.index for f in frames]
+        result = sequence.finish(source="demo", fps=FPS)
+        stories.append([sorted(row.labels) for row in result.rows])
+    assert stories[0] == stories[1] == stories[2]
+
+
+def test_a_span_in_which_no_face_is_seen_is_said_and_costs_nothing(
+    network: AUNetwork, frames: list[Frame]
+) -> None:
+    config = replace(EVERY, baseline=BaselineConfig(rest_from=(90.0, 92.0)))
+    sequence = SequenceAnalyzer(HaarDetector(), network, config)
+    sequence.update(frames[:30])
+    result = sequence.finish(source="demo", fps=FPS)
+    assert len(result.rows) == 30
+    assert "from 90 to 92 s, but no usable face was seen there" in result.remark
 
 
 def test_a_baseline_ends_with_its_person(network: AUNetwork, frames: list[Frame]) -> None:
     analyzer = Analyzer(HaarDetector(), network, BASELINE)
     for frame in frames[:45]:
         (last,) = analyzer.update([frame])
-    assert last.baseline == BaselineState.ACTIVE
     (same,) = analyzer.update([frames[45]])
-    assert same.baseline == BaselineState.ACTIVE
+    assert 1 < last.rest_s < same.rest_s
     again = replace(frames[46], epoch=1)
     (other,) = analyzer.update([again])
-    assert other.baseline == BaselineState.LEARNING
-    assert other.adjusted_presence is None
+    assert other.rest_s == 0.0
+    np.testing.assert_array_equal(other.adjusted_presence, other.presence)
+    best = analyzer.rest("demo")
+    assert best is not None  # what was learned before is not lost to whoever keeps it
+    assert np.median(best.seconds) > 1
+    begun = Analyzer(HaarDetector(), network, BASELINE, rest=best)
+    (first,) = begun.update([frames[0]])
+    assert first.rest_s > 1
 
 
 def test_a_baseline_is_forgotten_when_the_face_stays_away(
@@ -329,10 +384,10 @@ def test_a_baseline_is_forgotten_when_the_face_stays_away(
     analyzer = Analyzer(HaarDetector(), network, BASELINE)
     for frame in frames[:45]:
         analyzer.update([frame])
-    states = [analyzer.update([blank(n)])[0].baseline for n in range(45, 120)]
-    assert states[0] == BaselineState.ACTIVE
+    known = [analyzer.update([blank(n)])[0].rest_s for n in range(45, 120)]
+    assert known[0] > 1
     # Some frames pass before the face counts as lost, two seconds more before it is forgotten.
-    assert states.index(BaselineState.LEARNING) in range(59, 75)
+    assert known.index(0.0) in range(59, 75)
 
 
 def test_chunks_change_nothing(
@@ -438,7 +493,7 @@ def test_a_frame_without_any_time_is_refused() -> None:
         AnalyzerConfig(explain=ExplainConfig(preset="best")),
         AnalyzerConfig(aus="best"),
         AnalyzerConfig(aus=(12, 99)),
-        AnalyzerConfig(baseline=BaselineConfig(enabled=True, cap=0.0)),
+        AnalyzerConfig(baseline=BaselineConfig(prior_s=0.0)),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused_at_once(
@@ -498,9 +553,12 @@ def test_thinning_keeps_the_labels_and_bounds_the_maps(
 
     bound = 40 * 96 * 96 * 4
     thin, full = analyse(bound), analyse(1 << 30)
-    assert sum(len(maps.maps) for maps in thin._aus.values()) <= 40
-    # A view into a batch would keep the whole batch in memory.
-    assert all(kept.base is None for maps in thin._aus.values() for kept in maps.maps.values())
+    kept = sum(len(maps.maps) for maps in thin._aus.values())
+    assert kept <= 40
+    # What was thinned out is gone from the shelf, too.
+    side = network.card.input_size
+    assert isinstance(thin._shelf, MemoryShelf)
+    assert [len(piece) for piece in thin._shelf._pieces.values()].count(4 * side * side) == kept
     a, b = thin.finish(source="x", fps=FPS), full.finish(source="x", fps=FPS)
     assert [row.labels for row in a.rows] == [row.labels for row in b.rows]
     assert a.stages == b.stages

@@ -12,6 +12,7 @@ import torch
 from facestage.core import lrp, relevance
 from facestage.core.analyzer import Analyzer
 from facestage.core.backend import arithmetic
+from facestage.core.baseline import PersonalBaseline
 from facestage.core.config import AnalyzerConfig, BaselineConfig, ExplainConfig
 from facestage.core.errors import ConfigError
 from facestage.core.face.tracker import Detection
@@ -19,8 +20,9 @@ from facestage.core.lrp.fused import cuda_graphs, rounds
 from facestage.core.network import au_network, recording
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.network.recording import Recorder, Recording
-from facestage.core.observer import Observer
-from facestage.core.types import Frame, FrameResult
+from facestage.core.observer import Observation, Observer
+from facestage.core.sequence import SequenceAnalyzer
+from facestage.core.types import Frame, FrameResult, RestLevels
 from facestage.stream.detectors import HaarDetector
 from numpy.typing import NDArray
 
@@ -57,7 +59,9 @@ class KnownPoints:
 @pytest.fixture(scope="module")
 def points(pictures: list[NDArray[np.uint8]]) -> dict[int, NDArray[np.float32]]:
     observer = Observer(HaarDetector(), AUNetwork.load(device="cpu"))
-    seen = observer.update([Frame("a", i, picture, 0) for i, picture in enumerate(pictures)])
+    seen = observer.update(
+        [Frame("a", i, picture, pts=i / 30) for i, picture in enumerate(pictures)]
+    )
     return {id(one.frame.image): one.face.points for one in seen if one.face.points is not None}
 
 
@@ -77,13 +81,26 @@ def twin(monkeypatch: pytest.MonkeyPatch, small_rounds: None) -> Iterator[CudaTw
 
 
 def frames(
-    pictures: Sequence[NDArray[np.uint8]], cameras: int, first: int, count: int = 1
+    pictures: Sequence[NDArray[np.uint8]],
+    cameras: int,
+    first: int,
+    count: int = 1,
+    epoch: int = 0,
 ) -> list[Frame]:
     return [
-        Frame(f"c{c}", i, pictures[(i + 7 * c) % len(pictures)], 0, pts=i / 30)
+        Frame(f"c{c}", i, pictures[(i + 7 * c) % len(pictures)], 0, epoch=epoch, pts=i / 30)
         for c in range(cameras)
         for i in range(first, first + count)
     ]
+
+
+def uneven_rest() -> RestLevels:
+    """Rest levels above and below those of faces in general: offsets of either sign."""
+    card = AUNetwork.load(device="cpu").card
+    baseline = PersonalBaseline.of_network(card)
+    side = np.where(np.arange(len(card.aus)) % 2, 0.9, -1.5)
+    level = baseline.neutral + side * baseline.margin
+    return RestLevels(level, np.full(len(card.aus), 20.0))
 
 
 def same(here: FrameResult, there: FrameResult, tolerance: float) -> None:
@@ -107,10 +124,11 @@ def test_a_gpu_shows_what_the_cpu_shows(
 ) -> None:
     """Also with several frames of a source in a round, and more frames than a round holds."""
     config = AnalyzerConfig(
-        explain=MASKS.explain, baseline=BaselineConfig(enabled=baseline, neutral_s=0.1)
+        explain=MASKS.explain, baseline=BaselineConfig(enabled=baseline, prior_s=0.1)
     )
+    rest = uneven_rest() if baseline else None
     here, there = (
-        Analyzer(KnownPoints(points), AUNetwork.load(device=device), config)
+        Analyzer(KnownPoints(points), AUNetwork.load(device=device), config, rest=rest)
         for device in ("cpu", "cuda")
     )
     explained = 0
@@ -149,17 +167,101 @@ def test_a_round_is_one_launch_one_upload_and_one_wait(
     assert twin.recordings == recorded
 
 
+def test_what_the_rest_levels_make_active_is_explained_in_the_same_round(
+    pictures: list[NDArray[np.uint8]],
+    points: dict[int, NDArray[np.float32]],
+    twin: CudaTwin,
+) -> None:
+    """Both what they raise over its threshold and what they keep below it; also where the levels
+    of the person end with its connection."""
+    here, there = (
+        Analyzer(KnownPoints(points), AUNetwork.load(device=device), MASKS, rest=uneven_rest())
+        for device in ("cpu", "cuda")
+    )
+    there.warm_up()
+    card = there.network.card
+    on, off = card.thresholds()
+    raised = kept = 0
+    for first in range(10):
+        batch = frames(pictures, 2, first, epoch=first // 4)
+        twin.clear()
+        found = there.update(batch)
+        assert twin.count("launch") == 1, twin.summary()
+        for one, other in zip(here.update(batch), found, strict=True):
+            same(one, other, 1e-3)
+            assert other.presence is not None
+            active = np.isin(card.aus, other.active)
+            takes_part = np.isin(card.aus, there.shown)
+            raised += int((active & (other.presence < off)).sum())
+            kept += int((takes_part & ~active & (other.presence >= on)).sum())
+    assert raised > 0
+    assert kept > 0
+
+
+@pytest.mark.parametrize("settle_s", [0.3, 100.0])
+def test_a_recording_shows_on_a_gpu_what_it_shows_on_the_cpu(
+    settle_s: float,
+    pictures: list[NDArray[np.uint8]],
+    points: dict[int, NDArray[np.float32]],
+    twin: CudaTwin,
+) -> None:
+    """Frames that were held back until the rest levels were known, and those that need not wait."""
+    config = AnalyzerConfig(baseline=BaselineConfig(prior_s=0.1, settle_s=settle_s))
+    seen: list[list[Observation]] = []
+    for device in ("cpu", "cuda"):
+        analyzer = SequenceAnalyzer(KnownPoints(points), AUNetwork.load(device=device), config)
+        shown = []
+        for first in range(0, 24, 4):
+            shown += analyzer.update(frames(pictures, 1, first, 4))
+        held = [one for some in analyzer.settle() for one in some]
+        assert (len(held) == 24) == (settle_s > 1)
+        seen.append(shown + held)
+    explained = 0
+    for one, other in zip(*seen, strict=True):
+        assert one.frame.index == other.frame.index
+        assert one.maps.keys() == other.maps.keys()
+        assert one.adjusted_presence is not None
+        assert other.adjusted_presence is not None
+        np.testing.assert_allclose(other.adjusted_presence, one.adjusted_presence, atol=1e-4)
+        for au, values in one.maps.items():
+            most = 1e-3 * float(np.abs(values).max()) + 1e-7
+            np.testing.assert_allclose(other.maps[au], values, atol=most, rtol=0)
+            explained += 1
+    assert explained > 10
+
+
+def test_recordings_stay_behind_when_an_analyzer_is_pickled(
+    pictures: list[NDArray[np.uint8]],
+    points: dict[int, NDArray[np.float32]],
+    twin: CudaTwin,
+) -> None:
+    network = AUNetwork.load(device="cuda")
+    network.record()
+    observer = Observer(KnownPoints(points), network)
+    observer.update(frames(pictures, 1, 0))
+    held = recordings_in(network.__getstate__()) + recordings_in(observer.__getstate__())
+    assert held == 0
+    assert recordings_in(network.__dict__) + recordings_in(observer.__dict__) > 0
+
+
+def recordings_in(state: dict[str, Any]) -> int:
+    """Count what belongs to the GPU of this process."""
+    values = [*state.values(), *state.get("_recordings", {}).values()]
+    return sum(isinstance(value, Recorder | Recording | lrp.Rounds) for value in values)
+
+
 @pytest.mark.parametrize("cameras", [1, 4])
 def test_landmarks_of_all_cameras_are_one_more(
     cameras: int, pictures: list[NDArray[np.uint8]], twin: CudaTwin
 ) -> None:
     """With a detector of boxes the landmarks say where to cut the crop, so they come before."""
     analyzer = Analyzer(HaarDetector(), AUNetwork.load(device="cuda"), MASKS)
+    analyzer.warm_up()
     for first in range(5):
         twin.clear()
         analyzer.update(frames(pictures, cameras, first))
         counts = [twin.count(kind) for kind in ("launch", "wait", "upload", "download")]
-        if first > 1:  # faces are found, and rounds of this size recorded
+        if first > 1:  # faces are found
             assert counts == [2, 2, 2, 2], twin.summary()
 
 
@@ -182,8 +284,11 @@ def test_an_au_that_was_not_expected_is_explained_all_the_same(
         for device in ("cpu", "cuda")
     )
 
-    def nothing(self: Observer, drafts: Sequence[Any]) -> tuple[NDArray[np.float32], int]:
-        return np.full((len(drafts), len(self.network.card.aus)), lrp.NEVER, np.float32), 0
+    def nothing(
+        self: Observer, drafts: Sequence[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        levels = np.full((len(drafts), len(self.network.card.aus)), lrp.NEVER, np.float32)
+        return levels, np.zeros(len(drafts), np.int64)
 
     monkeypatch.setattr(Observer, "_levels", nothing)
     explained = 0

@@ -72,7 +72,7 @@ def test_beyond_the_bound_every_second_picture_is_kept(waiting: int) -> None:
     kept = [n for n in range(100) if n in pictures]
     assert kept == list(range(0, 100, kept[1]))
     assert kept[1] in (16, 32)
-    assert pictures._jpeg_bytes == sum(jpeg.nbytes for jpeg in pictures._jpegs.values())
+    assert pictures._jpeg_bytes == sum(length for _, length in pictures._jpegs.values())
     assert pictures._waiting_bytes == SIDE * SIDE * len(pictures._waiting)
 
 

@@ -194,6 +194,37 @@ def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert model_store.cache_dir() == tmp_path / "home" / ".cache" / "facestage"
 
 
+def test_who_has_no_home_has_nothing_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "FACESTAGE_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert not model_store.cache_dir().exists()
+    assert model_store.find("yunet") is None
+    assert [status.state for status in list_models()] == ["absent"]
+    with pytest.raises(ModelError, match=r"no home folder.*FACESTAGE_CACHE"):
+        pull("yunet")  # root could make even the folder that stands for none
+    assert not Path("/nonexistent").exists()
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may look into every folder")
+def test_a_home_that_may_not_be_looked_into_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("FACESTAGE_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tmp_path.chmod(0)
+    try:
+        assert model_store.find("yunet") is None
+    finally:
+        tmp_path.chmod(0o700)
+
+
 @pytest.mark.shared
 def test_the_registered_yunet_is_the_one_at_hand(shared: Path) -> None:
     entry = model_store.MODELS["yunet"]

@@ -2,9 +2,9 @@
 
     python tests/support/hostile.py PORT --kind pings --sockets 10 --rate 64000 --seconds 5
 
-They speak to 127.0.0.1 only, know no token, and go on sending after they were told to leave, until
-the socket is gone. The last line printed is JSON: one object per socket, see :class:`Attacker`.
-Needs only the standard library, so that it starts at once.
+They speak to 127.0.0.1 only, know no token unless they are told one, and go on sending after they
+were told to leave, until the socket is gone. The last line printed is JSON: one object per socket,
+see :class:`Fate`. Needs only the standard library, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -30,6 +30,14 @@ _MASK = b"\x00\x00\x00\x00"
 _CLOSE = 0x88
 _TAIL = 1024
 
+
+def _message(kind: str, data: dict[str, object]) -> bytes:
+    """Return a frame with a message of the protocol."""
+    text = json.dumps({"v": 1, "type": kind, "data": data}).encode()
+    assert len(text) < 126
+    return b"\x81" + bytes([0x80 | len(text)]) + _MASK + text
+
+
 _PING = b"\x89\x80" + _MASK
 _END_OF_HEADERS = b"\r\n\r\n"
 
@@ -41,6 +49,7 @@ KINDS: dict[str, tuple[bytes, bytes, bytes]] = {
     "messages": (_UPGRADE + b"\r\n", b"", b"\x81\x82" + _MASK + b"{}"),
     "bytes": (_UPGRADE + b"\r\n", b"", b"\x82\xfe\x10\x00" + _MASK + bytes(4096)),
     "headers": (_UPGRADE, b"", b"X-A: b\r\n"),
+    "histories": (_UPGRADE + b"\r\n", b"", _message("subscribe", {"history_s": 3600})),
 }
 """Name → the request, what comes after its answer, and what is sent over and over. Where the
 request does not end in an empty line, its answer is not waited for."""
@@ -54,12 +63,14 @@ class Fate:
         code: close code that it was given; None: none.
         gone: whether the server dropped it.
         sent: bytes that it could send.
+        received: bytes that it was sent.
         seconds: how long it lived, seconds.
     """
 
     code: int | None = None
     gone: bool = False
     sent: int = 0
+    received: int = 0
     seconds: float = 0.0
 
 
@@ -70,10 +81,13 @@ class Attacker:
         port: of the server.
         kind: key of :data:`KINDS`.
         rate: repetitions per second.
+        token: sent first; None: none.
     """
 
-    def __init__(self, port: int, kind: str, rate: float) -> None:
+    def __init__(self, port: int, kind: str, rate: float, token: str | None = None) -> None:
         self._waiting, self._then, self._again = KINDS[kind]
+        if token is not None:
+            self._then += _message("auth", {"token": token})
         self._may_flood = not self._waiting.endswith(_END_OF_HEADERS)
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self._socket.setblocking(False)
@@ -97,7 +111,9 @@ class Attacker:
             self._due -= int(self._due)
         try:
             with contextlib.suppress(BlockingIOError):
-                self._tail = (self._tail + self._socket.recv(1 << 16))[-_TAIL:]
+                data = self._socket.recv(1 << 18)
+                self.fate.received += len(data)
+                self._tail = (self._tail + data)[-_TAIL:]
             with contextlib.suppress(BlockingIOError):
                 sent = self._socket.send(self._waiting)
                 self._waiting = self._waiting[sent:]
@@ -120,7 +136,14 @@ def _close_code(tail: bytes) -> int | None:
 
 
 def attack(
-    port: int, *, kind: str, sockets: int, rate: float, seconds: float, persistent: bool
+    port: int,
+    *,
+    kind: str,
+    sockets: int,
+    rate: float,
+    seconds: float,
+    persistent: bool,
+    token: str | None,
 ) -> list[Fate]:
     """Flood a server.
 
@@ -131,12 +154,13 @@ def attack(
         rate: repetitions per second and socket.
         seconds: how long.
         persistent: connect again whenever the server has dropped a socket.
+        token: that they know; None: none.
 
     Returns:
         The fate of every socket.
     """
     end = time.monotonic() + min(seconds, MAX_SECONDS)
-    attackers = [Attacker(port, kind, rate) for _ in range(min(sockets, MAX_SOCKETS))]
+    attackers = [Attacker(port, kind, rate, token) for _ in range(min(sockets, MAX_SOCKETS))]
     fates = [attacker.fate for attacker in attackers]
     sys.stdout.write("flooding\n")
     sys.stdout.flush()
@@ -145,7 +169,7 @@ def attack(
             attacker.step()
             if attacker.fate.gone and persistent:
                 attacker.close()
-                attackers[place] = Attacker(port, kind, rate)
+                attackers[place] = Attacker(port, kind, rate, token)
                 fates.append(attackers[place].fate)
         if all(fate.gone for fate in fates):
             break
@@ -163,6 +187,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=64_000)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--persistent", action="store_true")
+    parser.add_argument("--token")
     options = vars(parser.parse_args())
     fates = attack(options.pop("port"), **options)
     json.dump([asdict(fate) for fate in fates], sys.stdout)

@@ -35,7 +35,13 @@ from training.augment.views import (
     to_crop,
 )
 from training.data import loader as loader_module
-from training.data.loader import ViewBatch, ViewLoader, face_weights, is_validation
+from training.data.loader import (
+    ViewBatch,
+    ViewLoader,
+    face_weights,
+    is_validation,
+    known_weights,
+)
 from training.face.facs import AU_INDEX, AUS
 
 MOUTH_AUS = (10, 12, 16, 18, 20, 22, 23, 24, 25, 26, 27, 28)
@@ -327,8 +333,8 @@ def test_batches_depend_on_the_seed_only(workers: int, processes: bool) -> None:
 
 
 def test_a_view_does_not_depend_on_the_other_faces() -> None:
-    small = ViewLoader([make_shard(1, 5)], 5, batch=5, workers=0, balance=False)
-    large = ViewLoader([make_shard(1, 5), make_shard(21, 9)], 5, batch=14, workers=0, balance=False)
+    small = ViewLoader([make_shard(1, 5)], 5, batch=5, workers=0, weigh=None)
+    large = ViewLoader([make_shard(1, 5), make_shard(21, 9)], 5, batch=14, workers=0, weigh=None)
     few, many = next(iter(small.epoch(0))), next(iter(large.epoch(0)))
     for k, index in enumerate(few.index):
         twin = int(np.flatnonzero(many.index == index)[0])
@@ -433,3 +439,24 @@ def test_bad_shards_are_named(tmp_path: Path) -> None:
         ViewLoader([make_shard(1, 3)], 0, workers=0).validation_views(4, 0)
     with pytest.raises(ConfigError, match="batch"):
         ViewLoader([make_shard(1, 3)], 0, batch=0)
+
+
+def test_few_full_labels_are_not_drowned_by_many_poor_ones() -> None:
+    labels = np.full((40, len(AUS)), np.nan, np.float32)
+    labels[:4] = 0  # all known
+    labels[4:, :2] = 0  # two of 23 known
+    assert known_weights(labels) == pytest.approx([1] * 4 + [2 / 23] * 36)
+    shard = {**make_shard(1, 40), "intensity": labels, "identity": np.full(40, 1)}
+    with ViewLoader([shard], 5, batch=40, workers=0, weigh=known_weights) as loader:
+        batch = next(iter(loader.epoch(0)))
+    full = np.isfinite(batch.intensity).mean(1) > 0.5
+    assert 18 <= full.sum() <= 26  # 4 of 4 + 36 * 2 / 23 = 56 % of 40
+
+
+def test_endless_batches_go_on_in_any_epoch() -> None:
+    with ViewLoader([make_shard(1, 19)], 5, batch=6, workers=0) as loader:
+        expected = [*loader.epoch(0), *loader.epoch(1), *loader.epoch(2)]
+        assert len(expected) == 9
+        for skip in (0, 2, 3, 7):
+            got = [batch for batch, _ in zip(loader.endless(skip), range(2), strict=False)]
+            assert all(same(a, b) for a, b in zip(got, expected[skip : skip + 2], strict=True))

@@ -12,10 +12,13 @@ from facestage.core.action_units import AU_NAMES
 from facestage.core.errors import ConfigError
 from facestage.core.network.au_network import AUNetwork
 from facestage.stream.learning import checkpoints
+from facestage.stream.learning.networks import start
 
 from training.augment.canvas import SIZE
+from training.data.loader import ViewBatch
 from training.face.facs import AUS
 from training.fit import card, train
+from training.photos.portraits import FIRST_IDENTITY
 
 
 def render(folder: Path, first: int, count: int) -> None:
@@ -58,6 +61,72 @@ def test_a_run_goes_on_from_its_newest_checkpoint(tmp_path: Path, processes: int
     assert int(kept.tensors["views"]) == 64
     state = net.state_dict()
     assert torch.equal(state["features.0.weight"], kept.tensors["ema.features.0.weight"])
+
+
+def test_photographs_have_their_share_of_every_batch_and_teach_no_landmarks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, first, count in (("shards", 0, 44), ("photographs", 1001, 9)):
+        (tmp_path / folder).mkdir()
+        render(tmp_path / folder, first, count)
+    seen: list[train.TrainingBatch] = []
+    step = train.Trainer.step
+
+    def watched(trainer: train.Trainer, batch: train.TrainingBatch) -> train.StepLosses:
+        seen.append(batch)
+        return step(trainer, batch)
+
+    monkeypatch.setattr(train.Trainer, "step", watched)
+    beside = ((tmp_path / "photographs", 0.25),)
+    run = replace(config(tmp_path, 24), beside=beside, bfloat16=True)
+    assert run.parts() == (6, 2)
+    train.run(run, lambda _: None)
+    assert [len(batch.crops) for batch in seen] == [8, 8, 8]
+    for batch in seen:
+        weights = np.asarray(batch.landmark_weight)
+        assert weights[:6].any()
+        assert not weights[6:].any()
+    kept = checkpoints.load(checkpoints.latest(tmp_path / "out"))
+    assert kept.facts["beside"] == [["photographs", 0.25]]
+    # Going on takes the photographs that come next, not the first ones again.
+    seen.clear()
+    train.run(replace(run, views=32), lambda _: None)
+    assert [len(batch.crops) for batch in seen] == [8]
+
+
+def test_of_portraits_it_is_learned_that_an_au_is_there_and_not_how_much() -> None:
+    def batch(identity: int, intensity: list[float]) -> ViewBatch:
+        labels = np.full((1, len(AUS)), np.nan, np.float32)
+        labels[0, :3] = intensity
+        nothing = np.zeros((1, 96, 96), np.uint8), labels, np.zeros((1, 68, 2)), np.ones((1, 68))
+        return ViewBatch(*nothing, np.array([identity]), np.array([0]))
+
+    both = train._joined(batch(7, [0, 3, np.nan]), [batch(FIRST_IDENTITY, [0, 3, np.nan])])
+    intensity, presence = np.asarray(both.intensity), np.asarray(both.presence)
+    assert intensity[0, :2].tolist() == [0, 3]
+    assert np.isnan(presence[0]).all()
+    assert intensity[1, 0] == 0
+    assert np.isnan(intensity[1, 1:]).all()
+    assert presence[1, 1] == 1
+    assert np.isnan(presence[1, 0])
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.0,), (-0.1,)])
+def test_photographs_leave_room_for_rendered_faces(tmp_path: Path, shares: tuple) -> None:
+    beside = tuple((tmp_path, share) for share in shares)
+    with pytest.raises(ConfigError, match="above 0 that make less than 1"):
+        replace(config(tmp_path, 24), beside=beside)
+
+
+def test_a_run_begins_from_weights_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    render(tmp_path / "shards", 0, 44)
+    train.run(replace(config(tmp_path, 8), begin="embedded"), lambda _: None)
+    kept = checkpoints.load(checkpoints.latest(tmp_path / "out"))
+    embedded = start("embedded", AUS, 1).net.state_dict()["features.0.weight"]
+    scratch = train.new_network(1).state_dict()["features.0.weight"]
+    now = kept.tensors["net.features.0.weight"]
+    assert (now - embedded).abs().mean() < 0.1 * (now - scratch).abs().mean()
 
 
 def test_weights_are_averaged_with_those_of_earlier_checkpoints_by_shares(tmp_path: Path) -> None:

@@ -94,6 +94,9 @@ class Generator:
         side: of the canvas that is shaded, pixels; it is averaged down to 136.
     """
 
+    prefix = "faces"
+    """Begins the names of its shards."""
+
     def __init__(
         self,
         seed: int,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +24,14 @@ from ..augment.canvas import SIZE, Array
 from ..augment.views import make_view
 from ..face.facs import AUS
 
-__all__ = ["VALIDATION_SHARE", "ViewBatch", "ViewLoader", "face_weights", "is_validation"]
+__all__ = [
+    "VALIDATION_SHARE",
+    "ViewBatch",
+    "ViewLoader",
+    "face_weights",
+    "is_validation",
+    "known_weights",
+]
 
 VALIDATION_SHARE = 20
 """One identity in this many is held out: those whose number it divides."""
@@ -101,6 +108,18 @@ def face_weights(intensity: Array) -> Array:
     return np.where(classes, factor, 1).max(1).astype(np.float32)
 
 
+def known_weights(intensity: Array) -> Array:
+    """Weigh pictures by how much is known of them, so that few full labels are not drowned.
+
+    Args:
+        intensity: ``(N, A)`` 0–5, NaN where unknown.
+
+    Returns:
+        ``(N,)`` float32, the share of the action units that is known, 0–1.
+    """
+    return np.isfinite(intensity).mean(1).astype(np.float32)
+
+
 class ViewLoader:
     """Make batches of training views from shards of stored faces, in the background."""
 
@@ -112,7 +131,7 @@ class ViewLoader:
         batch: int = 48,
         workers: int = 1,
         processes: bool = False,
-        balance: bool = True,
+        weigh: Callable[[Array], Array] | None = face_weights,
     ) -> None:
         """Read the shards.
 
@@ -125,7 +144,8 @@ class ViewLoader:
             workers: threads or processes that make views ahead; 0 makes them when asked.
             processes: use processes. Threads run side by side only inside NumPy and OpenCV;
                 processes do throughout, at the price of copying the faces to them.
-            balance: draw faces by `face_weights`; otherwise each once per epoch.
+            weigh: from the labels of all faces, ``(N, A)``, to how often each is drawn, ``(N,)``;
+                None draws each once per epoch.
 
         Raises:
             ConfigError: a number is out of range.
@@ -140,7 +160,7 @@ class ViewLoader:
         self._seed = seed
         self._batch = batch
         self._workers = workers
-        self._balance = balance
+        self._weigh = weigh
         self._shards: list[Shard] = []
         self._read: set[Path] = set()
         self._place = np.zeros((0, 2), np.int64)
@@ -208,7 +228,7 @@ class ViewLoader:
         held_out = is_validation(np.concatenate([s["identity"] for s in self._shards]))
         self._train, self._held_out = np.flatnonzero(~held_out), np.flatnonzero(held_out)
         labels = np.concatenate([s["intensity"] for s in self._shards])[self._train]
-        self._weight = face_weights(labels) if self._balance else np.ones(len(labels), np.float32)
+        self._weight = self._weigh(labels) if self._weigh else np.ones(len(labels), np.float32)
         return len(self._place) - before
 
     def epoch(
@@ -243,6 +263,23 @@ class ViewLoader:
             for k in starts[skip:]
         )
         yield from self._run(jobs)
+
+    def endless(self, skip: int = 0) -> Iterator[ViewBatch]:
+        """Make the batches of one epoch after another, without end.
+
+        Args:
+            skip: batches not to make, to go on where an earlier call stopped.
+
+        Yields:
+            Batches in order.
+
+        Raises:
+            SourceError: there is no face to train on.
+        """
+        number, position = divmod(skip, max(1, len(self._train) // self._batch))
+        while True:
+            yield from self.epoch(number, skip=position)
+            number, position = number + 1, 0
 
     def once(self, *, held_out: bool = False, skip: int = 0) -> Iterator[ViewBatch]:
         """Make one view of every face, all faces of a person after another.

@@ -1,4 +1,4 @@
-"""Rendered faces on disk: files of 1024, written whole or not at all.
+"""Faces for training on disk: files of 1024, written whole or not at all.
 
 A shard is an uncompressed npz: reading one costs a copy, and its name says which faces it holds,
 so a broken or stopped run continues where it was.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from facestage.core.errors import ConfigError, SourceError
@@ -19,9 +19,17 @@ from ..face.facs import AUS
 from ..render.scene import CANVAS
 
 if TYPE_CHECKING:
-    from .generator import Generator, RenderedBatch
+    from .generator import RenderedBatch
 
-__all__ = ["SHARD_SIZE", "is_complete", "read_shard", "shard_path", "write_shard", "write_shards"]
+__all__ = [
+    "SHARD_SIZE",
+    "FaceSource",
+    "is_complete",
+    "read_shard",
+    "shard_path",
+    "write_shard",
+    "write_shards",
+]
 
 SHARD_SIZE = 1024
 """Faces per shard (about 20 MB)."""
@@ -29,9 +37,25 @@ _CHUNK = 64
 """Faces rendered between two reports of progress."""
 
 
-def shard_path(folder: Path, seed: int, first: int) -> Path:
+class FaceSource(Protocol):
+    """Makes faces, each a function of (seed, index).
+
+    Attributes:
+        prefix: begins the names of its shards, so that those of several sources can lie together.
+        seed: of all its faces.
+    """
+
+    prefix: str
+    seed: int
+
+    def render(self, indices: Sequence[int]) -> RenderedBatch:
+        """Make faces by index, in the order of the indices."""
+        ...
+
+
+def shard_path(folder: Path, seed: int, first: int, prefix: str = "faces") -> Path:
     """Return the file of the shard whose first face is ``first``."""
-    return folder / f"faces-{seed:05d}-{first:09d}.npz"
+    return folder / f"{prefix}-{seed:05d}-{first:09d}.npz"
 
 
 def write_shard(path: Path, batch: RenderedBatch) -> None:
@@ -113,20 +137,20 @@ def is_complete(path: Path, first: int, count: int) -> bool:
 
 
 def write_shards(
-    generator: Generator,
+    source: FaceSource,
     folder: Path,
     start: int,
     count: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Path]:
-    """Render faces ``start`` to ``start + count`` into shards and skip those that are there.
+    """Make faces ``start`` to ``start + count`` into shards and skip those that are there.
 
     Args:
-        generator: renders them.
+        source: makes them.
         folder: where to; made if needed.
         start: first face, a multiple of 1024.
         count: how many.
-        progress: called with (faces done in all, faces rendered by this run).
+        progress: called with (faces done in all, faces made by this run).
 
     Yields:
         The path of each shard once it is complete, also of those found complete.
@@ -149,11 +173,11 @@ def write_shards(
     done = rendered = 0
     for first in range(start, start + count, SHARD_SIZE):
         size = min(SHARD_SIZE, start + count - first)
-        path = shard_path(folder, generator.seed, first)
+        path = shard_path(folder, source.seed, first, source.prefix)
         if not is_complete(path, first, size):
             parts = []
             for at in range(first, first + size, _CHUNK):
-                parts.append(generator.render(range(at, min(at + _CHUNK, first + size))))
+                parts.append(source.render(range(at, min(at + _CHUNK, first + size))))
                 rendered += len(parts[-1])
                 if progress is not None:
                     progress(done + at + len(parts[-1]) - first, rendered)

@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from .facs import AU_INDEX, AUS, Anatomy, Expression
 from .traits import brow_room, sample_traits
 
-__all__ = ["KINDS", "only", "sample_anatomy", "sample_expression", "temporal_expressions"]
+__all__ = [
+    "KINDS",
+    "complete_expression",
+    "only",
+    "sample_anatomy",
+    "sample_expression",
+    "temporal_expressions",
+]
 
 KINDS = {
     "neutral": 0.15,
@@ -114,7 +121,8 @@ MIXED_RATE = {
 }  # fmt: skip
 """Chance of each Action Unit in an independent set."""
 ALONE_SHARE = dict.fromkeys(AUS, 1.0) | {
-    1: 1.5, 2: 1.5, 4: 1.5, 14: 1.4, 18: 1.5, 22: 1.6, 23: 1.6, 24: 2.0, 27: 2.0, 28: 1.8, 43: 1.5, 25: 0.8, 26: 0.8,
+    1: 1.5, 2: 1.5, 4: 1.5, 14: 1.4, 18: 1.5, 22: 1.6, 23: 1.6, 24: 2.0, 27: 2.0, 28: 1.8, 43: 1.5,
+    25: 0.8, 26: 0.8,
 }  # fmt: skip
 """How often each Action Unit is drawn alone, against the others."""
 SPEECH_RATE = {
@@ -245,7 +253,24 @@ def sample_expression(rng: np.random.Generator, kind: str | None = None) -> Expr
         draft.values[AU_INDEX[43]] = rng.uniform(4.7, 5)
     if kind != "alone" and draft[12] > 3 and draft[6] < 1 and rng.random() < CHEEKS_FOLLOW:
         draft.values[AU_INDEX[6]] = rng.uniform(1.5, 4.5)
-    _exclude(draft, rng, lenient=kind == "alone")
+    return complete_expression(draft.values, rng, lenient=kind == "alone")
+
+
+def complete_expression(
+    values: NDArray[np.float64], rng: np.random.Generator, *, lenient: bool = False
+) -> Expression:
+    """Make an expression of intensities: drop what excludes each other, add what has no label.
+
+    Args:
+        values: ``(23,)`` 0-5; changed in place.
+        rng: random numbers; the same state gives the same expression.
+        lenient: leave intensities as they are, be they together or not.
+
+    Returns:
+        Intensities of both sides, gaze, and unlabelled movements.
+    """
+    draft = _Draft(values)
+    _exclude(draft, rng, lenient=lenient)
     left, right = _sides(draft.values, rng)
     jaw = draft[26]
     closing = (

@@ -7,7 +7,7 @@ from `benchmarks/calibrate_au.py`, the figures on real faces from `benchmarks/au
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,23 @@ from facestage.core.action_units import AU_NAMES, au_code
 from facestage.core.errors import ModelError
 from facestage.core.network.card import ModelCard
 from facestage.stream.learning import checkpoints
+from numpy.typing import NDArray
 
 from ..data.loader import VALIDATION_SHARE, is_validation
 from ..data.shards import read_shard
 from ..face.facs import AUS
+from ..photos.portraits import FIRST_IDENTITY as FIRST_PORTRAIT
 
-__all__ = ["BASE", "assemble", "page", "shard_facts"]
+__all__ = ["BASE", "assemble", "page", "photograph_facts", "shard_facts"]
 
 BASE = Path(__file__).with_name("card.json")
 """What of the card is decided, not measured."""
+PHOTOGRAPHS = (
+    "the Face Research Lab London Set and Young Adult White Faces (DeBruine & Jones 2017, CC BY "
+    "4.0), portraits of members of the US Congress and of US Presidential Innovation Fellows "
+    "(public domain)"
+)
+"""Where the photographs of :mod:`training.photos` come from; the licences ask that it be said."""
 
 _MEANING = {
     "A": "shown",
@@ -41,8 +49,8 @@ def shard_facts(folder: Path) -> dict[str, Any]:
 
     Returns:
         JSON-ready ``faces``, ``identities``, ``held_out_identities`` (one in
-        :data:`~training.data.loader.VALIDATION_SHARE`), ``prevalence`` per AU (share of faces at A
-        or more).
+        :data:`~training.data.loader.VALIDATION_SHARE`), ``prevalence`` per AU (share of the faces
+        with a label that are at A or more).
 
     Raises:
         ModelError: the folder holds no shard.
@@ -62,11 +70,14 @@ def shard_facts(folder: Path) -> dict[str, Any]:
         "identities": len(identity),
         "held_out_identities": int(is_validation(identity).sum()),
         "held_out_rule": f"identity number divisible by {VALIDATION_SHARE}",
-        "prevalence": {
-            str(au): round(float((labels[:, column] >= 1).mean()), 3)
-            for column, au in enumerate(AUS)
-        },
+        "prevalence": {str(au): _share_active(labels[:, column]) for column, au in enumerate(AUS)},
     }
+
+
+def _share_active(intensity: NDArray[np.floating]) -> float:
+    """Return the share of labelled faces at A or more, 0 if none is labelled."""
+    known = intensity[np.isfinite(intensity)]
+    return round(float((known >= 1).mean()), 3) if len(known) else 0.0
 
 
 def assemble(
@@ -79,6 +90,7 @@ def assemble(
     earlier: str | None = None,
     blends: Sequence[tuple[Path, float]] = (),
     heads: Mapping[str, Any] | None = None,
+    beside: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Put the card together, but for the sha256 of the weights.
 
@@ -93,6 +105,7 @@ def assemble(
         earlier: other faces that the run began with, one phrase; None: it saw no others.
         blends: earlier checkpoints whose weights are averaged in, each with its share of all.
         heads: what is kept beside read-outs that were trained anew; None for none.
+        beside: folders of photographs that were trained with.
 
     Returns:
         JSON-ready fields.
@@ -106,6 +119,8 @@ def assemble(
     checkpoint = checkpoints.load(newest)
     card = json.loads(BASE.read_text(encoding="utf-8"))
     data = shard_facts(shards)
+    if beside:
+        data["photographs"] = photograph_facts(beside)
     views = int(checkpoint.tensors["views"])
     card["data"] = {"generator": "training/, ICT-FaceKit", "commit": commit} | data
     if earlier is not None:
@@ -115,6 +130,7 @@ def assemble(
         "views": views,
         "epochs": checkpoint.facts["epoch"],
         **{key: checkpoint.facts[key] for key in ("batch", "lr", "hold", "ema", "seed")},
+        **{key: checkpoint.facts[key] for key in ("begin", "beside") if checkpoint.facts.get(key)},
         "optimizer": "AdamW, cosine to 1 %, averaged weights",
         "loss": "masked presence BCE (soft, 1 from B), intensity smooth L1, landmarks smooth L1",
     }
@@ -145,11 +161,7 @@ def assemble(
             f"{len(heads['decays'])} within one standard error of the best on "
             f"{heads['validation']:,} held-out views (AUC: {areas})"
         )
-    card["trained_on"] = (
-        f"{data['faces']:,} renders of {data['identities']:,} synthetic faces made with "
-        f"ICT-FaceKit (MIT, USC Institute for Creative Technologies), {views:,} views; "
-        "no real image"
-    )
+    card["trained_on"] = _trained_on(data, views)
     held_out = checkpoint.facts["figures"]
     card["evaluation"] = {"synthetic": {k: v for k, v in held_out.items() if k != "per_au"}}
     if calibration is not None:
@@ -161,12 +173,64 @@ def assemble(
     return card
 
 
+def photograph_facts(folders: Sequence[Path]) -> dict[str, Any]:
+    """Count the photographs in folders of shards.
+
+    Returns:
+        JSON-ready ``portraits`` and ``acted``, each ``{"pictures": …, "people": …}``, and
+        ``source``.
+
+    Raises:
+        ModelError: a folder holds no shard.
+    """
+    facts: dict[str, Any] = {"source": PHOTOGRAPHS}
+    found: dict[str, list[NDArray[np.int64]]] = {"portraits": [], "acted": []}
+    for folder in folders:
+        paths = sorted(folder.glob("*.npz"))
+        if not paths:
+            raise ModelError(f"no shards of photographs in {folder}; make them first")
+        for path in paths:
+            identity = read_shard(path).identity
+            asked = identity >= FIRST_PORTRAIT
+            found["portraits"].append(identity[asked])
+            found["acted"].append(identity[~asked])
+    for kind, parts in found.items():
+        identity = np.concatenate(parts)
+        if len(identity):
+            people = len(np.unique(identity))
+            facts[kind] = {"pictures": len(identity), "people": people}
+    return facts
+
+
+def _trained_on(data: Mapping[str, Any], views: int) -> str:
+    """Say on what faces, and whose photographs are among them."""
+    said = (
+        f"{data['faces']:,} renders of {data['identities']:,} synthetic faces made with "
+        "ICT-FaceKit (MIT, USC Institute for Creative Technologies)"
+    )
+    photographs = data.get("photographs")
+    if not photographs:
+        return f"{said}, {views:,} views; no real image"
+    parts = [
+        f"{photographs[kind]['pictures']:,} {what} of {photographs[kind]['people']:,} people"
+        for kind, what in (
+            ("portraits", "portraits"),
+            ("acted", "pictures made of neutral portraits that act"),
+        )
+        if kind in photographs
+    ]
+    return f"{said}, and {' and '.join(parts)} ({photographs['source']}); {views:,} views"
+
+
 def _limits(card: Mapping[str, Any]) -> list[str]:
     grades = card.get("grades", {})
     weak = [au_code(int(au)) for au, grade in grades.items() if grade == "B"]
     hidden = [au_code(int(au)) for au, grade in grades.items() if grade == "C"]
+    seen = "synthetic faces only"
+    if card["data"].get("photographs"):
+        seen = "synthetic faces, and portraits that nobody coded,"
     limits = [
-        "Trained on synthetic faces only, and judged on few real people: expect less on others.",
+        f"Trained on {seen} and judged on few real people: expect less on others.",
         "Made for near-frontal faces; beyond about 35 degrees of yaw it was neither trained nor "
         "judged.",
         "An AU whose region is covered is reported as absent, not as unknown.",
@@ -233,26 +297,32 @@ def page(card: ModelCard, notes: str = "") -> str:
         "",
         f"The rule, applied by `benchmarks/calibrate_au.py`: {card.evaluation.get('grade_rule')}",
         "",
-        "| AU | name | grade | on / off | AUC, rendered | detected at B+ | r, real (people) "
-        "| events found (people) | false active (people) | relevance in region, real / rendered |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| AU | name | grade | on / off | events found (people) | AUC over own rest (people) "
+        "| AUC, photographs marked (people) | r (people) | neutral people active (people) "
+        "| absent frames active (people) | relevance in region, real / rendered | AUC, rendered |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for au in card.aus:
         figures = card.evaluation.get(str(au), {})
+        found = figures.get("found") or figures.get("smile_found")
         lines.append(
             f"| {au} | {AU_NAMES[au]} | {card.grades.get(au, '–')} "
-            f"| {card.on[au]:.2f} / {card.off[au]:.2f} "
-            f"| {_plain(figures.get('auc'))} | {_share(figures.get('detected'))} "
-            f"| {_of(figures.get('r'), figures.get('r_persons'), _plain)} "
-            f"| {_of(figures.get('found'), figures.get('found_persons'), _share)} "
-            f"| {_of(figures.get('false_active'), figures.get('false_persons'), _share)} "
-            f"| {_plain(figures.get('relevance'))} / {_plain(figures.get('relevance_rendered'))} |"
+            f"| {card.on[au]:.3g} / {card.off[au]:.3g} "
+            f"| {_of(found, _share)} | {_of(figures.get('own'))} "
+            f"| {_of(figures.get('marked'))} | {_of(figures.get('r'))} "
+            f"| {_of(figures.get('neutral'), _share)} | {_of(figures.get('absent'), _share)} "
+            f"| {_plain(figures.get('relevance'))} / {_plain(figures.get('relevance_rendered'))} "
+            f"| {_plain(figures.get('auc'))} |"
         )
+    people = card.evaluation.get("people", {})
     lines += [
         "",
-        "*r* is the median over people of the correlation within a clip with the reference curve; "
-        "*–* means that no clip can judge. Thresholds that judge a person were found without that "
-        "person.",
+        f"Thresholds were chosen by {people.get('choosing', 0)} people; "
+        f"{people.get('judged_only', 0)} others are only judged. In brackets: the people a figure "
+        "rests on; [ ]: its 95 % interval, over people. *Events* are sure marks in clips, judged "
+        "live by the rise over the rest level (of AU6 and AU12 without one: smiles). *r* is the "
+        "median over people of the correlation within a clip with the reference curve. *–* means "
+        "that nobody can judge.",
         "",
         "## Figures on real clips",
         "",
@@ -287,5 +357,15 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.0f} %"
 
 
-def _of(value: float | None, people: int | None, text: Any) -> str:
-    return "–" if value is None else f"{text(value)} ({people})"
+def _of(share: Mapping[str, Any] | None, text: Callable[[float], str] | None = None) -> str:
+    """Write a figure with its people and interval."""
+    if not share:
+        return "–"
+    said = (text or _plain)(share["value"])
+    interval = share.get("interval")
+    between = ""
+    if interval:
+        low, high = (float(end) for end in interval)
+        scale, unit = (100, ".0f") if text is _share else (1, ".2g")
+        between = f" [{scale * low:{unit}}–{scale * high:{unit}}]"
+    return f"{said}{between} ({share['people']})"

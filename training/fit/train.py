@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from facestage.core.learning import metrics
 from facestage.core.network.architectures import AUNet96, au_net
 from facestage.core.network.card import ModelCard
 from facestage.stream.learning import checkpoints
-from facestage.stream.learning.networks import export
+from facestage.stream.learning.networks import export, start
 from facestage.stream.learning.trainer import (
     Replicas,
     TrainConfig,
@@ -33,8 +34,9 @@ from facestage.stream.learning.trainer import (
 from numpy.typing import NDArray
 from torch import nn
 
-from ..data.loader import ACTIVE, ViewBatch, ViewLoader
+from ..data.loader import ACTIVE, ViewBatch, ViewLoader, known_weights
 from ..face.facs import AUS
+from ..photos.portraits import FIRST_IDENTITY as FIRST_PORTRAIT
 from .heads import put_in
 from .team import Team, gathered
 
@@ -50,6 +52,8 @@ __all__ = [
 ]
 
 _SMOOTHING = 0.98
+_OTHER_SEEDS = 7_919
+"""Keeps the seeds of photographs apart from those of the rendered faces, and of one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,10 @@ class RunConfig:
         workers: threads that make views, in each process.
         processes: that share every batch; on a CPU one per core is fastest.
         threads: of torch in each process.
+        begin: weights to begin from: ``scratch``, ``embedded`` or a ``.safetensors`` file.
+        beside: further folders of shards (photographs), each with its share of every batch. Their
+            labels count; their landmarks, another network's, do not.
+        bfloat16: compute in it; twice as fast on a CPU that has instructions for it.
     """
 
     shards: Path
@@ -85,6 +93,9 @@ class RunConfig:
     workers: int = 1
     processes: int = 1
     threads: int = 1
+    begin: str = "scratch"
+    beside: tuple[tuple[Path, float], ...] = ()
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         if self.processes < 1 or self.batch // self.processes < 2:
@@ -92,6 +103,18 @@ class RunConfig:
                 f"a batch of {self.batch} cannot be shared by {self.processes} processes: each "
                 "needs 2 crops at least; give fewer processes or a larger batch"
             )
+        shares = [share for _, share in self.beside]
+        if any(share <= 0 for share in shares) or sum(shares) >= 1:
+            raise ConfigError(
+                f"shares {shares} of every batch leave {1 - sum(shares):g} for the rendered faces; "
+                "give shares above 0 that make less than 1"
+            )
+
+    def parts(self) -> tuple[int, ...]:
+        """Return how many crops of a process's batch are rendered, and of each folder beside."""
+        whole = self.batch // self.processes
+        beside = [max(1, round(whole * share)) for _, share in self.beside]
+        return whole - sum(beside), *beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +185,16 @@ def _learn(
     team: Team, config: RunConfig, report: Callable[[Progress], None], device: str
 ) -> nn.Module:
     trainer = Trainer(
-        new_network(config.seed),
+        new_network(config.seed)
+        if config.begin == "scratch"
+        else start(config.begin, AUS, config.seed).net,
         TrainConfig(
             total_views=config.views,
             lr=config.lr,
             hold=config.hold,
             ema=config.ema,
             seed=config.seed,
+            bfloat16=config.bfloat16 or None,
         ),
         device,
         replicas=Replicas(team.rank, team.size, team.average) if team.size > 1 else None,
@@ -182,10 +208,26 @@ def _learn(
     began, first = time.perf_counter(), trainer.views
     mean = np.zeros(3)
     weight = 0.0
-    part = config.batch // team.size
+    rendered, *photographed = config.parts()
     # Which shards there are is rank 0's word: they may appear while the processes look.
     files = team.agreed(_files(config.shards))
-    with ViewLoader(files, config.seed, batch=part, workers=config.workers) as loader:
+    with (
+        ViewLoader(files, config.seed, batch=rendered, workers=config.workers) as loader,
+        ExitStack() as open_loaders,
+    ):
+        others = [
+            open_loaders.enter_context(
+                ViewLoader(
+                    [folder],
+                    # Each process draws its own: a folder may hold less than a batch for all.
+                    config.seed + _OTHER_SEEDS * (1 + team.rank),
+                    batch=count,
+                    workers=1,
+                    weigh=known_weights,
+                )
+            ).endless(trainer.step_count)
+            for (folder, _), count in zip(config.beside, photographed, strict=True)
+        ]
         held_out = loader.validation_views(config.validation, seed=0) if not team.rank else None
 
         def now(figures: dict | None = None) -> Progress:
@@ -211,9 +253,7 @@ def _learn(
         while trainer.views < config.views:
             loader.refresh(team.agreed(_files(config.shards)))
             for batch in loader.epoch(epoch, skip=position, share=(team.rank, team.size)):
-                losses = trainer.step(
-                    TrainingBatch(batch.image, batch.intensity, batch.landmarks, batch.visibility)
-                )
+                losses = trainer.step(_joined(batch, [next(other) for other in others]))
                 position += 1
                 parts = [float(losses.presence), float(losses.intensity), float(losses.landmarks)]
                 mean = _SMOOTHING * mean + (1 - _SMOOTHING) * np.array(parts)
@@ -221,7 +261,7 @@ def _learn(
                 if trainer.step_count % 100 == 0:
                     report(now())
                 done = trainer.views >= config.views
-                before = trainer.views - len(batch.image) * team.size
+                before = trainer.views - sum(config.parts()) * team.size
                 if done or trainer.views // config.every > before // config.every:
                     keep()
                 if done:
@@ -229,6 +269,28 @@ def _learn(
             else:
                 epoch, position = epoch + 1, 0
     return trainer.averaged()
+
+
+def _joined(rendered: ViewBatch, photographs: Sequence[ViewBatch]) -> TrainingBatch:
+    """Put batches together.
+
+    The landmarks of photographs get no weight. What a portrait shows was not coded, so that it is
+    there is learned, and how much is not; that nothing is there is both.
+    """
+    parts = (rendered, *photographs)
+    weights = [rendered.visibility, *(np.zeros_like(part.visibility) for part in photographs)]
+    intensity = np.concatenate([part.intensity for part in parts])
+    identity = np.concatenate([part.identity for part in parts])
+    presence = np.full_like(intensity, np.nan)
+    uncoded = (identity >= FIRST_PORTRAIT)[:, None] & (intensity > 0)
+    presence[uncoded], intensity[uncoded] = 1, np.nan
+    return TrainingBatch(
+        np.concatenate([part.image for part in parts]),
+        intensity,
+        np.concatenate([part.landmarks for part in parts]),
+        np.concatenate(weights),
+        presence,
+    )
 
 
 def _files(shards: Path) -> list[Path]:
@@ -398,11 +460,9 @@ def score(
 
 
 def _facts(config: RunConfig) -> dict:
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in asdict(config).items()
-        if name not in ("shards", "out")
-    }
+    facts = {name: value for name, value in asdict(config).items() if name not in ("shards", "out")}
+    facts["beside"] = [[folder.name, share] for folder, share in config.beside]
+    return facts
 
 
 def _log(folder: Path, progress: Progress) -> None:

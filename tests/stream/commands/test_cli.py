@@ -31,6 +31,7 @@ from facestage.stream.commands.text import lrp_text
 from facestage.stream.console import tell_warnings
 from facestage.stream.datasets.sequences import LAYOUTS
 from facestage.stream.protocol import Auth, Hello, decode, encode
+from facestage.stream.sources import open_source
 from websockets.sync.client import connect
 
 from tests.support.paths import DEMO_CLIP
@@ -64,6 +65,7 @@ def test_version_and_help(run: Run) -> None:
 def test_every_command_is_listed_once_the_first_ones_first() -> None:
     names = [getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
     expected = ["demo", "live", "analyze", "corpus", "train", "evaluate", "explain_quality"]
+    expected += ["doctor"]
     assert names == expected
 
 
@@ -206,6 +208,51 @@ def test_a_video_that_breaks_off_is_not_passed_off_as_whole(run: Run, tmp_path: 
     assert 0 < written["frames"] < 600
 
 
+@pytest.mark.parametrize(("size", "state"), [((320, 240), "lost"), ((40, 30), "low_quality")])
+def test_a_recording_without_a_face_is_a_plain_sentence(
+    run: Run, tmp_path: Path, size: tuple[int, int], state: str
+) -> None:
+    folder = tmp_path / "wall"
+    folder.mkdir()
+    for n in range(6):
+        assert cv2.imwrite(str(folder / f"{n}.png"), np.full((*size[::-1], 3), 90, np.uint8))
+    code, out, _ = run("analyze", str(folder), "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert f"no face could be analysed in any of the 6 frames (6 {state})" in out
+    assert "reduction" not in out
+
+
+def test_few_frames_with_a_face_are_said_and_sizes_may_change(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    with open_source("demo:") as source:
+        for n in range(12):
+            grab = source.read()
+            assert grab is not None
+            face = grab.image if n < 2 else cv2.resize(grab.image, (480, 270))
+            picture = face if n < 4 else np.full((270, 480, 3), 90, np.uint8)
+            assert cv2.imwrite(str(folder / f"{n:02d}.png"), picture)
+    code, out, _ = run("analyze", str(folder), "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert "a face could be analysed in only 4 of 12 frames (33%)" in out
+
+
+def test_how_many_sources_are_needed_is_checked(run: Run) -> None:
+    code, _, err = run("live", "demo:", "--require", "some", "--port", "0", "--frames", "1")
+    assert code == 2
+    assert "--require some is unknown; use all, any or none" in err
+
+
+def test_a_missing_source_beside_another_does_not_end_a_run(run: Run, tmp_path: Path) -> None:
+    command = ["live", "demo:", str(tmp_path / "gone.mp4"), "--port", "0", "--frames", "8"]
+    code, out, _ = run(*command)
+    assert code == 0
+    assert "8 frames analysed" in out
+    code, _, err = run(*command, "--require", "all")
+    assert code == 4
+    assert "gone.mp4 does not exist" in err
+
+
 def test_analyze_as_in_the_paper(run: Run, tmp_path: Path) -> None:
     out_dir = str(tmp_path / "out")
     code, out, _ = run("analyze", "demo:", "--out", out_dir, "--frames", "90", "--paper")
@@ -277,17 +324,80 @@ def test_grades_decide_which_aus_are_analysed(run: Run, tmp_path: Path, graded: 
     }
 
 
-def test_a_baseline_is_never_applied_in_silence(run: Run, tmp_path: Path) -> None:
+def test_judging_by_rise_over_rest_is_the_default_and_told(run: Run, tmp_path: Path) -> None:
     out_dir = tmp_path / "out"
-    code, out, _ = run("analyze", "demo:", "--out", str(out_dir), "--frames", "40", "--baseline")
+    command = ["analyze", "demo:", "--out", str(out_dir), "--frames", "40"]
+    code, out, _ = run(*command)
     assert code == 0
     with (out_dir / "frames.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["baseline"] for row in rows} == {"active"}
-    assert "baseline: applied to 40 of 40 frames with a usable face\n" in out
-    assert all(float(row["AU17_adjusted"]) <= float(row["AU17"]) for row in rows)
-    code, out, _ = run("analyze", "demo:", "--out", str(out_dir), "--frames", "9", "--baseline")
-    assert "baseline: not applied: the face never rested" in out
+    assert {row["baseline"] for row in rows} == {"learning"}
+    assert all(float(row["rest_s"]) > 0.9 for row in rows)
+    assert any(row["AU17_adjusted"] != row["AU17"] for row in rows)
+    assert "s of rest seen; 0 of 40 frames with a usable face judged by the person's own" in out
+    code, out, _ = run(*command, "--no-baseline")
+    assert "baseline:" not in out
+    assert "baseline" not in (out_dir / "frames.csv").read_text().splitlines()[0]
+    code, out, _ = run(*command, "--paper")
+    assert "baseline:" not in out
+    code, out, _ = run(*command, "--paper", "--baseline")
+    assert "baseline:" in out
+
+
+def test_rest_levels_are_written_once_and_read_from_then_on(run: Run, tmp_path: Path) -> None:
+    rest = tmp_path / "me.json"
+    command = ["analyze", "demo:", "--out", str(tmp_path / "out"), "--rest", str(rest)]
+    code, out, _ = run(*command, "--frames", "60", "--rest-from", "0-1s")
+    assert code == 0
+    assert f"rest levels written: {rest}" in out
+    before = rest.read_bytes()
+    code, out, _ = run(*command, "--frames", "20")
+    assert code == 0
+    assert rest.read_bytes() == before
+    assert "20 of 20 frames with a usable face judged by the person's own level" in out
+    code, out, _ = run("live", "demo:", "--port", "0", "--frames", "5", "--rest", str(rest))
+    assert code == 0
+    assert rest.read_bytes() == before
+
+
+def test_rest_levels_that_cannot_be_used_are_refused_before_anything_is_analysed(
+    run: Run, tmp_path: Path
+) -> None:
+    rest, out_dir = tmp_path / "me.json", tmp_path / "out"
+    command = ["analyze", "demo:", "--out", str(out_dir), "--frames", "5", "--rest", str(rest)]
+    run(*command, "--frames", "60")
+    facts = json.loads(rest.read_text())
+    shutil.rmtree(out_dir)
+    rest.write_text(json.dumps(facts | {"sha256": "0" * 64}))
+    refused(run(*command), 2, "learned with au_net_v1", "delete the file")
+    facts["aus"]["12"]["logit"] = float("nan")
+    rest.write_text(json.dumps(facts))
+    refused(run(*command), 2, "AU12: logit is nan", "learn it anew")
+    rest.write_text("no JSON")
+    refused(run(*command), 2, "not valid JSON", str(rest))
+    refused(run("live", "demo:", "demo:", "--port", "0", "--rest", str(rest)), 2, "2 sources")
+    assert not out_dir.exists()
+
+
+def test_options_of_rest_that_contradict_each_other_are_refused(run: Run, tmp_path: Path) -> None:
+    command = ["analyze", "demo:", "--out", str(tmp_path / "out")]
+    refused(run(*command, "--rest-from", "2-1s"), 2, "'2-1s' is no span", "0-2s")
+    refused(run(*command, "--rest-from", "soon"), 2, "'soon' is no span")
+    refused(run(*command, "--no-baseline", "--rest-from", "0-2s"), 2, "--no-baseline", "leave out")
+    refused(run(*command, "--paper", "--rest", str(tmp_path / "me")), 2, "--paper", "--baseline")
+
+
+def test_a_neutral_span_outside_the_recording_is_told_and_nothing_is_lost(
+    run: Run, tmp_path: Path
+) -> None:
+    out_dir = tmp_path / "out"
+    command = ["analyze", "demo:", "--out", str(out_dir), "--frames", "9"]
+    code, out, _ = run(*command, "--rest-from", "90-92s")
+    assert code == 0
+    assert "remark: the face was said to rest from 90 to 92 s, but no usable face" in out
+    assert len((out_dir / "frames.csv").read_text().splitlines()) == 10
+    document = json.loads((out_dir / "temporal_prototype.json").read_text("utf-8"))
+    assert "from 90 to 92 s" in document["remark"]
 
 
 def test_choices_of_aus_that_cannot_work_end_with_2(

@@ -150,7 +150,7 @@ def test_every_sequence_is_done_or_has_a_reason(
         assert row["coded_aus"] in ("", "AU12 AU25")
     broken, faceless = manifest["S900_001"], manifest["S901_001"]
     assert (broken["state"], faceless["state"]) == ("failed", "failed")
-    assert "1 of 10 images cannot be read" in broken["reason"]
+    assert "1 of 10 pictures cannot be decoded" in broken["reason"]
     assert "no usable face in any of the 10 frames" in faceless["reason"]
 
 

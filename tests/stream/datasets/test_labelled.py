@@ -37,6 +37,15 @@ def ckplus(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_ckplus_may_lie_one_folder_deeper(ckplus: Path) -> None:
+    before = read_ckplus(ckplus)
+    for part in ("cohn-kanade-images", "FACS"):
+        (ckplus / f"{part}_labels").mkdir()
+        (ckplus / part).rename(ckplus / f"{part}_labels" / part)
+    after = read_ckplus(ckplus)
+    assert [item.path.name for item in after.items] == [item.path.name for item in before.items]
+
+
 def test_ckplus_gives_peak_and_neutral_frames(ckplus: Path) -> None:
     faces = read_ckplus(ckplus)
     peak, neutral, single = faces.items

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from facestage.core.errors import ConfigError, SourceError
+from facestage.stream.datasets.folders import unpacked
 from facestage.stream.datasets.sequences import SequenceItem, read_corpus
 
 
@@ -48,6 +49,31 @@ def test_ckplus(tmp_path: Path) -> None:
     assert items[1].coded is None
     assert items[0].source == str(tmp_path / CK / "S005" / "001")
     assert not any(i.problem for i in items)
+
+
+def test_ckplus_archives_unpacked_into_folders_of_their_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, f"images/{CK}/S005/001/S005_001_00000001.png")
+    touch(tmp_path, "Emotion_labels/Emotion/S005/001/S005_001_00000002_emotion.txt", text="5\n")
+    touch(tmp_path, "FACS_labels/FACS/S005/001/S005_001_00000002_facs.txt", text="6 2\n12 3\n")
+    (item,) = read_corpus(tmp_path, "ckplus")
+    assert (item.label, item.coded) == ("happy", (6, 12))
+    assert not caplog.records
+    assert unpacked(tmp_path, "FACS") == tmp_path / "FACS_labels" / "FACS"
+    (tmp_path / "FACS").mkdir()
+    assert unpacked(tmp_path, "FACS") == tmp_path / "FACS"
+
+
+def test_ckplus_without_any_label_says_where_it_looked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, f"{CK}/S005/001/S005_001_00000001.png", f"{CK}/S005/002/S005_002_00000001.png")
+    touch(tmp_path, "labels/deep/Emotion/S005/001/S005_001_00000001_emotion.txt", text="5\n")
+    read_corpus(tmp_path, "ckplus")
+    (record,) = caplog.records
+    assert "0 of 2 sequences have a label: looked in" in record.message
+    assert str(tmp_path / "Emotion") in record.message
 
 
 @pytest.mark.parametrize(

@@ -609,6 +609,91 @@ def test_back_off_starts_over_only_after_a_connection_that_held(
     assert waits.seconds[:2] == [1.0, second_wait]
 
 
+def test_a_good_connection_is_asked_for_every_few_seconds_and_the_state_says_when() -> None:
+    clock, states = Clock(), States()
+    waits = Waits(clock)
+
+    def a_while() -> None:
+        clock.seconds += 10.1
+
+    refusals = [SourceError("refused") for _ in range(7)]
+    capture = make(
+        scripted(Script([*grabs(1), a_while, SourceError("lost")], endless=True), *refusals),
+        max_attempts=7,
+        clock=clock,
+        wait=waits,
+        jitter=lambda: 0.5,
+        on_state=states,
+    ).start()
+    take(capture)
+    with pytest.raises(SourceError):
+        capture.get()
+    assert waits.seconds == pytest.approx([1, 2, 4, 5, 5, 5, 5])
+    retries = [c.retry_s for c in states.changes if c.state is SourceState.RECONNECTING]
+    assert retries == pytest.approx(waits.seconds)
+    assert {c.retry_s for c in states.changes if c.state is not SourceState.RECONNECTING} == {None}
+
+
+def test_a_source_missing_at_first_is_waited_for() -> None:
+    states, waits = States(), Waits(Clock())
+    capture = make(
+        scripted(SourceError("no camera"), SourceError("busy"), Script(grabs(2), endless=True)),
+        patient=True,
+        wait=waits,
+        jitter=lambda: 0.5,
+        on_state=states,
+    ).start(wait=False)
+    assert take(capture).epoch == 0
+    capture.stop(PATIENCE_S)
+    assert states.names[:4] == ["connecting", "connecting", "connecting", "live"]
+    assert [c.reason for c in states.changes[1:3]] == ["no camera", "busy"]
+    assert [c.retry_s for c in states.changes[:4]] == [None, 1.0, 2.0, None]
+    assert capture.trouble is None
+
+
+def test_what_a_source_lacks_at_first_is_known_while_it_is_waited_for() -> None:
+    waiting = threading.Event()
+    states = States()
+
+    def wait(event: threading.Event, seconds: float) -> bool:
+        waiting.set()
+        return event.wait(PATIENCE_S)
+
+    capture = make(
+        scripted(SourceError("no camera")), patient=True, wait=wait, on_state=states
+    ).start(wait=False)
+    assert waiting.wait(PATIENCE_S)
+    assert str(capture.trouble) == "no camera"
+    assert not capture.wait_open(0)
+    capture.stop(PATIENCE_S)
+    assert states.names[-1] == "ended"
+
+
+# --- sizes --------------------------------------------------------------------------------------
+
+
+def test_pictures_of_another_size_begin_an_epoch() -> None:
+    states = States()
+    sizes = [(48, 64), (48, 64), (24, 32), (24, 32), (48, 64)]
+    pictures = [Grab(np.zeros((*size, 3), np.uint8), n, n / 25) for n, size in enumerate(sizes)]
+    source = Script(pictures, endless=True)
+    source.size = (64, 48)
+    with make(source, reconnect=False, on_state=states) as capture:
+        frames = [take(capture) for _ in sizes]
+        assert capture.info is not None
+        assert capture.info.size == (64, 48)
+    assert [f.epoch for f in frames] == [0, 0, 1, 1, 2]
+    assert [f.index for f in frames] == [0, 1, 2, 3, 4]
+    assert [f.dropped_before for f in frames] == [0] * 5
+    assert [f.pts for f in frames] == pytest.approx([n / 25 for n in range(5)])
+    live = [(c.epoch, c.reason) for c in states.changes if c.state is SourceState.LIVE]
+    assert live == [
+        (0, "first picture"),
+        (1, "pictures of 32×24 now, of 64×48 before"),
+        (2, "pictures of 64×48 now, of 32×24 before"),
+    ]
+
+
 def test_reconnecting_can_be_switched_off() -> None:
     capture = make(Script([*grabs(1), SourceError("lost")], endless=True), reconnect=False).start()
     take(capture)

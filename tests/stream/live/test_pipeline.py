@@ -325,3 +325,108 @@ def test_stop_ends_a_run_from_outside(rig: Callable[..., Rig]) -> None:
     thread.join(60)
     assert done
     assert source.closed.is_set()
+
+
+# --- how many sources a run needs ---------------------------------------------------------------
+
+
+def missing() -> Source:
+    raise SourceError("no camera there")
+
+
+class Appearing:
+    """An opener that fails until the camera is plugged in."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.tried = threading.Event()
+        self.plugged_in = threading.Event()
+
+    def __call__(self) -> Source:
+        if not self.plugged_in.is_set():
+            self.tried.set()
+            raise SourceError("no camera there")
+        return self.source
+
+
+def test_one_missing_source_ends_a_run_that_needs_all(rig: Callable[..., Rig]) -> None:
+    made = rig("a", "b", require="all")
+    there = Scripted([BLACK])
+    made.pipeline.add("a", lambda: there, policy="every")
+    made.pipeline.add("b", missing, endless=True)
+    with pytest.raises(SourceError, match="no camera there"):
+        made.pipeline.open()
+    assert there.closed.wait(10)
+
+
+def test_a_missing_camera_is_waited_for_while_another_source_runs(rig: Callable[..., Rig]) -> None:
+    made = rig("a", "b", require="any")
+    later = Appearing(Scripted([BLACK] * 3, endless=True))
+    seen = threading.Event()
+
+    class Waiting(Scripted):
+        def read(self) -> Grab | None:
+            # The file ends only once the camera has appeared and was seen.
+            if self.at == 1:
+                assert later.tried.wait(60)
+                later.plugged_in.set()
+                assert seen.wait(60)
+            return super().read()
+
+    made.pipeline.add("a", lambda: Waiting([BLACK, BLACK]), policy="every")
+    camera = made.pipeline.add("b", later, policy="every", endless=True)
+    camera.capture._backoff = (0.05,)
+    made.pipeline._on_result = lambda stream, _: seen.set() if stream is camera else None
+    made.pipeline.open()
+    runner = threading.Thread(target=made.pipeline.run)
+    runner.start()
+    assert seen.wait(60)
+    made.pipeline.stop()
+    runner.join(60)
+    states = [
+        e.data
+        for e in made.events()
+        if isinstance(e.data, protocol.SourceChanged) and e.stream == "b"
+    ]
+    waited = [s for s in states if s.state == "connecting" and s.retry_s is not None]
+    assert waited
+    assert waited[0].reason == "no camera there"
+    assert "live" in [s.state for s in states]
+    assert made.pipeline.unmet() is None
+
+
+def test_nothing_to_run_with_ends_a_run_that_needs_any(rig: Callable[..., Rig]) -> None:
+    made = rig("a", "b", require="any")
+    made.pipeline.add("a", missing, endless=True)
+    made.pipeline.add("b", missing)
+    with pytest.raises(SourceError, match="no camera there"):
+        made.pipeline.open()
+
+
+@pytest.mark.parametrize(
+    ("require", "lost", "fails"),
+    [("all", 1, True), ("any", 1, False), ("any", 2, True), ("none", 2, False)],
+)
+def test_a_run_fails_only_when_too_few_sources_are_left(
+    rig: Callable[..., Rig], require: str, lost: int, fails: bool
+) -> None:
+    made = rig("a", "b", require=require)
+    for n, name in enumerate("ab"):
+        script: list[np.ndarray | Exception] = [BLACK]
+        if n < lost:
+            script.append(SourceError("cable pulled"))
+        source = Scripted(script)
+        made.pipeline.add(name, lambda source=source: source, policy="every")
+    made.pipeline.open()
+    made.pipeline.run()
+    assert [str(e) for e in made.pipeline.failed] == ["cable pulled"] * lost
+    assert (made.pipeline.unmet() is not None) == fails
+
+
+def test_a_run_that_needs_none_starts_with_none(rig: Callable[..., Rig]) -> None:
+    made = rig("a", require="none")
+    made.pipeline.add("a", missing, endless=True)
+    made.pipeline.open()
+    made.pipeline.stop()
+    made.pipeline.run()
+    assert made.pipeline.unmet() is None

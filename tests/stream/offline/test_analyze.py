@@ -25,6 +25,9 @@ class ListingAnalyzer:
         self.frames += frames
         return []
 
+    def settle(self) -> list[list[Any]]:
+        return []
+
     def finish(self, *, source: str, fps: float, note: str = "") -> SequenceResult:
         rows = [FrameRow(f.index, 0.0, FaceState.LOST, None, None, {}) for f in self.frames]
         labels = [stage_labels({})] * len(rows)
@@ -47,7 +50,7 @@ def test_rows_of_a_folder_lead_back_to_their_files(tmp_path: Path) -> None:
     result = analyze(tmp_path)
     del names[3]
     assert [result.files[row.index] for row in result.rows] == names
-    assert result.note == "incomplete: 1 of 7 images cannot be read"
+    assert result.note == "incomplete: 1 of 7 pictures cannot be decoded"
 
 
 def test_a_range_of_values_that_was_recognised_is_a_remark(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -28,6 +29,7 @@ from facestage.core.types import (
     FaceState,
     FrameRow,
     Prototype,
+    RestLevels,
     SequenceResult,
     StageLabels,
 )
@@ -128,7 +130,7 @@ def test_json_holds_the_temporal_prototype(tmp_path: Path) -> None:
             {"au": 1, "grade": None, "shown": True},
             {"au": 12, "grade": None, "shown": True},
         ],
-        "baseline": {"asked": False, "frames": 0},
+        "baseline": {"asked": False, "frames": 0, "own": 0, "rest": {}},
         "stages": [
             {"labels": ["NONE"], "start": 0, "end": 1, "start_s": 0.0, "end_s": 0.1},
             {"labels": ["AU12_A"], "start": 2, "end": 2, "start_s": 0.2, "end_s": 0.2},
@@ -199,6 +201,53 @@ def test_pictures_of_a_folder_are_named(tmp_path: Path) -> None:
     assert document["prototypes"][0]["exemplar_file"] == files[3]
 
 
+def test_names_of_pictures_are_no_formulas(tmp_path: Path) -> None:
+    names = ("=1+1.png", "+x.png", "-2.png", "@sum.png", "'=y.png", "plain.png")
+    write_analysis(replace(story(), files=names), tmp_path / "out")
+    with (tmp_path / "out" / "frames.csv").open(newline="") as file:
+        cells = [row[-1] for row in csv.reader(file)][1:]
+    assert cells == ["'=1+1.png", "'+x.png", "'-2.png", "'@sum.png", "''=y.png", "plain.png"]
+
+
+def test_a_result_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[str, str]] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def note_sync(handle: int) -> None:
+        steps.append(("sync", os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))))
+        fsync(handle)
+
+    def note_rename(path: Path, target: Path) -> Path:
+        steps.append(("rename", target.name))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    written = write_analysis(story(), tmp_path / "out")
+    named = steps.index(("rename", "out"))
+    assert {name for step, name in steps[:named]} >= {path.name for path in written}
+    assert steps[named + 1 :] == [("sync", tmp_path.name)]  # and the name itself
+
+
+def test_what_killed_runs_left_goes_with_the_next_result(tmp_path: Path) -> None:
+    old, young, foreign = (
+        tmp_path / name
+        for name in (".out-a1b2c3d4.partial", ".out-b1b2c3d4.partial", ".other-a1b2c3d4.partial")
+    )
+    aside = tmp_path / ".out-a1b2c3d4.previous"
+    for folder in (old, young, foreign, aside):
+        (folder / "new").mkdir(parents=True)
+        (folder / "new" / "stages.csv").write_text("half")
+        if folder is not young:
+            for path in (folder / "new" / "stages.csv", folder / "new", folder):
+                os.utime(path, (0, 0))
+    os.utime(young, (0, 0))  # but somebody writes in it
+    write_analysis(story(), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [foreign.name, young.name, "out"]
+
+
 def test_a_remark_does_not_make_a_result_incomplete(tmp_path: Path) -> None:
     write_analysis(replace(story(), remark="taken as 0–4095"), tmp_path / "out")
     document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text("utf-8"))
@@ -221,9 +270,12 @@ def adjusted_story() -> SequenceResult:
                 baseline=BaselineState.ACTIVE,
                 adjusted_presence=lower,
                 adjusted_intensity=4 * lower,
+                rest_s=18.25,
+                rest_prior=0.099,
             )
         )
-    return replace(plain, rows=tuple(rows), baseline=True)
+    rest = RestLevels(np.array([-3.25, -1.0]), np.array([18.25, 2.0]))
+    return replace(plain, rows=tuple(rows), baseline=True, rest=rest)
 
 
 def test_a_baseline_adds_columns_and_leaves_the_raw_values(tmp_path: Path) -> None:
@@ -231,23 +283,28 @@ def test_a_baseline_adds_columns_and_leaves_the_raw_values(tmp_path: Path) -> No
     lines = (tmp_path / "out" / "frames.csv").read_text().splitlines()
     assert lines[0] == (
         "frame,time,face,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label,"
-        "baseline,AU01_adjusted,AU12_adjusted,AU01_adjusted_r,AU12_adjusted_r"
+        "baseline,rest_s,AU01_adjusted,AU12_adjusted,AU01_adjusted_r,AU12_adjusted_r"
     )
-    assert lines[1] == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,learning,,,,"
+    assert lines[1] == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,learning,0.00,,,,"
     assert lines[3] == (
-        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A,active,0.0625,0.3750,0.250,1.500"
+        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A,active,18.25,0.0625,0.3750,0.250,1.500"
     )
     document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text())
-    assert document["baseline"] == {"asked": True, "frames": 3}
+    assert document["baseline"] == {
+        "asked": True,
+        "frames": 3,
+        "own": 3,
+        "rest": {"1": -3.25, "12": -1.0},
+    }
     page = Page((tmp_path / "out" / "report.html").read_text("utf-8"))
-    assert "applied to 3 frames" in page.text
+    assert "rest level learned from 18.2 s of rest" in page.text
     assert "dotted: as the" in page.text
     assert json.loads(page.scripts[0])["lanes"][1]["presence"] == [12, 12, 38, 38, 38, None]
 
 
-def test_a_baseline_that_was_never_found_is_said_so(tmp_path: Path) -> None:
+def test_a_face_never_seen_at_rest_is_said_so(tmp_path: Path) -> None:
     _, page = page_of(replace(story(), baseline=True), tmp_path / "out")
-    assert "no neutral phase to learn from" in page.text
+    assert "no rest seen: judged by the level of faces in general" in page.text
     assert "dotted" not in page.text
 
 

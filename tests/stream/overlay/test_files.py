@@ -15,7 +15,7 @@ def test_every_script_is_served_and_asked_for_at_once() -> None:
     scripts = {path.name for path in OVERLAY.glob("*.js")}
     assert scripts == {name for name in _FILES if name.endswith(".js")}
     page = (OVERLAY / "index.html").read_text()
-    preloaded = re.findall(r'rel="modulepreload" href="/([\w.]+)"', page)
+    preloaded = re.findall(r'rel="modulepreload" href="([\w.]+)"', page)
     assert sorted(preloaded) == sorted(scripts - {"app.js"})
 
 

@@ -131,7 +131,7 @@ class Script:
             )
         )
 
-    def sample(self, frame: int, *active: str, baseline: str = "off") -> None:
+    def sample(self, frame: int, *active: str, baseline: str = "off", **rest: float) -> None:
         """Publish a ``frame``; the face box is the middle third.
 
         An active baseline takes a third of everything.
@@ -159,6 +159,7 @@ class Script:
                     for au in AUS
                 ),
                 baseline=baseline,
+                **rest,
                 latency_ms=42.0,
             ),
             stream=self.stream,
@@ -373,11 +374,13 @@ def test_weak_aus_are_marked_hidden_ones_left_out_and_the_baseline_told() -> Non
             script.sample(40, "AU12_A")
             await page.until("document.querySelectorAll('.bar.active').length === 1")
             assert await page.evaluate(hidden) is True
-            script.sample(41, "AU12_A", baseline="learning")
-            await page.until(f"{text('baseline-state')} === 'baseline learning'")
+            script.sample(41, "AU12_A", baseline="learning", rest_s=12.7, rest_prior=0.136)
+            await page.until(f"{text('baseline-state')} === 'learning 12 s'")
+            told = "document.getElementById('baseline-state').title"
+            assert "(14 % that of faces in general)" in await page.evaluate(told)
             assert await page.evaluate(hidden) is False
             script.sample(42, "AU12_A", baseline="active")
-            await page.until(f"{text('baseline-state')} === 'baseline active'")
+            await page.until(f"{text('baseline-state')} === 'own rest level'")
             # The bar is the presence that was judged, .9 · 2/3; the thin line the raw one.
             widths = "['.fill', '.raw'].map(c => document.querySelector(`.bar.active ${c}`)"
             assert await page.evaluate(f"{widths}.style.transform)") == [
@@ -834,5 +837,26 @@ def test_it_fits_the_screen(size: tuple[int, int]) -> None:
             # More than there is room for: those of the stage now, each with a readable lane.
             await page.until(f"{lanes}.split(' ').length >= 11")
             assert await page.evaluate(lane) >= 13
+
+    browse(test)
+
+
+def test_a_clock_that_is_set_does_not_make_the_picture_look_old_or_new() -> None:
+    async def test(page: Page) -> None:
+        script = Script()
+        async with Server(script.hub, hello=HELLO, port=0) as server:
+            await page.goto(server.url)
+            offsets = await page.evaluate("""(async () => {
+                const { Model } = await import("./model.js");
+                const model = new Model();
+                const hear = (late) => {
+                    const t_emit = Date.now() / 1000 - late;
+                    model.receive({ type: "heartbeat", seq: null, t_emit, data: {} });
+                    return Math.round(model.now() - Date.now() / 1000);
+                };
+                // Late by the way, by a busy line; then the server's clock is set, both ways.
+                return [0, 3, 0, 7200, 7203, -7200, -7198, 0].map(hear);
+            })()""")
+            assert offsets == [0, 0, 0, -7200, -7200, 7200, 7200, 0]
 
     browse(test)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -316,3 +317,14 @@ def test_mask_lands_where_opencv_puts_the_crop() -> None:
 def test_an_alignment_without_inverse_is_refused() -> None:
     with pytest.raises(ProtocolError, match="no inverse"):
         mask_to_frame(np.zeros((2, 3)), 112, 56)
+
+
+@pytest.mark.parametrize("read", [decode, decode_client])
+def test_half_a_character_is_a_wrong_message(read: Callable[[str], object]) -> None:
+    for message in (
+        '{"v":1,"type":"\ud800","data":{}}',
+        '{"v":1,"type":"auth","data":{"token":"\udfff"}}',
+        '{"v":1,"type":"auth","data":{"token":"\\ud800"}}',
+    ):
+        with pytest.raises(ProtocolError):
+            read(message)

@@ -15,6 +15,7 @@ from facestage.stream.protocol import (
     StageRevise,
     StreamInfo,
     Subscribe,
+    decode,
 )
 from facestage.stream.server import hub as hub_module
 from facestage.stream.server.hub import Hub
@@ -175,7 +176,7 @@ def test_the_oldest_place_in_the_ring_is_served() -> None:
 def test_history_tells_the_last_seconds_again() -> None:
     async def test() -> None:
         now = [1000.0]
-        hub = make_hub(clock=lambda: now[0])
+        hub = make_hub(ticks=lambda: now[0])
         for number in range(10):
             now[0] = 1000.0 + number
             hub.publish_event(stage(number), stream="cam")
@@ -189,7 +190,7 @@ def test_history_tells_the_last_seconds_again() -> None:
 
 def test_the_ring_forgets_by_age_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    hub = make_hub(ring_s=10.0, clock=lambda: now[0])
+    hub = make_hub(ring_s=10.0, ticks=lambda: now[0])
     hub.publish_event(stage(0), stream="cam")
     now[0] = 10.5
     hub.publish_event(stage(1), stream="cam")
@@ -200,6 +201,19 @@ def test_the_ring_forgets_by_age_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -
     first, last = hub.range
     assert last == 22
     assert 1 <= last - first + 1 <= 3  # three of about 1.5 kB fit
+
+
+def test_a_clock_that_is_put_forward_forgets_nothing() -> None:
+    now, wall = [0.0], [1_700_000_000.0]
+    hub = make_hub(ring_s=10.0, ticks=lambda: now[0], clock=lambda: wall[0])
+    for number, step in enumerate((0, 7200, -7200)):
+        now[0] += 1
+        wall[0] += step
+        hub.publish_event(stage(number), stream="cam")
+    assert hub.range == (1, 3)
+    assert hub.seq_before(1.5) == 1
+    stamped = [decode(message).t_emit for seq in range(3) if (message := hub.event_after(seq))]
+    assert stamped == [1_700_000_000.0, 1_700_007_200.0, 1_700_000_000.0]
 
 
 def test_an_event_of_an_unknown_stream_is_a_mistake() -> None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -25,9 +26,9 @@ from facestage.stream.sources import camera as camera_module
 from facestage.stream.sources import network as network_module
 from facestage.stream.sources import video as video_module
 from facestage.stream.sources.base import to_bgr8, valid_count, valid_fps
+from facestage.stream.sources.ffmpeg import Timeline
 from facestage.stream.sources.images import list_images, load_image, natural_key
-from facestage.stream.sources.opencv import Timeline, prefer_tcp
-from facestage.stream.sources.pictures import count_pictures
+from facestage.stream.sources.pictures import breaks_off, count_pictures
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -480,6 +481,30 @@ def test_broken_images_are_skipped_counted_and_leave_their_place(
     assert sum("skipped" in record.message for record in caplog.records) == 3
 
 
+CUT_FORMATS = ["jpg", "png", "bmp", "tif", "webp", "ppm", "jp2", "avif", "gif"]
+
+
+@pytest.mark.parametrize("suffix", CUT_FORMATS)
+@pytest.mark.parametrize("share", [0.33, 0.66, 0.95])
+def test_an_image_cut_short_is_no_image(tmp_path: Path, suffix: str, share: float) -> None:
+    rng = np.random.default_rng(4)
+    save(tmp_path / f"a.{suffix}", rng.integers(0, 256, (120, 160, 3)).astype(np.uint8))
+    data = (tmp_path / f"a.{suffix}").read_bytes()
+    (tmp_path / f"a.{suffix}").write_bytes(data[: int(share * len(data))])
+    with pytest.raises(SourceError, match=r"breaks off|not an image that can be read"):
+        load_image(tmp_path / f"a.{suffix}")
+
+
+def test_a_jpeg_is_cut_even_where_its_preview_is_whole() -> None:
+    picture = cv2.imencode(".jpg", grey(90, 200, 300))[1].tobytes()
+    preview = cv2.imencode(".jpg", grey(90, 20, 30))[1].tobytes()
+    header = b"\xff\xe1" + (len(preview) + 2).to_bytes(2, "big") + preview
+    whole = picture[:2] + header + picture[2:]
+    assert not breaks_off(whole)
+    assert breaks_off(whole[:-20])
+    assert not breaks_off(whole + b"\0" * 512)  # padded to a sector
+
+
 def test_single_image_is_a_folder_of_one(tmp_path: Path) -> None:
     save(tmp_path / "face.png", grey(50))
     with open_source(str(tmp_path / "face.png"), image_fps=5.0, realtime=True) as source:
@@ -627,12 +652,30 @@ def test_bad_video_files(tmp_path: Path, make: Callable[[Path], Path], says: str
     assert str(caught.value).count("\n") == 0
 
 
+class FakeDecoder:
+    """Stands in for a decoder that opens and gives nothing."""
+
+    format, fps, frame_count, start_s, damaged, remark = "matroska", 30.0, None, 0.0, 0, ""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.closed = False
+
+    def __call__(self, *arguments: Any, **options: Any) -> FakeDecoder:
+        return self
+
+    def read(self) -> None:
+        return None
+
+    def close(self) -> None:
+        self.closed = True
+
+
 def test_video_that_opens_without_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeCamera(0)
-    monkeypatch.setattr(video_module.cv2, "VideoCapture", fake)
+    fake = FakeDecoder()
+    monkeypatch.setattr(video_module, "Decoder", fake)
     with pytest.raises(SourceError, match="holds no frame"):
         open_source(str(text(tmp_path)))
-    assert fake.released
+    assert fake.closed
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
@@ -1084,41 +1127,51 @@ def test_reasons_of_a_failed_connection(
     def fail(*args: object, **options: object) -> None:
         raise error
 
+    def refuse(*args: object, **options: object) -> None:
+        raise av.error.InvalidDataError(1, "no video")
+
     monkeypatch.setattr(network_module.socket, "create_connection", fail)
-    monkeypatch.setattr(network_module.cv2, "VideoCapture", FakeCamera(0, opened=False))
+    monkeypatch.setattr(network_module, "Decoder", refuse)
     with pytest.raises(SourceError, match=says):
         open_source("rtsp://camera.invalid/x")
 
 
 def test_stream_that_opens_and_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeCamera(0)
-    monkeypatch.setattr(network_module.cv2, "VideoCapture", fake)
+    fake = FakeDecoder()
+    monkeypatch.setattr(network_module, "Decoder", fake)
     with pytest.raises(SourceError, match="sent no frame within 5 s"):
         open_source("rtsp://camera.invalid/x")
-    assert fake.released
+    assert fake.closed
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("variable", "passed"),
     [
-        (None, "rtsp_transport;tcp"),
-        ("", "rtsp_transport;tcp"),
-        ("buffer_size;1024", "buffer_size;1024|rtsp_transport;tcp"),
-        ("rtsp_transport;udp", "rtsp_transport;udp"),
-        ("rtsp_flags;prefer_tcp", "rtsp_flags;prefer_tcp"),
+        ("", {"rtsp_transport": "tcp"}),
+        ("buffer_size=1024", {"rtsp_transport": "tcp", "buffer_size": "1024"}),
+        ("rtsp_transport=udp|user_agent=a=b", {"rtsp_transport": "udp", "user_agent": "a=b"}),
     ],
 )
 def test_tcp_is_preferred_but_the_user_decides(
-    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+    variable: str, passed: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    variable = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-    if before is None:
-        monkeypatch.delenv(variable, raising=False)
-    else:
-        monkeypatch.setenv(variable, before)
-    prefer_tcp()
-    prefer_tcp()
-    assert os.environ[variable] == after
+    asked: list[dict[str, str]] = []
+
+    def note(*arguments: Any, options: dict[str, str], **others: Any) -> FakeDecoder:
+        asked.append(options)
+        return FakeDecoder()
+
+    monkeypatch.setattr(network_module, "Decoder", note)
+    monkeypatch.setenv("FACESTAGE_FFMPEG_OPTIONS", variable)
+    with pytest.raises(SourceError, match="sent no frame"):
+        open_source("rtsp://camera.invalid/x")
+    assert asked == [passed]
+
+
+def test_options_for_ffmpeg_that_cannot_be_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACESTAGE_FFMPEG_OPTIONS", "rtsp_transport;udp")
+    with pytest.raises(ConfigError, match="write it as name=value"):
+        open_source("rtsp://camera.invalid/x")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".pgm"])
