@@ -18,8 +18,9 @@ CALM_PEOPLE, QUIET_PEOPLE = 0.07, 0.10
 """Share of neutral people in whom it is active, for A and for B."""
 CALM_FRAMES, QUIET_FRAMES = 0.07, 0.15
 """Share of absent frames in which it is active (mean over people), for A and for B."""
-IN_REGION, IN_REGION_SOME = 2.0, 1.3
-"""Relevance in the region of the AU over the region's share of the face, for A and for B."""
+IN_REGION, IN_REGION_SOME = 2.0, 1.0
+"""Relevance in the region of the AU over the region's share of the face, for A and for B: 1 is
+what relevance without any preference would have."""
 RENDERED, RENDERED_SOME = 0.85, 0.8
 """Area under the ROC curve on rendered faces, for A and for B."""
 
@@ -33,8 +34,8 @@ RULE = (
     f"B: something real speaks for it (found >= {100 * FINDS_SOME:.0f} %, r >= {FOLLOWS_SOME}, or "
     f"AUC >= {APART_SOME} on clips, marked photographs or smiles) and no event nor curve against "
     f"it; active in <= {100 * QUIET_PEOPLE:.0f} % of neutral people and <= "
-    f"{100 * QUIET_FRAMES:.0f} % of absent frames; relevance >= {IN_REGION_SOME}; rendered AUC >= "
-    f"{RENDERED_SOME}. C: all others; an AU of which nobody real tells stays C."
+    f"{100 * QUIET_FRAMES:.0f} % of absent frames; relevance >= {IN_REGION_SOME:g}; "
+    f"rendered AUC >= {RENDERED_SOME}. C: all others; an AU of which nobody real tells stays C."
 )
 
 

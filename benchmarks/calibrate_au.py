@@ -25,7 +25,7 @@ from facestage.stream import passive_threads  # noqa: F401  # isort: skip
 import argparse
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ from people_figures import (
     marked_figures,
     smile_figures,
 )
-from people_halves import CHOOSE
+from people_halves import CHOOSE, parted_lips
 from people_material import NEUTRAL, SMILE, fold_of, half_of, lent_to_training, load_material
 from people_predictions import Judged, logit, predict_people, tracked_people
 from people_rest import LIVE, by_rise
@@ -71,6 +71,7 @@ __all__ = [
     "choose",
     "judge",
     "with_levels",
+    "without_unknown",
 ]
 
 FALSE_PEOPLE = 0.03
@@ -86,6 +87,8 @@ FOLDS = 5
 """Groups the choosing people are dealt to: each is judged by what the others ask for."""
 FEWEST = 20
 """Neutral people, or rendered views, below which no level is taken from them."""
+PARTED = (25, 26)
+"""AUs that a neutral face with parted lips may show."""
 SMILING = (6, 12)
 """AUs that smiles speak for; of others that rise with a smile it is a leak."""
 _STEP, _STEPS = 0.1, 64
@@ -135,8 +138,8 @@ def choose(people: Judged, card: ModelCard, rendered: Rendered) -> ModelCard:
     rest, asked = card.neutral_logits().astype(np.float64), rendered.confusing()
     if len(neutral) >= FEWEST:
         of_people = np.stack(neutral)
-        rest = np.median(of_people, axis=0)
-        asked = np.fmax(asked, np.quantile(of_people, 1 - FALSE_PEOPLE, axis=0))
+        rest = np.nanmedian(of_people, axis=0)
+        asked = np.fmax(asked, np.nanquantile(of_people, 1 - FALSE_PEOPLE, axis=0))
     on = np.where(np.isfinite(asked), asked, logit(card.thresholds()[0]))
     return _raised(people, with_levels(card, on, rest), on, rest)
 
@@ -165,7 +168,7 @@ def _raised(people: Judged, card: ModelCard, on: Logits, rest: Logits) -> ModelC
         middle = (low + high) // 2
         raised = on + _STEP * middle
         entries = false_activity(*_live(people, with_levels(card, raised, rest)), card.aus)
-        persons = np.array([entry["people"] for entry in entries]) + len(neutral)
+        persons = np.array([entry["people"] for entry in entries]) + np.isfinite(neutral).sum(0)
         shares = np.array([entry["people"] * entry.get("mean", 0.0) for entry in entries])
         quiet = (neutral >= raised).sum(0) + shares <= FALSE_ACTIVE * persons
         high = np.where(quiet, middle, high)
@@ -225,9 +228,35 @@ def _active_share(people: Judged, cards: Mapping[str, ModelCard], kind: str) -> 
         size = len(next(iter(cards.values())).aus)
         return [None] * size
     on = {name: logit(cards[name].thresholds()[0]) for name in logits}
-    active = np.stack([logits[name] >= on[name] for name in logits]).mean(axis=0)
-    count = len(logits)
-    return [Share(float(share), count, wilson(float(share), count)) for share in active]
+    active = np.stack([logits[name] >= on[name] for name in logits]).sum(axis=0)
+    counts = np.isfinite(np.stack(list(logits.values()))).sum(axis=0)
+    shares = []
+    for share, count in zip(active / np.maximum(counts, 1), counts.tolist(), strict=True):
+        known = Share(float(share), count, wilson(float(share), count)) if count else None
+        shares.append(known)
+    return shares
+
+
+def without_unknown(
+    people: Judged, parted: Collection[Path], aus: Sequence[int], unknown: Sequence[int] = PARTED
+) -> Judged:
+    """Take out what neutral pictures with parted lips say of the lips: they may well show it.
+
+    Args:
+        people: everybody.
+        parted: pictures with parted lips.
+        aus: AUs of the columns.
+        unknown: AUs of which such a picture says nothing; their logits become NaN.
+    """
+    columns = [aus.index(au) for au in unknown if au in aus]
+    stills = []
+    for still in people.stills:
+        logits = still.logits
+        if still.still.path in parted:
+            logits = logits.copy()
+            logits[columns] = np.nan
+        stills.append(replace(still, logits=logits))
+    return replace(people, stills=tuple(stills))
 
 
 def deal(
@@ -287,6 +316,8 @@ def run(options: argparse.Namespace) -> None:
     detector = make_shared_detector("yunet", folder)
     material = load_material(folder)
     everybody = predict_people(material, detector, network, options.weights, options.cache)
+    neutral = [still.path for still in material.stills if still.kind == NEUTRAL]
+    everybody = without_unknown(everybody, parted_lips(neutral), aus)
     untrained = _of(everybody, _people(everybody) - lent_to_training(material))
     choosing = _of(untrained, {p for p in _people(untrained) if half_of(p) == CHOOSE})
     others = _of(untrained, _people(untrained) - _people(choosing))
@@ -339,16 +370,16 @@ def _completed(
                 known,
                 r=None if r is None else Share(r, curve["persons"]),
                 auc=synthetic["auc"].get(name),
-                detected=_finite(detected[column]),
-                relevance=relevance.get(name, {}).get("ratio"),
-                relevance_rendered=synthetic["relevance"].get(name),
+                detected=_known(detected[column]),
+                relevance=_known(relevance.get(name, {}).get("ratio")),
+                relevance_rendered=_known(synthetic["relevance"].get(name)),
             )
         )
     return result
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _known(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
 
 
 def _fragment(

@@ -9,6 +9,8 @@ first frame, while frames come in and after the whole was explained.
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import json
 import resource

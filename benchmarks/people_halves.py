@@ -1,4 +1,4 @@
-"""Who chooses and who is reported on, as training has it: one rule for both."""
+"""What the judging of people shares with training: who chooses, and whose lips are parted."""
 
 from __future__ import annotations
 
@@ -16,5 +16,6 @@ from training.photos.halves import (  # noqa: E402
     half_of,
     is_trained_with,
 )
+from training.photos.portraits import parted_lips  # noqa: E402
 
-__all__ = ["CHOOSE", "REPORT", "digest", "half_of", "is_trained_with"]
+__all__ = ["CHOOSE", "REPORT", "digest", "half_of", "is_trained_with", "parted_lips"]

@@ -94,7 +94,7 @@ def _formats(handle: int, ioctl: Ioctl) -> list[str]:
             ioctl(handle, _ENUM_FMT, description)
         except OSError:  # EINVAL: that was the last one
             break
-        found.append(_text(description[44:48]))
+        found.append(_text(bytes(description[44:48])))
     return found
 
 

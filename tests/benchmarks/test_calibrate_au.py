@@ -150,6 +150,22 @@ def test_each_person_is_judged_by_their_own_thresholds(card: ModelCard) -> None:
     assert smile.found is None
 
 
+def test_lips_that_are_parted_say_nothing_of_the_lips(card: ModelCard) -> None:
+    people = judged(*(still(f"p{n}", -4.0) for n in range(60)))
+    loud = [
+        dataclasses.replace(s, logits=np.array([-9.0, 5.0 if n < 6 else -4.0]))
+        for n, s in enumerate(people.stills)
+    ]
+    people = dataclasses.replace(people, stills=tuple(loud))
+    parted = {s.still.path for s in loud[:6]}
+    known = calibrate_au.without_unknown(people, parted, AUS, unknown=(12,))
+    assert on_logit(calibrate_au.choose(people, card, rendered())) > 4
+    assert on_logit(calibrate_au.choose(known, card, rendered())) < -3
+    cards = dict.fromkeys((s.person for s in loud), card)
+    neutral = calibrate_au.judge(known, cards, AUS)[AUS.index(12)].neutral
+    assert (neutral.value, neutral.people) == (0.0, 54)
+
+
 # -- grades ----------------------------------------------------------------------------------------
 
 GOOD: dict[str, Any] = {
@@ -183,7 +199,7 @@ GOOD: dict[str, Any] = {
         ({"absent": Share(0.12, 10)}, "B"),
         ({"absent": Share(0.2, 10)}, "C"),
         ({"relevance": 1.9}, "B"),
-        ({"relevance": 1.2}, "C"),
+        ({"relevance": 0.9}, "C"),
         ({"relevance": None}, "C"),
         ({"auc": 0.82}, "B"),
         ({"auc": None}, "C"),
@@ -198,5 +214,5 @@ def test_a_grade_follows_the_rule(change: dict[str, Any], expected: str) -> None
 
 
 def test_the_rule_is_said_with_the_numbers_it_has() -> None:
-    for number in ("70 %", "0.65", "0.9", "7 %", "10 %", "15 %", "1.3", "0.85"):
+    for number in ("70 %", "0.65", "0.9", "7 %", "10 %", "15 %", ">= 2", "0.85"):
         assert number in au_grades.RULE

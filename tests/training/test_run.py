@@ -10,7 +10,7 @@ import pytest
 import torch
 from facestage.core.action_units import AU_NAMES
 from facestage.core.errors import ConfigError
-from facestage.core.network.au_network import AUNetwork
+from facestage.core.network.au_network import EMBEDDED, AUNetwork
 from facestage.stream.learning import checkpoints
 from facestage.stream.learning.networks import start
 
@@ -149,8 +149,18 @@ def test_weights_are_averaged_with_those_of_earlier_checkpoints_by_shares(tmp_pa
         tmp_path / "24", tmp_path / "shards", "abc", "a clock", None, None, blends=blends
     )
     assert facts["recipe"]["averaged_with"] == (
-        "the weights of the same run after 8 views, share 0.25, after 16 views, share 0.125"
+        "the weights of the same run after 8 views, share 0.25; of the same run after 16 views, "
+        "share 0.125"
     )
+    # Weights with a card blend, too: those that a run began with.
+    mixed = train.averaged_network(tmp_path / "24", [(EMBEDDED, 0.5)]).state_dict()
+    own, before = alone[2], start("embedded", AUS, 0).net.state_dict()
+    name = "features.0.weight"
+    torch.testing.assert_close(mixed[name], 0.5 * own[name] + 0.5 * before[name])
+    facts = card.assemble(
+        tmp_path / "24", tmp_path / "shards", "abc", "a clock", None, None, blends=[(EMBEDDED, 0.5)]
+    )
+    assert "the weights of au_net_v1 1." in facts["recipe"]["averaged_with"]
     with pytest.raises(ConfigError, match=r"leave -0\.2"):
         train.averaged_network(tmp_path / "24", [(first, 0.6), (second, 0.6)])
 

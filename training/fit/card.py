@@ -135,13 +135,8 @@ def assemble(
         "loss": "masked presence BCE (soft, 1 from B), intensity smooth L1, landmarks smooth L1",
     }
     if blends:
-        parts = (
-            f"{int(checkpoints.load(path).tensors['views']):,} views, share {share:g}"
-            for path, share in blends
-        )
-        card["recipe"]["averaged_with"] = (
-            f"the weights of the same run after {', after '.join(parts)}"
-        )
+        parts = (f"{_named(path)}, share {share:g}" for path, share in blends)
+        card["recipe"]["averaged_with"] = f"the weights of {'; of '.join(parts)}"
     if heads is not None:
         areas = ", ".join(
             f"AU {au} {area['now']:.3f}, before {area['before']:.3f}, standard error "
@@ -200,6 +195,14 @@ def photograph_facts(folders: Sequence[Path]) -> dict[str, Any]:
             people = len(np.unique(identity))
             facts[kind] = {"pictures": len(identity), "people": people}
     return facts
+
+
+def _named(blend: Path) -> str:
+    """Say which weights were averaged with."""
+    if blend.with_suffix(".json").is_file():
+        other = json.loads(blend.with_suffix(".json").read_text(encoding="utf-8"))
+        return f"{other['name']} {other['version']}"
+    return f"the same run after {int(checkpoints.load(blend).tensors['views']):,} views"
 
 
 def _trained_on(data: Mapping[str, Any], views: int) -> str:

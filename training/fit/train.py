@@ -367,8 +367,11 @@ def averaged_network(folder: Path, blends: Sequence[tuple[Path, float]] = ()) ->
     return net.eval()
 
 
-def _averaged(checkpoint: Path) -> dict[str, torch.Tensor]:
-    tensors = checkpoints.load(checkpoint).tensors
+def _averaged(path: Path) -> dict[str, torch.Tensor]:
+    """Read the averaged weights of a checkpoint, or those of a weights file with its card."""
+    if path.with_suffix(".json").is_file():
+        return start(str(path), AUS, 0).net.state_dict()
+    tensors = checkpoints.load(path).tensors
     return {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
 
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from ..data.generator import RenderedBatch
 from ..face.facekit import shared_folder
 from ..face.facs import AU_INDEX, AUS
+from ..fit.face_mesh import FILE as MESH
 from ..fit.face_mesh import FaceMesh
 from ..fit.rest import distances
 from ..render.scene import CANVAS, MARGIN, TEMPLATE, TEMPLATE_WEIGHTS
@@ -40,6 +41,7 @@ __all__ = [
     "labels",
     "list_portraits",
     "on_canvas",
+    "parted_lips",
     "portrait_batch",
 ]
 
@@ -245,6 +247,26 @@ def portrait_batch(
         index=np.arange(len(found)),
     )
     return batch, lost
+
+
+def parted_lips(pictures: Sequence[Path], folder: Path | None = None) -> set[Path]:
+    """Return the pictures in which the lips do not meet, by the mesh; or in which no face is found.
+
+    Args:
+        pictures: of faces.
+        folder: of shared material, for detector and landmark network.
+
+    Raises:
+        ConfigError: a picture, the detector or the landmark network is missing.
+    """
+    portraits = [Portrait(path, path.stem, NEUTRAL) for path in pictures]
+    folder = shared_folder() if folder is None else folder
+    measured = _measured(portraits, FaceMesh(folder / MESH), folder)
+    return {
+        portrait.path
+        for portrait, face in zip(portraits, measured, strict=True)
+        if face is None or face.mouth.gap >= LIPS_TOGETHER
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ def test_a_terminal_that_closes_ends_the_run_with_a_bye() -> None:
 
 
 def test_a_hang_up_that_nohup_ignores_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whatever these tests themselves were started with.
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)
     assert signal.SIGHUP in live._ending_signals()
     monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN)
     assert signal.SIGHUP not in live._ending_signals()
