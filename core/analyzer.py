@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from .errors import ConfigError
 from .face.tracker import Detector
 from .lrp import Counts, EngineChoice, lrp_preset
 from .network.au_network import AUNetwork
-from .observer import Observation, Observer, tell_nobody
+from .observer import Observation, Observer, tell_nobody, turns
 from .stages import StageTracker
 from .types import (
     LOST,
@@ -117,6 +117,7 @@ class _SourceTracks:
             intensity=seen.intensity,
             active=tuple(sorted(seen.maps)),
             maps=seen.maps,
+            masks=seen.masks,
             letters={au: letter for au, (letter, _) in (letters or {}).items()},
             stage=self.stages.labels,
             events=tuple(events),
@@ -226,8 +227,10 @@ class Analyzer:
         return self._observer.counts
 
     def warm_up(self) -> None:
-        """Prepare network and LRP ahead of the first frame; changes no state."""
+        """Prepare network, LRP and windows ahead of the first frame; changes no state."""
         self._observer.warm_up()
+        with on_stream_of_torch(self._bank.module, self.window_device):
+            self._bank.warm_up()
 
     def update(self, frames: Sequence[Frame]) -> list[FrameResult]:
         """Analyse frames and return one result each, in the same order.
@@ -254,14 +257,17 @@ class Analyzer:
     def _name(self, seen: Sequence[Observation]) -> list[FrameResult]:
         """Give letters and stages; the windows of all sources go through the bank together."""
         results: dict[int, FrameResult] = {}
-        for turn in _turns(seen):
-            begun: list[tuple[int, _SourceTracks, list[_Event], dict[int, MapInput]]] = []
-            for position in turn:
-                state = self._state(seen[position].frame.source)
-                begun.append((position, state, *state.begin(seen[position])))
-            maps = [new for *_, by_au in begun for new in by_au.values()]
-            rows = [seen[position].on_gpu.get(au) for position, *_, by_au in begun for au in by_au]
+        for turn in turns([one.frame.source for one in seen]):
+            # Windows are opened on their own device, too: in this thread another may be current.
             with on_stream_of_torch(self._bank.module, self.window_device):
+                begun: list[tuple[int, _SourceTracks, list[_Event], dict[int, MapInput]]] = []
+                for position in turn:
+                    state = self._state(seen[position].frame.source)
+                    begun.append((position, state, *state.begin(seen[position])))
+                maps = [new for *_, by_au in begun for new in by_au.values()]
+                rows = [
+                    seen[position].on_gpu.get(au) for position, *_, by_au in begun for au in by_au
+                ]
                 updates = iter(self._bank.update(maps, _on_gpu(rows)))
             for position, state, events, by_au in begun:
                 letters = {au: next(updates) for au in by_au}
@@ -299,17 +305,6 @@ class Analyzer:
             state = self._states.pop(name, None)
             if state is not None:
                 state.close()
-
-
-def _turns(seen: Sequence[Observation]) -> Iterator[list[int]]:
-    """Give the positions of one frame of each source at a time: a window takes one map a call."""
-    waiting = list(range(len(seen)))
-    while waiting:
-        turn: dict[str, int] = {}
-        for position in waiting:
-            turn.setdefault(seen[position].frame.source, position)
-        yield list(turn.values())
-        waiting = [position for position in waiting if position not in turn.values()]
 
 
 def _on_gpu(rows: Sequence[torch.Tensor | None]) -> torch.Tensor | None:

@@ -1,4 +1,4 @@
-"""The only module that tells NumPy from CuPy, and moves arrays and tensors between devices.
+"""The only module that tells NumPy from CuPy; moves data between devices, sets how a GPU rounds.
 
 Array code elsewhere asks :func:`array_namespace` for the module its arrays belong to (or
 :func:`namespace` for that of a device) and calls functions of that module; it never imports CuPy,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Uplink",
+    "arithmetic",
     "array_namespace",
     "from_torch",
     "is_numpy",
@@ -73,6 +74,15 @@ def namespace(device: str) -> ModuleType:
         )
     if number:
         cupy.cuda.Device(int(number)).use()
+    try:
+        # CuPy loads cuBLAS and cuSOLVER when they are first used, which would be in mid-stream.
+        cupy.linalg.eigh(cupy.eye(2, dtype=cupy.float32) @ cupy.eye(2, dtype=cupy.float32))
+    except (ImportError, OSError, RuntimeError) as error:
+        raise DeviceError(
+            f"CuPy cannot load the CUDA libraries that windows on {device} need ({error}); install "
+            "'facestage[cuda,ctk]' (CUDA 13) or 'facestage[cuda12,ctk12]', which bring them, or "
+            "use --window-device cpu"
+        ) from error
     return cupy
 
 
@@ -173,13 +183,51 @@ def on_stream_of_torch(module: ModuleType, device: str, cuda: Any = None) -> Ite
         return
     number = int(device.partition(":")[2] or 0)
     stream = (cuda or importlib.import_module("torch").cuda).current_stream(number)
+    # CuPy 14 takes what has the protocol, which torch's streams have from 2.10 on; before that a
+    # stream is handed over as a number.
+    by_protocol = hasattr(module.cuda.Stream, "from_external") and hasattr(
+        stream, "__cuda_stream__"
+    )
     with module.cuda.Device(number):
-        if hasattr(module.cuda.Stream, "from_external"):
+        if by_protocol:
             shared_stream = module.cuda.Stream.from_external(stream)
-        else:  # before CuPy 14
+        else:
             shared_stream = module.cuda.ExternalStream(stream.cuda_stream)
         with shared_stream:
             yield
+
+
+@contextmanager
+def arithmetic(device: torch.device, *, tf32: bool = False) -> Iterator[None]:
+    """Choose how a GPU multiplies float32 numbers, until the end; on a CPU nothing changes.
+
+    torch lets cuDNN round the inputs of convolutions to TF32, which has 10 bits, unless it is told
+    not to: relevance maps were off by 1e-3 to 4e-2 then. What a graph records keeps the way that
+    held while it was recorded.
+
+    Args:
+        device: where the work is done.
+        tf32: allow TF32, for convolutions and products of matrices.
+    """
+    if device.type == "cpu":
+        yield
+        return
+    backends = importlib.import_module("torch").backends
+    if hasattr(backends.cudnn, "conv"):
+        # The older flag may be read meanwhile, and refuses an answer where these two differ.
+        places = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+        name, value = "fp32_precision", "tf32" if tf32 else "ieee"
+    else:  # before torch 2.9
+        places = (backends.cudnn, backends.cuda.matmul)
+        name, value = "allow_tf32", tf32
+    before = [getattr(place, name) for place in places]
+    for place in places:
+        setattr(place, name, value)
+    try:
+        yield
+    finally:
+        for place, was in zip(places, before, strict=True):
+            setattr(place, name, was)
 
 
 class Uplink:

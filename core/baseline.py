@@ -61,6 +61,7 @@ __all__ = [
     "PersonalBaseline",
     "adjust_intensity",
     "adjust_presence",
+    "presence_for",
     "read_rest",
     "rest_of_span",
     "same_face",
@@ -95,6 +96,28 @@ def adjust_presence(
     moved = (1.0 / (1.0 + np.exp(offsets.astype(np.float64) - _logit(presence)))).astype(np.float32)
     moved = np.where(offsets > 0, np.minimum(presence, moved), np.maximum(presence, moved))
     return np.where(offsets != 0, moved, presence).astype(np.float32, copy=False)
+
+
+def presence_for(
+    adjusted: NDArray[np.float32], offsets: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return from which presence on :func:`adjust_presence` may give at least so much.
+
+    Args:
+        adjusted: ``(…, A)`` float32 probability, 0–1.
+        offsets: ``(…, A)`` float32 logits of either sign.
+
+    Returns:
+        ``(…, A)`` float32, ``adjusted`` where the offset is 0; elsewhere the inverse, less by what
+        rounding can do, so that no presence below it gives ``adjusted``.
+    """
+    zero = np.float32(0)
+    logits = _logit(np.nextafter(adjusted, zero)) + offsets
+    # The logit of a presence of 0 is that of the smallest one, see _logit.
+    needed = 1.0 / (1.0 + np.exp(-logits))
+    needed = np.where((adjusted <= _TINY) | (needed <= 2 * _TINY), 0.0, needed)
+    needed = np.nextafter(needed.astype(np.float32), zero)
+    return np.where(offsets != 0, needed, adjusted).astype(np.float32, copy=False)
 
 
 def adjust_intensity(

@@ -105,14 +105,17 @@ class ExplainConfig:
     """The LRP preset is the one of this name in :data:`facestage.core.lrp.LRP_PRESETS`."""
     precision: str = "float32"
     """The fused LRP engine computes the convolutions on the way back in ``float32``, or in
-    ``bfloat16`` where the hardware is fast with it. Activations, divisions and maps are float32 in
-    any case."""
+    ``bfloat16`` where the hardware is fast with it; ``tf32`` lets a GPU round what it multiplies
+    there. Activations, divisions and maps are float32 in any case."""
     descriptor_side: int = 16
     """The area-pooled map that is compared has this side, cells."""
     descriptor_mode: str = "positive"
     """``positive`` compares evidence for the AU only (as the projections show), or ``signed``."""
     top_x: float = 0.25
     """A projection keeps this share of the positive relevance mass (paper §3.5), 0–1."""
+    mask_side: int | None = None
+    """On a GPU the Top-X projections are made with the maps, with this side, cells; None makes
+    none. On a CPU whoever shows them makes them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ offline analysis share. Letters and stages come after, and differ between the tw
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import lrp, relevance
-from .baseline import PersonalBaseline, adjust_intensity, same_face
+from .baseline import PersonalBaseline, adjust_intensity, presence_for, same_face
 from .config import AnalyzerConfig
 from .errors import ConfigError, ModelError
 from .face.tracker import Detector, FaceTracker, Landmarks
@@ -25,7 +25,11 @@ from .network.selection import select_aus
 from .stages import PresenceGate
 from .types import BaselineState, FaceObservation, FaceState, Frame, RestLevels
 
-__all__ = ["Draft", "Look", "Observation", "Observer"]
+__all__ = ["Draft", "Look", "Observation", "Observer", "turns"]
+
+BASELINE_SLACK = 0.25
+"""What a baseline takes off the logits of an AU may become less by this within the frames of one
+source that are looked at together; logits. It is more than a second of frames changes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +43,11 @@ class Observation:
         maps: relevance ``(S, S)`` float32 of every active AU.
         descriptors: its unit-length summary ``(D,)`` float32, or None where a map holds no positive
             relevance to compare.
-        on_gpu: the descriptors once more where the network is on a GPU: on it, zeros where there is
-            none.
+        on_gpu: the descriptors once more where network and windows are on a GPU: on it, zeros where
+            there is none.
+        masks: Top-X projection ``(M, M)`` uint8 of every map, see
+            :func:`~facestage.core.relevance.masks`, where they were made with the maps: on a GPU,
+            if ``ExplainConfig.mask_side`` asks for it.
         baseline, adjusted_presence, adjusted_intensity, rest_s, rest_prior: as in
             :class:`~facestage.core.types.FrameResult`.
         new_face: the frame does not continue the last one with a usable face: another connection,
@@ -60,6 +67,7 @@ class Observation:
     rest_prior: float = 1.0
     new_face: bool = False
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
+    masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 class _SourceFaces:
@@ -95,8 +103,8 @@ class Draft:
         source: what is remembered of its source.
         face: its face.
         reconnected: the source's connection is another than that of the frame before.
-        new_face, presence, intensity, baseline, rest_s, rest_prior, maps, descriptors, on_gpu: as
-            in :class:`Observation`.
+        new_face, presence, intensity, baseline, rest_s, rest_prior, maps, descriptors, on_gpu,
+            masks: as in :class:`Observation`.
         rest: rest levels with which the person begins in this frame, where they are known.
         adjusted: presence ``(A,)`` float32 after the baseline, or None without one.
         active: outputs of the network whose AUs are active and take part, ascending.
@@ -118,6 +126,12 @@ class Draft:
     maps: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     descriptors: dict[int, NDArray[np.float32] | None] = field(default_factory=dict)
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
+    masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether what is remembered of the source's last person does not hold for this one."""
+        return self.reconnected or (self.new_face and self.source.baseline is not None)
 
     def finish(self) -> Observation:
         """Return what the frame shows."""
@@ -138,7 +152,46 @@ class Draft:
             rest_prior=self.rest_prior,
             new_face=self.new_face,
             on_gpu=self.on_gpu,
+            masks=self.masks,
         )
+
+
+@dataclass(slots=True, eq=False)
+class _Ahead:
+    """What is known of the next frame of a source before it is predicted.
+
+    Attributes:
+        active: which AUs were active before it, ``(A,)`` bool.
+        offsets: what the baseline takes off its logits, ``(A,)`` float32.
+        later: a frame that is not predicted yet comes before it.
+    """
+
+    active: NDArray[np.bool_]
+    offsets: NDArray[np.float32]
+    later: bool = False
+
+    @classmethod
+    def of(cls, source: _SourceFaces, time_s: float, aus: int) -> _Ahead:
+        """Tell what is known of a frame at this time."""
+        baseline = source.baseline
+        if baseline is None or baseline.stale(time_s):
+            return cls(source.gate.active, np.zeros(aus, np.float32))
+        return cls(source.gate.active, baseline.offsets)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What a round on a GPU shows of frames.
+
+    Attributes:
+        drafts: the frames, in the order of the round's rows.
+        round: what it shows.
+        on_gpu: descriptors ``(P, D)`` of its pairs on the GPU where the windows are there, too.
+    """
+
+    drafts: Sequence[Draft]
+    round: lrp.Round
+    on_gpu: torch.Tensor | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,13 +200,16 @@ class Look:
 
     Attributes:
         drafts: one per frame.
-        inputs: the crops of all usable faces as the network takes them.
+        inputs: the crops of all usable faces as the network takes them; None where the frames went
+            through recorded rounds on a GPU.
         forward: its way forward, where LRP can use it.
+        found: what the rounds found, with the maps of what may be active.
     """
 
     drafts: list[Draft]
-    inputs: torch.Tensor
+    inputs: torch.Tensor | None
     forward: lrp.Forward | None
+    found: Sequence[_Found] = ()
 
 
 def tell_nobody(step: str) -> None:
@@ -197,12 +253,22 @@ class Observer:
             raise ConfigError(
                 f"unknown LRP precision {precision!r}; use one of {', '.join(lrp.PRECISIONS)}"
             )
-        self._dtype = lrp.PRECISIONS[precision]
+        if precision == "tf32" and network.device.type == "cpu":
+            raise ConfigError(
+                "LRP precision 'tf32' is for GPUs, and the network runs on the CPU; use float32, "
+                "or --device cuda"
+            )
+        self._dtype: lrp.Reduced = lrp.PRECISIONS[precision]
         self.shown = select_aus(network.card, self.config.aus)
         self._takes_part = np.isin(network.card.aus, self.shown)
         self._make_baseline()  # one that cannot work is refused here, not at the first face
         self._on_step = on_step or tell_nobody
         self._states: dict[str, _SourceFaces] = {}
+        self._rounds: lrp.Rounds | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the recordings when pickled: they belong to the GPU of this process."""
+        return {**self.__dict__, "_rounds": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Give the trackers back what they leave out when they are pickled."""
@@ -252,31 +318,33 @@ class Observer:
     def warm_up(self) -> None:
         """Run network and LRP once on an empty picture, so that the first face need not wait.
 
-        On a GPU the batches of one frame with any number of the AUs shown are recorded as well.
+        On a GPU everything that a round of frames can ask of it is recorded, so that no recording
+        is made in mid-stream.
         """
+        rounds = self._rounds_on_gpu()
+        if rounds is not None:
+            self.network.record()
+            rounds.record()
+            return
         size = self.network.card.input_size
         inputs = self.network.prepare(np.zeros((1, size, size), np.uint8))
         self.network.predict_prepared(inputs)
         self._explain(inputs, [(0, 0)])
-        explain = self.config.explain
-        lrp.record(
-            self.network.logits_module,
-            (1, size, size),
-            explain.preset,
-            self._dtype,
-            most_pairs=len(self.shown),
-        )
 
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
         """Observe frames, in order within each source; sources may be mixed.
 
         All crops go through the network as one batch, and so do all (frame, AU) pairs through LRP.
+        On a GPU both are one recorded round: what may be active is explained as it is predicted.
         """
         look = self.look(frames)
         return self.show(look.drafts, look)
 
     def look(self, frames: Sequence[Frame]) -> Look:
         """Find and predict the faces of frames, in order within each source."""
+        rounds = self._rounds_on_gpu()
+        if rounds is not None:
+            return self._look_on_gpu(frames, rounds)
         drafts = [self._locate(frame) for frame in frames]
         self._on_step("face")
         inputs, forward = self._predict(drafts)
@@ -288,11 +356,15 @@ class Observer:
 
         Args:
             drafts: in order within each source, each once.
-            look: that all of them came from, where it is still known: it saves a way forward.
+            look: that all of them came from, where it is still known: it saves a way forward, and
+                on a GPU the maps that it found already.
         """
         for draft in drafts:
             self._decide_active(draft)
-        if look is None:
+        rounds = self._rounds_on_gpu()
+        if rounds is not None:
+            self._explain_on_gpu(drafts, rounds, () if look is None else look.found)
+        elif look is None or look.inputs is None:
             self._explain_active(drafts, self._inputs(drafts), None)
         else:
             self._explain_active(drafts, look.inputs, look.forward)
@@ -301,13 +373,23 @@ class Observer:
 
     def _locate(self, frame: Frame) -> Draft:
         """Find the face of a frame."""
+        source, reconnected = self._connected(frame)
+        return self._begun(frame, source, source.tracker.update(frame.image), reconnected)
+
+    def _connected(self, frame: Frame) -> tuple[_SourceFaces, bool]:
+        """Return the source of a frame, and whether it reconnected; its face is then forgotten."""
         source = self._state(frame.source)
         reconnected = source.epoch not in (None, frame.epoch)
         source.epoch = frame.epoch
         if reconnected:
             source.tracker.reset()
             source.crop = None
-        face = source.tracker.update(frame.image)
+        return source, reconnected
+
+    def _begun(
+        self, frame: Frame, source: _SourceFaces, face: FaceObservation, reconnected: bool
+    ) -> Draft:
+        """Begin the observation of a frame whose face was looked for."""
         same = face.crop is None or source.continues(face.crop, self.config.baseline.same_face)
         return Draft(frame, source, face, reconnected, reconnected or not same)
 
@@ -344,7 +426,7 @@ class Observer:
         """
         source, frame, face = draft.source, draft.frame, draft.face
         baseline = source.baseline
-        if draft.reconnected or (draft.new_face and baseline is not None):
+        if draft.begins_anew:
             source.forget()
         if baseline is not None and draft.rest is not None:
             baseline.begin(draft.rest)
@@ -375,6 +457,164 @@ class Observer:
             draft.descriptors[au] = descriptors[n] if valid[n] else None
             if on_gpu is not None:
                 draft.on_gpu[au] = on_gpu[n]
+
+    # ---- on a GPU
+
+    def _rounds_on_gpu(self) -> lrp.Rounds | None:
+        """Return what runs whole rounds on a GPU; None where the steps run one by one."""
+        if self.network.device.type == "cpu":
+            return None
+        shape, explain = (1, *[self.network.card.input_size] * 2), self.config.explain
+        model = self.network.logits_module
+        engine = lrp.recorded_engine(model, shape, explain.preset, self._dtype)
+        if engine is None:
+            return None
+        if self._rounds is None or self._rounds.engine is not engine:  # its weights changed
+            outputs = np.flatnonzero(self._takes_part).tolist()
+            self._rounds = lrp.Rounds(engine, self.network, outputs, self._summarise)
+        return self._rounds
+
+    def _summarise(self, maps: torch.Tensor) -> list[torch.Tensor]:
+        """Return descriptors, which are valid, which maps are finite, and masks if wanted."""
+        explain = self.config.explain
+        descriptors, valid = relevance.describe(
+            maps, side=explain.descriptor_side, mode=explain.descriptor_mode
+        )
+        # A sum is not finite if any value is not.
+        found = [descriptors, valid, torch.isfinite(maps.sum(dim=(1, 2)))]
+        if explain.mask_side is not None:
+            found.append(relevance.masks(maps, explain.mask_side, explain.top_x))
+        return found
+
+    def _look_on_gpu(self, frames: Sequence[Frame], rounds: lrp.Rounds) -> Look:
+        """Predict the faces of frames in recorded rounds that also explain what may be active."""
+        drafts = self._locate_together(frames)
+        self._on_step("face")
+        usable = [draft for draft in drafts if draft.face.crop is not None]
+        levels, expected = self._levels(drafts)
+        found = []
+        most = rounds.most_frames
+        for start in range(0, len(usable), most):
+            part = slice(start, start + most)
+            found.append(self._run(rounds, usable[part], levels[part], int(expected[part].sum())))
+            seen = found[-1].round
+            for row, draft in enumerate(usable[part]):
+                draft.presence = seen.presence[row]
+                if seen.intensity is not None:
+                    draft.intensity = seen.intensity[row]
+        self._on_step("predict")
+        return Look(drafts, None, None, found)
+
+    def _explain_on_gpu(
+        self, drafts: Sequence[Draft], rounds: lrp.Rounds, found: Sequence[_Found]
+    ) -> None:
+        """Take the maps of active AUs out of rounds; those that are in none need another one."""
+        for one in found:
+            self._take(one)
+        aus, missing = self.network.card.aus, []
+        for draft in drafts:
+            outputs = [output for output in draft.active if aus[output] not in draft.maps]
+            if outputs:
+                missing.append((draft, outputs))
+        most = rounds.most_frames
+        for start in range(0, len(missing), most):
+            part = missing[start : start + most]
+            levels = np.full((len(part), len(aus)), lrp.NEVER, np.float32)
+            for row, (_, outputs) in enumerate(part):
+                levels[row, outputs] = lrp.ALWAYS
+            expected = sum(len(outputs) for _, outputs in part)
+            self._take(self._run(rounds, [draft for draft, _ in part], levels, expected))
+
+    def _run(
+        self,
+        rounds: lrp.Rounds,
+        drafts: Sequence[Draft],
+        levels: NDArray[np.float32],
+        expected: int,
+    ) -> _Found:
+        """Run a round of frames with usable faces."""
+        found = rounds.run(np.array([d.face.crop for d in drafts], np.uint8), levels, expected)
+        # The next round writes where these descriptors are.
+        on_gpu = None if self.config.window.device == "cpu" else found.on_gpu[0].clone()
+        return _Found(drafts, found, on_gpu)
+
+    def _levels(self, drafts: Sequence[Draft]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return from which presence each AU of each usable frame may be active.
+
+        Of a source's first frame it is known: the gate knows what was active before it, and the
+        baseline judges it by what it learned before it. Of later ones, that depends on those before
+        them; they get some slack, and what is active all the same is explained in another round.
+
+        Returns:
+            ``(n, A)`` levels of the n usable frames, and ``(n,)`` how many AUs of each will be
+            active, roughly.
+        """
+        on, off = self.network.card.thresholds()
+        usable = sum(draft.face.crop is not None for draft in drafts)
+        levels = np.full((usable, len(on)), lrp.NEVER, np.float32)
+        expected = np.ones(usable, np.int64)
+        ahead: dict[int, _Ahead] = {}
+        row = 0
+        for draft in drafts:
+            source = draft.source
+            if id(source) not in ahead:
+                ahead[id(source)] = _Ahead.of(source, draft.frame.time_s, len(on))
+            state = ahead[id(source)]
+            if draft.begins_anew:
+                state.active[:] = False
+                state.offsets[:] = 0.0
+            if draft.face.crop is None:
+                continue
+            level = np.where(state.active | state.later, off, on)
+            slack = BASELINE_SLACK if state.later and source.baseline is not None else 0.0
+            level = presence_for(level, state.offsets - np.float32(slack))
+            levels[row, self._takes_part] = level[self._takes_part]
+            expected[row] += int((state.active & self._takes_part).sum())
+            state.later = True
+            row += 1
+        return levels, expected
+
+    def _take(self, found: _Found) -> None:
+        """Take the maps of active AUs out of a round."""
+        descriptors, valid, finite, *masks = found.round.summaries
+        for row, draft in enumerate(found.drafts):
+            for output in draft.active:
+                slot = found.round.slots.get((row, output))
+                if slot is None:
+                    continue
+                if not finite[slot]:
+                    raise self._not_finite([output])
+                au = self.network.card.aus[output]
+                draft.maps[au] = found.round.maps[slot]
+                draft.descriptors[au] = descriptors[slot] if valid[slot] else None
+                if masks:
+                    draft.masks[au] = masks[0][slot]
+                if found.on_gpu is not None:
+                    draft.on_gpu[au] = found.on_gpu[slot]
+
+    def _locate_together(self, frames: Sequence[Frame]) -> list[Draft]:
+        """Find the faces of frames; the landmarks of all sources are searched in one batch."""
+        drafts: dict[int, Draft] = {}
+        for turn in turns([frame.source for frame in frames]):
+            sources = [self._connected(frames[n]) for n in turn]
+            crops = [
+                source.tracker.foresee(frames[n].image)
+                for n, (source, _) in zip(turn, sources, strict=True)
+            ]
+            asked = [crop for crop in crops if crop is not None]
+            points = iter(self.network.five_points(np.stack(asked)) if asked else ())
+            for n, (source, reconnected), crop in zip(turn, sources, crops, strict=True):
+                found = None if crop is None else next(points)
+                face = source.tracker.update(frames[n].image, found)
+                drafts[n] = self._begun(frames[n], source, face, reconnected)
+        return [drafts[n] for n in range(len(frames))]
+
+    def _not_finite(self, outputs: Iterable[int]) -> ModelError:
+        aus = sorted({self.network.card.aus[output] for output in outputs})
+        return ModelError(
+            f"{self.network.name} gave relevance that is not finite among AUs {aus}; check its "
+            "weights and the normalisation in its card"
+        )
 
     def _make_baseline(self) -> PersonalBaseline | None:
         if not self.config.baseline.enabled:
@@ -444,10 +684,17 @@ class Observer:
         # A sum is not finite if any value is not. Everything above was only queued on the
         # device; this waits for it.
         if not math.isfinite(float(maps.sum())):
-            aus = sorted({self.network.card.aus[output] for _, output in pairs})
-            raise ModelError(
-                f"{self.network.name} gave relevance that is not finite among AUs {aus}; check its "
-                "weights and the normalisation in its card"
-            )
+            raise self._not_finite(output for _, output in pairs)
         on_gpu = None if descriptors.device.type == "cpu" else descriptors
         return maps.cpu().numpy(), descriptors.cpu().numpy(), valid.cpu().numpy(), on_gpu
+
+
+def turns(sources: Sequence[str]) -> Iterator[list[int]]:
+    """Give the positions of one frame of each source at a time, in order within each source."""
+    waiting = list(range(len(sources)))
+    while waiting:
+        turn: dict[str, int] = {}
+        for position in waiting:
+            turn.setdefault(sources[position], position)
+        yield list(turn.values())
+        waiting = [position for position in waiting if position not in turn.values()]

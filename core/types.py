@@ -259,6 +259,9 @@ class FrameResult:
             network estimates none.
         active: numbers of the AUs active after hysteresis, ascending; only AUs that take part.
         maps: AU number → relevance ``(S, S)`` float32, logit units; one for every active AU.
+        masks: AU number → Top-X projection ``(M, M)`` uint8 of its map, see
+            :func:`~facestage.core.relevance.masks`, where it was made with the map: on a GPU, if
+            ``ExplainConfig.mask_side`` asks for it.
         letters: AU number → letter of the prototype the AU shows now, for active AUs.
         stage: labels of the current, confirmed stage; None before the first.
         events: what changed with this frame, in order.
@@ -289,6 +292,7 @@ class FrameResult:
     adjusted_intensity: NDArray[np.float32] | None = None
     rest_s: float = 0.0
     rest_prior: float = 1.0
+    masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

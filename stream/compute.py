@@ -16,6 +16,7 @@ from threadpoolctl import ThreadpoolController
 
 from ..core.errors import ConfigError, ModelError
 from ..core.lrp import PRECISIONS, explain
+from ..core.lrp.api import Reduced
 from ..core.network.au_network import AUNetwork
 
 __all__ = ["AUTO", "choose_precision", "cores", "limit_blas", "set_threads", "use_threads"]
@@ -30,9 +31,9 @@ _LEAST_GAIN = 1.1
 def choose_precision(wanted: str, network: AUNetwork, preset: str) -> str:
     """Return a name of :data:`~facestage.core.lrp.PRECISIONS`.
 
-    ``auto`` explains an empty crop a few times in each and takes the faster one, ``float32`` where
-    the other gains less than a tenth or cannot run; that takes a tenth or two of a second, most of
-    it for preparing both.
+    ``auto`` explains an empty crop a few times in ``float32`` and in ``bfloat16`` and takes the
+    faster one, ``float32`` where the other gains less than a tenth or cannot run; that takes a
+    tenth or two of a second, most of it for preparing both.
 
     Args:
         wanted: ``auto`` or a name.
@@ -56,7 +57,7 @@ def choose_precision(wanted: str, network: AUNetwork, preset: str) -> str:
     return "bfloat16" if reduced * _LEAST_GAIN < exact else "float32"
 
 
-def _time(network: AUNetwork, preset: str, dtype: torch.dtype | None) -> float:
+def _time(network: AUNetwork, preset: str, dtype: Reduced) -> float:
     """Return the least seconds of some passes."""
     size = network.card.input_size
     x = network.prepare(np.zeros((1, size, size), np.uint8))

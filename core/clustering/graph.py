@@ -8,8 +8,10 @@ farthest neighbour. All windows of a batch go through each step together (NumPy 
 from __future__ import annotations
 
 from functools import lru_cache
-from types import ModuleType
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..backend import array_namespace, is_numpy
 
@@ -87,8 +89,8 @@ def update_graph(gram: Any, graph: Any, weakest: Any, places: Any, neighbours: i
 
 
 @lru_cache(maxsize=4)
-def _ones(count: int, xp: ModuleType) -> Any:
-    return xp.ones(count, xp.float32)
+def _ones(count: int) -> NDArray[np.float32]:
+    return np.ones(count, np.float32)
 
 
 def degrees(graph: Any) -> Any:
@@ -102,5 +104,6 @@ def degrees(graph: Any) -> Any:
     """
     xp = array_namespace(graph)
     # Weights are halves: whichever way they are added up, the sum is exact.
-    degree = graph @ _ones(graph.shape[2], xp)
+    # Ones of another GPU would not do, so they are not kept there.
+    degree = graph @ _ones(graph.shape[2]) if is_numpy(xp) else graph.sum(axis=2)
     return xp.maximum(degree, LEAST_DEGREE, out=degree)

@@ -28,6 +28,11 @@ from .graph import flat_rows
 __all__ = ["Filter", "exact_subspace", "track_subspace"]
 
 (_SMALL_EIGEN,) = get_lapack_funcs(("sygv",), dtype=np.float32)
+MOST_VALUE = 1.01
+"""No eigenvalue of D^−½·A·D^−½ is farther from zero than 1, but for rounding."""
+MOST_SKEW = 0.01
+"""Ritz vectors whose inner products are farther than this from those of orthonormal ones come from
+a small problem that failed."""
 MAX_ROUNDS = 3
 """Most times the filter is applied to one change of a graph."""
 
@@ -118,8 +123,12 @@ def track_subspace(
         for a, residual in zip(poor, better, strict=True):
             worst[a] = residual
     diagonal[:] = 0.0
-    # The Ritz values are those of S.
-    return vectors * root, (ritz - shift) / stretch, worst
+    values = (ritz - shift) / stretch  # those were of S
+    if not is_numpy(xp):
+        # No error tells that the small problem failed on a GPU, and its answer may be finite.
+        for a in np.flatnonzero(~(np.abs(values) <= MOST_VALUE).all(axis=1)).tolist():
+            worst[a] = np.nan
+    return vectors * root, values, worst
 
 
 def _fill_in(vectors: Any, graph: Any, degree: Any, places: Any) -> None:
@@ -228,4 +237,9 @@ def _ritz(small: Any, overlap: Any, xp: Any) -> tuple[Any, Any]:
     inverse = xp.linalg.inv(xp.linalg.cholesky(overlap))
     back = inverse.transpose(0, 2, 1)
     theta, u = xp.linalg.eigh(inverse @ ((small + small.transpose(0, 2, 1)) * 0.5) @ back)
-    return theta, u.transpose(0, 2, 1) @ inverse
+    turn = u.transpose(0, 2, 1) @ inverse
+    # CuPy does not look at what Cholesky says of a matrix that is not positive: it goes on with
+    # the factor as far as it came. Such vectors are not orthonormal.
+    skew = turn @ overlap @ turn.transpose(0, 2, 1) - xp.eye(overlap.shape[1], dtype=xp.float32)
+    sound = xp.abs(skew).max(axis=(1, 2)) <= MOST_SKEW  # NaN is not either
+    return xp.where(sound[:, None], theta, xp.nan), turn

@@ -115,6 +115,26 @@ class _Track:
     """It is clear that the face is not upside down; else the next frame must prove it."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prediction:
+    """Where the texture of a frame says that the face is.
+
+    Attributes:
+        image: the frame.
+        grey: the same in grey.
+        points: ``(5, 2)`` predicted points.
+        matrix, crop: the alignment of these, and the face cut out with it.
+        broken: whether the texture does not continue that of the frame before.
+    """
+
+    image: NDArray[np.uint8]
+    grey: NDArray[np.uint8]
+    points: NDArray[np.float32]
+    matrix: NDArray[np.float32]
+    crop: NDArray[np.uint8]
+    broken: bool
+
+
 class FaceTracker:
     """Follow one face through the frames of one source.
 
@@ -159,6 +179,7 @@ class FaceTracker:
             )
         self._eyes_in_crop = float(np.linalg.norm(self.template[1] - self.template[0]))
         self._track: _Track | None = None
+        self._foreseen: _Prediction | None = None
         self.detections = 0
         """Times the detector ran since :meth:`reset`."""
         self.attach(detector, landmarks)
@@ -169,14 +190,41 @@ class FaceTracker:
         self._landmarks: Landmarks | None = landmarks
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_detector": None, "_landmarks": None}
+        return {**self.__dict__, "_detector": None, "_landmarks": None, "_foreseen": None}
 
     def reset(self) -> None:
         """Forget the face, as after a cut that is known or a new connection."""
-        self._track = None
+        self._track = self._foreseen = None
         self.detections = 0
 
-    def update(self, image: NDArray[np.uint8]) -> FaceObservation:
+    def foresee(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """Begin the next frame: return the crop whose landmarks :meth:`update` needs first.
+
+        So whoever has several trackers can search for the landmarks of all in one batch, and hand
+        them to :meth:`update` with the same image.
+
+        Args:
+            image: as for :meth:`update`.
+
+        Returns:
+            ``(S, S)`` uint8; None where the frame has to be searched or is too small for a face, or
+            the detector gives points.
+
+        Raises:
+            SourceError: not a picture.
+        """
+        track, self._foreseen = self._track, None
+        if track is None or track.from_detector:
+            return None
+        grey = to_grey(image)
+        if self._holds_no_face(grey):
+            return None
+        self._foreseen = self._predict(track, image, grey)
+        return None if self._foreseen.broken else self._foreseen.crop
+
+    def update(
+        self, image: NDArray[np.uint8], landmarks: NDArray[np.float32] | None = None
+    ) -> FaceObservation:
         """Find the face of the next frame.
 
         Without a track every frame is searched. With one, the points are predicted and corrected
@@ -187,6 +235,8 @@ class FaceTracker:
 
         Args:
             image: ``(H, W, 3)`` uint8 BGR (or ``(H, W)`` grey).
+            landmarks: ``(5, 2)`` float32 points in the crop that :meth:`foresee` gave for this
+                image; searched for when not given.
 
         Returns:
             The observation; ``crop`` is None unless the state is ``tracked`` or ``multiple``.
@@ -197,13 +247,17 @@ class FaceTracker:
                 tracker was unpickled and not attached.
         """
         self._attached_detector()  # refused before anything changes
-        grey = to_grey(image)
-        if min(grey.shape) < _BOX_WIDTH * self.config.min_eye_distance_px:
+        foreseen, self._foreseen = self._foreseen, None
+        if foreseen is None or foreseen.image is not image:
+            foreseen = landmarks = None
+        grey = to_grey(image) if foreseen is None else foreseen.grey
+        if self._holds_no_face(grey):
             self._track = None
             return FaceObservation(FaceState.LOW_QUALITY, reason="picture too small for a face")
         found: list[Detection] | None = None
         if self._track is not None:
-            found = self._follow(self._track, image, grey)
+            predicted = foreseen or self._predict(self._track, image, grey)
+            found = self._follow(self._track, predicted, landmarks)
         if self._track is None:
             if found is None:
                 found = self._detect(image)
@@ -212,10 +266,28 @@ class FaceTracker:
             return FaceObservation(FaceState.LOST)
         return self._observe(self._track, grey.shape)
 
+    def _holds_no_face(self, grey: NDArray[np.uint8]) -> bool:
+        """Tell whether a picture is too small for a face whose eyes are far enough apart."""
+        return min(grey.shape) < _BOX_WIDTH * self.config.min_eye_distance_px
+
     # -- following ---------------------------------------------------------------------------------
 
-    def _follow(
+    def _predict(
         self, track: _Track, image: NDArray[np.uint8], grey: NDArray[np.uint8]
+    ) -> _Prediction:
+        """Move the points with the texture of the face."""
+        motion, agreement = crop_motion(track.crop, warp(grey, track.matrix, self.size))
+        back = invert(track.matrix)
+        points = transform(compose(back, compose(motion, track.matrix)), track.points)
+        matrix = self._fit(points)
+        crop = warp(grey, matrix, self.size)
+        broken = agreement < self.config.motion_agreement or (
+            _correlation(track.crop, crop) < self.config.continuity
+        )
+        return _Prediction(image, grey, points, matrix, crop, broken)
+
+    def _follow(
+        self, track: _Track, prediction: _Prediction, landmarks: NDArray[np.float32] | None
     ) -> list[Detection] | None:
         """Advance the track by a frame, replace it or drop it.
 
@@ -223,17 +295,15 @@ class FaceTracker:
             All faces of the frame, where they had to be searched for.
         """
         config = self.config
-        motion, agreement = crop_motion(track.crop, warp(grey, track.matrix, self.size))
-        back = invert(track.matrix)
-        predicted = transform(compose(back, compose(motion, track.matrix)), track.points)
-        matrix = self._fit(predicted)
-        crop = warp(grey, matrix, self.size)
-        if agreement < config.motion_agreement or (
-            _correlation(track.crop, crop) < config.continuity
-        ):
+        image, grey, predicted = prediction.image, prediction.grey, prediction.points
+        if prediction.broken:
             return self._recover(track, image, grey)
 
-        measured = None if track.from_detector else self._measure(crop, matrix)
+        measured = None
+        if landmarks is not None:
+            measured = transform(invert(prediction.matrix), landmarks)
+        elif not track.from_detector:
+            measured = self._measure(prediction.crop, prediction.matrix)
         track.until_check -= 1
         track.undetected += 1
         if track.from_detector or track.until_check <= 0:
@@ -248,7 +318,7 @@ class FaceTracker:
             evidence = 0.0
             if measured is not None and not track.from_detector:
                 evidence = self._evidence(measured, grey)
-            if self._stands_on_its_head(track, matrix, evidence, grey):
+            if self._stands_on_its_head(track, prediction.matrix, evidence, grey):
                 track.misses, track.until_check = track.misses + 1, 1
             elif own is not None:
                 track.misses, track.undetected, track.until_check = 0, 0, config.verify_every

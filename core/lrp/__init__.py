@@ -9,7 +9,7 @@ once. Which file holds what:
 - ``fused/`` is the fast engine, for sequential and residual ReLU networks. ``lower.py`` traces a
   network and ``translate.py`` turns it into a ``program.py``; ``layer_rules.py`` and
   ``convolution_rules.py`` have a ``rule.py`` for each operation; ``engine.py`` runs them, on a GPU
-  through ``cuda_graphs.py``.
+  through ``cuda_graphs.py``, or through ``rounds.py`` together with all else that a frame needs.
 - ``reference/`` is the general engine: ``hooks.py`` has the rules as zennit hooks, ``engine.py``
   attaches them and follows autograd.
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         CHUNK_BYTES,
         ENGINES,
         PRECISIONS,
+        TF32,
         Counts,
         EngineChoice,
         Forward,
@@ -39,19 +40,28 @@ if TYPE_CHECKING:
         explain,
         forward,
         record,
+        recorded_engine,
     )
+    from .fused.engine import Reduced
+    from .fused.rounds import ALWAYS, NEVER, Round, Rounds
     from .presets import ALIASES, LRP_PRESETS, Preset, lrp_preset
 
 __all__ = [
     "ALIASES",
+    "ALWAYS",
     "CHUNK_BYTES",
     "ENGINES",
     "LRP_PRESETS",
+    "NEVER",
     "PRECISIONS",
+    "TF32",
     "Counts",
     "EngineChoice",
     "Forward",
     "Preset",
+    "Reduced",
+    "Round",
+    "Rounds",
     "SlowEngineWarning",
     "UnsupportedNetworkError",
     "counts_of",
@@ -60,18 +70,25 @@ __all__ = [
     "forward",
     "lrp_preset",
     "record",
+    "recorded_engine",
 ]
 
 _HOMES = {
     "ALIASES": "presets",
+    "ALWAYS": "fused.rounds",
     "CHUNK_BYTES": "api",
     "ENGINES": "api",
+    "NEVER": "fused.rounds",
     "PRECISIONS": "api",
+    "TF32": "api",
     "LRP_PRESETS": "presets",
     "Counts": "api",
     "EngineChoice": "api",
     "Forward": "api",
     "Preset": "presets",
+    "Reduced": "fused.engine",
+    "Round": "fused.rounds",
+    "Rounds": "fused.rounds",
     "SlowEngineWarning": "api",
     "UnsupportedNetworkError": "api",
     "counts_of": "api",
@@ -80,6 +97,7 @@ _HOMES = {
     "forward": "api",
     "lrp_preset": "presets",
     "record": "api",
+    "recorded_engine": "api",
 }
 
 

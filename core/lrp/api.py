@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..backend import arithmetic
 from ..config import DEFAULT_LRP_PRESET
 from ..errors import ConfigError, ModelError, SlowEngineWarning
 from ..network.folding import example_input, fold_batchnorm
@@ -23,9 +24,11 @@ from ..network.forks import note_use
 from .fused.cuda_graphs import CudaGraphEngine
 from .fused.engine import (
     CHUNK_BYTES,
+    TF32,
     Counts,
     ForwardPass,
     FusedEngine,
+    Reduced,
     is_out_of_memory,
     with_less_memory,
 )
@@ -41,6 +44,7 @@ __all__ = [
     "CHUNK_BYTES",
     "ENGINES",
     "PRECISIONS",
+    "TF32",
     "Counts",
     "EngineChoice",
     "Forward",
@@ -51,10 +55,12 @@ __all__ = [
     "explain",
     "forward",
     "record",
+    "recorded_engine",
 ]
 
-PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
-"""Name of a precision → the ``dtype`` of :func:`explain` for a network of float32 weights."""
+PRECISIONS: dict[str, Reduced] = {"float32": None, "bfloat16": torch.bfloat16, "tf32": TF32}
+"""Name of a precision → the ``dtype`` of :func:`explain` for a network of float32 weights. ``tf32``
+is for GPUs only."""
 ENGINES = ("auto", "fused", "reference")
 """The names of engines; ``auto`` takes the fused one wherever it can."""
 
@@ -99,7 +105,7 @@ def explain(
     engine: str = "auto",
     stop: int | None = None,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: Reduced = None,
     check: bool = True,
 ) -> torch.Tensor:
     """Compute one relevance map per (frame, output) pair.
@@ -127,7 +133,8 @@ def explain(
             this; the reference engine goes on to the pixels.
         dtype: of the inner convolutions in the fused engine's backward pass, such as
             ``torch.bfloat16`` where the hardware is fast with it; logits, activations, divisions
-            and maps stay in the dtype of the weights. The reference engine does not take one.
+            and maps stay in the dtype of the weights. :data:`TF32` lets a GPU round what it
+            multiplies there to 10 bits; without it none does. The reference engine takes neither.
         check: refuse input that is not finite. The check waits for a GPU; a caller who knows where
             the input comes from can leave it out and look at the maps.
 
@@ -168,7 +175,8 @@ def explain(
         elif not frames:
             maps = x.new_zeros((0, *x.shape[2:]))
         else:
-            maps = chosen_engine.relevance(x, frames, outputs)
+            with arithmetic(chosen_engine.device):
+                maps = chosen_engine.relevance(x, frames, outputs)
         return maps.to(prepared.dtype)
 
 
@@ -182,7 +190,7 @@ def _check_request(x: torch.Tensor, stop: int | None) -> None:
         raise ConfigError(f"relevance cannot stop at {stop} px; use 1 or more, or None for pixels")
 
 
-def _check_dtype(prepared: _Prepared, dtype: torch.dtype | None) -> None:
+def _check_dtype(prepared: _Prepared, dtype: Reduced) -> None:
     if dtype is not None and not isinstance(prepared.engine, _FUSED):
         why = f" ({prepared.choice.reason})" if prepared.choice.reason else ""
         raise ConfigError(
@@ -239,7 +247,7 @@ def forward(
     model: nn.Module,
     x: torch.Tensor,
     preset: str = DEFAULT_LRP_PRESET,
-    dtype: torch.dtype | None = None,
+    dtype: Reduced = None,
 ) -> Forward | None:
     """Run a network forward so that its logits can be explained without a second forward pass.
 
@@ -311,7 +319,7 @@ def engine_of(
     model: nn.Module,
     shape: Sequence[int],
     preset: str = DEFAULT_LRP_PRESET,
-    dtype: torch.dtype | None = None,
+    dtype: Reduced = None,
 ) -> EngineChoice:
     """Tell which engine ``auto`` uses for a network, which prepares the network.
 
@@ -336,7 +344,7 @@ def record(
     model: nn.Module,
     shape: Sequence[int],
     preset: str = DEFAULT_LRP_PRESET,
-    dtype: torch.dtype | None = None,
+    dtype: Reduced = None,
     *,
     most_pairs: int,
 ) -> None:
@@ -358,12 +366,39 @@ def record(
             engine.record(most_pairs)
 
 
+def recorded_engine(
+    model: nn.Module,
+    shape: Sequence[int],
+    preset: str = DEFAULT_LRP_PRESET,
+    dtype: Reduced = None,
+) -> FusedEngine | None:
+    """Return the fused engine of a network whose work can be recorded as CUDA graphs.
+
+    Another one is returned after the weights have changed.
+
+    Args:
+        model, shape, preset, dtype: see :func:`engine_of`.
+
+    Returns:
+        The engine; None on a CPU, and where the reference engine runs.
+
+    Raises:
+        ConfigError: no preset has that name.
+        ModelError: neither engine can explain the network.
+    """
+    if _device_of(model).type == "cpu":
+        return None
+    with torch.inference_mode(False), torch.no_grad():
+        engine = _prepare(model, tuple(shape), lrp_preset(preset), "auto", dtype).engine
+        return engine.engine if isinstance(engine, CudaGraphEngine) else None
+
+
 def _prepare(
     model: nn.Module,
     shape: tuple[int, ...],
     preset: Preset,
     engine: str,
-    dtype: torch.dtype | None,
+    dtype: Reduced,
 ) -> _Prepared:
     """Return the prepared network; it is prepared again when its weights have changed."""
     if engine not in ENGINES:
@@ -388,13 +423,14 @@ def _make_engine(
     shape: tuple[int, ...],
     preset: Preset,
     engine: str,
-    dtype: torch.dtype | None,
+    dtype: Reduced,
 ) -> tuple[FusedEngine | CudaGraphEngine | ReferenceEngine, EngineChoice]:
     note_use()
     check_kind(model)
     _check_weights(model)
     exact = whole(model)
-    example, folded = _fold(exact, shape)
+    with arithmetic(_device_of(exact)):
+        example, folded = _fold(exact, shape)
     reason = ""
     if engine != "reference":
         try:
@@ -426,6 +462,10 @@ def _check_weights(model: nn.Module) -> None:
                 f"{name} of {type(model).__name__} has values that are not finite (NaN or "
                 "infinite); load weights that are whole"
             )
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _fold(model: nn.Module, shape: tuple[int, ...]) -> tuple[torch.Tensor, nn.Module]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -25,12 +26,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_safetensors
 from torch import nn
 
-from ..backend import upload
+from ..backend import arithmetic, upload
 from ..errors import ConfigError, DeviceError, ModelError
 from .architectures import ARCHITECTURES, SplitHeads
 from .card import LandmarkDecoding, ModelCard, Normalisation
 from .folding import fold_batchnorm, frozen_copy
 from .forks import note_use
+from .recording import Recorder, Recording, padded_size
 
 __all__ = [
     "ARCHITECTURES",
@@ -45,6 +47,9 @@ __all__ = [
 
 EMBEDDED = Path(__file__).parents[1] / "weights" / "au_net_v1.safetensors"
 """The weights of the embedded network."""
+
+RECORDED_CROPS = (1, 4, 16, 32)
+"""The numbers of crops that a search for landmarks is padded to on a GPU."""
 
 _Outputs = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
 
@@ -129,6 +134,12 @@ class AUNetwork:
         )
         self.card = card
         self.device = device
+        self._recorder: Recorder | None = None
+        self._recordings: dict[int, Recording] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the recordings when pickled: they belong to the GPU of this process."""
+        return {**self.__dict__, "_recorder": None, "_recordings": {}}
 
     @property
     def reads_hidden(self) -> bool:
@@ -203,9 +214,10 @@ class AUNetwork:
         example = example.to(target)
         try:
             frozen = frozen_copy(module).to(target, torch.float32)
-            folded = fold_batchnorm(frozen, example)
+            with arithmetic(target):
+                folded = fold_batchnorm(frozen, example)
             adapter = _Adapter(folded)
-            with torch.inference_mode():
+            with torch.inference_mode(), arithmetic(target):
                 outputs = adapter(example)
         except RuntimeError as error:
             raise ModelError(
@@ -228,6 +240,12 @@ class AUNetwork:
         Raises:
             ModelError: shape or type do not fit.
         """
+        crops, size = self._checked(crops), self.card.input_size
+        if not len(crops):
+            return torch.empty((0, 1, size, size), device=self.device)
+        return self.normalise(upload(torch.from_numpy(np.ascontiguousarray(crops)), self.device))
+
+    def _checked(self, crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
         size = self.card.input_size
         crops = np.asarray(crops)
         if crops.ndim != 3 or crops.shape[1:] != (size, size) or crops.dtype != np.uint8:
@@ -235,10 +253,20 @@ class AUNetwork:
                 f"crops of shape {crops.shape} and type {crops.dtype} do not fit {self.name}, "
                 f"which needs (B, {size}, {size}) uint8; align faces with its card's template"
             )
+        return crops
+
+    @torch.inference_mode()
+    def normalise(self, crops: torch.Tensor) -> torch.Tensor:
+        """Normalise crops that are on the device; nothing waits for it.
+
+        Args:
+            crops: ``(B, S, S)`` uint8 grey, aligned, B ≥ 1; not changed.
+
+        Returns:
+            ``(B, 1, S, S)`` float32.
+        """
         normalisation = self.card.normalisation
-        if not len(crops):
-            return torch.empty((0, 1, size, size), device=self.device)
-        x = upload(torch.from_numpy(np.ascontiguousarray(crops)), self.device).float().div_(255.0)
+        x = crops.float().div_(255.0)
         window = x[:, slice(*normalisation.rows), slice(*normalisation.cols)]
         std, mean = torch.std_mean(window, dim=(1, 2), keepdim=True)
         x = (x - mean).div_(std + normalisation.std_offset)
@@ -270,6 +298,26 @@ class AUNetwork:
         return self._prediction(x, with_points=False)
 
     @torch.inference_mode()
+    def read(
+        self, x: torch.Tensor, logits: torch.Tensor, hidden: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Read presence and intensity on the device; nothing waits for it.
+
+        Args:
+            x: ``(B, 1, S, S)`` what :meth:`normalise` returned.
+            logits: ``(B, A)`` output of ``logits_module``.
+            hidden: ``(B, F)`` input of its last layer, if that is a dense one.
+
+        Returns:
+            Presence ``(B, A)`` float32, 0–1, and intensity ``(B, A)`` float32, 0–5, or None where
+            the network has none.
+        """
+        with arithmetic(self.device):
+            if self._intensity is not None and hidden is not None:
+                return self._scaled(logits, self._intensity(hidden))
+            return self._scaled(logits, self._outputs(x)[1])
+
+    @torch.inference_mode()
     def predict_from(self, logits: torch.Tensor, hidden: torch.Tensor) -> Prediction:
         """Predict presence and intensity from a forward pass that has been run already.
 
@@ -285,7 +333,8 @@ class AUNetwork:
         """
         if self._intensity is None:
             raise ModelError(f"{self.name} does not read intensity from its last hidden layer")
-        return self._to_prediction(logits, self._intensity(hidden))
+        with arithmetic(self.device):
+            return self._to_prediction(logits, self._intensity(hidden))
 
     def infer(self, crops: NDArray[np.uint8]) -> Prediction:
         """Predict presence, intensity and, given a landmark head, the five points at once.
@@ -315,7 +364,43 @@ class AUNetwork:
         Raises:
             ModelError: the network has no landmark head, or the crops do not fit.
         """
-        return self._decode(self._outputs(self.prepare(crops))[2])
+        if self.device.type == "cuda" and len(crops):
+            return self._recorded_landmarks(crops)
+        return self._decode(self._outputs(self.prepare(crops))[2]).cpu().numpy()
+
+    def record(self) -> None:
+        """Record on a GPU what finds landmarks, so that no frame has to wait for it.
+
+        On a CPU, and without a landmark head, nothing is recorded.
+        """
+        if self.device.type == "cuda" and self.has_landmarks:
+            for count in RECORDED_CROPS:
+                self._landmark_recording(count)
+
+    def _recorded_landmarks(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        crops = self._checked(crops)
+        found: list[NDArray[np.float32]] = []
+        for start in range(0, len(crops), RECORDED_CROPS[-1]):
+            some = crops[start : start + RECORDED_CROPS[-1]]
+            (points,) = self._landmark_recording(padded_size(len(some), RECORDED_CROPS))([some])
+            found.append(points[: len(some)])
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _landmark_recording(self, count: int) -> Recording:
+        """Return what finds the landmarks of so many crops; it is recorded at its first use."""
+        if count not in self._recordings:
+            if self._recorder is None:
+                self._recorder = Recorder(self.device)
+            side = self.card.input_size
+
+            @torch.inference_mode()
+            def run(request: torch.Tensor) -> list[torch.Tensor]:
+                with arithmetic(self.device):
+                    raw = self._outputs(self.normalise(request.view(count, side, side)))[2]
+                return [self._decode(raw)]
+
+            self._recordings[count] = Recording(run, count * side * side, self._recorder)
+        return self._recordings[count]
 
     def five_points(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Find the five alignment points.
@@ -333,19 +418,29 @@ class AUNetwork:
 
     @torch.inference_mode()
     def _prediction(self, x: torch.Tensor, *, with_points: bool) -> Prediction:
-        logits, intensity, landmarks = self._outputs(x)
+        with arithmetic(self.device):
+            logits, intensity, landmarks = self._outputs(x)
         prediction = self._to_prediction(logits, intensity)
         if not with_points:
             return prediction
-        return replace(prediction, points=self._five(self._decode(landmarks)))
+        return replace(prediction, points=self._five(self._decode(landmarks).cpu().numpy()))
 
     def _to_prediction(self, logits: torch.Tensor, intensity: torch.Tensor | None) -> Prediction:
+        presence, scaled = self._scaled(logits, intensity)
+        return Prediction(
+            presence.cpu().numpy(), None if scaled is None else scaled.cpu().numpy(), None
+        )
+
+    def _scaled(
+        self, logits: torch.Tensor, intensity: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return presence 0–1 and intensity 0–5, float32."""
         scaled = None
         if intensity is not None:
-            scaled = (intensity * self.card.intensity_scale).clamp_(0.0, 5.0).float().cpu().numpy()
-        return Prediction(torch.sigmoid(logits).float().cpu().numpy(), scaled, None)
+            scaled = (intensity * self.card.intensity_scale).clamp_(0.0, 5.0).float()
+        return torch.sigmoid(logits).float(), scaled
 
-    def _decode(self, raw: torch.Tensor | None) -> NDArray[np.float32]:
+    def _decode(self, raw: torch.Tensor | None) -> torch.Tensor:
         decoding = self.card.landmarks
         if decoding is None or raw is None:
             raise ModelError(
@@ -354,7 +449,7 @@ class AUNetwork:
             )
         side = self.card.input_size
         xy = (raw.float() * decoding.scale + decoding.offset) * side
-        return xy.reshape(-1, decoding.count, 2).cpu().numpy()
+        return xy.reshape(-1, decoding.count, 2)
 
     def _five(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
         groups = self.card.five_points

@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,6 +43,8 @@ __all__ = ["MapInput", "WindowBank", "WindowUpdate", "check_window"]
 IntArray = NDArray[np.int64]
 Descriptors = NDArray[np.float32]
 
+WARM_UP_RUN = 8
+"""Maps of one pattern in a row, in what warms a GPU up."""
 START_SLOTS = 4
 """Windows there is room for at first; the arrays double when more are opened."""
 
@@ -164,6 +167,35 @@ class WindowBank:
     def module(self) -> ModuleType:
         """NumPy or CuPy, which the arrays belong to."""
         return self._xp
+
+    def warm_up(self) -> None:
+        """Run everything that windows do on a GPU once, so that nothing is compiled in mid-stream.
+
+        Windows of a bank of its own take changing patterns, several of them together and one alone,
+        until they are full. On a CPU nothing is done, and in no case does this bank change.
+        """
+        if is_numpy(self._xp):
+            return
+        config = replace(self.config, every=1)
+        scratch = WindowBank(config, self.dimension, self.device)
+        slots = [scratch.open() for _ in range(START_SLOTS + 1)]  # which also makes room for more
+        random = np.random.default_rng(0)
+        patterns = np.abs(random.standard_normal((len(slots), self.dimension)))
+        for frame in range(self.config.size + 2 * WARM_UP_RUN):
+            noise = 0.2 * random.standard_normal(patterns.shape)
+            # The windows show 1, 2, 3, … patterns, so that their graphs differ in their parts.
+            turn = [frame // WARM_UP_RUN % (1 + n) for n in range(len(slots))]
+            together = len(slots) if frame % 3 else 1 + frame // 3 % len(slots)
+            scratch.update(
+                [
+                    MapInput(
+                        slot, frame, np.abs(patterns[turn[n]] + noise[n]).astype(np.float32), None
+                    )
+                    for n, slot in enumerate(slots[:together])
+                ]
+            )
+        scratch.close(slots[0])
+        scratch.open()
 
     # ---- windows
 

@@ -28,7 +28,7 @@ from ..detectors import make_detector
 from ..live.handover import Policy
 from ..live.metrics import Summary
 from ..live.pipeline import Pipeline, Require, StepClock, Stream
-from ..live.publish import action_units
+from ..live.publish import MASK_SIDE, action_units
 from ..protocol.messages import Hello, StreamInfo
 from ..server.certificate import Certificate
 from ..server.hub import Hub
@@ -138,6 +138,8 @@ def _prepare(
         window=options.window,
         window_device=options.window_device,
     )
+    explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
+    config = dataclasses.replace(config, explain=explain)
     steps = StepClock()
     detector = make_detector(options.detector)
     rest = load_rest(options.rest, network.card, sources=len(sources))

@@ -155,7 +155,8 @@ LrpPrecision = Annotated[
     str,
     typer.Option(
         "--lrp-precision",
-        help="Of the LRP engine's way back: float32, bfloat16, or auto for the faster.",
+        help="Of the LRP engine's way back: float32, bfloat16, tf32 (on a GPU), or auto for the "
+        "faster of the first two.",
     ),
 ]
 WindowDevice = Annotated[

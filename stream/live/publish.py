@@ -211,13 +211,15 @@ def frame_message(
 
 
 def heat_messages(results: Sequence[FrameResult], top_x: float) -> list[protocol.Heat]:
-    """Return the Top-X relevance projections of analysed frames; all maps are taken at once."""
-    maps = [au_map for result in results for _, au_map in sorted(result.maps.items())]
-    masks: list[bytes] = []
-    if maps:
-        cells = relevance.masks(np.stack(maps), MASK_SIDE, top_x).numpy()
-        masks = [mask.tobytes() for mask in cells]
-    left = iter(masks)
+    """Return the Top-X relevance projections of analysed frames.
+
+    Those that a GPU made with the maps are taken; the others are made here, all at once.
+    """
+    wanted = [(result, au) for result in results for au in sorted(result.maps)]
+    maps = [result.maps[au] for result, au in wanted if au not in result.masks]
+    made = iter(relevance.masks(np.stack(maps), MASK_SIDE, top_x).numpy() if maps else ())
+    masks = [result.masks[au] if au in result.masks else next(made) for result, au in wanted]
+    left = iter([mask.tobytes() for mask in masks])
     return [_heat(result, left) for result in results]
 
 

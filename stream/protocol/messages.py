@@ -464,7 +464,7 @@ class Hello(Body, frozen=True, kw_only=True):
         lrp_engine: LRP engine that runs the preset: ``fused``, or ``reference``, which is several
             times slower and gives the same maps. ``lrp_engine_reason``: what in the network kept
             the fused one from it; empty if nothing did. ``lrp_precision``: of its convolutions on
-            the way back, ``float32`` or ``bfloat16``.
+            the way back, ``float32``, ``bfloat16`` or ``tf32``.
         window_device: what clusters the sliding windows: ``cpu`` (NumPy) or ``cuda[:N]`` (CuPy).
         top_x: share of the positive relevance a projection keeps, 0–1.
         aus: in the order of ``FrameSample.aus``. ``streams``: the sources.

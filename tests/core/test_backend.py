@@ -107,14 +107,23 @@ def test_a_tensor_is_handed_over_without_a_copy() -> None:
     assert twin.handed == [(2, 3)]
 
 
-@pytest.mark.parametrize("by_protocol", [True, False])
-def test_arrays_are_worked_on_where_torch_works(by_protocol: bool) -> None:
+@pytest.mark.parametrize("new_cupy", [True, False])
+@pytest.mark.parametrize("new_torch", [True, False])
+def test_arrays_are_worked_on_where_torch_works(new_cupy: bool, new_torch: bool) -> None:
+    """CuPy takes a stream by its protocol from 14 on; torch's streams have it from 2.10 on."""
     twin = Twin()
     current = SimpleNamespace(cuda_stream=1234)
-    if by_protocol:
-        twin.cuda.Stream.from_external = lambda stream: twin.stream("protocol", stream)
-    else:
-        twin.cuda.ExternalStream = lambda pointer: twin.stream("pointer", pointer)
+    by_protocol = new_cupy and new_torch
+    if new_torch:
+        current.__cuda_stream__ = lambda: (0, 1234)
+
+    def from_external(stream: object) -> object:
+        assert hasattr(stream, "__cuda_stream__")
+        return twin.stream("protocol", stream)
+
+    if new_cupy:
+        twin.cuda.Stream.from_external = from_external
+    twin.cuda.ExternalStream = lambda pointer: twin.stream("pointer", pointer)
     asked = []
 
     def current_stream(number: int) -> object:

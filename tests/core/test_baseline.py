@@ -18,6 +18,7 @@ from facestage.core.baseline import (
     PersonalBaseline,
     adjust_intensity,
     adjust_presence,
+    presence_for,
     read_rest,
     rest_of_span,
     same_face,
@@ -483,6 +484,31 @@ def test_an_offset_lowers_presence_or_raises_it_by_its_sign(presence: float, off
     assert (after <= p[0]) if offset > 0 else (after >= p[0])
     if offset == 0:
         assert after == p[0]
+
+
+@given(
+    st.floats(0, 1, width=32),
+    st.floats(-10, 10, width=32),
+    st.floats(0, 1, width=32),
+)
+def test_no_presence_below_what_is_needed_reaches_the_threshold(
+    threshold: float, offset: float, share: float
+) -> None:
+    t, b = np.array([threshold], np.float32), np.array([offset], np.float32)
+    needed = presence_for(t, b)
+    below = np.minimum(np.nextafter(needed, np.float32(-1)), needed * np.float32(share))
+    assert (adjust_presence(below[below >= 0], b[below >= 0]) < t[below >= 0]).all()
+
+
+def test_what_is_needed_is_hardly_less_than_what_suffices() -> None:
+    rng = np.random.default_rng(0)
+    t = rng.uniform(0.1, 0.9, 2000).astype(np.float32)
+    b = rng.uniform(-5, 5, 2000).astype(np.float32)
+    b[:100] = 0
+    needed = presence_for(t, b)
+    assert (needed[:100] == t[:100]).all()
+    enough = np.minimum(needed * np.float32(1 + 1e-5), np.float32(1))
+    assert (adjust_presence(enough, b) >= t).all()
 
 
 @given(st.floats(0, 5, width=32), st.floats(0, 1, width=32), st.floats(-10, 10, width=32))

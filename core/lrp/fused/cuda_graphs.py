@@ -1,19 +1,18 @@
 """CUDA graphs for the fused engine: batches padded to a few shapes, one graph recorded per shape.
 
-A pass through a small network is a hundred short kernels: a GPU waits for their launches longer
-than it computes. A CUDA graph launches all at once, but only for the batch shape it was captured
-with. So frames and pairs are padded to a few sizes, and one graph is recorded for each shape:
+:func:`~facestage.core.lrp.explain` comes here with any number of frames and pairs; live frames are
+explained in recordings of their own (:mod:`.rounds`).
 
 - Frames are padded to the next of :data:`PADDED_FRAMES`, pairs to the next of
-  :data:`PADDED_PAIRS`. More than the last of these run in several rounds. From 8 pairs on at most a
-  third of a batch is padding.
+  :data:`PADDED_PAIRS`. More than the last of these run in several rounds. From 12 pairs on at most
+  half of a batch is padding.
 - Padding pairs are pair (0, 0), or pairs that an earlier batch left, and their maps are thrown
   away. The map of a pair does not depend on other pairs, so nothing needs a mask.
 - The first batch of a shape runs eagerly, the second is recorded: a shape that comes once, at the
-  end of a file, is not worth a recording. At most :data:`MAX_GRAPHS` shapes stay recorded; a new
-  one replaces the least recently used.
-- A recording takes three passes and the capture of one. :meth:`CudaGraphEngine.record` records the
-  shapes of one live frame in advance, so that no frame waits for them.
+  end of a file, is not worth a recording. There are fewer shapes than :data:`MAX_GRAPHS`, unless
+  relevance stops at several values; beyond that a new one replaces the least recently used.
+- A recording takes a few passes. :meth:`CudaGraphEngine.record` records the shapes of one frame in
+  advance.
 
 Nothing here waits for the GPU: indices are uploaded from pinned memory on a stream of their own,
 and maps stay on the device.
@@ -27,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from ...backend import upload
+from ...network.recording import Recorder, fitting_size, padded_size
 from .engine import Counts, FusedEngine, with_less_memory
 
 __all__ = [
@@ -36,28 +36,14 @@ __all__ = [
     "CudaGraphEngine",
     "EagerBatch",
     "GraphBatch",
-    "padded_size",
 ]
 
-PADDED_FRAMES = (1, 2, 4, 8, 16, 32)
+PADDED_FRAMES = (1, 4, 16, 32)
 """The numbers of frames that a batch is padded to."""
-PADDED_PAIRS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
+PADDED_PAIRS = (4, 12, 24, 48, 96, 192, 384)
 """The numbers of pairs that a batch is padded to."""
 MAX_GRAPHS = 32
 """The most batch shapes that stay recorded."""
-
-
-def padded_size(count: int, sizes: Sequence[int]) -> int:
-    """Return the smallest size that holds ``count``.
-
-    Args:
-        count: at least 1, at most the largest size.
-        sizes: ascending.
-
-    >>> padded_size(9, PADDED_PAIRS)
-    12
-    """
-    return next(size for size in sizes if size >= count)
 
 
 class EagerBatch:
@@ -96,30 +82,14 @@ class GraphBatch(EagerBatch):
         frames: B.
         pairs: P.
         end: number of the value at which relevance ends.
-        pool: memory shared with other graphs; the maps of one are lost when another one runs.
+        recorder: records it; the maps of one batch are lost when another one runs.
     """
 
     def __init__(
-        self, engine: FusedEngine, frames: int, pairs: int, end: int, pool: object
+        self, engine: FusedEngine, frames: int, pairs: int, end: int, recorder: Recorder
     ) -> None:
         super().__init__(engine, frames, pairs, end)
-        # Libraries choose algorithms and take workspace in their first runs, which must not be
-        # captured. These warm-up runs use a side stream, as capture demands.
-        side_stream = torch.cuda.Stream(engine.device)
-        side_stream.wait_stream(torch.cuda.current_stream(engine.device))
-        with torch.cuda.stream(side_stream):
-            for _ in range(2):
-                super().run()
-        torch.cuda.current_stream(engine.device).wait_stream(side_stream)
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads may go on using the GPU; their work is not captured.
-        capture = torch.cuda.graph(
-            self._graph,
-            pool=pool,  # type: ignore[arg-type]
-            capture_error_mode="thread_local",
-        )
-        with capture:
-            self._maps = super().run()
+        self._graph, self._maps = recorder.record(super().run)
 
     def run(self) -> torch.Tensor:
         self._graph.replay()
@@ -146,10 +116,15 @@ class CudaGraphEngine:
     def __init__(self, engine: FusedEngine, record: RecordBatch | None = None) -> None:
         self._engine = engine
         self._record = record or self._capture
-        self._pool: object = None
+        self._recorder: Recorder | None = None
         self._eager: OrderedDict[tuple[int, int, int], EagerBatch] = OrderedDict()
         self._recorded: OrderedDict[tuple[int, int, int], EagerBatch] = OrderedDict()
         self.device, self.outputs = engine.device, engine.outputs
+
+    @property
+    def engine(self) -> FusedEngine:
+        """The engine for the network."""
+        return self._engine
 
     @property
     def counts(self) -> Counts:
@@ -177,8 +152,8 @@ class CudaGraphEngine:
             key = 1, pairs, self._engine.end(None)
             while key not in self._recorded:
                 # Read again each time: where memory was short, less fits one batch now.
-                most = min(most_pairs, self._engine.pairs_at_once, PADDED_PAIRS[-1])
-                if pairs > padded_size(most, PADDED_PAIRS):
+                most = fitting_size(self._engine.pairs_at_once, PADDED_PAIRS)
+                if pairs > padded_size(min(most_pairs, most), PADDED_PAIRS):
                     return
                 with_less_memory(self._engine, lambda key=key: self._batch(key).run())
 
@@ -207,8 +182,9 @@ class CudaGraphEngine:
 
     def _rounds(self, frames: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
         """Split the pairs; yield rows of frames and numbers of pairs that fit one batch."""
-        most_frames = min(self._engine.frames_at_once, PADDED_FRAMES[-1])
-        most_pairs = min(self._engine.pairs_at_once, PADDED_PAIRS[-1])
+        # Padding must not go beyond what memory has room for.
+        most_frames = fitting_size(self._engine.frames_at_once, PADDED_FRAMES)
+        most_pairs = fitting_size(self._engine.pairs_at_once, PADDED_PAIRS)
         rows: dict[int, None] = {}  # as an ordered set
         pairs: list[int] = []
         for pair in sorted(range(len(frames)), key=lambda n: frames[n]):
@@ -240,6 +216,6 @@ class CudaGraphEngine:
         return batch
 
     def _capture(self, engine: FusedEngine, frames: int, pairs: int, end: int) -> EagerBatch:
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        return GraphBatch(engine, frames, pairs, end, self._pool)
+        if self._recorder is None:
+            self._recorder = Recorder(self.device)
+        return GraphBatch(engine, frames, pairs, end, self._recorder)

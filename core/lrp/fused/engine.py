@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
 
+from ...backend import arithmetic
 from ...errors import ConfigError, ModelError
 from ..formulas import logit_weights
 from ..presets import Preset
@@ -28,12 +29,19 @@ from .rule import Context
 
 __all__ = [
     "CHUNK_BYTES",
+    "TF32",
     "Counts",
     "ForwardPass",
     "FusedEngine",
+    "Reduced",
     "is_out_of_memory",
     "with_less_memory",
 ]
+
+TF32: Literal["tf32"] = "tf32"
+"""In place of a dtype: products of float32 numbers may be rounded to 10 bits, on a GPU."""
+Reduced = torch.dtype | Literal["tf32"] | None
+"""What may be less precise on the way back: nothing, products, or the dtype of convolutions."""
 
 CHUNK_BYTES = 256 << 20
 """The most memory that one round may take for the activations and denominators of its frames, and
@@ -92,7 +100,8 @@ class FusedEngine:
         preset: which rules, with which constants.
         dtype: of the inner convolutions in the backward pass, such as ``torch.bfloat16``;
             activations, divisions and maps stay in the dtype of the weights. None for that of the
-            weights everywhere.
+            weights everywhere; :data:`TF32` for that, too, but a GPU may round what it multiplies
+            in the backward pass.
 
     Attributes:
         outputs: number of logits.
@@ -104,6 +113,7 @@ class FusedEngine:
 
     Raises:
         UnsupportedNetworkError: a part of the network has no fused rule; the message names it.
+        ConfigError: TF32 is asked for on a CPU.
     """
 
     def __init__(
@@ -111,9 +121,15 @@ class FusedEngine:
         net: nn.Module,
         example: torch.Tensor,
         preset: Preset,
-        dtype: torch.dtype | None = None,
+        dtype: Reduced = None,
     ) -> None:
-        self._program: Program = lower(net, example)
+        self._tf32 = dtype == TF32
+        if isinstance(dtype, str):
+            dtype = None
+            if example.device.type == "cpu":
+                raise ConfigError("TF32 is a precision of GPUs; use float32 on a CPU")
+        with arithmetic(example.device):
+            self._program: Program = lower(net, example)
         self.dtype = example.dtype
         self.shape = tuple(example.shape[1:])
         self.counts = Counts()
@@ -192,6 +208,21 @@ class FusedEngine:
         """Return the input of the last layer, ``(B, F)``; None if that is no dense layer."""
         last = self._program.operations[-1]
         return forward.values[last.sources[0]] if isinstance(last, Dense) else None
+
+    def pairs(
+        self, forward: ForwardPass, frames: torch.Tensor, outputs: torch.Tensor
+    ) -> torch.Tensor:
+        """Propagate ``P`` logits to the pixels in one go; no value is read on the host.
+
+        Args:
+            forward: what :meth:`forward` returned.
+            frames: ``(P,)`` int64 rows of its frames.
+            outputs: ``(P,)`` int64 numbers of outputs.
+
+        Returns:
+            ``(P, H, W)``, see :meth:`relevance`.
+        """
+        return self._backward(forward, BatchIndex.from_frames(frames), outputs, 0)
 
     def explain(
         self, forward: ForwardPass, frames: Sequence[int], outputs: Sequence[int], end: int
@@ -274,16 +305,23 @@ class FusedEngine:
 
     def _forward(self, x: torch.Tensor) -> ForwardPass:
         values, saved = [x], []
-        for rule in self._rules:
-            output, rule_saved = rule.forward([values[n] for n in rule.operation.sources])
-            values.append(output)
-            saved.append(rule_saved)
+        with arithmetic(self.device):
+            for rule in self._rules:
+                output, rule_saved = rule.forward([values[n] for n in rule.operation.sources])
+                values.append(output)
+                saved.append(rule_saved)
         return ForwardPass(values, saved)
 
     def _backward(
         self, forward: ForwardPass, index: BatchIndex, outputs: torch.Tensor, end: int
     ) -> torch.Tensor:
         """Return ``(P, h, w)`` relevance of the value numbered ``end``."""
+        with arithmetic(self.device, tf32=self._tf32):
+            return self._propagated(forward, index, outputs, end)
+
+    def _propagated(
+        self, forward: ForwardPass, index: BatchIndex, outputs: torch.Tensor, end: int
+    ) -> torch.Tensor:
         values, saved = forward.values, forward.saved
         logits = values[-1]
         start = logit_weights(outputs, self.outputs, self._preset).to(logits.dtype)
@@ -315,6 +353,9 @@ def _insert(
     return maps
 
 
+_T = TypeVar("_T")
+
+
 def _rows(tensors: Sequence[Any], first: int, end: int) -> list[Any]:
     """Return some rows of each tensor, and None for None."""
     return [
@@ -323,7 +364,7 @@ def _rows(tensors: Sequence[Any], first: int, end: int) -> list[Any]:
     ]
 
 
-def with_less_memory(engine: FusedEngine, run: Callable[[], torch.Tensor]) -> torch.Tensor:
+def with_less_memory(engine: FusedEngine, run: Callable[[], _T]) -> _T:
     """Return ``run()``; where memory is short, halve the engine's rounds and run again.
 
     Raises:
@@ -347,10 +388,25 @@ def with_less_memory(engine: FusedEngine, run: Callable[[], torch.Tensor]) -> to
             torch.cuda.empty_cache()
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether an error means that memory was short."""
-    # On a CPU torch raises a plain RuntimeError. oneDNN cannot create a primitive that it had a
-    # descriptor for; without a descriptor it cannot run such a convolution at all.
-    phrases = ("not enough memory", "can't allocate memory", "could not create a primitive")
-    message = str(error).replace("create a primitive descriptor", "describe")
-    return isinstance(error, torch.OutOfMemoryError) or any(p in message for p in phrases)
+_SHORT_MEMORY = (
+    *("not enough memory", "can't allocate memory", "could not create a primitive"),
+    *("out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"),
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory was short, or hides one that does.
+
+    Where memory ends while a graph is recorded, the end of the recording fails as well, and that
+    is the error that arrives.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        # On a CPU torch raises a plain RuntimeError. oneDNN cannot create a primitive that it had a
+        # descriptor for; without a descriptor it cannot run such a convolution at all.
+        message = str(seen).replace("create a primitive descriptor", "describe")
+        short = any(phrase in message for phrase in _SHORT_MEMORY)
+        if isinstance(seen, RuntimeError) and (short or isinstance(seen, torch.OutOfMemoryError)):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

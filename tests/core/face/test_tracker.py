@@ -844,3 +844,27 @@ def test_a_check_looks_for_no_smaller_face_than_counts_and_a_search_for_all() ->
     # When the check finds no proof, a face of any size may be the next.
     world.show(tracker)
     assert world.smallest[2:][-1] == 0.0
+
+
+def test_landmarks_searched_beforehand_change_nothing() -> None:
+    world, faces = World(), [at(300 + 6 * n, 230) for n in range(8)]
+    alone, together = make(world), make(world)
+    for face in faces:
+        picture = draw(face)
+        world.faces = [face]
+        crop = together.foresee(picture)
+        points = None if crop is None else find_marks(crop[None])[0]
+        ours, theirs = together.update(picture, points), alone.update(picture)
+        assert ours.state == theirs.state == FaceState.TRACKED
+        np.testing.assert_array_equal(ours.points, theirs.points)
+        np.testing.assert_array_equal(ours.crop, theirs.crop)
+
+
+def test_no_landmarks_are_searched_in_a_picture_too_small_for_a_face() -> None:
+    world = World()
+    tracker, tiny = make(world), np.zeros((20, 30, 3), np.uint8)
+    world.show(tracker, HOME)
+    assert tracker.foresee(draw(HOME)) is not None
+    assert tracker.foresee(tiny) is None
+    seen = tracker.update(tiny)
+    assert (seen.state, seen.reason) == (FaceState.LOW_QUALITY, "picture too small for a face")
