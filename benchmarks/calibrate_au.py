@@ -8,7 +8,8 @@ logit at which
 - at most :data:`FALSE_PEOPLE` of the neutral people are active, by their single picture;
 - at most :data:`FALSE_ACTIVE` of all people are active where the AU is surely absent: those of the
   pictures together with those of the clips, a person of a clip by the share of its absent frames,
-  judged live, by the rise over the rest level. The clips alone are too few to decide;
+  judged live, by the rise over the rest level; and at most :data:`FALSE_FRAMES` of the absent
+  frames alone (mean over people). The clips alone are too few to ask for 5 %;
 - at most :data:`CONFUSED` of rendered faces that do anything but this AU are active.
 
 Events and reference curves play no part in it: they judge. Only people of the choosing half who
@@ -65,6 +66,7 @@ from real_clips import load_facts, load_real_crops, make_shared_detector, shared
 __all__ = [
     "CONFUSED",
     "FALSE_ACTIVE",
+    "FALSE_FRAMES",
     "FALSE_PEOPLE",
     "HYSTERESIS",
     "Rendered",
@@ -79,6 +81,8 @@ FALSE_PEOPLE = 0.03
 promised, for the next people are others."""
 FALSE_ACTIVE = 0.05
 """Share of all choosing people, of pictures and clips, that may be active."""
+FALSE_FRAMES = 0.10
+"""Share of the absent frames of the choosing clips that may be active, mean over people."""
 CONFUSED = 0.15
 """Share of rendered faces without the AU, whatever else they do, in which it may be active."""
 HYSTERESIS = 0.62
@@ -171,6 +175,7 @@ def _raised(people: Judged, card: ModelCard, on: Logits, rest: Logits) -> ModelC
         persons = np.array([entry["people"] for entry in entries]) + np.isfinite(neutral).sum(0)
         shares = np.array([entry["people"] * entry.get("mean", 0.0) for entry in entries])
         quiet = (neutral >= raised).sum(0) + shares <= FALSE_ACTIVE * persons
+        quiet &= np.array([entry.get("mean", 0.0) <= FALSE_FRAMES for entry in entries])
         high = np.where(quiet, middle, high)
         low = np.where(quiet, low, middle + 1)
     return with_levels(card, on + _STEP * high, rest)

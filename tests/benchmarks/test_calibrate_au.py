@@ -116,8 +116,13 @@ def test_absent_frames_of_clips_raise_a_threshold_once_they_are_people_enough(
     without = on_logit(calibrate_au.choose(judged(*neutral), card, rendered()))
     one = on_logit(calibrate_au.choose(judged(*neutral, *loud[:1]), card, rendered()))
     four = on_logit(calibrate_au.choose(judged(*neutral, *loud), card, rendered()))
-    assert one == pytest.approx(without, abs=0.01)  # one of 41 people is less than 5 %
-    assert four > 1.5 > without
+    assert one > 1.5 > without  # one of 41 people is less than 5 %, but all absent frames there are
+    assert four == pytest.approx(one, abs=0.01)
+    calm = [clip(f"d{n}", np.full(100, -5.0), quiet=quiet) for n in range(12)]
+    few = on_logit(calibrate_au.choose(judged(*neutral, *loud[:1], *calm), card, rendered()))
+    assert few == pytest.approx(without, abs=0.01)
+    many = on_logit(calibrate_au.choose(judged(*neutral, *loud, *calm), card, rendered()))
+    assert many == pytest.approx(one, abs=0.01)
 
 
 def test_nobody_is_judged_by_a_threshold_in_which_they_took_part(card: ModelCard) -> None:
