@@ -1,0 +1,1 @@
+"""Photographs of real people as a second source of training faces."""
