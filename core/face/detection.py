@@ -8,12 +8,11 @@ References:
     Tian et al., *FCOS: fully convolutional one-stage object detection*, ICCV 2019 (cells without
     anchors); Zheng et al., *Enhancing geometric factors in model learning and inference for object
     detection and instance segmentation*, IEEE Trans. Cybernetics 2022 (cluster NMS);
-    Wu, Peng & Yu, *YuNet*, Machine Intelligence Research 20, 2023 (how small such a network can be).
+    Wu, Peng & Yu, *YuNet*, Machine Intelligence Research 20, 2023 (how small one can be).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

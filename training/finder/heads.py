@@ -166,16 +166,23 @@ def _forehead(kit: FaceKit) -> NDArray[np.int64]:
     eyes, chin = marks[36:48, 1].mean(), marks[8, 1]
     top = eyes + FOREHEAD * (eyes - chin)
     half = float(np.abs(marks[[0, 16], 0]).mean())
-    wanted = [(x * half, top - drop * (eyes - chin)) for x, drop in
-              ((-0.75, 0.3), (-0.45, 0.08), (0, 0), (0.45, 0.08), (0.75, 0.3))]
+    wanted = [
+        (x * half, top - drop * (eyes - chin))
+        for x, drop in ((-0.75, 0.3), (-0.45, 0.08), (0, 0), (0.45, 0.08), (0.75, 0.3))
+    ]
     front = kit.generic[:, 2] > 0
-    apart = [np.where(front, np.hypot(kit.generic[:, 0] - x, kit.generic[:, 1] - y), np.inf)
-             for x, y in wanted]
+    apart = [
+        np.where(front, np.hypot(kit.generic[:, 0] - x, kit.generic[:, 1] - y), np.inf)
+        for x, y in wanted
+    ]
     return np.array([int(a.argmin()) for a in apart])
 
 
 def _seen(
-    vertices: torch.Tensor, poses: Sequence[Pose], landmarks: NDArray[np.int64], outline: torch.Tensor
+    vertices: torch.Tensor,
+    poses: Sequence[Pose],
+    landmarks: NDArray[np.int64],
+    outline: torch.Tensor,
 ) -> tuple[View, NDArray[np.float32]]:
     """Project whole heads, upright, the face in the upper middle; also return the outlines."""
     rotations = np.stack([pose.rotation() for pose in poses]).astype(np.float32)

@@ -187,11 +187,15 @@ class Composer:
         face = cv2.resize(head.image[y : y + side, x : x + side], (96, 96))
         n = int(rng.choice([2, 3]))
         step = 96 // n
-        tiles = [face[a : a + step, b : b + step] for a in range(0, step * n, step)
-                 for b in range(0, step * n, step)]
+        tiles = [
+            face[a : a + step, b : b + step]
+            for a in range(0, step * n, step)
+            for b in range(0, step * n, step)
+        ]
         order = np.roll(np.arange(n * n), int(rng.integers(1, n * n)))
-        mixed = np.vstack([np.hstack([tiles[k] for k in order[r * n : r * n + n]])
-                           for r in range(n)])
+        mixed = np.vstack(
+            [np.hstack([tiles[k] for k in order[r * n : r * n + n]]) for r in range(n)]
+        )
         grey = np.ascontiguousarray(mixed.astype(np.uint8))
         factor = log_uniform(rng, 16, 160) / 96
         place = _placing(grey.shape, factor, rng.uniform(0, 6.28), rng.uniform(0, SIDE, 2))
@@ -264,7 +268,7 @@ def _moved(matrix: NDArray[np.float64], points: Real) -> Real:
 def _placing_at(
     origin: NDArray[np.floating], factor: float, turn: float, middle: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Return the matrix that turns clockwise about ``origin``, scales, and puts it at ``middle``."""
+    """Return the matrix that turns clockwise about ``origin``, scales, and moves to ``middle``."""
     c, s = factor * math.cos(turn), factor * math.sin(turn)
     linear = np.array([[c, -s], [s, c]])
     return np.column_stack([linear, middle - linear @ origin])
@@ -321,9 +325,10 @@ def _covered(canvas: _Canvas, outline: Real) -> float:
     spread = 0.3 * (high - low)
     worst = 0.0
     for other, *_ in canvas.faces:
-        l, h = _ends(other)
-        common = np.clip(np.minimum(high + spread, h) - np.maximum(low - spread, l), 0, None)
-        worst = max(worst, float(common.prod() / max((h - l).prod(), 1)))
+        left, right = _ends(other)
+        common = np.minimum(high + spread, right) - np.maximum(low - spread, left)
+        share = np.clip(common, 0, None).prod() / max((right - left).prod(), 1)
+        worst = max(worst, float(share))
     return worst
 
 
@@ -380,7 +385,13 @@ def _shoulders(
     chin = outline.mean(0) + down * 0.55 * size
     wide, drop = size * rng.uniform(0.7, 1.3), size * rng.uniform(0.15, 0.4)
     shape = [
-        (-0.3, 0.0), (0.3, 0.0), (0.75, 0.6), (1.0, 1.2), (1.05, 6), (-1.05, 6), (-1.0, 1.2),
+        (-0.3, 0.0),
+        (0.3, 0.0),
+        (0.75, 0.6),
+        (1.0, 1.2),
+        (1.05, 6),
+        (-1.05, 6),
+        (-1.0, 1.2),
         (-0.75, 0.6),
     ]
     polygon = np.array([chin + across * x * wide + down * y * drop for x, y in shape])
@@ -391,7 +402,11 @@ def _shoulders(
 
 
 def _pillow(
-    canvas: _Canvas, rng: np.random.Generator, middle: NDArray[np.floating], size: float, turn: float
+    canvas: _Canvas,
+    rng: np.random.Generator,
+    middle: NDArray[np.floating],
+    size: float,
+    turn: float,
 ) -> None:
     """Put linen and a pillow under a head."""
     if rng.random() < 0.6:
@@ -402,8 +417,11 @@ def _pillow(
     angle = np.linspace(0, 2 * math.pi, 40)
     power = rng.uniform(0.35, 0.8)
     ring = np.stack(
-        [np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power * half[0],
-         np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power * half[1]], 1
+        [
+            np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power * half[0],
+            np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power * half[1],
+        ],
+        1,
     )
     tilt = turn + rng.normal(0, 0.25)
     c, s = math.cos(tilt), math.sin(tilt)
@@ -418,7 +436,11 @@ def _pillow(
 
 
 def _blanket(
-    canvas: _Canvas, rng: np.random.Generator, middle: NDArray[np.floating], size: float, turn: float
+    canvas: _Canvas,
+    rng: np.random.Generator,
+    middle: NDArray[np.floating],
+    size: float,
+    turn: float,
 ) -> None:
     down = np.array([-math.sin(turn), math.cos(turn)])
     across = np.array([math.cos(turn), math.sin(turn)])
@@ -491,8 +513,9 @@ def room(rng: np.random.Generator) -> Real:
         if rng.random() < 0.3:
             size = tuple(np.maximum(1, half).astype(int).tolist())
             place = tuple(centre.astype(int).tolist())
-            cv2.ellipse(tone, place, size, angle, 0, 360, value, int(rng.choice([-1, 1, 2, 4])),
-                        cv2.LINE_AA)
+            cv2.ellipse(
+                tone, place, size, angle, 0, 360, value, int(rng.choice([-1, 1, 2, 4])), cv2.LINE_AA
+            )
         else:
             box = cv2.boxPoints((tuple(centre), tuple(2 * half), angle))
             cv2.fillPoly(tone, [np.rint(box).astype(np.int32)], value, cv2.LINE_AA)

@@ -19,12 +19,10 @@ from facestage.core.errors import ConfigError
 from facestage.core.face.detection import (
     POINT_UNIT,
     STRIDES,
-    FaceFinder,
     FinderNetwork,
     cells,
     standardise,
 )
-from numpy.typing import NDArray
 from torch import nn
 
 from .scenes import SIDE, Composer, Scene
@@ -52,7 +50,7 @@ class Settings:
     """
 
     scenes: int = 120_000
-    batch: int = 32
+    batch: int = 16
     rate: float = 2e-3
     pool: int = 2_048
     uses: int = 6
@@ -79,13 +77,15 @@ def turned(truth: Truth, quarters: int, mirror: bool) -> Truth:
     corners = boxes.unflatten(-1, (2, 2))
     for _ in range(quarters % 4):
         image = torch.rot90(image, -1, (1, 2))
-        corners, points = (torch.stack([SIDE - 1 - p[..., 1], p[..., 0]], -1)
-                           for p in (corners, points))
+        corners, points = (
+            torch.stack([SIDE - 1 - p[..., 1], p[..., 0]], -1) for p in (corners, points)
+        )
         roll = roll + math.pi / 2
     if mirror:
         image = image.flip(2)
-        corners, points = (torch.stack([SIDE - 1 - p[..., 0], p[..., 1]], -1)
-                           for p in (corners, points))
+        corners, points = (
+            torch.stack([SIDE - 1 - p[..., 0], p[..., 1]], -1) for p in (corners, points)
+        )
         points, visible = points[..., [1, 0, 2, 4, 3], :], visible[..., [1, 0, 2, 4, 3]]
         roll = -roll
     boxes = torch.cat([corners.amin(-2), corners.amax(-2)], -1)
@@ -144,16 +144,17 @@ def losses(answers: torch.Tensor, truth: Truth, at: torch.Tensor) -> dict[str, t
     box = 1 - distance_overlap(torch.cat([middle - half, middle + half], 1), known[:, :4])
     # Errors of points count in sides of the face, whatever its size.
     side = (known[:, 2:4] - known[:, :2]).amax(1)
-    error = (own[:, 5:15] * (stride * POINT_UNIT) + place[:, :2].repeat(1, 5) - known[:, 4:14])
+    error = own[:, 5:15] * (stride * POINT_UNIT) + place[:, :2].repeat(1, 5) - known[:, 4:14]
     error = (error / side[:, None]).unflatten(1, (5, 2))
     shown = 0.2 + 0.8 * known[:, 14:, None]
-    points = (F.smooth_l1_loss(error, torch.zeros_like(error), beta=0.03, reduction="none")
-              * shown).mean((1, 2))
+    points = (
+        F.smooth_l1_loss(error, torch.zeros_like(error), beta=0.03, reduction="none") * shown
+    ).mean((1, 2))
     seen = F.binary_cross_entropy_with_logits(own[:, 15:20], known[:, 14:], reduction="none")
     heading = F.normalize(own[:, 20:22], dim=1)
     angle = 1 - heading[:, 0] * torch.sin(turn) - heading[:, 1] * torch.cos(turn)
-    parts = {"box": box, "points": points * 20, "seen": seen.mean(1) * 0.2, "roll": angle}
-    return {"centre": centre, **{name: part.sum() / count for name, part in parts.items()}}
+    parts = {"box": box * 1.5, "points": points * 8, "seen": seen.mean(1) * 0.2, "roll": angle}
+    return {"centre": centre * 2, **{name: part.sum() / count for name, part in parts.items()}}
 
 
 def distance_overlap(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -190,6 +191,7 @@ def finder_tensors(network: FinderNetwork) -> dict[str, torch.Tensor]:
 
 def _pools(composer: Composer, settings: Settings, first: int) -> Iterator[Truth]:
     """Yield pools of scenes, the next being drawn while one is used."""
+
     def draw(number: int) -> Truth:
         start = number * settings.pool
         return truth_of([composer.scene(i) for i in range(start, start + settings.pool)])
@@ -262,8 +264,11 @@ def train(
                 (out / "newest.partial").replace(out / "newest.pt")
                 if report is not None:
                     report(
-                        {"step": run.step, "seconds": time.perf_counter() - begun,
-                         **{k: v / seen for k, v in sums.items()}}
+                        {
+                            "step": run.step,
+                            "seconds": time.perf_counter() - begun,
+                            **{k: v / seen for k, v in sums.items()},
+                        }
                     )
                 sums, seen = {}, 0
         if run.step >= last:
