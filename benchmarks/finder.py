@@ -1,8 +1,9 @@
 """Face detectors on real people: ours, YuNet and Haar side by side, at every size and roll.
 
 Usage: ``python benchmarks/finder.py [FOLDER] [--yunet FILE] [--ours FILE] [--pictures FOLDER]
-[--half report|choose] [--people N] [--skip clips] [--out FILE]``. FOLDER holds ``faces/``,
-``clips/`` and ``models/`` (default ``../shared`` beside the project). ``--pictures`` is a folder of
+[--half report|choose] [--people N] [--clips NAME …] [--skip clips] [--out FILE]``. FOLDER holds
+``faces/``, ``clips/`` and ``models/`` (default ``../shared`` beside the project). ``--pictures`` is a
+folder of
 pictures without people, to paste into and to count what is found in them; without it they are
 painted. Prints tables and writes ``benchmarks/results/finder.json``.
 
@@ -29,10 +30,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from facestage.core.face.tracker import Detection, Detector, FaceTracker
+from facestage.core.face.tracker import Detection, Detector
 from facestage.core.network.au_network import AUNetwork
+from facestage.core.sequence import SequenceAnalyzer
+from facestage.core.types import Frame
 from facestage.stream.detectors import HaarDetector, OurDetector, YuNetDetector
 from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -243,62 +247,91 @@ def turn(image: Image, roll: float) -> Image:
 
 @dataclass
 class Followed:
-    """A clip followed: of each frame, whether a crop was cut, and which AUs are over threshold."""
+    """A clip analysed.
 
-    crops: NDArray[np.bool_]
-    present: NDArray[np.bool_]
+    Attributes:
+        faces: ``(F,)`` bool, frames with a face that was analysed.
+        presence: ``(F, A)`` of the network, 0–1.
+        active: ``(F, A)`` bool, AUs that are active.
+        stages: name of each frame's stage.
+        looks: times the detector was asked.
+    """
+
+    faces: NDArray[np.bool_]
+    presence: NDArray[np.float32]
+    active: NDArray[np.bool_]
+    stages: list[str]
     looks: int
 
 
+class Counted:
+    """A detector that counts how often it is asked."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector, self.name, self.looks = detector, detector.name, 0
+
+    def detect(self, image: Image, smallest: float = 0.0) -> list[Detection]:
+        """Ask it."""
+        self.looks += 1
+        return self.detector.detect(image, smallest)
+
+
 def follow(frames: list[Image], detector: Detector, network: AUNetwork, roll: float) -> Followed:
-    """Follow a turned clip and ask the network about every crop."""
-    card = network.card
-    tracker = FaceTracker(
-        detector,
-        network.five_points,
-        card.template,
-        card.template_weights,
-        card.input_size,
-        card.box_points.get(detector.name),
+    """Analyse a turned clip as ``facestage analyze`` does."""
+    counted = Counted(detector)
+    analyzer = SequenceAnalyzer(counted, network)
+    for index, frame in enumerate(frames):
+        image = turn(frame, roll) if roll else frame
+        analyzer.update([Frame("clip", index, image, pts=index / 25)])
+    result = analyzer.finish(source="clip", fps=25.0)
+    none = np.zeros(len(result.aus), np.float32)
+    stages = [str(stage.labels) for stage in result.stages for _ in range(stage.frames)]
+    return Followed(
+        np.array([row.presence is not None for row in result.rows]),
+        np.stack([none if row.presence is None else row.presence for row in result.rows]),
+        np.array([[au in row.labels for au in result.aus] for row in result.rows]),
+        stages,
+        counted.looks,
     )
-    seen = [tracker.update(turn(frame, roll) if roll else frame) for frame in frames]
-    crops = np.array([o.crop is not None for o in seen])
-    present = np.zeros((len(frames), len(card.aus)), bool)
-    if crops.any():
-        answer = network.predict(np.stack([o.crop for o in seen if o.crop is not None]))
-        present[crops] = answer.probability >= np.asarray(card.thresholds)
-    return Followed(crops, present, tracker.detections)
 
 
 def measure_clips(detectors: list[Detector], clips: list[Path], network: AUNetwork) -> Any:
-    """Of each clip, detector and roll: frames followed, presence against the upright run."""
+    """Of each clip, detector and roll: frames analysed, AUs and stages against upright runs.
+
+    ``own`` compares with the same detector's upright run, ``haar`` with Haar's.
+    """
     figures: dict[str, Any] = {}
     for clip in clips:
         frames = read(clip)
-        upright: dict[str, Followed] = {}
+        upright = {d.name: follow(frames, d, network, 0) for d in detectors}
+        of_clip = figures.setdefault(clip.name, {})
         for detector in detectors:
             for roll in CLIP_ROLLS:
-                run = follow(frames, detector, network, roll)
-                first = upright.setdefault(detector.name, run)
-                reference = upright[detectors[0].name]
-                figures.setdefault(clip.name, {}).setdefault(detector.name, {})[f"{roll}°"] = {
+                run = follow(frames, detector, network, roll) if roll else upright[detector.name]
+                of_clip.setdefault(detector.name, {})[f"{roll}°"] = {
                     "frames": len(frames),
-                    "followed": int(run.crops.sum()),
+                    "analysed": int(run.faces.sum()),
                     "looks": run.looks,
-                    "presence_against_upright": agreement(run, first),
-                    "presence_against_first": agreement(run, reference),
+                    "own": agreement(run, upright[detector.name]),
+                    **({"haar": agreement(run, upright["haar"])} if "haar" in upright else {}),
                 }
     return figures
 
 
 def agreement(a: Followed, b: Followed) -> dict[str, float]:
-    """Share of (frame, AU) that agree where both saw a face, and the largest change of an AU."""
-    both = a.crops & b.crops
-    if not both.any():
-        return {"agree": 0.0, "largest_change": 1.0}
-    x, y = a.present[both], b.present[both]
-    change = np.abs(x.mean(0) - y.mean(0))
-    return {"agree": float((x == y).mean()), "largest_change": float(change.max())}
+    """Compare two runs of a clip.
+
+    ``presence`` is the mean difference of an AU's presence where both saw a face, that of the AU
+    that differs most; ``active`` the share of (frame, AU) of all frames that agree; ``stages`` the
+    adjusted Rand index of the stages of all frames.
+    """
+    both = a.faces & b.faces
+    change = np.abs((a.presence - b.presence)[both].mean(0)).max() if both.any() else 1.0
+    return {
+        "presence": float(change),
+        "active": float((a.active == b.active).mean()),
+        "stages": float(adjusted_rand_score(a.stages, b.stages)),
+    }
 
 
 def show_pasted(figures: dict[str, Any]) -> None:
@@ -328,6 +361,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--empty", type=int, default=1000, help="pictures without people")
     parser.add_argument("--long-side", type=int, default=320, help="of ours, pixels")
+    parser.add_argument("--clips", nargs="*", default=("single_face.mp4",))
     parser.add_argument("--skip", nargs="*", default=(), choices=("pasted", "empty", "clips"))
     parser.add_argument("--without", nargs="*", default=(), choices=("haar", "yunet"))
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "finder.json")
@@ -353,7 +387,7 @@ def main() -> None:
         for name, found in report["empty"].items():
             print(name, found)
     if "clips" not in options.skip:
-        clips = [options.folder / "clips" / "single_face.mp4"]
+        clips = [options.folder / "clips" / name for name in options.clips]
         report["clips"] = measure_clips(detectors, clips, AUNetwork.load(device="cpu"))
         for clip_name, by_detector in report["clips"].items():
             for name, by_roll in by_detector.items():

@@ -66,9 +66,9 @@ class OurDetector:
         self, path: Path | str | None = None, long_side: int = 320, threshold: float | None = None
     ) -> None:
         self.long_side = long_side
-        if path is not None:
-            self.path = Path(path)  # embedded weights are no file of the user's
-        self._finder = _load_finder(path, threshold)
+        embedded = resources.files("facestage.core.weights") / f"{_EMBEDDED}.safetensors"
+        self.path = Path(str(embedded) if path is None else path)
+        self._finder = _load_finder(self.path, threshold)
 
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return faces with points; the score is the network's, 0–1.
@@ -76,9 +76,10 @@ class OurDetector:
         See :meth:`facestage.core.face.tracker.Detector.detect`; the network sees all sizes at once.
         """
         del smallest
-        small, scale_x, scale_y = _reduce(image, self.long_side)
-        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
-        (found,) = self._finder.find([grey])
+        # Grey first: a third of the numbers to reduce.
+        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+        small, scale_x, scale_y = _reduce(grey, self.long_side)
+        (found,) = self._finder.find([small])
         scale = np.array([scale_x, scale_y], np.float32)
         # Areas are reduced, not centres: pixel centre x of the small picture is (x + ½)/s − ½.
         points = (found.points + 0.5) / scale - 0.5
@@ -89,7 +90,7 @@ class OurDetector:
         ]
 
 
-def _load_finder(path: Path | str | None, threshold: float | None) -> FaceFinder:
+def _load_finder(path: Path, threshold: float | None) -> FaceFinder:
     """Read card and weights of a face finder and build it."""
     import torch  # `--help` need not wait for it
     from safetensors import SafetensorError
@@ -97,23 +98,21 @@ def _load_finder(path: Path | str | None, threshold: float | None) -> FaceFinder
 
     from ..core.face.detection import FaceFinder
 
-    folder = resources.files("facestage.core.weights")
-    weights = folder / f"{_EMBEDDED}.safetensors" if path is None else Path(path)
-    beside = folder / f"{_EMBEDDED}.json" if path is None else Path(path).with_suffix(".json")
+    beside = path.with_suffix(".json")
+    advice = "give the safetensors file that `python -m training finder` wrote, or use `ours`"
     try:
         card: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
-        tensors: dict[str, torch.Tensor] = load(weights.read_bytes())
-        if card.get("schema") != _CARD_SCHEMA:
+        tensors: dict[str, torch.Tensor] = load(path.read_bytes())
+        if card["schema"] != _CARD_SCHEMA:
             raise ModelError(
-                f"{beside} is a card of another kind ({card.get('schema')!r}, expected "
-                f"{_CARD_SCHEMA!r}): give a face finder that `python -m training finder` wrote"
+                f"{beside} is a card of another kind ({card['schema']!r}, expected "
+                f"{_CARD_SCHEMA!r}): {advice}"
             )
         least = float(card["threshold"]) if threshold is None else threshold
         return FaceFinder(tensors, least, float(card["overlap"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(
-            f"{weights} with its card {beside} is no face finder ({error}): give the safetensors "
-            "file that `python -m training finder` wrote, or use the detector `ours`"
+            f"{path} with its card {beside.name} is no face finder ({error!r}): {advice}"
         ) from error
 
 

@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,6 +46,7 @@ _FLOOR = 8.0
 """Added to the deviation of a picture: noise and coding are not made into contrast, grey 0–255."""
 _CANDIDATES = 128
 """Cells of a picture that are looked at; a face takes two to six."""
+_NOTHING = np.zeros((0, CHANNELS + 1), np.float32)
 _LARGEST_LOG = 5.0
 """Log of the largest side of a box in strides: exp must not overflow whatever the network says."""
 
@@ -232,7 +234,8 @@ class FaceFinder:
         device: where it computes.
 
     Raises:
-        ModelError: the tensors are not those of this network, or hold no numbers.
+        ModelError: the tensors are not those of this network, or hold no numbers; the threshold is
+            not from 0 to below 1.
     """
 
     def __init__(
@@ -242,7 +245,10 @@ class FaceFinder:
         overlap: float = 0.4,
         device: torch.device | str = "cpu",
     ) -> None:
+        if not 0 <= threshold < 1:
+            raise ModelError(f"the threshold of the face finder is {threshold}; give 0 to below 1")
         self.threshold, self.overlap = threshold, overlap
+        self._least = math.log(threshold / (1 - threshold)) if threshold else -math.inf
         self.device = torch.device(device)
         network = FinderNetwork()
         wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
@@ -285,11 +291,15 @@ class FaceFinder:
             x = F.pad(x, (0, right, 0, bottom), mode="replicate")
         at = self._cells_of(height + bottom, width + right)
         answers = self.network(x.contiguous(memory_format=torch.channels_last)).float()
-        count = min(_CANDIDATES, answers.shape[1])
+        sure = answers[..., 0] >= self._least
+        # Few cells speak of faces: only they are decoded and merged.
+        count = min(_CANDIDATES, int(sure.sum(1).amax()))
+        if count == 0:
+            return [_found(_NOTHING, height, width) for _ in pictures]
         order = answers[..., 0].topk(count, 1).indices
         rows = torch.arange(len(answers), device=self.device)[:, None]
         faces = decode(answers[rows, order], at[order])
-        stays = strongest(faces[..., 1:5], self.overlap) & (faces[..., 0] >= self.threshold)
+        stays = strongest(faces[..., 1:5], self.overlap) & sure[rows, order]
         table = torch.cat([faces, stays[..., None].float()], -1).cpu().numpy()
         return [_found(rows[rows[:, -1] > 0], height, width) for rows in table]
 

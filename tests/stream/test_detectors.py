@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from importlib import resources
 from pathlib import Path
 
 import cv2
@@ -10,7 +12,12 @@ import pytest
 from facestage.core.errors import ModelError
 from facestage.core.face.tracker import Detection, Detector
 from facestage.stream import detectors
-from facestage.stream.detectors import HaarDetector, YuNetDetector, make_detector
+from facestage.stream.detectors import (
+    HaarDetector,
+    OurDetector,
+    YuNetDetector,
+    make_detector,
+)
 from numpy.typing import NDArray
 
 ONNX = "face_detection_yunet_2023mar.onnx"
@@ -23,8 +30,10 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(params=["haar", pytest.param("yunet", marks=pytest.mark.shared)])
+@pytest.fixture(params=["ours", "haar", pytest.param("yunet", marks=pytest.mark.shared)])
 def detector(request: pytest.FixtureRequest) -> Detector:
+    if request.param == "ours":
+        return OurDetector()
     if request.param == "haar":
         return HaarDetector()
     return YuNetDetector(request.getfixturevalue("shared") / "models" / ONNX)
@@ -117,9 +126,40 @@ def test_yunet_files_that_cannot_be_used(tmp_path: Path) -> None:
         YuNetDetector(wrong, check_hash=False)
 
 
+def test_face_finder_files_that_cannot_be_used(tmp_path: Path) -> None:
+    weights = tmp_path / "mine.safetensors"
+    with pytest.raises(ModelError, match=r"mine\.json"):
+        make_detector(weights)
+    embedded = resources.files("facestage.core.weights")
+    weights.write_bytes((embedded / "face_finder_v1.safetensors").read_bytes())
+    (tmp_path / "mine.json").write_text("no card")
+    with pytest.raises(ModelError, match="training finder"):
+        make_detector(weights)
+    (tmp_path / "mine.json").write_text((embedded / "au_net_v1.json").read_text())
+    with pytest.raises(ModelError, match="card of another kind"):
+        make_detector(weights)
+    (tmp_path / "mine.json").write_text((embedded / "face_finder_v1.json").read_text())
+    assert make_detector(weights).name == "ours"
+    weights.write_bytes((embedded / "au_net_v1.safetensors").read_bytes())
+    with pytest.raises(ModelError, match="not those of this face finder"):
+        make_detector(weights)
+    weights.write_bytes(b"half a file")
+    with pytest.raises(ModelError, match="training finder"):
+        make_detector(weights)
+
+
+def test_the_embedded_face_finder_is_small_and_says_what_it_was_made_of() -> None:
+    embedded = resources.files("facestage.core.weights")
+    assert len((embedded / "face_finder_v1.safetensors").read_bytes()) <= 1_000_000
+    card = json.loads((embedded / "face_finder_v1.json").read_text())
+    assert "CC BY 4.0" in " ".join(card["training"]["photographed"])
+    assert all(card["training"]["without_people"].values())
+
+
 def test_auto_uses_haar_until_yunet_is_pulled(empty_cache: Path) -> None:
     assert make_detector().name == "haar"
     assert make_detector("haar").name == "haar"
+    assert make_detector("ours").name == "ours"
     with pytest.raises(ModelError, match="facestage models pull yunet"):
         make_detector("yunet")
     (empty_cache / ONNX).write_bytes(b"half a file")
