@@ -2,10 +2,9 @@
 
 Usage: ``python benchmarks/finder.py [FOLDER] [--yunet FILE] [--ours FILE] [--pictures FOLDER]
 [--half report|choose] [--people N] [--clips NAME …] [--skip clips] [--out FILE]``. FOLDER holds
-``faces/``, ``clips/`` and ``models/`` (default ``../shared`` beside the project). ``--pictures`` is a
-folder of
-pictures without people, to paste into and to count what is found in them; without it they are
-painted. Prints tables and writes ``benchmarks/results/finder.json``.
+``faces/``, ``clips/`` and ``models/`` (default ``../shared`` beside the project). ``--pictures`` is
+a folder of pictures without people, to paste into and to count what is found in them; without it
+they are painted. Prints tables and writes ``benchmarks/results/finder.json``.
 
 The portraits are those of people of one half: figures are reported on ``report``, nothing is
 trained with them. The truth of a portrait is MediaPipe's outline of the face; a face is found when

@@ -146,7 +146,8 @@ class HaarDetector:
         if not path.is_file() or not self._cascade.load(str(path)):
             raise ModelError(
                 f"OpenCV {cv2.__version__} has no face cascade at {path}: install "
-                "'opencv-python-headless>=4.10,<5', or run `facestage models pull yunet`"
+                "'opencv-python-headless>=4.10,<5', use the detector `ours`, or run "
+                "`facestage models pull yunet`"
             )
 
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
@@ -210,7 +211,7 @@ class YuNetDetector:
         if not self.path.is_file():
             raise ModelError(
                 f"there is no YuNet file at {self.path}: run `facestage models pull yunet`, or use "
-                "the embedded detector `haar`"
+                "an embedded detector, `ours` or `haar`"
             )
         digest = model_store.sha256_of(self.path) if check_hash else expected
         if digest != expected:

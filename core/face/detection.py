@@ -1,8 +1,8 @@
 """Finding faces: a small convolutional network and what its answers mean.
 
-The network sees a grey picture once, at strides 8, 16 and 32, and says of each cell whether the
-middle of a face lies there, and of that face its box, its five points with their visibility, and
-its roll, from 0 to 360 degrees. Cells that speak of the same face are merged.
+The network sees a grey picture in four sizes, with cells of 8, 16, 32 and 64 pixels, and says of
+each cell whether the middle of a face lies there, and of that face its box, its five points with
+their visibility, and its roll, from 0 to 360 degrees. Cells that speak of the same face are merged.
 
 References:
     Tian et al., *FCOS: fully convolutional one-stage object detection*, ICCV 2019 (cells without
@@ -36,7 +36,7 @@ __all__ = [
     "standardise",
 ]
 
-STRIDES = (8, 16, 32)
+STRIDES = (8, 16, 32, 64)
 """Pixels between two cells of each level."""
 CHANNELS = 22
 """Answers of a cell: centre 1, box 4, points 10, visibilities 5, roll 2."""
@@ -52,79 +52,64 @@ _LARGEST_LOG = 5.0
 
 
 class _Block(nn.Sequential):
-    """Convolution, BatchNorm (folded away in the stored network), ReLU."""
+    """Convolution of 3 × 3, BatchNorm (folded away in the stored network), ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, size: int, norm: bool) -> None:
-        layers: list[nn.Module] = [
-            nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=not norm)
-        ]
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: bool) -> None:
+        layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=not norm)]
         if norm:
             layers.append(nn.BatchNorm2d(outputs))
         super().__init__(*layers, nn.ReLU())
 
 
 class FinderNetwork(nn.Module):
-    """The network; plain convolutions.
+    """The network; plain convolutions, the same ones at every size.
+
+    The picture is halved three times, and each copy is seen at stride 8: a face looks alike to the
+    network whatever its size, and everything learned of one size holds for all.
 
     Args:
         norm: with BatchNorm, to train; the stored network has it folded into the convolutions.
     """
 
-    WIDTHS = (24, 40, 80, 96)
-    NECK = 40
+    WIDTHS = (16, 48)
+    DEPTH = 4
 
     def __init__(self, norm: bool = False) -> None:
         super().__init__()
-        stem, *widths = self.WIDTHS
-        # Four neighbouring pixels become four channels: as much is seen as by a convolution of
-        # 6 × 6 at half the cost.
-        self.stem = nn.Sequential(nn.PixelUnshuffle(2), _Block(4, stem, 2, 3, norm))
-        stages, before = [], stem
-        for width in widths:
-            stages.append(
-                nn.Sequential(
-                    _Block(before, width, 2, 3, norm),
-                    _Block(width, width, 1, 3, norm),
-                    _Block(width, width, 1, 3, norm),
-                )
-            )
-            before = width
-        self.stages = nn.ModuleList(stages)
-        self.sides = nn.ModuleList(_Block(width, self.NECK, 1, 1, norm) for width in widths)
-        self.heads = nn.ModuleList(
-            nn.Sequential(
-                _Block(self.NECK, self.NECK, 1, 3, norm), nn.Conv2d(self.NECK, CHANNELS, 1)
-            )
-            for _ in widths
+        fine, width = self.WIDTHS
+        self.trunk = nn.Sequential(
+            # Four neighbouring pixels become four channels: as much is seen as by a convolution of
+            # 6 × 6 at half the cost.
+            nn.PixelUnshuffle(2),
+            _Block(4, fine, 2, norm),
+            _Block(fine, fine, 1, norm),
+            _Block(fine, width, 2, norm),
+            *(_Block(width, width, 1, norm) for _ in range(self.DEPTH)),
+            nn.Conv2d(width, CHANNELS, 1),
         )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, levels: int = len(STRIDES)) -> torch.Tensor:
         """Answer for all cells.
 
         Args:
-            x: ``(B, 1, H, W)`` float, :func:`standardise`d; H and W multiples of 32.
+            x: ``(B, 1, H, W)`` float, :func:`standardise`d; H and W multiples of the last stride.
+            levels: how many strides are looked at, the finest first.
 
         Returns:
             ``(B, N, 22)``, cells in the order of :func:`cells`.
         """
-        levels, x = [], self.stem(x)
-        for stage in self.stages:
-            x = stage(x)
-            levels.append(x)
-        answers, above = [], None
-        for level, side, head in zip(
-            reversed(levels), reversed(self.sides), reversed(self.heads), strict=True
-        ):
-            seen = side(level)
-            above = seen if above is None else seen + F.interpolate(above, scale_factor=2.0)
-            answers.append(head(above).flatten(2))
-        return torch.cat(answers[::-1], 2).transpose(1, 2)
+        answers = []
+        for level in range(levels):
+            if level:
+                x = F.avg_pool2d(x, 2)
+            answers.append(self.trunk(x).flatten(2))
+        return torch.cat(answers, 2).transpose(1, 2)
 
 
-def cells(height: int, width: int) -> NDArray[np.float32]:
+def cells(height: int, width: int, levels: int = len(STRIDES)) -> NDArray[np.float32]:
     """Return the cells of a picture: ``(N, 3)`` float32 middle x, middle y, stride, pixels."""
     rows = []
-    for stride in STRIDES:
+    for stride in STRIDES[:levels]:
         y, x = np.mgrid[0 : height // stride, 0 : width // stride]
         # Pixel centres are at whole numbers: the middle of the first cell is at (stride - 1) / 2.
         middle = np.stack([x, y], -1).reshape(-1, 2) * stride + (stride - 1) / 2

@@ -100,7 +100,7 @@ def test_a_hidden_face_is_neither_wanted_nor_wrong(composer: Composer) -> None:
         w
         for s in scenes_of(composer)
         for f, w in zip(s.faces, s.wanted, strict=True)
-        if (f[2:4] - f[:2]).max() < 8
+        if (f[2:4] - f[:2]).max() < 9
     ]
     assert small
     assert not any(small)
@@ -139,22 +139,28 @@ def test_turning_a_scene_turns_all_that_is_known(quarters: int, mirror: bool) ->
 
 def test_cells_in_the_middle_answer_and_those_around_are_not_asked() -> None:
     _, faces, wanted, _ = one_scene()
-    at = torch.from_numpy(cells(SIDE, SIDE))
+    at = torch.from_numpy(cells(SIDE, SIDE, train.LEVELS))
     which = train.assigned(faces, wanted, at)[0]
     answering = at[which == 0]
     assert 1 <= len(answering) <= 12
-    assert set(answering[:, 2].tolist()) == {8.0, 16.0}  # a face of 46 pixels, not of stride 32
+    assert set(answering[:, 2].tolist()) == {8.0, 16.0}
     away = (answering[:, :2] - torch.tensor([50.0, 45.0])).abs().amax(1)
     assert (away <= train.REACH * answering[:, 2]).all()
     unasked = at[which == -2]
     assert ((unasked[:, :2] - torch.tensor([50.0, 45.0])).abs() <= 16).all()
+    large = faces.clone()
+    large[0, 0, :4] += torch.tensor([-10.0, -10.0, 10.0, 10.0])
+    # A face of 66 pixels is for the coarser level only; its middle is no background to the finer.
+    which = train.assigned(large, wanted, at)[0]
+    assert set(at[which == 0][:, 2].tolist()) == {16.0}
+    assert (which[(at[:, 2] == 8) & ((at[:, :2] - 45).abs().amax(1) < 9)] == -2).any()
     none = train.assigned(faces, torch.zeros_like(wanted), at)[0]
     assert not (none >= 0).any()
 
 
 def test_losses_vanish_for_the_truth_and_grow_with_the_error() -> None:
     truth = one_scene()
-    at = torch.from_numpy(cells(SIDE, SIDE))
+    at = torch.from_numpy(cells(SIDE, SIDE, train.LEVELS))
     face = truth[1][0, 0]
     answers = torch.zeros(1, len(at), 22)
     stride = at[:, 2:]

@@ -1,6 +1,6 @@
 """Scenes composed of heads, things and backgrounds, with the truth of every face.
 
-A scene is drawn at the size the detector sees, grey: a background, things on it, up to six people
+A scene is drawn at the size the detector sees, grey: a background, things on it, up to nine people
 at any roll and size, some of them on a pillow under a blanket, and the camera's faults at the end.
 What lies over what is kept, so that a face that hardly shows is neither wanted nor wrong.
 
@@ -26,14 +26,17 @@ __all__ = ["MOST_FACES", "SIDE", "Backgrounds", "Composer", "Scene"]
 
 SIDE = 160
 """Side of a scene, pixels: square, so that it can be turned by quarters when it is used again."""
-MOST_FACES = 8
-"""Rows of the truth; a scene has at most six faces."""
-SMALLEST, LARGEST = 7.0, 220.0
-"""Longer side of the faces drawn, pixels."""
+MOST_FACES = 9
+"""Rows of the truth; a scene has at most so many faces."""
+SMALLEST, LARGEST, HUGE = 8.0, 105.0, 220.0
+"""Longer side of the faces drawn, pixels: the network sees larger ones in smaller copies; a few huge
+ones teach what their parts look like."""
 IGNORED_BELOW = 9.0
 """A face smaller than this is neither wanted nor wrong, pixels."""
 HIDDEN = 0.4
 """A face of which less than this shows, or lies in the picture, is neither wanted nor wrong."""
+HARD_SHARE = 0.2
+"""Share of the scenes with a background in which a face was seen, where there are such."""
 _STREAM = 91
 
 Picture = NDArray[np.uint8]
@@ -46,10 +49,10 @@ class Scene:
 
     Attributes:
         image: ``(160, 160)`` uint8 grey.
-        faces: ``(8, 19)`` float32, one row a face: left, top, right, bottom, five points (x, y),
+        faces: ``(9, 19)`` float32, one row a face: left, top, right, bottom, five points (x, y),
             five visibilities 0 or 1. Rows without a face are NaN.
-        wanted: ``(8,)`` bool; a face that is not wanted is not wrong either.
-        roll: ``(8,)`` float32, radians, clockwise in the picture.
+        wanted: ``(9,)`` bool; a face that is not wanted is not wrong either.
+        roll: ``(9,)`` float32, radians, clockwise in the picture.
     """
 
     image: Picture
@@ -65,10 +68,12 @@ class Backgrounds:
     Attributes:
         pictures: grey photographs and paintings.
         things: grey cut-outs with their opacity.
+        hard: parts of the pictures, ``(160, 160)``, in which a finder saw a face.
     """
 
     pictures: tuple[Picture, ...]
     things: tuple[tuple[Picture, Picture], ...] = field(default=())
+    hard: tuple[Picture, ...] = field(default=())
 
     @staticmethod
     def read(pictures: Sequence[Path], things: Sequence[Path] = (), side: int = 900) -> Backgrounds:
@@ -146,7 +151,7 @@ class Composer:
             _limb(canvas, rng)
         if rng.random() < 0.12:
             self._scrambled(canvas, rng)
-        count = int(rng.choice([0, 1, 2, 3, 4, 6], p=[0.1, 0.3, 0.25, 0.15, 0.1, 0.1]))
+        count = int(rng.choice([0, 1, 3, 5, 7, 9], p=[0.08, 0.12, 0.2, 0.25, 0.2, 0.15]))
         for _ in range(count):
             self._person(canvas, rng, crowd=count > 2)
         if canvas.faces and rng.random() < 0.15:
@@ -156,6 +161,9 @@ class Composer:
     # -- parts -------------------------------------------------------------------------------------
 
     def _background(self, rng: np.random.Generator) -> Real:
+        hard = self.backgrounds.hard
+        if hard and rng.random() < HARD_SHARE:
+            return hard[rng.integers(len(hard))].astype(np.float32)
         if self.backgrounds.pictures and rng.random() < 0.7:
             picture = self.backgrounds.pictures[rng.integers(len(self.backgrounds.pictures))]
             most = min(picture.shape)
@@ -224,7 +232,8 @@ class Composer:
             head = _mirrored(head)
         low, high = _ends(head.around)
         own = float((high - low).max())
-        size = log_uniform(rng, SMALLEST, 100 if crowd else LARGEST)
+        most = 60.0 if crowd else LARGEST
+        size = log_uniform(rng, SMALLEST, most) if rng.random() < 0.95 else rng.uniform(most, HUGE)
         turn = rng.normal(0, 0.2) if rng.random() < 0.35 else rng.uniform(0, 2 * math.pi)
         reach = min(0.35 * size, 60)
         middle = rng.uniform(-0.2 * reach, SIDE + 0.2 * reach, 2)
@@ -234,7 +243,7 @@ class Composer:
         outline = _moved(matrix, head.around)
         if _covered(canvas, outline) > 0.25:
             return
-        bed = rng.random() < 0.2
+        bed = rng.random() < (0.1 if canvas.faces else 0.25)
         if bed:
             _pillow(canvas, rng, middle, size, turn)
         tone = _toned(head.image, rng, 0.5)
@@ -409,7 +418,7 @@ def _pillow(
     turn: float,
 ) -> None:
     """Put linen and a pillow under a head."""
-    if rng.random() < 0.6:
+    if not canvas.faces and rng.random() < 0.7:
         linen = rng.uniform(70, 235) + rng.uniform(3, 25) * _folds(rng)
         canvas.image[:] = np.clip(linen, 0, 255)
         canvas.owner[:] = 0

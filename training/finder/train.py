@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from facestage.core.errors import ConfigError
 from facestage.core.face.detection import (
     POINT_UNIT,
-    STRIDES,
     FinderNetwork,
     cells,
     standardise,
@@ -29,8 +28,10 @@ from .scenes import SIDE, Composer, Scene
 
 __all__ = ["Settings", "finder_tensors", "train", "truth_of"]
 
-SIZES = ((0.0, 6.0), (2.6, 6.2), (2.6, 99.0))
-"""Sides of the faces that a level answers for, strides."""
+LEVELS = 2
+"""Strides that are trained at; the others see smaller copies with the same weights."""
+SIZES = (1.1, 6.5)
+"""Sides of the faces that a level answers for, strides: the same at all levels."""
 REACH = 0.75
 """Cells whose middle is this near to the middle of a face answer for it, strides."""
 INNER = 0.3
@@ -61,7 +62,7 @@ Truth = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def truth_of(scenes: list[Scene]) -> Truth:
-    """Stack scenes: pictures ``(B, S, S)`` uint8, faces ``(B, 8, 19)``, wanted, roll ``(B, 8)``."""
+    """Stack scenes: pictures ``(B, S, S)`` uint8, faces ``(B, 9, 19)``, wanted, roll ``(B, 9)``."""
     return (
         torch.from_numpy(np.stack([s.image for s in scenes])),
         torch.from_numpy(np.stack([s.faces for s in scenes])),
@@ -98,7 +99,7 @@ def assigned(
     """Say which face each cell answers for.
 
     Args:
-        faces: ``(B, 8, 19)``. ``wanted``: ``(B, 8)``. ``at``: ``(N, 3)`` cells.
+        faces: ``(B, 9, 19)``. ``wanted``: ``(B, 9)``. ``at``: ``(N, 3)`` cells.
 
     Returns:
         ``(B, N)`` int64: the face, −1 background, −2 not asked.
@@ -109,11 +110,12 @@ def assigned(
     away = (at[None, :, None, :2] - middle[:, None]).abs()
     stride = at[None, :, None, 2]
     size = sides.amax(-1)[:, None] / stride
-    limits = torch.tensor(SIZES)[[STRIDES.index(int(s)) for s in at[:, 2].tolist()]]
-    fits = (size >= limits[None, :, None, 0]) & (size <= limits[None, :, None, 1])
-    near = (away.amax(-1) <= REACH * stride) & fits & (there & wanted)[:, None]
-    inner = (away <= INNER * sides[:, None]).all(-1) & (there & wanted)[:, None]
-    unsure = (away <= 0.6 * sides[:, None]).all(-1) & (there & ~wanted)[:, None]
+    close = away.amax(-1) <= REACH * stride
+    fits = (size >= SIZES[0]) & (size <= SIZES[1])
+    near = close & fits & (there & wanted)[:, None]
+    inner = (away <= INNER * sides[:, None]).all(-1) | (close & ~fits)
+    inner &= (there & wanted)[:, None]
+    unsure = ((away <= 0.6 * sides[:, None]).all(-1) | close) & (there & ~wanted)[:, None]
     # Of two faces the smaller one is asked for: it is in front, or the other has more cells.
     area = torch.where(near, sides.prod(-1)[:, None].expand_as(near), math.inf)
     smallest, which = area.min(-1)
@@ -233,7 +235,7 @@ def train(
     run = _resumed(out / "newest.pt", settings, seed)
     last = settings.scenes // settings.batch
     per_pool = settings.pool * settings.uses // settings.batch
-    at = torch.from_numpy(cells(SIDE, SIDE))
+    at = torch.from_numpy(cells(SIDE, SIDE, LEVELS))
     begun, sums, seen = time.perf_counter(), {}, 0
     for truth in _pools(composer, settings, run.step // per_pool):
         order = np.random.default_rng([seed, run.step]).permutation(
@@ -279,8 +281,8 @@ def train(
 def _resumed(path: Path, settings: Settings, seed: int) -> _Run:
     torch.manual_seed(seed)
     network, average = FinderNetwork(norm=True), FinderNetwork(norm=True)
-    for head in network.heads:  # a face is rare: begin with one cell in a hundred
-        nn.init.constant_(head[-1].bias[:1], -4.6)
+    # A face is rare: begin with one cell in a hundred.
+    nn.init.constant_(network.trunk[-1].bias[:1], -4.6)
     average.load_state_dict(network.state_dict())
     network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=0.02)
@@ -310,7 +312,7 @@ def _step(
     x = standardise(255 * (x / 255) ** gamma)
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
-        answers = run.network(x)
+        answers = run.network(x, LEVELS)
     parts = losses(answers.float(), truth, at)
     loss = torch.stack(list(parts.values())).sum()
     run.optimiser.zero_grad(set_to_none=True)

@@ -9,6 +9,7 @@ from facestage.core.errors import ModelError
 from facestage.core.face.detection import (
     CHANNELS,
     POINT_UNIT,
+    STRIDES,
     FaceFinder,
     FinderNetwork,
     cells,
@@ -29,15 +30,15 @@ def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def test_every_cell_answers_once_and_lies_in_the_middle_of_its_pixels() -> None:
-    at = cells(64, 96)
+    at = cells(64, 128)
     network = FinderNetwork().eval()
-    assert network(torch.zeros(2, 1, 64, 96)).shape == (2, len(at), CHANNELS)
-    for stride in (8, 16, 32):
+    assert network(torch.zeros(2, 1, 64, 128)).shape == (2, len(at), CHANNELS)
+    for stride in STRIDES:
         level = at[at[:, 2] == stride]
-        assert len(level) == (64 // stride) * (96 // stride)
+        assert len(level) == (64 // stride) * (128 // stride)
         # Pixels 0 to stride - 1 belong to the first cell.
         np.testing.assert_array_equal(level[0, :2], [(stride - 1) / 2] * 2)
-        np.testing.assert_array_equal(level[-1, :2], [96 - (stride + 1) / 2, 64 - (stride + 1) / 2])
+        np.testing.assert_array_equal(level[-1, :2], [128 - (stride + 1) / 2, 64 - (stride + 1) / 2])
 
 
 def test_a_cell_sees_what_lies_under_it() -> None:
@@ -54,6 +55,20 @@ def test_a_cell_sees_what_lies_under_it() -> None:
         nearest = np.abs(at[level, :2] - (43.5, 203.5)).max(1)
         strongest_cell = change[level].argmax()
         assert nearest[strongest_cell] <= 1.5 * stride
+
+
+def test_a_picture_twice_as_large_is_answered_alike_one_level_up() -> None:
+    """The same weights see every size: what holds for a face holds for one twice as large."""
+    torch.manual_seed(2)
+    network = FinderNetwork().eval()
+    small = torch.rand(1, 1, 128, 128)
+    large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    fine, coarse = network(small), network(large)
+    of_small, of_large = cells(128, 128)[:, 2], cells(256, 256)[:, 2]
+    for stride in STRIDES[:-1]:
+        torch.testing.assert_close(
+            coarse[:, of_large == 2 * stride], fine[:, of_small == stride], atol=1e-4, rtol=1e-4
+        )
 
 
 def test_decoded_faces_are_where_the_answers_say() -> None:
@@ -121,13 +136,13 @@ def test_the_answer_does_not_depend_on_brightness_and_contrast() -> None:
 
 def test_weights_of_another_kind_are_refused() -> None:
     wrong = tensors()
-    del wrong["stem.1.0.bias"]
-    with pytest.raises(ModelError, match=r"stem\.1\.0\.bias"):
+    del wrong["trunk.1.0.bias"]
+    with pytest.raises(ModelError, match=r"trunk\.1\.0\.bias"):
         FaceFinder(wrong, 0.5)
 
 
 def test_weights_that_are_no_numbers_are_refused() -> None:
     broken = tensors()
-    broken["heads.1.1.bias"] = torch.full_like(broken["heads.1.1.bias"], torch.nan)
-    with pytest.raises(ModelError, match=r"no numbers, in heads\.1\.1\.bias"):
+    broken["trunk.8.bias"] = torch.full_like(broken["trunk.8.bias"], torch.nan)
+    with pytest.raises(ModelError, match=r"no numbers, in trunk\.8\.bias"):
         FaceFinder(broken, 0.5)
