@@ -29,7 +29,7 @@ SIDE = 160
 MOST_FACES = 9
 """Rows of the truth; a scene has at most so many faces."""
 SMALLEST, LARGEST, HUGE = 8.0, 105.0, 220.0
-"""Longer side of the faces drawn, pixels: the network sees larger ones in smaller copies; a few huge
+"""Longer side of the faces drawn, pixels: larger ones are seen in smaller copies; a few huge
 ones teach what their parts look like."""
 IGNORED_BELOW = 9.0
 """A face smaller than this is neither wanted nor wrong, pixels."""
@@ -68,7 +68,8 @@ class Backgrounds:
     Attributes:
         pictures: grey photographs and paintings.
         things: grey cut-outs with their opacity.
-        hard: parts of the pictures, ``(160, 160)``, in which a finder saw a face.
+        hard: ``(160, 160)``, parts of the pictures, and painted scenes, in which a finder saw a
+            face.
     """
 
     pictures: tuple[Picture, ...]
@@ -141,18 +142,23 @@ class Composer:
         self.backgrounds = backgrounds
         self.seed = seed
 
-    def scene(self, index: int) -> Scene:
-        """Draw scene ``index``."""
+    @staticmethod
+    def of(other: Composer, backgrounds: Backgrounds) -> Composer:
+        """Return a composer of the same heads with other backgrounds."""
+        return Composer(Stock(other.rendered), Stock(other.photographed), backgrounds, other.seed)
+
+    def scene(self, index: int, people: bool = True) -> Scene:
+        """Draw scene ``index``, or one of things only."""
         rng = np.random.default_rng([self.seed, index, _STREAM])
         canvas = _Canvas(self._background(rng), np.zeros((SIDE, SIDE), np.int8))
         for _ in range(rng.choice([0, 0, 1, 2, 4])):
             self._thing(canvas, rng)
         for _ in range(rng.choice([0, 0, 0, 1, 3])):
             _limb(canvas, rng)
-        if rng.random() < 0.12:
+        if people and rng.random() < 0.12:
             self._scrambled(canvas, rng)
         count = int(rng.choice([0, 1, 3, 5, 7, 9], p=[0.08, 0.12, 0.2, 0.25, 0.2, 0.15]))
-        for _ in range(count):
+        for _ in range(count if people else 0):
             self._person(canvas, rng, crowd=count > 2)
         if canvas.faces and rng.random() < 0.15:
             self._before(canvas, rng)

@@ -6,9 +6,10 @@ anew, so that the drawing takes a small part of the time.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,14 @@ import torch.nn.functional as F
 from facestage.core.errors import ConfigError
 from facestage.core.face.detection import (
     POINT_UNIT,
+    FaceFinder,
     FinderNetwork,
     cells,
     standardise,
 )
 from torch import nn
 
+from .mining import mined
 from .scenes import SIDE, Composer, Scene
 
 __all__ = ["Settings", "finder_tensors", "train", "truth_of"]
@@ -36,8 +39,10 @@ REACH = 0.75
 """Cells whose middle is this near to the middle of a face answer for it, strides."""
 INNER = 0.3
 """Other cells nearer than this share of a face's sides are not asked."""
+MINED_FROM, MINED_EVERY = 0.2, 4
+"""Hard negatives are looked for after this share of the run, in every fourth pool."""
 VALIDATION = 1_000_000_000
-"""Scenes from this number on are never trained with."""
+"""Scenes from this number on are never trained with, but with those without people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class Settings:
     scenes: int = 120_000
     batch: int = 16
     rate: float = 2e-3
-    pool: int = 2_048
+    pool: int = 1_024
     uses: int = 6
     every: int = 200
 
@@ -191,15 +196,10 @@ def finder_tensors(network: FinderNetwork) -> dict[str, torch.Tensor]:
     return {name: value.half().contiguous() for name, value in state.items()}
 
 
-def _pools(composer: Composer, settings: Settings, first: int) -> Iterator[Truth]:
-    """Yield pools of scenes, the next being drawn while one is used."""
-
-    def draw(number: int) -> Truth:
-        start = number * settings.pool
-        return truth_of([composer.scene(i) for i in range(start, start + settings.pool)])
-
-    for number in range(first, 1 << 30):
-        yield draw(number)
+def _pool(composer: Composer, settings: Settings, number: int) -> Truth:
+    """Draw the scenes of a pool."""
+    start = number * settings.pool
+    return truth_of([composer.scene(i) for i in range(start, start + settings.pool)])
 
 
 @dataclass(slots=True)
@@ -237,7 +237,15 @@ def train(
     per_pool = settings.pool * settings.uses // settings.batch
     at = torch.from_numpy(cells(SIDE, SIDE, LEVELS))
     begun, sums, seen = time.perf_counter(), {}, 0
-    for truth in _pools(composer, settings, run.step // per_pool):
+    for number in itertools.count(run.step // per_pool):
+        if run.step > last * MINED_FROM and (
+            number % MINED_EVERY == 0 or not composer.backgrounds.hard
+        ):
+            run.average.eval()
+            finder = FaceFinder(finder_tensors(run.average), 0.3)
+            first = VALIDATION + number * settings.pool
+            composer = Composer.of(composer, mined(composer, finder, first))
+        truth = _pool(composer, settings, number)
         order = np.random.default_rng([seed, run.step]).permutation(
             np.tile(np.arange(settings.pool), settings.uses)
         )
