@@ -119,8 +119,10 @@ def cells(height: int, width: int, levels: int = len(STRIDES)) -> NDArray[np.flo
 
 def standardise(picture: torch.Tensor) -> torch.Tensor:
     """Give pictures ``(B, 1, H, W)`` of any grey scale 0–255 zero mean and a deviation near 1."""
-    deviation, mean = torch.std_mean(picture, (1, 2, 3), correction=0, keepdim=True)
-    return (picture - mean) / (deviation + _FLOOR)
+    # std_mean would take a tenth of the whole look.
+    centred = picture - picture.mean((1, 2, 3), keepdim=True)
+    deviation = centred.square().mean((1, 2, 3), keepdim=True).sqrt()
+    return centred / (deviation + _FLOOR)
 
 
 def decode(answers: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -183,6 +185,29 @@ def strongest(boxes: torch.Tensor, limit: float) -> torch.Tensor:
             break
         stays = again
     return stays
+
+
+def blended(faces: torch.Tensor, answering: torch.Tensor, limit: float) -> torch.Tensor:
+    """Let the cells that speak of the same face agree on it.
+
+    Each counts by the square of its score. A face is the mean of several answers instead of the best one, so that it trembles less.
+
+    Args:
+        faces: ``(B, K, 22)``, decoded.
+        answering: ``(B, K)`` bool, those that count.
+        limit: overlap from which two boxes are one face, 0–1.
+
+    Returns:
+        ``(B, K, 22)``; scores stay.
+
+    References:
+        Bazarevsky et al., *BlazeFace: sub-millisecond neural face detection on mobile GPUs*, CVPR
+        Workshops 2019, §3.4.
+    """
+    sure = (answering * faces[..., 0]).square()
+    together = (overlaps(faces[..., 1:5]) > limit).float() * sure[:, None]
+    together = together / together.sum(-1, keepdim=True).clamp(min=1e-6)
+    return torch.cat([faces[..., :1], together @ faces[..., 1:]], -1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -284,7 +309,9 @@ class FaceFinder:
         order = answers[..., 0].topk(count, 1).indices
         rows = torch.arange(len(answers), device=self.device)[:, None]
         faces = decode(answers[rows, order], at[order])
-        stays = strongest(faces[..., 1:5], self.overlap) & sure[rows, order]
+        answering = sure[rows, order]
+        stays = strongest(faces[..., 1:5], self.overlap) & answering
+        faces = blended(faces, answering, self.overlap)
         table = torch.cat([faces, stays[..., None].float()], -1).cpu().numpy()
         return [_found(rows[rows[:, -1] > 0], height, width) for rows in table]
 

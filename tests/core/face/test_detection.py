@@ -12,9 +12,11 @@ from facestage.core.face.detection import (
     STRIDES,
     FaceFinder,
     FinderNetwork,
+    blended,
     cells,
     decode,
     overlaps,
+    standardise,
     strongest,
 )
 from numpy.typing import NDArray
@@ -38,7 +40,9 @@ def test_every_cell_answers_once_and_lies_in_the_middle_of_its_pixels() -> None:
         assert len(level) == (64 // stride) * (128 // stride)
         # Pixels 0 to stride - 1 belong to the first cell.
         np.testing.assert_array_equal(level[0, :2], [(stride - 1) / 2] * 2)
-        np.testing.assert_array_equal(level[-1, :2], [128 - (stride + 1) / 2, 64 - (stride + 1) / 2])
+        np.testing.assert_array_equal(
+            level[-1, :2], [128 - (stride + 1) / 2, 64 - (stride + 1) / 2]
+        )
 
 
 def test_a_cell_sees_what_lies_under_it() -> None:
@@ -104,6 +108,30 @@ def test_merging_equals_the_greedy_loop(seed: int) -> None:
             if not any(over[j, k] for j in kept):
                 kept.append(k)
         assert stays[b].nonzero().flatten().tolist() == kept
+
+
+def test_cells_that_speak_of_one_face_agree_and_others_keep_their_own() -> None:
+    faces = torch.zeros(1, 4, CHANNELS)
+    faces[0, :, 0] = torch.tensor([0.8, 0.4, 0.6, 0.9])
+    faces[0, 0, 1:5] = torch.tensor([0.0, 0, 40, 40])
+    faces[0, 1, 1:5] = torch.tensor([5.0, 0, 45, 40])
+    faces[0, 2, 1:5] = torch.tensor([90.0, 0, 130, 40])
+    faces[0, 3, 1:5] = torch.tensor([1.0, 0, 41, 40])  # strong, but does not count
+    counts = torch.tensor([[True, True, True, False]])
+    merged = blended(faces, counts, 0.4)
+    torch.testing.assert_close(merged[..., 0], faces[..., 0])
+    # Squares of the scores: 0.64 and 0.16.
+    torch.testing.assert_close(merged[0, 0, 1], torch.tensor(1.0))
+    torch.testing.assert_close(merged[0, 2, 1:5], faces[0, 2, 1:5])
+
+
+def test_standardised_pictures_have_no_mean_and_noise_stays_small() -> None:
+    rng = torch.Generator().manual_seed(0)
+    strong = 120 + 50 * torch.randn(2, 1, 64, 64, generator=rng)
+    found = standardise(strong)
+    assert found.mean((1, 2, 3)).abs().max() < 1e-4
+    assert (found.std((1, 2, 3)) - 50 / 58).abs().max() < 0.02
+    assert standardise(torch.full((1, 1, 8, 8), 200.0)).abs().max() == 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (16, 900), (33, 31), (64, 64), (180, 320)])
