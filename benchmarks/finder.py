@@ -48,7 +48,7 @@ from training.photos.halves import half_of
 SIZES = (8, 12, 16, 32, 64)
 """Distances between the eyes in the picture, pixels."""
 ROLLS = (0, 45, 90, 135, 180)
-CLIP_ROLLS = (0, 30, 45, 90)
+CLIP_ROLLS = (0, 45, 90)
 HEIGHT, WIDTH = 360, 640
 Image = NDArray[np.uint8]
 

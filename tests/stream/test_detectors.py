@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 from facestage.core.errors import ModelError
-from facestage.core.face.tracker import Detection, Detector
+from facestage.core.face.tracker import Detection, Detector, FaceTracker
+from facestage.core.network.au_network import AUNetwork
+from facestage.core.types import FaceState
 from facestage.stream import detectors
 from facestage.stream.detectors import (
     HaarDetector,
@@ -30,10 +32,8 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(params=["ours", "haar", pytest.param("yunet", marks=pytest.mark.shared)])
+@pytest.fixture(params=["haar", pytest.param("yunet", marks=pytest.mark.shared)])
 def detector(request: pytest.FixtureRequest) -> Detector:
-    if request.param == "ours":
-        return OurDetector()
     if request.param == "haar":
         return HaarDetector()
     return YuNetDetector(request.getfixturevalue("shared") / "models" / ONNX)
@@ -55,8 +55,38 @@ def test_plain_pictures_of_any_size_hold_no_face(
     detector: Detector, shape: tuple[int, int]
 ) -> None:
     image = np.full((*shape, 3), 120, np.uint8)
-    for _ in range(3):
-        assert detector.detect(image) == []
+    for each in (detector, detector, OurDetector()):
+        assert each.detect(image) == []
+
+
+def followed(clip: Path, quarters: int) -> list[FaceState]:
+    """States of a clip turned by quarters, followed with the embedded face finder."""
+    network = AUNetwork.load(device="cpu")
+    card = network.card
+    tracker = FaceTracker(
+        OurDetector(),
+        network.five_points,
+        card.template,
+        card.template_weights,
+        card.input_size,
+    )
+    frames = [np.ascontiguousarray(np.rot90(frame, quarters)) for frame in read(clip)]
+    return [tracker.update(frame).state for frame in frames]
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_face_is_followed_whichever_way_is_up(shared: Path, quarters: int) -> None:
+    states = followed(shared / "clips" / "single_face.mp4", quarters)
+    assert np.mean([state == FaceState.TRACKED for state in states]) >= 0.95
+
+
+@pytest.mark.shared
+def test_nobody_is_analysed_in_a_clip_without_people(shared: Path) -> None:
+    states = followed(shared / "clips" / "no_face.mp4", 0)
+    assert FaceState.TRACKED not in states
+    assert FaceState.MULTIPLE not in states
+    assert np.mean([state == FaceState.LOST for state in states]) >= 0.95
 
 
 def only(found: list[Detection]) -> Detection:
