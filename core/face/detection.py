@@ -190,7 +190,8 @@ def strongest(boxes: torch.Tensor, limit: float) -> torch.Tensor:
 def blended(faces: torch.Tensor, answering: torch.Tensor, limit: float) -> torch.Tensor:
     """Let the cells that speak of the same face agree on it.
 
-    Each counts by the square of its score. A face is the mean of several answers instead of the best one, so that it trembles less.
+    Each counts by the square of its score. A face is the mean of several answers instead of the
+    best one, so that it trembles less.
 
     Args:
         faces: ``(B, K, 22)``, decoded.
