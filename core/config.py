@@ -88,8 +88,9 @@ class FaceConfig:
     """Contrast costs no quality from this deviation on, 0–255."""
     min_inside: float = 0.75
     """At least this share of the crop must lie inside the frame, 0–1."""
-    max_roll_deg: float = 50.0
-    """The eye line may be tilted by at most this much, degrees."""
+    max_roll_deg: float = 180.0
+    """The eye line may be tilted by at most this much, degrees. The crop is upright at any roll, so
+    that a person who lies is analysed; a lower limit refuses tilted heads."""
     max_stretch: float = 1.8
     """The ratio of eye–mouth to eye–eye distance may differ from the template's by at most this
     factor, either way."""

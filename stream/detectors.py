@@ -1,13 +1,16 @@
-"""Face detectors: OpenCV's Haar cascade, which is embedded, and YuNet, which is fetched on request.
+"""Face detectors: our own and OpenCV's Haar cascade are embedded, YuNet is fetched on request.
 
-Both are opened with one call, :func:`make_detector`, and look at a reduced copy of the picture, so
+All are opened with one call, :func:`make_detector`, and look at a reduced copy of the picture, so
 their cost does not grow with the camera.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -17,10 +20,16 @@ from ..core.errors import ModelError
 from ..core.face.tracker import Detection, Detector
 from . import model_store
 
-__all__ = ["HaarDetector", "YuNetDetector", "make_detector"]
+if TYPE_CHECKING:
+    from ..core.face.detection import FaceFinder
+
+__all__ = ["HaarDetector", "OurDetector", "YuNetDetector", "make_detector"]
 
 log = logging.getLogger(__name__)
 
+_EMBEDDED = "face_finder_v1"
+"""Name of the embedded face finder in ``core/weights``."""
+_CARD_SCHEMA = "facestage.face-finder-card/1"
 _SMALLEST_SIDE = 64
 """Smaller pictures are padded for YuNet: with an input side of 32 pixels, where its coarsest grid
 is one cell wide, OpenCV 4.14 reads memory that was never written and reports faces at 1e30."""
@@ -35,6 +44,76 @@ def _reduce(image: NDArray[np.uint8], long_side: int) -> tuple[NDArray[np.uint8]
     new_width, new_height = max(1, round(width * factor)), max(1, round(height * factor))
     small = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA)
     return small.astype(np.uint8, copy=False), new_width / width, new_height / height
+
+
+class OurDetector:
+    """Faces with five points at any roll, by the embedded face finder.
+
+    The points are rough: they tell the tracker where a face begins and which way is up.
+
+    Args:
+        path: weights (safetensors) with their card (JSON) beside them; the embedded ones if None.
+        long_side: side of the reduced picture, pixels. The time grows with its square.
+        threshold: least score, 0–1; that of the card if None.
+
+    Raises:
+        ModelError: no such files, or not those of a face finder.
+    """
+
+    name = "ours"
+
+    def __init__(
+        self, path: Path | str | None = None, long_side: int = 320, threshold: float | None = None
+    ) -> None:
+        self.long_side = long_side
+        embedded = resources.files("facestage.core.weights") / f"{_EMBEDDED}.safetensors"
+        self.path = Path(str(embedded) if path is None else path)
+        self._finder = _load_finder(self.path, threshold)
+
+    def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
+        """Return faces with points; the score is the network's, 0–1.
+
+        See :meth:`facestage.core.face.tracker.Detector.detect`; the network sees all sizes at once.
+        """
+        del smallest
+        # Grey first: a third of the numbers to reduce.
+        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+        small, scale_x, scale_y = _reduce(grey, self.long_side)
+        (found,) = self._finder.find([small])
+        scale = np.array([scale_x, scale_y], np.float32)
+        # Areas are reduced, not centres: pixel centre x of the small picture is (x + ½)/s − ½.
+        points = (found.points + 0.5) / scale - 0.5
+        boxes = found.boxes / np.tile(scale, 2)
+        return [
+            Detection((float(x), float(y), float(w), float(h)), float(score), spots, rough=True)
+            for (x, y, w, h), score, spots in zip(boxes, found.scores, points, strict=True)
+        ]
+
+
+def _load_finder(path: Path, threshold: float | None) -> FaceFinder:
+    """Read card and weights of a face finder and build it."""
+    import torch  # `--help` need not wait for it
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from ..core.face.detection import FaceFinder
+
+    beside = path.with_suffix(".json")
+    advice = "give the safetensors file that `python -m training finder` wrote, or use `ours`"
+    try:
+        card: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
+        tensors: dict[str, torch.Tensor] = load(path.read_bytes())
+        if card["schema"] != _CARD_SCHEMA:
+            raise ModelError(
+                f"{beside} is a card of another kind ({card['schema']!r}, expected "
+                f"{_CARD_SCHEMA!r}): {advice}"
+            )
+        least = float(card["threshold"]) if threshold is None else threshold
+        return FaceFinder(tensors, least, float(card["overlap"]))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise ModelError(
+            f"{path} with its card {beside.name} is no face finder ({error!r}): {advice}"
+        ) from error
 
 
 class HaarDetector:
@@ -67,7 +146,8 @@ class HaarDetector:
         if not path.is_file() or not self._cascade.load(str(path)):
             raise ModelError(
                 f"OpenCV {cv2.__version__} has no face cascade at {path}: install "
-                "'opencv-python-headless>=4.10,<5', or run `facestage models pull yunet`"
+                "'opencv-python-headless>=4.10,<5', use the detector `ours`, or run "
+                "`facestage models pull yunet`"
             )
 
     def __reduce__(self) -> tuple[type[HaarDetector], tuple[int, int, float]]:
@@ -135,7 +215,7 @@ class YuNetDetector:
         if not self.path.is_file():
             raise ModelError(
                 f"there is no YuNet file at {self.path}: run `facestage models pull yunet`, or use "
-                "the embedded detector `haar`"
+                "an embedded detector, `ours` or `haar`"
             )
         digest = model_store.sha256_of(self.path) if check_hash else expected
         if digest != expected:
@@ -185,8 +265,9 @@ def make_detector(spec: str | Path = "auto") -> Detector:
     """Open a face detector.
 
     Args:
-        spec: ``"auto"`` (YuNet if it was pulled, else Haar), ``"haar"``, ``"yunet"`` (must have
-            been pulled), or the path of a YuNet ONNX file.
+        spec: ``"ours"``, ``"haar"``, ``"yunet"`` (must have been pulled), the path of a YuNet ONNX
+            file or of a face finder's safetensors file, or ``"auto"``: YuNet if it was pulled, else
+            Haar.
 
     Returns:
         The detector; its ``name`` says which one it is.
@@ -195,12 +276,14 @@ def make_detector(spec: str | Path = "auto") -> Detector:
         ModelError: the detector asked for cannot be used; the message names the next step.
     """
     choice = str(spec)
+    if choice == "ours":
+        return OurDetector()
     if choice == "haar":
         return HaarDetector()
     if choice == "yunet":
         return YuNetDetector(model_store.verify("yunet"))
     if choice != "auto":
-        return YuNetDetector(choice)
+        return OurDetector(choice) if choice.endswith(".safetensors") else YuNetDetector(choice)
     if (pulled := model_store.find("yunet")) is not None:
         return YuNetDetector(pulled)
     log.info("YuNet is not in the cache: using the embedded Haar detector")

@@ -24,6 +24,8 @@ from .face import visibility
 from .face.expressions import sample_anatomy, sample_expression
 from .face.facekit import load_facekit
 from .face.facs import AUS, FaceShapes
+from .finder import recipe as finder_recipe
+from .finder import train as finder_train
 from .fit import amplitude, card, features, heads, rest, train
 from .fit.face_mesh import FaceMesh
 from .photos import donors, portraits
@@ -468,6 +470,32 @@ def write_card(
             encoding="utf-8",
         )
         typer.echo(document)
+
+
+@app.command(name="finder")
+def train_finder(
+    out: Annotated[Path, typer.Option(help="Folder of heads and checkpoints; resumable.")],
+    pictures: Annotated[
+        Path, typer.Option(help="Folder with the unpacked packages of finder/pictures.csv.")
+    ],
+    weights: Annotated[Path, typer.Option(help="The .safetensors file; its card goes beside it.")],
+    people: Annotated[int, typer.Option(help="People rendered.", min=1)] = 2_560,
+    scenes: Annotated[int, typer.Option(help="Scenes to train on in all.", min=1)] = 130_000,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.", min=1e-6)] = 2e-3,
+    seed: Seed = 31,
+) -> None:
+    """Train the face finder: heads, scenes, network, weights with their card."""
+    torch.set_num_threads(1)
+    finder_recipe.make_heads(out, people, seed, typer.echo)
+    composer = finder_recipe.read_composer(out, pictures, seed)
+    settings = finder_train.Settings(scenes=scenes, rate=lr)
+
+    def report(facts: dict[str, float]) -> None:
+        typer.echo(", ".join(f"{name} {value:.4g}" for name, value in facts.items()))
+
+    network = finder_train.train(composer, out, settings, report=report)
+    finder_recipe.write_finder(network, weights, settings, {})
+    typer.echo(weights)
 
 
 def _with_shares(

@@ -45,7 +45,7 @@ __all__ = [
 _BOX_WIDTH = 2.75
 """Width of a frontal face box (chin to brow, Haar's), eye distances."""
 _BOX_DEPTH = 0.6
-"""Height of the five points' mean in that box, box widths below its top."""
+"""Height of the five points' mean in that box, box widths below its top, of an upright face."""
 
 Box = tuple[float, float, float, float]
 Landmarks = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -60,11 +60,14 @@ class Detection:
         box: ``(x, y, width, height)``, frame pixels.
         score: higher is more certain; the scale is the detector's own.
         points: ``(5, 2)`` float32 frame pixels, or None from a detector that gives boxes only.
+        rough: the points say where a face begins, at any roll; a landmark network, where there is
+            one, measures them from then on.
     """
 
     box: Box
     score: float
     points: NDArray[np.float32] | None = None
+    rough: bool = False
 
 
 class Detector(Protocol):
@@ -463,6 +466,8 @@ class FaceTracker:
         if points is not None:
             if implausible(points, self.template, self.config) == NOT_A_FACE:
                 return None
+            if detection.rough and self._landmarks is not None:
+                return self._settle(points, grey)
             matrix = self._fit(points)
             return _Track(points, matrix, warp(grey, matrix, self.size), from_detector=True)
         if self._landmarks is None or self.box_to_points is None:
@@ -570,11 +575,13 @@ class FaceTracker:
     # -- judging -----------------------------------------------------------------------------------
 
     def _box(self, points: NDArray[np.float32]) -> Box:
-        """Face box that belongs to points: the template's face, upright in the frame."""
+        """Face box that belongs to points: the template's face, a square at any roll."""
         m = invert(self._fit(points))
-        side = _BOX_WIDTH * self._eyes_in_crop * float(np.hypot(m[0, 0], m[1, 0]))
-        x, y = transform(m, self.template.mean(0))
-        return float(x - side / 2), float(y - _BOX_DEPTH * side), side, side
+        in_crop = _BOX_WIDTH * self._eyes_in_crop
+        side = in_crop * float(np.hypot(m[0, 0], m[1, 0]))
+        middle = self.template.mean(0) - (0, (_BOX_DEPTH - 0.5) * in_crop)
+        x, y = transform(m, middle)
+        return float(x - side / 2), float(y - side / 2), side, side
 
     def _observe(self, track: _Track, shape: tuple[int, ...]) -> FaceObservation:
         reason, quality = judge(

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from importlib import resources
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from facestage.core.errors import ModelError
-from facestage.core.face.tracker import Detection, Detector
+from facestage.core.face.tracker import Detection, Detector, FaceTracker
+from facestage.core.network.au_network import AUNetwork
+from facestage.core.types import FaceState
 from facestage.stream import detectors
-from facestage.stream.detectors import HaarDetector, YuNetDetector, make_detector
+from facestage.stream.detectors import (
+    HaarDetector,
+    OurDetector,
+    YuNetDetector,
+    make_detector,
+)
 from numpy.typing import NDArray
 
 ONNX = "face_detection_yunet_2023mar.onnx"
@@ -46,8 +55,38 @@ def test_plain_pictures_of_any_size_hold_no_face(
     detector: Detector, shape: tuple[int, int]
 ) -> None:
     image = np.full((*shape, 3), 120, np.uint8)
-    for _ in range(3):
-        assert detector.detect(image) == []
+    for each in (detector, detector, OurDetector()):
+        assert each.detect(image) == []
+
+
+def followed(clip: Path, quarters: int) -> list[FaceState]:
+    """States of a clip turned by quarters, followed with the embedded face finder."""
+    network = AUNetwork.load(device="cpu")
+    card = network.card
+    tracker = FaceTracker(
+        OurDetector(),
+        network.five_points,
+        card.template,
+        card.template_weights,
+        card.input_size,
+    )
+    frames = [np.ascontiguousarray(np.rot90(frame, quarters)) for frame in read(clip)]
+    return [tracker.update(frame).state for frame in frames]
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_face_is_followed_whichever_way_is_up(shared: Path, quarters: int) -> None:
+    states = followed(shared / "clips" / "single_face.mp4", quarters)
+    assert np.mean([state == FaceState.TRACKED for state in states]) >= 0.95
+
+
+@pytest.mark.shared
+def test_nobody_is_analysed_in_a_clip_without_people(shared: Path) -> None:
+    states = followed(shared / "clips" / "no_face.mp4", 0)
+    assert FaceState.TRACKED not in states
+    assert FaceState.MULTIPLE not in states
+    assert np.mean([state == FaceState.LOST for state in states]) >= 0.95
 
 
 def only(found: list[Detection]) -> Detection:
@@ -117,9 +156,40 @@ def test_yunet_files_that_cannot_be_used(tmp_path: Path) -> None:
         YuNetDetector(wrong, check_hash=False)
 
 
+def test_face_finder_files_that_cannot_be_used(tmp_path: Path) -> None:
+    weights = tmp_path / "mine.safetensors"
+    with pytest.raises(ModelError, match=r"mine\.json"):
+        make_detector(weights)
+    embedded = resources.files("facestage.core.weights")
+    weights.write_bytes((embedded / "face_finder_v1.safetensors").read_bytes())
+    (tmp_path / "mine.json").write_text("no card")
+    with pytest.raises(ModelError, match="training finder"):
+        make_detector(weights)
+    (tmp_path / "mine.json").write_text((embedded / "au_net_v1.json").read_text())
+    with pytest.raises(ModelError, match="card of another kind"):
+        make_detector(weights)
+    (tmp_path / "mine.json").write_text((embedded / "face_finder_v1.json").read_text())
+    assert make_detector(weights).name == "ours"
+    weights.write_bytes((embedded / "au_net_v1.safetensors").read_bytes())
+    with pytest.raises(ModelError, match="not those of this face finder"):
+        make_detector(weights)
+    weights.write_bytes(b"half a file")
+    with pytest.raises(ModelError, match="training finder"):
+        make_detector(weights)
+
+
+def test_the_embedded_face_finder_is_small_and_says_what_it_was_made_of() -> None:
+    embedded = resources.files("facestage.core.weights")
+    assert len((embedded / "face_finder_v1.safetensors").read_bytes()) <= 1_000_000
+    card = json.loads((embedded / "face_finder_v1.json").read_text())
+    assert "CC BY 4.0" in " ".join(card["training"]["photographed"])
+    assert all(card["training"]["without_people"].values())
+
+
 def test_auto_uses_haar_until_yunet_is_pulled(empty_cache: Path) -> None:
     assert make_detector().name == "haar"
     assert make_detector("haar").name == "haar"
+    assert make_detector("ours").name == "ours"
     with pytest.raises(ModelError, match="facestage models pull yunet"):
         make_detector("yunet")
     (empty_cache / ONNX).write_bytes(b"half a file")
