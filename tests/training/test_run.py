@@ -170,7 +170,12 @@ def test_the_card_states_the_run_and_what_was_measured(tmp_path: Path) -> None:
     shards.mkdir()
     render(shards, 0, 88)
     train.run(config(tmp_path, 24), lambda _: None)
-    measured = {"auc": 0.9, "r": 0.91, "r_persons": 3, "found": 1.0, "found_persons": 2}
+    measured = {
+        "auc": 0.9,
+        "r": {"value": 0.91, "people": 3, "interval": None},
+        "found": {"value": 1.0, "people": 2, "interval": [0.34, 1.0]},
+        "neutral": {"value": 0.04, "people": 101, "interval": [0.015, 0.097]},
+    }
     calibration = {
         "thresholds": {"on": 0.5, "off": 0.35, "per_au": {"12": {"on": 0.25, "off": 0.2}}},
         "neutral": {str(au): -2.0 for au in AUS},
@@ -195,8 +200,8 @@ def test_the_card_states_the_run_and_what_was_measured(tmp_path: Path) -> None:
         "a pocket watch",
         "other faces",
         "as good as it looks",
-        f"| 12 | {AU_NAMES[12]} | A | 0.25 / 0.20 | 0.9 |",
-        "0.91 (3) | 100 % (2)",
+        f"| 12 | {AU_NAMES[12]} | A | 0.25 / 0.2 | 100 % [34–100] (2) |",
+        "| 0.91 (3) | 4 % [2–10] (101) |",
         "Weak on real faces: AU43.",
         "- and one more thing",
         made.sha256,

@@ -360,10 +360,12 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.0f} %"
 
 
-def _of(share: Mapping[str, Any] | None, text: Callable[[float], str] | None = None) -> str:
-    """Write a figure with its people and interval."""
-    if not share:
+def _of(share: Mapping[str, Any] | float | None, text: Callable[[float], str] | None = None) -> str:
+    """Write a figure with its people and interval, or the bare one of an older card."""
+    if share is None:
         return "–"
+    if not isinstance(share, Mapping):
+        return (text or _plain)(share)
     said = (text or _plain)(share["value"])
     interval = share.get("interval")
     between = ""
