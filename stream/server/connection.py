@@ -193,15 +193,18 @@ class Client:
             return
         # The refusal below tells why; this holds although it finds no time, or nobody reads it.
         self._connection.drop_after(limits.AUTH_TIMEOUT_S + limits.CLOSE_GRACE_S)
-        try:
-            async with asyncio.timeout(limits.AUTH_TIMEOUT_S):
-                message = self._parse(await self._connection.recv())
-        except TimeoutError:
+        # Waited for and not cut short: websockets fails with an assertion if reading is cancelled
+        # in the moment in which a further fragment of a message arrives.
+        first = asyncio.create_task(self._connection.recv())
+        first.add_done_callback(_noticed)
+        done, _ = await asyncio.wait({first}, timeout=limits.AUTH_TIMEOUT_S)
+        if not done:
             raise _Refusal(
                 "unauthorised",
                 _UNAUTHORISED,
                 f"no token within {limits.AUTH_TIMEOUT_S:g} s; send auth{{token}} first",
-            ) from None
+            )
+        message = self._parse(first.result())
         token = message.token if isinstance(message, Auth) else ""
         is_right = hmac.compare_digest(token.encode(), self._token.encode())
         if isinstance(message, Auth):  # nothing else is a guess: a page asks first, then its user
@@ -432,6 +435,12 @@ class Client:
 
 def _times(count: int) -> str:
     return "" if count == 1 else f" ({count} times since this was last logged)"
+
+
+def _noticed(reading: asyncio.Task[str | bytes]) -> None:
+    """Take note of how reading ended where nobody waits for it any more: with the connection."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 def _bound_send_buffer(connection: GuardedConnection) -> None:
