@@ -62,48 +62,75 @@ class _Block(nn.Sequential):
 
 
 class FinderNetwork(nn.Module):
-    """The network; plain convolutions, the same ones at every size.
+    """The network; plain convolutions, the same ones at both halves of the sizes.
 
-    The picture is halved three times, and each copy is seen at stride 8: a face looks alike to the
-    network whatever its size, and everything learned of one size holds for all.
+    It looks at the picture and at a copy of a quarter of the size, and answers at two strides of
+    each: what is learned of a small face holds for one four times as large. Coarse cells see
+    much around a face and lend that to the fine ones.
 
     Args:
         norm: with BatchNorm, to train; the stored network has it folded into the convolutions.
     """
 
-    WIDTHS = (16, 48)
-    DEPTH = 4
+    WIDTHS = (16, 48, 64, 96)
+    """Channels at strides 4, 8, 16 and 32."""
 
     def __init__(self, norm: bool = False) -> None:
         super().__init__()
-        fine, width = self.WIDTHS
-        self.trunk = nn.Sequential(
+        fine, small, large, around = self.WIDTHS
+        self.fine = nn.Sequential(
             # Four neighbouring pixels become four channels: as much is seen as by a convolution of
             # 6 × 6 at half the cost.
             nn.PixelUnshuffle(2),
             _Block(4, fine, 2, norm),
             _Block(fine, fine, 1, norm),
-            _Block(fine, width, 2, norm),
-            *(_Block(width, width, 1, norm) for _ in range(self.DEPTH)),
-            nn.Conv2d(width, CHANNELS, 1),
+            _Block(fine, small, 2, norm),
+            _Block(small, small, 1, norm),
         )
+        self.coarse = nn.Sequential(
+            _Block(small, large, 2, norm),
+            _Block(large, large, 1, norm),
+            _Block(large, large, 1, norm),
+        )
+        self.around = nn.Sequential(
+            _Block(large, around, 2, norm),
+            _Block(around, around, 1, norm),
+        )
+        self.to_coarse = nn.Conv2d(around, large, 1)
+        self.large = nn.Sequential(_Block(large, large, 1, norm))
+        self.to_fine = nn.Conv2d(large, small, 1)
+        self.small = nn.Sequential(_Block(small, small, 1, norm))
+        self.answer_large = nn.Conv2d(large, CHANNELS, 1)
+        self.answer_small = nn.Conv2d(small, CHANNELS, 1)
 
     def forward(self, x: torch.Tensor, levels: int = len(STRIDES)) -> torch.Tensor:
         """Answer for all cells.
 
         Args:
             x: ``(B, 1, H, W)`` float, :func:`standardise`d; H and W multiples of the last stride.
-            levels: how many strides are looked at, the finest first.
+            levels: how many strides are looked at, the finest first; 2 or 4.
 
         Returns:
             ``(B, N, 22)``, cells in the order of :func:`cells`.
         """
-        answers = []
-        for level in range(levels):
-            if level:
-                x = F.avg_pool2d(x, 2)
-            answers.append(self.trunk(x).flatten(2))
+        answers = self._two(x)
+        if levels > 2:
+            answers += self._two(F.avg_pool2d(x, 4))
         return torch.cat(answers, 2).transpose(1, 2)
+
+    def _two(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Answer at strides 8 and 16 of a picture: two of ``(B, 22, cells)``."""
+        fine = self.fine(x)
+        coarse = self.coarse(fine)
+        coarse = self.large(_added(coarse, self.to_coarse(self.around(coarse))))
+        fine = self.small(_added(fine, self.to_fine(coarse)))
+        return [self.answer_small(fine).flatten(2), self.answer_large(coarse).flatten(2)]
+
+
+def _added(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+    """Add features of half the size, of which the last row and column may reach beyond."""
+    height, width = fine.shape[2:]
+    return F.relu(fine + F.interpolate(coarse, scale_factor=2.0)[:, :, :height, :width])
 
 
 def cells(height: int, width: int, levels: int = len(STRIDES)) -> NDArray[np.float32]:

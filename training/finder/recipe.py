@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ file. What is reported on is never trained with."""
 CARD = Path(__file__).with_name("card.json")
 """What of the card is decided, not measured."""
 SCHEMA = "facestage.face-finder-card/1"
+# OpenCV reads EXR only where it is asked to.
+os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")
 _CHUNK = 256
 """Rendered heads per file of the stock (about 45 MB)."""
 
@@ -47,12 +50,15 @@ def backgrounds(folder: Path, use: str = "train") -> Backgrounds:
         path = folder / row["file"]
         if not path.is_file():
             package = row["file"].split("/")[0]
-            raise ConfigError(
-                f"{path} is missing: run `apt-get download {package}` and "
-                f"`dpkg-deb -x {package}_*.deb {folder / package}`"
-            )
+            raise ConfigError(f"{path} is missing: {_advice(package, folder / package)}")
         files[row["kind"]].append(path)
     return Backgrounds.read(files["picture"], files["thing"])
+
+
+def _advice(package: str, folder: Path) -> str:
+    if package == "pmndrs-assets":
+        return f"run `npm pack @pmndrs/assets` and unpack its folder `package` as {folder}"
+    return f"run `apt-get download {package}` and `dpkg-deb -x {package}_*.deb {folder}`"
 
 
 def make_heads(out: Path, count: int, seed: int, report: Callable[[str], None]) -> None:

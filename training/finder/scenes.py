@@ -9,7 +9,9 @@ Scene ``i`` of a seed depends on (seed, i) and the stock only.
 
 from __future__ import annotations
 
+import base64
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,13 +30,15 @@ SIDE = 160
 """Side of a scene, pixels: square, so that it can be turned by quarters when it is used again."""
 MOST_FACES = 9
 """Rows of the truth; a scene has at most so many faces."""
-SMALLEST, LARGEST, HUGE = 8.0, 105.0, 220.0
+SMALLEST, LARGEST, HUGE = 6.5, 90.0, 220.0
 """Longer side of the faces drawn, pixels: larger ones are seen in smaller copies; a few huge
 ones teach what their parts look like."""
-IGNORED_BELOW = 9.0
+IGNORED_BELOW = 7.3
 """A face smaller than this is neither wanted nor wrong, pixels."""
 HIDDEN = 0.4
 """A face of which less than this shows, or lies in the picture, is neither wanted nor wrong."""
+STRETCH = 0.07
+"""Deviation of how much a head is stretched and sheared: other people with the same skin."""
 HARD_SHARE = 0.2
 """Share of the scenes with a background in which a face was seen, where there are such."""
 _STREAM = 91
@@ -102,10 +106,28 @@ class Backgrounds:
 
 
 def _decoded(path: Path, how: int) -> Picture:
-    image = cv2.imread(str(path), how)
+    image = _panorama(path) if path.suffix == ".js" else cv2.imread(str(path), how)
     if image is None:
         raise ConfigError(f"{path} is not a picture that OpenCV can read: leave it out")
     return np.asarray(image)
+
+
+def _panorama(path: Path) -> Picture | None:
+    """Read a panorama (EXR in a module of JavaScript) and expose it for its middle tones."""
+    coded = re.search(r"base64,([A-Za-z0-9+/=]+)", path.read_text(encoding="utf-8"))
+    if coded is None:
+        return None
+    data = np.frombuffer(base64.b64decode(coded.group(1)), np.uint8)
+    light = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if light is None:
+        return None
+    grey = np.maximum(cv2.cvtColor(light[..., :3].astype(np.float32), cv2.COLOR_BGR2GRAY), 0)
+    middle = max(float(np.median(grey)), 1e-6)
+    shown = np.clip(0.2 * grey / middle, 0, 1) ** (1 / 2.2)
+    # The middle of the sphere: its poles are smeared.
+    height = len(shown)
+    shown = cv2.resize(shown[height // 5 : -height // 5], None, fx=1.5, fy=1.5)
+    return np.asarray(np.rint(255 * shown), np.uint8)
 
 
 def _shrunk(image: Picture, side: int) -> Picture:
@@ -246,13 +268,14 @@ class Composer:
         if size > 90:
             middle = rng.uniform(0.25 * SIDE, 0.75 * SIDE, 2)
         matrix = _placing_at((low + high) / 2, size / own, turn, middle)
+        matrix = _stretched(matrix, (low + high) / 2, rng)
         outline = _moved(matrix, head.around)
         if _covered(canvas, outline) > 0.25:
             return
         bed = rng.random() < (0.1 if canvas.faces else 0.25)
         if bed:
             _pillow(canvas, rng, middle, size, turn)
-        tone = _toned(head.image, rng, 0.5)
+        tone = _toned(head.image, rng, 0.35)
         whole = head.whole and rng.random() < 0.35
         alpha = _frame_of(head) if whole else head.alpha
         if not whole and rng.random() < 0.7:
@@ -293,6 +316,16 @@ def _placing(
     shape: tuple[int, ...], factor: float, turn: float, middle: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     return _placing_at(np.array([shape[1] / 2, shape[0] / 2]), factor, turn, middle)
+
+
+def _stretched(
+    matrix: NDArray[np.float64], origin: NDArray[np.floating], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Stretch and shear along the head's own axes, about ``origin``; the eyes stay level."""
+    wide, skew = np.clip(rng.normal(0, STRETCH, 2), -0.2, 0.2)
+    change = np.array([[1 + wide, skew], [0.0, 1 - wide]])
+    linear = matrix[:, :2] @ change
+    return np.column_stack([linear, matrix[:, 2] + (matrix[:, :2] - linear) @ origin])
 
 
 def _paste(
@@ -559,8 +592,8 @@ def camera(image: Real, rng: np.random.Generator) -> Picture:
         cv2.line(streak, a, b, 1.0)
         image = np.asarray(cv2.filter2D(image, -1, streak / streak.sum()))
     level = rng.random()
-    if level < 0.15:  # a dark room: little light, much noise
-        gain, noise = rng.uniform(0.08, 0.4), rng.uniform(2, 9)
+    if level < 0.12:  # a dark room: little light, much noise
+        gain, noise = rng.uniform(0.12, 0.5), rng.uniform(1, 7)
     else:
         gain, noise = math.exp(rng.normal(0, 0.2)), abs(rng.normal(0, 4))
     lift = rng.uniform(0, 30) if rng.random() < 0.3 else 0.0

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from facestage.core.errors import ConfigError
 from facestage.core.face.detection import (
     POINT_UNIT,
+    STRIDES,
     FaceFinder,
     FinderNetwork,
     cells,
@@ -33,8 +34,12 @@ __all__ = ["Settings", "finder_tensors", "train", "truth_of"]
 
 LEVELS = 2
 """Strides that are trained at; the others see smaller copies with the same weights."""
-SIZES = (1.1, 6.5)
-"""Sides of the faces that a level answers for, strides: the same at all levels."""
+SIZES = ((0.85, 3.6), (1.2, 5.2))
+"""Longer sides of the faces that the strides of 8 and 16 answer for, strides. Of the strides of 32
+and 64, which see a copy with the same weights, it is the same."""
+DOUBT = 1.5
+"""Cells do not answer, and are not asked, for faces out of these sizes by up to this factor; parts
+of faces larger still are background."""
 REACH = 0.75
 """Cells whose middle is this near to the middle of a face answer for it, strides."""
 INNER = 0.3
@@ -115,11 +120,12 @@ def assigned(
     away = (at[None, :, None, :2] - middle[:, None]).abs()
     stride = at[None, :, None, 2]
     size = sides.amax(-1)[:, None] / stride
+    least, most = at.new_tensor(SIZES)[(at[:, 2] > STRIDES[0]).long()].T[:, None, :, None]
     close = away.amax(-1) <= REACH * stride
-    fits = (size >= SIZES[0]) & (size <= SIZES[1])
+    fits = (size >= least) & (size <= most)
     near = close & fits & (there & wanted)[:, None]
-    inner = (away <= INNER * sides[:, None]).all(-1) | (close & ~fits)
-    inner &= (there & wanted)[:, None]
+    inner = (away <= INNER * sides[:, None]).all(-1) & (size <= DOUBT * most)
+    inner = (inner | (close & ~fits)) & (there & wanted)[:, None]
     unsure = ((away <= 0.6 * sides[:, None]).all(-1) | close) & (there & ~wanted)[:, None]
     # Of two faces the smaller one is asked for: it is in front, or the other has more cells.
     area = torch.where(near, sides.prod(-1)[:, None].expand_as(near), math.inf)
@@ -160,7 +166,7 @@ def losses(answers: torch.Tensor, truth: Truth, at: torch.Tensor) -> dict[str, t
     seen = F.binary_cross_entropy_with_logits(own[:, 15:20], known[:, 14:], reduction="none")
     heading = F.normalize(own[:, 20:22], dim=1)
     angle = 1 - heading[:, 0] * torch.sin(turn) - heading[:, 1] * torch.cos(turn)
-    parts = {"box": box * 1.5, "points": points * 8, "seen": seen.mean(1) * 0.2, "roll": angle}
+    parts = {"box": box * 1.5, "points": points * 10, "seen": seen.mean(1) * 0.2, "roll": angle}
     return {"centre": centre * 2, **{name: part.sum() / count for name, part in parts.items()}}
 
 
@@ -184,7 +190,7 @@ def finder_tensors(network: FinderNetwork) -> dict[str, torch.Tensor]:
             continue
         conv = source[name]
         parent, _, place = name.rpartition(".")
-        norm = source.get(f"{parent}.{int(place) + 1}")
+        norm = source.get(f"{parent}.{int(place) + 1}") if place.isdigit() else None
         weight = conv.weight.detach().double()
         if isinstance(norm, nn.BatchNorm2d):
             gain = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
@@ -290,7 +296,8 @@ def _resumed(path: Path, settings: Settings, seed: int) -> _Run:
     torch.manual_seed(seed)
     network, average = FinderNetwork(norm=True), FinderNetwork(norm=True)
     # A face is rare: begin with one cell in a hundred.
-    nn.init.constant_(network.trunk[-1].bias[:1], -4.6)
+    for last in (network.answer_small, network.answer_large):
+        nn.init.constant_(last.bias[:1], -4.6)
     average.load_state_dict(network.state_dict())
     network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=0.02)
