@@ -1,14 +1,17 @@
 """Face detectors on real people: ours, YuNet and Haar side by side, at every size and roll.
 
 Usage: ``python benchmarks/finder.py [FOLDER] [--yunet FILE] [--ours FILE] [--pictures FOLDER]
-[--half report|choose] [--people N] [--clips NAME …] [--skip clips] [--out FILE]``. FOLDER holds
+[--half report|choose] [--people N] [--clips NAME …] [--skip PART …] [--out FILE]``. FOLDER holds
 ``faces/``, ``clips/`` and ``models/`` (default ``../shared`` beside the project). ``--pictures`` is
-a folder of pictures without people, to paste into and to count what is found in them; without it
-they are painted. Prints tables and writes ``benchmarks/results/finder.json``.
+the folder of pictures without people that training reads; those of the same half, which are never
+trained with, are pasted into and searched for faces. Without it they are painted. Prints tables and
+writes ``benchmarks/results/finder.json``.
 
 The portraits are those of people of one half: figures are reported on ``report``, nothing is
-trained with them. The truth of a portrait is MediaPipe's outline of the face; a face is found when
-a box overlaps that of the outline by half, and a box is false when its middle lies outside.
+trained with them; ``choose`` takes the people who choose weights and thresholds. The truth of a
+portrait is MediaPipe's outline of the face; a face is found when a box overlaps that of the outline
+by half, and a box is false when its middle lies outside. Intervals hold 95 %: Wilson's for shares,
+Poisson's exact ones for counts.
 """
 
 from __future__ import annotations
@@ -35,12 +38,16 @@ from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.types import Frame
 from facestage.stream.detectors import HaarDetector, OurDetector, YuNetDetector
 from numpy.typing import NDArray
+from scipy.stats import binomtest, chi2
 from sklearn.metrics import adjusted_rand_score
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from training.finder.heads import MESH_OVAL, mesh_of, mesh_points
+from benchmarks.face_points import follow as followed_points
+from benchmarks.face_points import read
+from training.finder.heads import MESH_OVAL, chooses, mesh_of, mesh_points
+from training.finder.recipe import pictures_of
 from training.finder.scenes import room
 from training.fit.face_mesh import FaceMesh
 from training.photos.halves import half_of
@@ -49,6 +56,8 @@ SIZES = (8, 12, 16, 32, 64)
 """Distances between the eyes in the picture, pixels."""
 ROLLS = (0, 45, 90, 135, 180)
 CLIP_ROLLS = (0, 45, 90)
+PAINTED = 4
+"""Of the pictures without people one in so many is painted."""
 HEIGHT, WIDTH = 360, 640
 Image = NDArray[np.uint8]
 
@@ -66,6 +75,8 @@ def load_portraits(folder: Path, yunet: Path, half: str, people: int) -> Iterato
     """Yield portraits of the first ``people`` people of a half, one each."""
     with (folder / "faces" / "faces.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if half_of(row["person"]) == half]
+    if half == "choose":
+        rows = [row for row in rows if chooses(row["person"])]
     one_each = {row["person"]: row["file"] for row in rows}
     every = max(1, len(one_each) // people)
     network = cv2.FaceDetectorYN.create(str(yunet), "", (320, 320), 0.6)
@@ -81,17 +92,18 @@ class Places:
     """Pictures without people to paste into.
 
     Args:
-        folder: of pictures; painted ones if None.
+        folder: of the pictures of training; painted ones if None.
+        half: ``report`` or ``choose``.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        files = [] if folder is None else sorted(p for p in folder.rglob("*") if p.is_file())
+    def __init__(self, folder: Path | None, half: str = "report") -> None:
+        files = [] if folder is None else pictures_of(folder, half)["picture"]
         self.files = [str(p) for p in files]
         self._kept: dict[str, Image] = {}
 
     def draw(self, rng: np.random.Generator) -> Image:
         """Return a part of a picture, ``(360, 640, 3)``."""
-        if not self.files:
+        if not self.files or rng.integers(PAINTED) == 0:
             grey = cv2.resize(room(rng), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
             return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, 2)
         name = self.files[rng.integers(len(self.files))]
@@ -188,29 +200,85 @@ def measure_pasted(
             for name, (hits, false, share, off) in sums.items():
                 figures[name][f"{size}px {roll}°"] = {
                     "found": hits / len(portraits),
+                    "found_95": share_between(int(hits), len(portraits)),
                     "false": false / len(portraits),
+                    "false_95": count_between(int(false), len(portraits)),
                     "overlap": share / max(hits, 1),
                     "points": 100 * off / max(hits, 1),
                 }
     return figures
 
 
-def measure_empty(detectors: list[Detector], places: Places, clip: Path, count: int) -> Any:
-    """Pictures without people in which something is found, and how many boxes."""
+def share_between(hits: int, of: int) -> list[float]:
+    """95 % interval of a share."""
+    return list(binomtest(hits, of).proportion_ci(method="wilson"))
+
+
+def count_between(count: int, of: int) -> list[float]:
+    """95 % interval of a count per picture."""
+    low = chi2.ppf(0.025, 2 * count) / 2 if count else 0.0
+    return [float(low / of), float(chi2.ppf(0.975, 2 * count + 2) / 2 / of)]
+
+
+def measure_empty(
+    detectors: list[Detector], places: Places, clip: Path, count: int, network: AUNetwork
+) -> Any:
+    """Pictures without people in which something is found, and in which a face is followed."""
     figures = {}
     for detector in detectors:
-        boxes = [
-            len(detector.detect(places.draw(np.random.default_rng([99, i])))) for i in range(count)
-        ]
-        in_clip = [len(detector.detect(frame)) for frame in read(clip)]
+        boxes, followed = [], 0
+        for i in range(count):
+            image = places.draw(np.random.default_rng([99, i]))
+            boxes.append(len(detector.detect(image)))
+            # Where nothing is found nobody is followed.
+            followed += boxes[-1] > 0 and bool(
+                follow([image] * 2, detector, network, 0).faces.any()
+            )
+        in_clip = read(clip)
         figures[detector.name] = {
             "pictures": count,
             "with_a_box": sum(n > 0 for n in boxes),
+            "with_a_box_95": share_between(sum(n > 0 for n in boxes), count),
             "boxes": sum(boxes),
+            "followed": followed,
             "no_face_frames": len(in_clip),
-            "no_face_boxes": sum(in_clip),
+            "no_face_boxes": sum(len(detector.detect(frame)) for frame in in_clip),
+            "no_face_followed": int(follow(in_clip, detector, network, 0).faces.sum()),
         }
     return figures
+
+
+def measure_points(
+    ours: Detector, yunet: Detector, clips: list[Path], network: AUNetwork
+) -> dict[str, Any]:
+    """Distance of our points to YuNet's on upright clips, % of YuNet's eye distance.
+
+    Without the mean offset of each point: where a nose tip is, is a matter of definition. ``own``
+    are the detector's, ``followed`` what the tracker makes of them.
+    """
+    figures: dict[str, Any] = {}
+    for clip in clips:
+        frames = read(clip)
+        theirs = np.stack([best_points(yunet.detect(frame)) for frame in frames])
+        eyes = np.linalg.norm(theirs[:, 1] - theirs[:, 0], axis=-1)[:, None, None]
+        of_clip = figures[clip.name] = {}
+        for name, points in (
+            ("own", np.stack([best_points(ours.detect(frame)) for frame in frames])),
+            ("followed", followed_points(frames, ours, network).points()),
+        ):
+            offset = ((points - theirs) / eyes)[~np.isnan(points - theirs).any((1, 2))]
+            away = np.linalg.norm(offset - offset.mean(0), axis=-1)
+            of_clip[name] = 100 * float(away.mean()) if len(offset) else None
+            of_clip[f"{name}_frames"] = len(offset)
+    return figures
+
+
+def best_points(found: list[Detection]) -> NDArray[np.float64]:
+    """Points of the largest face; NaN without one."""
+    largest = max(found, key=lambda d: d.box[2] * d.box[3], default=None)
+    if largest is None or largest.points is None:
+        return np.full((5, 2), np.nan)
+    return largest.points.astype(np.float64)
 
 
 def measure_time(detectors: list[Detector], image: Image, rounds: int = 40) -> dict[str, float]:
@@ -222,16 +290,6 @@ def measure_time(detectors: list[Detector], image: Image, rounds: int = 40) -> d
             detector.detect(image)
             spent[detector.name].append(1e3 * (time.thread_time() - start))
     return {name: float(np.median(values)) for name, values in spent.items()}
-
-
-def read(path: Path) -> list[Image]:
-    """Decode a clip."""
-    capture, frames = cv2.VideoCapture(str(path)), []
-    while True:
-        ok, image = capture.read()
-        if not ok:
-            return frames
-        frames.append(np.asarray(image, np.uint8))
 
 
 def turn(image: Image, roll: float) -> Image:
@@ -361,7 +419,8 @@ def main() -> None:
     parser.add_argument("--empty", type=int, default=1000, help="pictures without people")
     parser.add_argument("--long-side", type=int, default=320, help="of ours, pixels")
     parser.add_argument("--clips", nargs="*", default=("single_face.mp4",))
-    parser.add_argument("--skip", nargs="*", default=(), choices=("pasted", "empty", "clips"))
+    parts = ("pasted", "empty", "points", "clips")
+    parser.add_argument("--skip", nargs="*", default=(), choices=parts)
     parser.add_argument("--without", nargs="*", default=(), choices=("haar", "yunet"))
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "finder.json")
     options = parser.parse_args()
@@ -372,7 +431,7 @@ def main() -> None:
     detectors += [] if "yunet" in options.without else [YuNetDetector(model)]
     detectors += [] if "haar" in options.without else [HaarDetector()]
     report: dict[str, Any] = {"opencv": cv2.__version__, "torch": torch.__version__}
-    places = Places(options.pictures)
+    places, network = Places(options.pictures, options.half), AUNetwork.load(device="cpu")
     report["look_ms"] = measure_time(detectors, places.draw(np.random.default_rng(0)))
     print("one look, ms:", {k: round(v, 2) for k, v in report["look_ms"].items()})
     if "pasted" not in options.skip:
@@ -382,12 +441,16 @@ def main() -> None:
         show_pasted(report["pasted"])
     if "empty" not in options.skip:
         clip = options.folder / "clips" / "no_face.mp4"
-        report["empty"] = measure_empty(detectors, places, clip, options.empty)
+        report["empty"] = measure_empty(detectors, places, clip, options.empty, network)
         for name, found in report["empty"].items():
             print(name, found)
+    clips = [options.folder / "clips" / name for name in options.clips]
+    if "points" not in options.skip:
+        report["points"] = measure_points(detectors[0], YuNetDetector(model), clips, network)
+        for clip_name, found in report["points"].items():
+            print(clip_name, "points against YuNet's, % of the eye distance:", found)
     if "clips" not in options.skip:
-        clips = [options.folder / "clips" / name for name in options.clips]
-        report["clips"] = measure_clips(detectors, clips, AUNetwork.load(device="cpu"))
+        report["clips"] = measure_clips(detectors, clips, network)
         for clip_name, by_detector in report["clips"].items():
             for name, by_roll in by_detector.items():
                 for roll, found in by_roll.items():

@@ -100,7 +100,7 @@ def test_a_hidden_face_is_neither_wanted_nor_wrong(composer: Composer) -> None:
         w
         for s in scenes_of(composer)
         for f, w in zip(s.faces, s.wanted, strict=True)
-        if (f[2:4] - f[:2]).max() < 9
+        if (f[2:4] - f[:2]).max() < scenes.IGNORED_BELOW
     ]
     assert small
     assert not any(small)
@@ -137,25 +137,41 @@ def test_turning_a_scene_turns_all_that_is_known(quarters: int, mirror: bool) ->
     assert (points <= high).all()
 
 
-def test_cells_in_the_middle_answer_and_those_around_are_not_asked() -> None:
+def sized(faces: torch.Tensor, side: float) -> torch.Tensor:
+    """The face of :func:`one_scene` with another longer side, at the same place."""
+    middle = torch.tensor([50.0, 45.0])
+    half = torch.tensor([18.0, 23.0]) * side / 46
+    changed = faces.clone()
+    changed[0, 0, :4] = torch.cat([middle - half, middle + half])
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("side", "strides"), [(12, {8.0}), (24, {8.0, 16.0}), (40, {16.0}), (80, {16.0})]
+)
+def test_cells_in_the_middle_of_a_face_of_their_size_answer(
+    side: float, strides: set[float]
+) -> None:
     _, faces, wanted, _ = one_scene()
     at = torch.from_numpy(cells(SIDE, SIDE, train.LEVELS))
-    which = train.assigned(faces, wanted, at)[0]
+    which = train.assigned(sized(faces, side), wanted, at)[0]
     answering = at[which == 0]
-    assert 1 <= len(answering) <= 12
-    assert set(answering[:, 2].tolist()) == {8.0, 16.0}
+    assert set(answering[:, 2].tolist()) == strides
     away = (answering[:, :2] - torch.tensor([50.0, 45.0])).abs().amax(1)
     assert (away <= train.REACH * answering[:, 2]).all()
-    unasked = at[which == -2]
-    assert ((unasked[:, :2] - torch.tensor([50.0, 45.0])).abs() <= 16).all()
-    large = faces.clone()
-    large[0, 0, :4] += torch.tensor([-10.0, -10.0, 10.0, 10.0])
-    # A face of 66 pixels is for the coarser level only; its middle is no background to the finer.
-    which = train.assigned(large, wanted, at)[0]
-    assert set(at[which == 0][:, 2].tolist()) == {16.0}
-    assert (which[(at[:, 2] == 8) & ((at[:, :2] - 45).abs().amax(1) < 9)] == -2).any()
     none = train.assigned(faces, torch.zeros_like(wanted), at)[0]
     assert not (none >= 0).any()
+
+
+def test_a_face_a_little_too_large_is_not_asked_and_parts_of_a_huge_one_are_background() -> None:
+    _, faces, wanted, _ = one_scene()
+    at = torch.from_numpy(cells(SIDE, SIDE, train.LEVELS))
+    inside = (at[:, 2] == 8) & ((at[:, :2] - torch.tensor([50.0, 45.0])).abs().amax(1) < 9)
+    beside = (at[:, 2] == 8) & ((at[:, :2] - torch.tensor([50.0, 68.0])).abs().amax(1) < 5)
+    nearly = train.assigned(sized(faces, 40), wanted, at)[0]
+    assert (nearly[inside] == -2).all()
+    huge = train.assigned(sized(faces, 110), wanted, at)[0]
+    assert (huge[beside] == -1).all()
 
 
 def test_losses_vanish_for_the_truth_and_grow_with_the_error() -> None:

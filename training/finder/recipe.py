@@ -19,11 +19,19 @@ from .heads import Stock, photographed_heads, rendered_heads
 from .scenes import Backgrounds, Composer
 from .train import Settings, finder_tensors
 
-__all__ = ["PICTURES", "SCHEMA", "backgrounds", "make_heads", "read_composer", "write_finder"]
+__all__ = [
+    "PICTURES",
+    "SCHEMA",
+    "backgrounds",
+    "make_heads",
+    "pictures_of",
+    "read_composer",
+    "write_finder",
+]
 
 PICTURES = Path(__file__).with_name("pictures.csv")
-"""The pictures without people: kind (picture or thing), use (train or report), Debian package and
-file. What is reported on is never trained with."""
+"""The pictures without people: kind (picture or thing), use (train, choose or report), package and
+file. What is chosen by and reported on is never trained with."""
 CARD = Path(__file__).with_name("card.json")
 """What of the card is decided, not measured."""
 SCHEMA = "facestage.face-finder-card/1"
@@ -34,11 +42,17 @@ _CHUNK = 256
 
 
 def backgrounds(folder: Path, use: str = "train") -> Backgrounds:
-    """Read the pictures without people.
+    """Read the pictures without people; see :func:`pictures_of`."""
+    files = pictures_of(folder, use)
+    return Backgrounds.read(files["picture"], files["thing"])
+
+
+def pictures_of(folder: Path, use: str) -> dict[str, list[Path]]:
+    """List the files without people by kind, ``picture`` and ``thing``.
 
     Args:
-        folder: holds the unpacked Debian packages, each in a folder of its name.
-        use: ``train`` or ``report``.
+        folder: holds the unpacked packages, each in a folder of its name.
+        use: ``train``, ``choose`` (weights and thresholds) or ``report``.
 
     Raises:
         ConfigError: a file is missing.
@@ -52,7 +66,7 @@ def backgrounds(folder: Path, use: str = "train") -> Backgrounds:
             package = row["file"].split("/")[0]
             raise ConfigError(f"{path} is missing: {_advice(package, folder / package)}")
         files[row["kind"]].append(path)
-    return Backgrounds.read(files["picture"], files["thing"])
+    return files
 
 
 def _advice(package: str, folder: Path) -> str:
