@@ -33,13 +33,15 @@ MOST_FACES = 9
 SMALLEST, LARGEST, HUGE = 6.5, 90.0, 220.0
 """Longer side of the faces drawn, pixels: larger ones are seen in smaller copies; a few huge
 ones teach what their parts look like."""
+NEAR, NEAR_SHARE = 30.0, 0.4
+"""In this share of the scenes the first face is at least so large, pixels: a person at a desk."""
 IGNORED_BELOW = 7.3
 """A face smaller than this is neither wanted nor wrong, pixels."""
 HIDDEN = 0.4
 """A face of which less than this shows, or lies in the picture, is neither wanted nor wrong."""
 STRETCH = 0.07
 """Deviation of how much a head is stretched and sheared: other people with the same skin."""
-HARD_SHARE = 0.2
+HARD_SHARE = 0.25
 """Share of the scenes with a background in which a face was seen, where there are such."""
 _STREAM = 91
 
@@ -262,6 +264,8 @@ class Composer:
         own = float((high - low).max())
         most = 60.0 if crowd else LARGEST
         size = log_uniform(rng, SMALLEST, most) if rng.random() < 0.95 else rng.uniform(most, HUGE)
+        if not canvas.faces and rng.random() < NEAR_SHARE:
+            size = log_uniform(rng, NEAR, LARGEST)
         turn = rng.normal(0, 0.2) if rng.random() < 0.35 else rng.uniform(0, 2 * math.pi)
         reach = min(0.35 * size, 60)
         middle = rng.uniform(-0.2 * reach, SIDE + 0.2 * reach, 2)
