@@ -44,8 +44,8 @@ POINT_UNIT = 4.0
 """Points are given in this many strides from the middle of the cell."""
 _FLOOR = 8.0
 """Added to the deviation of a picture: noise and coding are not made into contrast, grey 0–255."""
-_CANDIDATES = 128
-"""Cells of a picture that are looked at; a face takes two to six."""
+_CANDIDATES = 256
+"""Cells of a picture that are looked at; a face takes two to eight."""
 _NOTHING = np.zeros((0, CHANNELS + 1), np.float32)
 _LARGEST_LOG = 5.0
 """Log of the largest side of a box in strides: exp must not overflow whatever the network says."""

@@ -23,7 +23,17 @@ from facestage.stream.detectors import (
 from numpy.typing import NDArray
 
 ONNX = "face_detection_yunet_2023mar.onnx"
-SHAPES = [(1, 1), (1, 5000), (5000, 1), (23, 23), (24, 24), (31, 33), (270, 480), (4320, 7680)]
+SHAPES = [
+    (1, 1),
+    (1, 5000),
+    (5000, 1),
+    (16, 9000),
+    (23, 23),
+    (24, 24),
+    (31, 33),
+    (270, 480),
+    (4320, 7680),
+]
 
 
 @pytest.fixture
@@ -59,19 +69,80 @@ def test_plain_pictures_of_any_size_hold_no_face(
         assert each.detect(image) == []
 
 
-def followed(clip: Path, quarters: int) -> list[FaceState]:
-    """States of a clip turned by quarters, followed with the embedded face finder."""
+@pytest.mark.parametrize("tone", [0, 255])
+def test_a_covered_and_a_dazzled_camera_show_no_face(tone: int) -> None:
+    assert OurDetector().detect(np.full((360, 640, 3), tone, np.uint8)) == []
+
+
+def tracker() -> FaceTracker:
     network = AUNetwork.load(device="cpu")
     card = network.card
-    tracker = FaceTracker(
+    return FaceTracker(
         OurDetector(),
         network.five_points,
         card.template,
         card.template_weights,
         card.input_size,
     )
+
+
+def portraits(shared: Path, count: int) -> list[NDArray[np.uint8]]:
+    files = sorted((shared / "faces" / "congress").glob("*.jpg"))[:count]
+    return [np.asarray(cv2.imread(str(file)), np.uint8) for file in files]
+
+
+@pytest.mark.shared
+def test_thirty_faces_are_all_found(shared: Path) -> None:
+    """A picture full of people, each 150 pixels wide with his surroundings."""
+    tiles = [cv2.resize(image, (150, 180)) for image in portraits(shared, 30)]
+    crowd = np.vstack([np.hstack(tiles[row : row + 6]) for row in range(0, 30, 6)])
+    found = OurDetector(long_side=640).detect(np.ascontiguousarray(crowd, np.uint8))
+    tile_of = [
+        (int((y + h / 2) // 180), int((x + w / 2) // 150)) for x, y, w, h in (d.box for d in found)
+    ]
+    assert len(set(tile_of)) >= 29
+    assert len(tile_of) <= 31
+
+
+@pytest.mark.shared
+def test_of_a_printed_face_and_a_person_the_larger_one_is_followed(shared: Path) -> None:
+    """A printed face is a face; it is told, and followed only while it is the larger one."""
+    frames = read(shared / "clips" / "single_face.mp4")[:6]
+    person = only(OurDetector().detect(frames[0])).box
+    printed = cv2.resize(portraits(shared, 1)[0], (120, 144))
+    for frame in frames:
+        frame[10:154, 10:130] = printed
+    assert len(OurDetector().detect(frames[0])) == 2
+    one = tracker()
+    seen = [one.update(frame) for frame in frames]
+    for observation in seen:
+        assert observation.state == FaceState.MULTIPLE
+        assert observation.points is not None
+        x, y = observation.points.mean(0)
+        assert person[0] < x < person[0] + person[2]
+        assert person[1] < y < person[1] + person[3]
+
+
+@pytest.mark.shared
+def test_a_face_larger_than_the_picture_is_not_analysed(shared: Path) -> None:
+    """Of a face of which eyes or mouth are outside nothing is said, whatever is found in it."""
+    frame = read(shared / "clips" / "single_face.mp4")[0]
+    x, y, w, h = only(OurDetector().detect(frame)).box
+    left, top = int(x + 0.3 * w), int(y + 0.35 * h)
+    part = frame[top : top + int(0.4 * h), left : left + int(0.4 * w)]
+    close = np.asarray(cv2.resize(part, (640, 640), interpolation=cv2.INTER_CUBIC), np.uint8)
+    for found in OurDetector().detect(close):
+        assert np.isfinite([*found.box, found.score]).all()
+    one = tracker()
+    for _ in range(4):
+        assert one.update(close).state in (FaceState.LOST, FaceState.LOW_QUALITY)
+
+
+def followed(clip: Path, quarters: int) -> list[FaceState]:
+    """States of a clip turned by quarters, followed with the embedded face finder."""
+    one = tracker()
     frames = [np.ascontiguousarray(np.rot90(frame, quarters)) for frame in read(clip)]
-    return [tracker.update(frame).state for frame in frames]
+    return [one.update(frame).state for frame in frames]
 
 
 @pytest.mark.shared
