@@ -33,6 +33,7 @@ __all__ = [
     "FoundFaces",
     "cells",
     "decode",
+    "placed",
     "standardise",
 ]
 
@@ -40,8 +41,8 @@ STRIDES = (8, 16, 32, 64)
 """Pixels between two cells of each level."""
 CHANNELS = 22
 """Answers of a cell: centre 1, box 4, points 10, visibilities 5, roll 2."""
-POINT_UNIT = 4.0
-"""Points are given in this many strides from the middle of the cell."""
+POINT_UNIT = 0.25
+"""Points are given in this share of the face's size from its middle, along the face's own axes."""
 _FLOOR = 8.0
 """Added to the deviation of a picture: noise and coding are not made into contrast, grey 0–255."""
 _CANDIDATES = 256
@@ -163,12 +164,7 @@ def decode(answers: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         ``(..., 22)``: score 0–1; left, top, right, bottom; five points x, y; five visibilities
         0–1; sine and cosine of the roll. Pixels of the network's input.
     """
-    middle, stride = at[..., :2], at[..., 2:]
-    centre = middle + answers[..., 1:3] * stride
-    half = answers[..., 3:5].clamp(max=_LARGEST_LOG).exp() * stride / 2
-    offsets = answers[..., 5:15] * (stride * POINT_UNIT)
-    points = offsets + torch.cat([middle] * 5, -1)
-    turn = F.normalize(answers[..., 20:22], dim=-1)
+    centre, half, turn, points = placed(answers, at)
     return torch.cat(
         [
             answers[..., :1].sigmoid(),
@@ -180,6 +176,35 @@ def decode(answers: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         ],
         -1,
     )
+
+
+def placed(
+    answers: torch.Tensor, at: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Place faces in the picture.
+
+    The points follow middle, size and roll of the face; only how this face differs from others is
+    left to say.
+
+    Args:
+        answers: ``(..., 22)`` of the network.
+        at: ``(..., 3)`` the cells they belong to.
+
+    Returns:
+        ``(..., 2)`` middle; ``(..., 2)`` half of width and height; ``(..., 2)`` sine and cosine of
+        the roll; ``(..., 10)`` points x, y. Pixels of the network's input.
+    """
+    stride = at[..., 2:]
+    centre = at[..., :2] + answers[..., 1:3] * stride
+    half = answers[..., 3:5].clamp(max=_LARGEST_LOG).exp() * stride / 2
+    turn = F.normalize(answers[..., 20:22], dim=-1)
+    sine, cosine = turn[..., :1], turn[..., 1:]
+    # The mean of the sides hardly changes when a face is turned.
+    unit = POINT_UNIT * 2 * half.prod(-1, keepdim=True).sqrt()
+    across, down = unit * answers[..., 5:15:2], unit * answers[..., 6:15:2]
+    x = centre[..., :1] + cosine * across - sine * down
+    y = centre[..., 1:] + sine * across + cosine * down
+    return centre, half, turn, torch.stack([x, y], -1).flatten(-2)
 
 
 def overlaps(boxes: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from facestage.core.errors import ConfigError
-from facestage.core.face.detection import FinderNetwork, cells, standardise
+from facestage.core.face.detection import POINT_UNIT, FinderNetwork, cells, standardise
 from facestage.stream.detectors import make_detector
 
 from training.finder import recipe, scenes, train
@@ -183,9 +183,13 @@ def test_losses_vanish_for_the_truth_and_grow_with_the_error() -> None:
     answers[0, :, 0] = torch.where(train.assigned(truth[1], truth[2], at)[0] == 0, 20.0, -20.0)
     answers[0, :, 1:3] = (torch.tensor([50.0, 45.0]) - at[:, :2]) / stride
     answers[0, :, 3:5] = torch.log(torch.tensor([36.0, 46.0]) / stride)
-    answers[0, :, 5:15] = (face[4:14] - at[:, :2].repeat(1, 5)) / (stride * 4)
-    answers[0, :, 15:20] = (face[14:] - 0.5) * 40
     roll = truth[3][0, 0]
+    away = face[4:14].reshape(5, 2) - torch.tensor([50.0, 45.0])
+    back = torch.tensor(
+        [[math.cos(roll), math.sin(roll)], [-math.sin(roll), math.cos(roll)]], dtype=torch.float32
+    )
+    answers[0, :, 5:15] = (away @ back.T / (POINT_UNIT * (36.0 * 46.0) ** 0.5)).flatten()
+    answers[0, :, 15:20] = (face[14:] - 0.5) * 40
     answers[0, :, 20:] = torch.stack([torch.sin(roll), torch.cos(roll)])
     assert all(abs(float(v)) < 1e-4 for v in train.losses(answers, truth, at).values())
     for column, part in ((0, "centre"), (1, "box"), (3, "box"), (7, "points"), (20, "roll")):

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from facestage.core.errors import ConfigError
 from facestage.core.face.detection import (
-    POINT_UNIT,
     STRIDES,
     FaceFinder,
     FinderNetwork,
     cells,
+    placed,
     standardise,
 )
 from torch import nn
@@ -44,6 +44,8 @@ REACH = 0.75
 """Cells whose middle is this near to the middle of a face answer for it, strides."""
 INNER = 0.3
 """Other cells nearer than this share of a face's sides are not asked."""
+FIRST_POINTS = (-1.0, -0.7, 1.0, -0.7, 0.0, 0.3, -0.8, 1.0, 0.8, 1.0)
+"""Where the answers for the points begin: a face."""
 MINED_FROM, MINED_EVERY = 0.2, 4
 """Hard negatives are looked for after this share of the run, in every fourth pool."""
 VALIDATION = 1_000_000_000
@@ -150,21 +152,17 @@ def losses(answers: torch.Tensor, truth: Truth, at: torch.Tensor) -> dict[str, t
 
     batch, cell = face.nonzero(as_tuple=True)
     own, known = answers[batch, cell], faces[batch, which[batch, cell]]
-    turn, place = roll[batch, which[batch, cell]], at[cell]
-    stride = place[:, 2:]
-    middle = place[:, :2] + own[:, 1:3] * stride
-    half = own[:, 3:5].clamp(max=5.0).exp() * stride / 2
+    turn = roll[batch, which[batch, cell]]
+    middle, half, heading, placing = placed(own, at[cell])
     box = 1 - distance_overlap(torch.cat([middle - half, middle + half], 1), known[:, :4])
     # Errors of points count in sides of the face, whatever its size.
     side = (known[:, 2:4] - known[:, :2]).amax(1)
-    error = own[:, 5:15] * (stride * POINT_UNIT) + place[:, :2].repeat(1, 5) - known[:, 4:14]
-    error = (error / side[:, None]).unflatten(1, (5, 2))
+    error = ((placing - known[:, 4:14]) / side[:, None]).unflatten(1, (5, 2))
     shown = 0.2 + 0.8 * known[:, 14:, None]
     points = (
         F.smooth_l1_loss(error, torch.zeros_like(error), beta=0.03, reduction="none") * shown
     ).mean((1, 2))
     seen = F.binary_cross_entropy_with_logits(own[:, 15:20], known[:, 14:], reduction="none")
-    heading = F.normalize(own[:, 20:22], dim=1)
     angle = 1 - heading[:, 0] * torch.sin(turn) - heading[:, 1] * torch.cos(turn)
     parts = {"box": box * 1.5, "points": points * 10, "seen": seen.mean(1) * 0.2, "roll": angle}
     return {"centre": centre * 2, **{name: part.sum() / count for name, part in parts.items()}}
@@ -298,6 +296,7 @@ def _resumed(path: Path, settings: Settings, seed: int) -> _Run:
     # A face is rare: begin with one cell in a hundred.
     for last in (network.answer_small, network.answer_large):
         nn.init.constant_(last.bias[:1], -4.6)
+        last.bias.data[5:15] = torch.tensor(FIRST_POINTS)
     average.load_state_dict(network.state_dict())
     network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=0.02)

@@ -80,14 +80,18 @@ def test_decoded_faces_are_where_the_answers_say() -> None:
     answer = torch.zeros(1, CHANNELS)
     answer[0, 1:3] = torch.tensor([0.5, -0.25])
     answer[0, 3:5] = torch.log(torch.tensor([3.0, 4.0]))
-    answer[0, 5:15] = torch.arange(10.0)
-    answer[0, 20:22] = torch.tensor([0.0, -3.0])
+    offsets = torch.arange(10.0).reshape(5, 2)
+    answer[0, 5:15] = offsets.flatten()
+    answer[0, 20:22] = torch.tensor([3.0, 0.0])
     face = decode(answer, at)[0]
     assert face[0] == 0.5
     torch.testing.assert_close(face[1:5], torch.tensor([3.5, 1.5, 27.5, 33.5]))
-    wanted = torch.arange(10.0) * 8 * POINT_UNIT + torch.tensor([11.5, 19.5] * 5)
-    torch.testing.assert_close(face[5:15], wanted)
-    torch.testing.assert_close(face[20:], torch.tensor([0.0, -1.0]))
+    # Turned clockwise by a quarter: what is right of a face's middle is below it in the picture.
+    turned = torch.stack([-offsets[:, 1], offsets[:, 0]], 1)
+    size = (24.0 * 32.0) ** 0.5
+    wanted = torch.tensor([15.5, 17.5]) + POINT_UNIT * size * turned
+    torch.testing.assert_close(face[5:15].reshape(5, 2), wanted)
+    torch.testing.assert_close(face[20:], torch.tensor([1.0, 0.0]))
 
 
 def test_absurd_answers_decode_to_numbers() -> None:
