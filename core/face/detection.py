@@ -27,6 +27,7 @@ from ..errors import ModelError
 
 __all__ = [
     "CHANNELS",
+    "FLOOR",
     "STRIDES",
     "FaceFinder",
     "FinderNetwork",
@@ -43,7 +44,7 @@ CHANNELS = 22
 """Answers of a cell: centre 1, box 4, points 10, visibilities 5, roll 2."""
 POINT_UNIT = 0.25
 """Points are given in this share of the face's size from its middle, along the face's own axes."""
-_FLOOR = 8.0
+FLOOR = 8.0
 """Added to the deviation of a picture: noise and coding are not made into contrast, grey 0–255."""
 _CANDIDATES = 256
 """Cells of a picture that are looked at; a face takes two to eight."""
@@ -150,7 +151,7 @@ def standardise(picture: torch.Tensor) -> torch.Tensor:
     # std_mean would take a tenth of the whole look.
     centred = picture - picture.mean((1, 2, 3), keepdim=True)
     deviation = centred.square().mean((1, 2, 3), keepdim=True).sqrt()
-    return centred / (deviation + _FLOOR)
+    return centred / (deviation + FLOOR)
 
 
 def decode(answers: torch.Tensor, at: torch.Tensor) -> torch.Tensor:

@@ -198,6 +198,31 @@ def test_losses_vanish_for_the_truth_and_grow_with_the_error() -> None:
         assert train.losses(wrong, truth, at)[part] > 0.02, part
 
 
+def test_scenes_are_standardised_as_parts_of_flat_pictures() -> None:
+    """As a picture is that holds the scene and else one tone; half of them alone."""
+    scenes_given = torch.rand(64, 1, 20, 20) * 255
+    found = train.framed(scenes_given, np.random.default_rng(0))
+    alone = (found - standardise(scenes_given)).abs().amax((1, 2, 3)) < 1e-3
+    assert 16 < int(alone.sum()) < 48
+    share, tone = 0.25, 200.0
+
+    class Choices:
+        """The same choice for every scene: a quarter of the picture, the rest of one tone."""
+
+        drawn = iter([np.zeros(64), np.ones(64)])
+
+        def random(self, count: int) -> np.ndarray:
+            return next(self.drawn)
+
+        def uniform(self, low: float, high: float, count: int) -> np.ndarray:
+            return np.full(count, tone if high else math.log(share))
+
+    found = train.framed(scenes_given, Choices())  # type: ignore[arg-type]
+    whole = torch.full((64, 1, 40, 20 * 2), tone)
+    whole[..., :20, :20] = scenes_given
+    torch.testing.assert_close(found, standardise(whole)[..., :20, :20], atol=1e-4, rtol=1e-4)
+
+
 def test_stored_weights_answer_as_the_trained_ones() -> None:
     torch.manual_seed(0)
     network = FinderNetwork(norm=True)

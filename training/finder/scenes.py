@@ -584,10 +584,13 @@ def room(rng: np.random.Generator) -> Real:
 
 
 def camera(image: Real, rng: np.random.Generator) -> Picture:
-    """Take the picture: light, optics, sensor, codec."""
-    if rng.random() < 0.5:
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.1)))
-    if rng.random() < 0.08:
+    """Take the picture: light, optics, sensor, codec.
+
+    The finder sees reduced pictures, in which blur, noise and coding are weaker than they were.
+    """
+    if rng.random() < 0.35:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.9)))
+    if rng.random() < 0.05:
         length, angle = int(rng.integers(3, 8)), rng.uniform(0, math.pi)
         streak = np.zeros((length, length), np.float32)
         half = (length - 1) / 2
@@ -596,10 +599,10 @@ def camera(image: Real, rng: np.random.Generator) -> Picture:
         cv2.line(streak, a, b, 1.0)
         image = np.asarray(cv2.filter2D(image, -1, streak / streak.sum()))
     level = rng.random()
-    if level < 0.12:  # a dark room: little light, much noise
+    if level < 0.1:  # a dark room: little light, much noise
         gain, noise = rng.uniform(0.12, 0.5), rng.uniform(1, 7)
     else:
-        gain, noise = math.exp(rng.normal(0, 0.2)), abs(rng.normal(0, 4))
+        gain, noise = math.exp(rng.normal(0, 0.2)), abs(rng.normal(0, 3))
     lift = rng.uniform(0, 30) if rng.random() < 0.3 else 0.0
     image = image * gain + lift
     if rng.random() < 0.2:  # a flash or infrared lamp: bright middle
@@ -608,8 +611,8 @@ def camera(image: Real, rng: np.random.Generator) -> Picture:
         image = image * (0.3 + 0.9 * np.exp(-away * rng.uniform(0.5, 3))).astype(np.float32)
     image = image + noise * rng.standard_normal((SIDE, SIDE), np.float32)
     done = np.clip(image, 0, 255).astype(np.uint8)
-    if rng.random() < 0.4:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 90))]
+    if rng.random() < 0.25:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))]
         coded = cv2.imencode(".jpg", done, quality)[1]
         done = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
     return done

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from facestage.core.errors import ConfigError
 from facestage.core.face.detection import (
+    FLOOR,
     STRIDES,
     FaceFinder,
     FinderNetwork,
     cells,
     placed,
-    standardise,
 )
 from torch import nn
 
@@ -315,6 +315,29 @@ def _resumed(path: Path, settings: Settings, seed: int) -> _Run:
     return run
 
 
+def framed(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Standardise scenes, half of them as if they were a part of a larger flat picture.
+
+    Mean and deviation of a picture say little about a face that takes a hundredth of it: before
+    black all of it is bright and rich in contrast, before a bright wall dark.
+
+    Args:
+        x: ``(B, 1, S, S)``, grey 0–255.
+        rng: source of all choices.
+    """
+    count = len(x)
+    share = np.where(rng.random(count) < 0.5, np.exp(rng.uniform(math.log(0.03), 0, count)), 1.0)
+    tone = np.where(rng.random(count) < 0.3, 0.0, rng.uniform(0, 255, count))
+    share, tone = (
+        torch.from_numpy(v.astype(np.float32))[:, None, None, None] for v in (share, tone)
+    )
+    own = x.mean((1, 2, 3), keepdim=True)
+    mean = share * own + (1 - share) * tone
+    spread = share * (x - mean).square().mean((1, 2, 3), keepdim=True)
+    spread = spread + (1 - share) * (tone - mean).square()
+    return (x - mean) / (spread.sqrt() + FLOOR)
+
+
 def _step(
     run: _Run, truth: Truth, at: torch.Tensor, rate: float, rng: np.random.Generator
 ) -> dict[str, float]:
@@ -323,7 +346,7 @@ def _step(
         group["lr"] = rate
     x = truth[0][:, None].float()
     gamma = torch.from_numpy(np.exp(rng.normal(0, 0.25, (len(x), 1, 1, 1))).astype(np.float32))
-    x = standardise(255 * (x / 255) ** gamma)
+    x = framed(255 * (x / 255) ** gamma, rng)
     x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         answers = run.network(x, LEVELS)
