@@ -14,7 +14,7 @@ from facestage.stream.detectors import make_detector
 
 from training.finder import recipe, scenes, train
 from training.finder.heads import SIDE as HEAD
-from training.finder.heads import Head, Stock
+from training.finder.heads import OUTLINED, Head, Stock, outlined
 from training.finder.scenes import MOST_FACES, SIDE, Backgrounds, Composer, Scene
 
 DARK = np.array([[95, 95], [160, 95], [128, 130], [105, 165], [150, 165]], np.float32)
@@ -43,6 +43,15 @@ def composer() -> Composer:
     pictures = tuple(rng.integers(0, 256, (300, 400), np.uint8) for _ in range(2))
     stock = Stock((dummy(), dummy(180)))
     return Composer(stock, stock, Backgrounds(pictures), seed=3)
+
+
+def test_a_rendered_outline_is_moved_to_where_portraits_have_theirs() -> None:
+    points = np.array([[90, 100], [110, 100], [100, 110], [92, 120], [108, 120]], np.float32)
+    edge = np.array([[100, 90], [100, 130], [80, 100]], np.float32)
+    across, above, below = OUTLINED
+    found = outlined(edge, points)
+    expected = [[100, 100 - 10 * above], [100, 100 + 30 * below], [100 - 20 * across, 100]]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def scenes_of(composer: Composer, count: int = 60) -> list[Scene]:
