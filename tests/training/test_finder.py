@@ -13,8 +13,8 @@ from facestage.core.face.detection import POINT_UNIT, FinderNetwork, cells, stan
 from facestage.stream.detectors import make_detector
 
 from training.finder import recipe, scenes, train
-from training.finder.heads import SIDE as HEAD
 from training.finder.heads import OUTLINED, Head, Stock, outlined
+from training.finder.heads import SIDE as HEAD
 from training.finder.scenes import MOST_FACES, SIDE, Backgrounds, Composer, Scene
 
 DARK = np.array([[95, 95], [160, 95], [128, 130], [105, 165], [150, 165]], np.float32)
