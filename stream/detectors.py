@@ -84,6 +84,7 @@ class OurDetector:
         # Areas are reduced, not centres: pixel centre x of the small picture is (x + ½)/s − ½.
         points = (found.points + 0.5) / scale - 0.5
         boxes = found.boxes / np.tile(scale, 2)
+        boxes[:, :2] += 0.5 / scale - 0.5
         return [
             Detection((float(x), float(y), float(w), float(h)), float(score), spots, rough=True)
             for (x, y, w, h), score, spots in zip(boxes, found.scores, points, strict=True)

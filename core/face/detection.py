@@ -64,11 +64,11 @@ class _Block(nn.Sequential):
 
 
 class FinderNetwork(nn.Module):
-    """The network; plain convolutions, the same ones at both halves of the sizes.
+    """The network; plain convolutions.
 
-    It looks at the picture and at a copy of a quarter of the size, and answers at two strides of
-    each: what is learned of a small face holds for one four times as large. Coarse cells see
-    much around a face and lend that to the fine ones.
+    It answers at three strides of the picture. Coarse cells see much around a face and lend that to
+    the fine ones. The largest faces are looked for by the same convolutions in a copy of a quarter
+    of the size.
 
     Args:
         norm: with BatchNorm, to train; the stored network has it folded into the convolutions.
@@ -102,6 +102,8 @@ class FinderNetwork(nn.Module):
         self.large = nn.Sequential(_Block(large, large, 1, norm))
         self.to_fine = nn.Conv2d(large, small, 1)
         self.small = nn.Sequential(_Block(small, small, 1, norm))
+        self.huge = nn.Sequential(_Block(around, around, 1, norm))
+        self.answer_huge = nn.Conv2d(around, CHANNELS, 1)
         self.answer_large = nn.Conv2d(large, CHANNELS, 1)
         self.answer_small = nn.Conv2d(small, CHANNELS, 1)
 
@@ -110,23 +112,28 @@ class FinderNetwork(nn.Module):
 
         Args:
             x: ``(B, 1, H, W)`` float, :func:`standardise`d; H and W multiples of the last stride.
-            levels: how many strides are looked at, the finest first; 2 or 4.
+            levels: how many strides are looked at, the finest first; 3 or 4.
 
         Returns:
             ``(B, N, 22)``, cells in the order of :func:`cells`.
         """
-        answers = self._two(x)
-        if levels > 2:
-            answers += self._two(F.avg_pool2d(x, 4))
-        return torch.cat(answers, 2).transpose(1, 2)
+        fine, coarse, around = self._layers(x)
+        fine = self.small(_added(fine, self.to_fine(coarse)))
+        answers = [
+            self.answer_small(fine),
+            self.answer_large(coarse),
+            self.answer_huge(self.huge(around)),
+        ]
+        if levels > 3:
+            answers.append(self.answer_large(self._layers(F.avg_pool2d(x, 4))[1]))
+        return torch.cat([answer.flatten(2) for answer in answers], 2).transpose(1, 2)
 
-    def _two(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Answer at strides 8 and 16 of a picture: two of ``(B, 22, cells)``."""
+    def _layers(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return features of a picture at strides 8, 16 and 32."""
         fine = self.fine(x)
         coarse = self.coarse(fine)
-        coarse = self.large(_added(coarse, self.to_coarse(self.around(coarse))))
-        fine = self.small(_added(fine, self.to_fine(coarse)))
-        return [self.answer_small(fine).flatten(2), self.answer_large(coarse).flatten(2)]
+        around = self.around(coarse)
+        return fine, self.large(_added(coarse, self.to_coarse(around))), around
 
 
 def _added(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:

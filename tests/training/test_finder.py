@@ -156,7 +156,8 @@ def sized(faces: torch.Tensor, side: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("side", "strides"), [(12, {8.0}), (24, {8.0, 16.0}), (40, {16.0}), (80, {16.0})]
+    ("side", "strides"),
+    [(12, {8.0}), (24, {8.0, 16.0}), (40, {16.0}), (60, {16.0, 32.0}), (100, {32.0})],
 )
 def test_cells_in_the_middle_of_a_face_of_their_size_answer(
     side: float, strides: set[float]

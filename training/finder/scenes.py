@@ -30,7 +30,7 @@ SIDE = 160
 """Side of a scene, pixels: square, so that it can be turned by quarters when it is used again."""
 MOST_FACES = 9
 """Rows of the truth; a scene has at most so many faces."""
-SMALLEST, LARGEST, HUGE = 6.5, 90.0, 220.0
+SMALLEST, LARGEST, HUGE = 6.5, 140.0, 220.0
 """Longer side of the faces drawn, pixels: larger ones are seen in smaller copies; a few huge
 ones teach what their parts look like."""
 NEAR, NEAR_SHARE = 30.0, 0.4

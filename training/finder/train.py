@@ -32,11 +32,10 @@ from .scenes import SIDE, Composer, Scene
 
 __all__ = ["Settings", "finder_tensors", "train", "truth_of"]
 
-LEVELS = 2
-"""Strides that are trained at; the others see smaller copies with the same weights."""
-SIZES = ((0.85, 3.6), (1.2, 5.2))
-"""Longer sides of the faces that the strides of 8 and 16 answer for, strides. Of the strides of 32
-and 64, which see a copy with the same weights, it is the same."""
+LEVELS = 3
+"""Strides that are trained at; the last sees a smaller copy with the weights of the second."""
+SIZES = ((0.85, 3.6), (1.2, 4.5), (1.6, 5.2))
+"""Longer sides of the faces that the strides of 8, 16 and 32 answer for, strides."""
 DOUBT = 1.5
 """Cells do not answer, and are not asked, for faces out of these sizes by up to this factor; parts
 of faces larger still are background."""
@@ -122,7 +121,8 @@ def assigned(
     away = (at[None, :, None, :2] - middle[:, None]).abs()
     stride = at[None, :, None, 2]
     size = sides.amax(-1)[:, None] / stride
-    least, most = at.new_tensor(SIZES)[(at[:, 2] > STRIDES[0]).long()].T[:, None, :, None]
+    level = (at[:, 2] / STRIDES[0]).log2().round().long()
+    least, most = at.new_tensor(SIZES)[level].T[:, None, :, None]
     close = away.amax(-1) <= REACH * stride
     fits = (size >= least) & (size <= most)
     near = close & fits & (there & wanted)[:, None]
@@ -294,7 +294,7 @@ def _resumed(path: Path, settings: Settings, seed: int) -> _Run:
     torch.manual_seed(seed)
     network, average = FinderNetwork(norm=True), FinderNetwork(norm=True)
     # A face is rare: begin with one cell in a hundred.
-    for last in (network.answer_small, network.answer_large):
+    for last in (network.answer_small, network.answer_large, network.answer_huge):
         nn.init.constant_(last.bias[:1], -4.6)
         last.bias.data[5:15] = torch.tensor(FIRST_POINTS)
     average.load_state_dict(network.state_dict())
