@@ -1,4 +1,5 @@
-"""Face detectors: our own and OpenCV's Haar cascade are embedded, YuNet is fetched on request.
+"""Face detectors: our own, which is the default, and OpenCV's Haar cascade are embedded, YuNet is
+fetched on request.
 
 All are opened with one call, :func:`make_detector`, and look at a reduced copy of the picture, so
 their cost does not grow with the camera.
@@ -7,7 +8,6 @@ their cost does not grow with the camera.
 from __future__ import annotations
 
 import json
-import logging
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from ..core.face.detection import FaceFinder
 
 __all__ = ["HaarDetector", "OurDetector", "YuNetDetector", "make_detector"]
-
-log = logging.getLogger(__name__)
 
 _EMBEDDED = "face_finder_v1"
 """Name of the embedded face finder in ``core/weights``."""
@@ -266,9 +264,8 @@ def make_detector(spec: str | Path = "auto") -> Detector:
     """Open a face detector.
 
     Args:
-        spec: ``"ours"``, ``"haar"``, ``"yunet"`` (must have been pulled), the path of a YuNet ONNX
-            file or of a face finder's safetensors file, or ``"auto"``: YuNet if it was pulled, else
-            Haar.
+        spec: ``"auto"`` or ``"ours"``, the embedded face finder; ``"haar"``; ``"yunet"`` (must have
+            been pulled); the path of a YuNet ONNX file or of a face finder's safetensors file.
 
     Returns:
         The detector; its ``name`` says which one it is.
@@ -277,15 +274,10 @@ def make_detector(spec: str | Path = "auto") -> Detector:
         ModelError: the detector asked for cannot be used; the message names the next step.
     """
     choice = str(spec)
-    if choice == "ours":
+    if choice in ("auto", "ours"):
         return OurDetector()
     if choice == "haar":
         return HaarDetector()
     if choice == "yunet":
         return YuNetDetector(model_store.verify("yunet"))
-    if choice != "auto":
-        return OurDetector(choice) if choice.endswith(".safetensors") else YuNetDetector(choice)
-    if (pulled := model_store.find("yunet")) is not None:
-        return YuNetDetector(pulled)
-    log.info("YuNet is not in the cache: using the embedded Haar detector")
-    return HaarDetector()
+    return OurDetector(choice) if choice.endswith(".safetensors") else YuNetDetector(choice)

@@ -205,15 +205,9 @@ def _detector() -> Iterator[Finding]:
     try:
         detector = make_detector("auto")
     except FacestageError as error:
-        yield Finding("detector", "broken", str(error), "pip install opencv-python-headless")
+        yield Finding("detector", "broken", str(error), "reinstall facestage")
         return
-    if detector.name == "haar":
-        yield Finding(
-            "detector", "note", "--detector auto takes haar; YuNet, which finds more faces, is "
-            "not in the cache", "facestage models pull yunet",
-        )  # fmt: skip
-        return
-    yield Finding("detector", "ok", f"--detector auto takes {detector.name}, sha256 as registered")
+    yield Finding("detector", "ok", f"--detector auto takes {detector.name}, the embedded finder")
 
 
 def _codecs() -> Iterator[Finding]:

@@ -54,7 +54,7 @@ __all__ = [
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; cuda must exist.")]
 Detector = Annotated[
     str,
-    typer.Option(help="auto (YuNet if pulled, else haar), ours, haar, yunet, or a weights file."),
+    typer.Option(help="auto (ours), ours, haar, yunet (once pulled), or a weights file."),
 ]
 Weights = Annotated[
     Path | None,

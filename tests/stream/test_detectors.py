@@ -257,24 +257,24 @@ def test_the_embedded_face_finder_is_small_and_says_what_it_was_made_of() -> Non
     assert all(card["training"]["without_people"].values())
 
 
-def test_auto_uses_haar_until_yunet_is_pulled(empty_cache: Path) -> None:
-    assert make_detector().name == "haar"
+def test_auto_is_the_embedded_finder_and_others_must_be_asked_for(empty_cache: Path) -> None:
+    assert make_detector().name == "ours"
     assert make_detector("haar").name == "haar"
-    assert make_detector("ours").name == "ours"
     with pytest.raises(ModelError, match="facestage models pull yunet"):
         make_detector("yunet")
     (empty_cache / ONNX).write_bytes(b"half a file")
-    for spec in ("auto", "yunet"):  # a damaged file is reported, not passed over
-        with pytest.raises(ModelError, match="sha256"):
-            make_detector(spec)
+    assert make_detector("auto").name == "ours"
+    with pytest.raises(ModelError, match="sha256"):  # a damaged file is reported, not passed over
+        make_detector("yunet")
 
 
 @pytest.mark.shared
-def test_auto_uses_yunet_once_it_is_there(empty_cache: Path, shared: Path) -> None:
+def test_yunet_is_used_where_it_is_asked_for(empty_cache: Path, shared: Path) -> None:
     model = shared / "models" / ONNX
     (empty_cache / ONNX).write_bytes(model.read_bytes())
-    for spec in ("auto", "yunet", str(model), model):
+    for spec in ("yunet", str(model), model):
         assert make_detector(spec).name == "yunet"
+    assert make_detector("auto").name == "ours"
 
 
 def test_a_path_that_is_not_there_is_reported() -> None:

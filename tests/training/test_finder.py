@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,9 +16,10 @@ from facestage.core.face.detection import POINT_UNIT, FinderNetwork, cells, stan
 from facestage.stream.detectors import make_detector
 
 from training.finder import recipe, scenes, train
-from training.finder.heads import OUTLINED, Head, Stock, outlined
+from training.finder.heads import OUTLINED, Head, Stock, chooses, outlined
 from training.finder.heads import SIDE as HEAD
 from training.finder.scenes import MOST_FACES, SIDE, Backgrounds, Composer, Scene
+from training.photos.halves import CHOOSE, half_of
 
 DARK = np.array([[95, 95], [160, 95], [128, 130], [105, 165], [150, 165]], np.float32)
 """Where the five points of the dummy head lie."""
@@ -52,6 +56,46 @@ def test_a_rendered_outline_is_moved_to_where_portraits_have_theirs() -> None:
     found = outlined(edge, points)
     expected = [[100, 100 - 10 * above], [100, 100 + 30 * below], [100 - 20 * across, 100]]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_who_chooses_is_of_the_choosing_half_and_a_quarter_of_it() -> None:
+    people = [f"set:{number:04d}" for number in range(2_000)]
+    choosers = [person for person in people if chooses(person)]
+    assert all(half_of(person) == CHOOSE for person in choosers)
+    assert 200 < len(choosers) < 300
+
+
+def test_pictures_that_choose_or_report_are_not_trained_with() -> None:
+    with recipe.PICTURES.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["file"] for row in rows}) == len(rows)
+    assert {row["use"] for row in rows} == {"train", "choose", "report"}
+    # Packages under GPL or CC BY-SA only judge.
+    trained = {row["file"].split("/")[0] for row in rows if row["use"] == "train"}
+    assert trained == {
+        "lomiri-wallpapers-16.04",
+        "opencv-doc",
+        "openclipart-png",
+        "pmndrs-assets",
+        "python3-skimage",
+    }
+
+
+def test_a_panorama_is_read_as_a_grey_picture(tmp_path: Path) -> None:
+    """EXR in a module of JavaScript; a file that holds none is named."""
+    light = np.full((20, 40, 3), 0.5, np.float32)
+    light[:, 20:] = 2.0
+    done, coded = cv2.imencode(".exr", light)
+    assert done
+    module = tmp_path / "room.exr.js"
+    text = base64.b64encode(coded.tobytes()).decode()
+    module.write_text(f'export default "data:application/octet-stream;base64,{text}"')
+    (picture,) = Backgrounds.read([module]).pictures
+    assert picture.dtype == np.uint8
+    assert picture[:, -5:].mean() > picture[:, :5].mean() + 20
+    module.write_text("export default 1")
+    with pytest.raises(ConfigError, match=r"room\.exr\.js"):
+        Backgrounds.read([module])
 
 
 def scenes_of(composer: Composer, count: int = 60) -> list[Scene]:

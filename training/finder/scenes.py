@@ -39,6 +39,8 @@ IGNORED_BELOW = 7.3
 """A face smaller than this is neither wanted nor wrong, pixels."""
 HIDDEN = 0.4
 """A face of which less than this shows, or lies in the picture, is neither wanted nor wrong."""
+CLUTTERED, CLUTTER = 0.3, (7.0, 30.0)
+"""In this share of the scenes lie many things of these sizes, pixels: as large as small faces."""
 STRETCH = 0.07
 """Deviation of how much a head is stretched and sheared: other people with the same skin."""
 HARD_SHARE = 0.25
@@ -177,6 +179,9 @@ class Composer:
         canvas = _Canvas(self._background(rng), np.zeros((SIDE, SIDE), np.int8))
         for _ in range(rng.choice([0, 0, 1, 2, 4])):
             self._thing(canvas, rng)
+        if rng.random() < CLUTTERED:
+            for _ in range(rng.integers(4, 16)):
+                self._thing(canvas, rng, CLUTTER)
         for _ in range(rng.choice([0, 0, 0, 1, 3])):
             _limb(canvas, rng)
         if people and rng.random() < 0.12:
@@ -205,11 +210,16 @@ class Composer:
             return image[:, ::-1].copy() if rng.random() < 0.5 else image
         return room(rng)
 
-    def _thing(self, canvas: _Canvas, rng: np.random.Generator) -> None:
+    def _thing(
+        self,
+        canvas: _Canvas,
+        rng: np.random.Generator,
+        sizes: tuple[float, float] = (12.0, 200.0),
+    ) -> None:
         if not self.backgrounds.things:
             return
         grey, opacity = self.backgrounds.things[rng.integers(len(self.backgrounds.things))]
-        factor = log_uniform(rng, 12, 200) / max(grey.shape)
+        factor = log_uniform(rng, *sizes) / max(grey.shape)
         middle = rng.uniform(0, SIDE, 2)
         turn = rng.uniform(0, 2 * math.pi) if rng.random() < 0.5 else rng.normal(0, 0.2)
         tone = _toned(grey, rng, 0.4)
@@ -588,8 +598,8 @@ def camera(image: Real, rng: np.random.Generator) -> Picture:
 
     The finder sees reduced pictures, in which blur, noise and coding are weaker than they were.
     """
-    if rng.random() < 0.35:
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.9)))
+    if rng.random() < 0.3:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.8)))
     if rng.random() < 0.05:
         length, angle = int(rng.integers(3, 8)), rng.uniform(0, math.pi)
         streak = np.zeros((length, length), np.float32)
@@ -599,10 +609,10 @@ def camera(image: Real, rng: np.random.Generator) -> Picture:
         cv2.line(streak, a, b, 1.0)
         image = np.asarray(cv2.filter2D(image, -1, streak / streak.sum()))
     level = rng.random()
-    if level < 0.1:  # a dark room: little light, much noise
+    if level < 0.07:  # a dark room: little light, much noise
         gain, noise = rng.uniform(0.12, 0.5), rng.uniform(1, 7)
     else:
-        gain, noise = math.exp(rng.normal(0, 0.2)), abs(rng.normal(0, 3))
+        gain, noise = math.exp(rng.normal(0, 0.2)), abs(rng.normal(0, 2.5))
     lift = rng.uniform(0, 30) if rng.random() < 0.3 else 0.0
     image = image * gain + lift
     if rng.random() < 0.2:  # a flash or infrared lamp: bright middle

@@ -104,9 +104,7 @@ def turned(truth: Truth, quarters: int, mirror: bool) -> Truth:
     return image, torch.cat([boxes, points.flatten(-2), visible], -1), wanted, roll
 
 
-def assigned(
-    faces: torch.Tensor, wanted: torch.Tensor, at: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def assigned(faces: torch.Tensor, wanted: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """Say which face each cell answers for.
 
     Args:

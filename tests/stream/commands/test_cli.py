@@ -75,7 +75,7 @@ def test_demo_plays_once_without_a_terminal(run: Run) -> None:
     assert "not a medical device" in out
     assert "page     http://127.0.0.1:" in out
     assert "device   cpu (" in out
-    assert f"model {EMBEDDED.stem}, detector haar, LRP innvestigate_a_flat (fused engine)" in out
+    assert f"model {EMBEDDED.stem}, detector ours, LRP innvestigate_a_flat (fused engine)" in out
     assert "AUs      " in out
     assert "(NONE)  [first]" in out
     assert "summary  60 frames analysed" in out
