@@ -479,8 +479,8 @@ def train_finder(
         Path, typer.Option(help="Folder with the unpacked packages of finder/pictures.csv.")
     ],
     weights: Annotated[Path, typer.Option(help="The .safetensors file; its card goes beside it.")],
-    people: Annotated[int, typer.Option(help="People rendered.", min=1)] = 2_560,
-    scenes: Annotated[int, typer.Option(help="Scenes to train on in all.", min=1)] = 130_000,
+    people: Annotated[int, typer.Option(help="People rendered.", min=1)] = 4_096,
+    scenes: Annotated[int, typer.Option(help="Scenes to train on in all.", min=1)] = 640_000,
     lr: Annotated[float, typer.Option(help="Highest learning rate.", min=1e-6)] = 2e-3,
     seed: Seed = 31,
 ) -> None:

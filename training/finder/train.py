@@ -61,7 +61,7 @@ class Settings:
         every: steps between checkpoints.
     """
 
-    scenes: int = 120_000
+    scenes: int = 640_000
     batch: int = 16
     rate: float = 2e-3
     pool: int = 1_024
