@@ -28,6 +28,7 @@ from ..errors import ModelError
 __all__ = [
     "CHANNELS",
     "FLOOR",
+    "INSIDE",
     "STRIDES",
     "FaceFinder",
     "FinderNetwork",
@@ -46,6 +47,8 @@ POINT_UNIT = 0.25
 """Points are given in this share of the face's size from its middle, along the face's own axes."""
 FLOOR = 8.0
 """Added to the deviation of a picture: noise and coding are not made into contrast, grey 0–255."""
+INSIDE = 0.65
+"""A box of which this share lies in another one's is the same face, or a part of it."""
 _CANDIDATES = 256
 """Cells of a picture that are looked at; a face takes two to eight."""
 _NOTHING = np.zeros((0, CHANNELS + 1), np.float32)
@@ -217,15 +220,20 @@ def placed(
 
 def overlaps(boxes: torch.Tensor) -> torch.Tensor:
     """Return ``(..., K, K)`` intersection over union of ``(..., K, 4)`` boxes, edges given."""
-    low = torch.maximum(boxes[..., :, None, :2], boxes[..., None, :, :2])
-    high = torch.minimum(boxes[..., :, None, 2:], boxes[..., None, :, 2:])
-    common = (high - low).clamp(min=0).prod(-1)
-    area = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)
+    common, area = _common(boxes)
     return common / (area[..., :, None] + area[..., None, :] - common).clamp(min=1e-6)
 
 
+def _common(boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ``(..., K, K)`` areas of intersection and ``(..., K)`` areas."""
+    low = torch.maximum(boxes[..., :, None, :2], boxes[..., None, :, :2])
+    high = torch.minimum(boxes[..., :, None, 2:], boxes[..., None, :, 2:])
+    area = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)
+    return (high - low).clamp(min=0).prod(-1), area
+
+
 def strongest(boxes: torch.Tensor, limit: float) -> torch.Tensor:
-    """Suppress boxes that overlap a stronger one that stays, all at once.
+    """Suppress boxes that overlap a stronger one that stays, or lie in or around it, all at once.
 
     The result is that of the greedy loop: the matrix is applied until nothing changes, at most as
     often as the longest chain of boxes that suppress each other.
@@ -237,7 +245,9 @@ def strongest(boxes: torch.Tensor, limit: float) -> torch.Tensor:
     Returns:
         ``(B, K)`` bool, the boxes that stay.
     """
-    over = (overlaps(boxes) > limit).triu(1)
+    common, area = _common(boxes)
+    smaller = torch.minimum(area[..., :, None], area[..., None, :]).clamp(min=1e-6)
+    over = ((overlaps(boxes) > limit) | (common / smaller > INSIDE)).triu(1)
     stays = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
     for _ in range(boxes.shape[1]):
         again = ~(over & stays[..., None]).any(1)
