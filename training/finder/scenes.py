@@ -41,6 +41,8 @@ HIDDEN = 0.4
 """A face of which less than this shows, or lies in the picture, is neither wanted nor wrong."""
 CLUTTERED, CLUTTER = 0.3, (7.0, 30.0)
 """In this share of the scenes lie many things of these sizes, pixels: as large as small faces."""
+LETTERED = 0.3
+"""Share of the scenes with words in them: round letters on a plain ground look like faces."""
 STRETCH = 0.07
 """Deviation of how much a head is stretched and sheared: other people with the same skin."""
 HARD_SHARE = 0.25
@@ -182,6 +184,9 @@ class Composer:
         if rng.random() < CLUTTERED:
             for _ in range(rng.integers(4, 16)):
                 self._thing(canvas, rng, CLUTTER)
+        if rng.random() < LETTERED:
+            for _ in range(rng.integers(1, 5)):
+                _letters(canvas, rng)
         for _ in range(rng.choice([0, 0, 0, 1, 3])):
             _limb(canvas, rng)
         if people and rng.random() < 0.12:
@@ -542,6 +547,26 @@ def _limb(canvas: _Canvas, rng: np.random.Generator) -> None:
     tone = np.clip(rng.uniform(40, 230) * shade, 0, 255).astype(np.float32)
     tone += rng.uniform(0, 12) * _noise(rng, int(rng.integers(4, 40)))
     canvas.image += mask * (np.clip(tone, 0, 255) - canvas.image)
+
+
+def _letters(canvas: _Canvas, rng: np.random.Generator) -> None:
+    """Write a word of one to eight letters, with or without an edge, at any roll and size."""
+    alphabet = list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789&@%")
+    count = int(rng.integers(1, 9))
+    word = "".join(rng.choice(alphabet, count))
+    font = int(rng.integers(0, 8)) | (cv2.FONT_ITALIC if rng.random() < 0.2 else 0)
+    thick, edge = int(rng.integers(2, 13)), int(rng.choice([0, 0, 4, 8]))
+    (width, height), below = cv2.getTextSize(word, font, 2.0, thick)
+    pad = thick + edge + 4
+    fill, rim = rng.uniform(0, 255, 2)
+    grey = np.full((height + below + 2 * pad, width + 2 * pad), rim, np.float32)
+    opacity = np.zeros(grey.shape, np.uint8)
+    at = (pad, pad + height)
+    cv2.putText(opacity, word, at, font, 2.0, 255, thick + 2 * edge, cv2.LINE_AA)
+    cv2.putText(grey, word, at, font, 2.0, fill, thick, cv2.LINE_AA)
+    factor = log_uniform(rng, 9, 40) / height
+    turn = rng.uniform(0, 2 * math.pi) if rng.random() < 0.6 else rng.normal(0, 0.1)
+    _paste(canvas, grey, opacity, _placing(grey.shape, factor, turn, rng.uniform(0, SIDE, 2)), 0)
 
 
 # -- surroundings ----------------------------------------------------------------------------------
