@@ -61,7 +61,9 @@ def test_each_limit_can_be_broken(change: dict, words: str | None) -> None:  # t
 
 def test_a_short_night_with_every_fault_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak, "SAMPLES", 40)
-    options = argparse.Namespace(hours=28 / 3600, cameras=2, fps=4.0, device="cpu")
+    options = argparse.Namespace(
+        hours=28 / 3600, cameras=2, fps=4.0, pace=1.0, ring_events=None, device="cpu"
+    )
     handlers = list(logging.getLogger("facestage").handlers)
     try:
         result = asyncio.run(soak.run(options, soak.FAULTS))
