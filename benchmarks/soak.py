@@ -20,8 +20,8 @@ was broken, or a camera was not live again after its faults.
     python -m benchmarks.soak --hours 8 --cameras 4 --faults all [--json FILE]
 
 ``--pace 4`` has every camera give four times its pictures, one after the other: a night's worth of
-frames, maps and events in a quarter of it. On a machine that others use, ``--p99-ms`` moves the only
-limit that depends on them; the result names the limits that were kept.
+frames, maps and events in a quarter of it. On a machine that others use, ``--p99-ms`` moves the
+only limit that depends on them; the result names the limits that were kept.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class Limits:
         resident_mb: memory of the process, at the end.
         descriptors, threads: more than at the beginning, in the end.
         holes: events that the good client did not get, or got twice.
+        connections: of the good client; one more means that it was cut, or the server began anew.
         letters: alive of one AU of one camera.
         p99_ms: capture to emit.
     """
@@ -93,6 +94,7 @@ class Limits:
     descriptors: int = 8
     threads: int = 4
     holes: int = 0
+    connections: int = 1
     letters: int = 12
     p99_ms: float = 2000.0
 
@@ -469,6 +471,8 @@ def broken(result: dict, limits: Limits = LIMITS) -> list[str]:  # type: ignore[
             found.append(f"{name} grew from {before} to {after}")
     if result["holes"] > limits.holes:
         found.append(f"{result['holes']} holes in the events")
+    if result["connections"] > limits.connections:
+        found.append(f"the good client connected {result['connections']} times")
     if not result["events"]:
         found.append("no event arrived")
     if result["letters"] > limits.letters:

@@ -32,7 +32,7 @@ def kept() -> dict:  # type: ignore[type-arg]
     return {
         "hours": 2.0, "slope_from_h": 0.5, "slope_interval": [-1.0, 4.0], "resident_mb": 700.0,
         "descriptors": [20, 20], "threads": [9, 9], "events": 10, "holes": 0, "letters": 3,
-        "p99_ms": 80.0, "not_live": [],
+        "connections": 1, "p99_ms": 80.0, "not_live": [],
     }  # fmt: skip
 
 
@@ -47,6 +47,7 @@ def kept() -> dict:  # type: ignore[type-arg]
         ({"descriptors": [20, 29]}, "descriptors"),
         ({"threads": [9, 14]}, "threads"),
         ({"holes": 1}, "holes"),
+        ({"connections": 2}, "connected 2 times"),
         ({"events": 0}, "no event"),
         ({"letters": 13}, "letters"),
         ({"p99_ms": 2001.0}, "p99"),
