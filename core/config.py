@@ -96,6 +96,19 @@ class FaceConfig:
     factor, either way."""
     max_nose_offset: float = 0.4
     """The nose tip may lie at most this far from the middle line of the face, eye distances."""
+    same_person: tuple[tuple[float, float], ...] = (
+        (0.1, 0.78),
+        (0.2, 0.68),
+        (0.3, 0.64),
+        (0.6, 0.61),
+        (1.0, 0.57),
+        (4.0, 0.44),
+    )
+    """When so many seconds have passed since a usable face, one that is less alike
+    (:func:`facestage.core.face.likeness.likeness`, −1 to 1) is of another person. Chosen on twelve
+    clips of ten people: the least of one person is .84, .79, .68, .65, .61 and .47 at these times.
+    A cut to another of them within .1 s is noticed in 95 of 100, after .2 s in 80, after 1 s in
+    half; on four other clips no face was taken for another's, at any of these times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,10 +411,6 @@ class BaselineConfig:
     """Nothing is learned from frames whose face quality is below this, 0–1."""
     max_gap_s: float = 2.0
     """The baseline is forgotten when no usable face was seen for longer than this, seconds."""
-    same_face: float = 0.6
-    """The baseline is forgotten when two crops that follow each other agree less than this (Pearson
-    correlation within the face). Measured over six clips: one person within two seconds ≥ .5, in 95
-    of 100 pairs ≥ .52 to .84; two persons ≤ .48."""
 
 
 @dataclass(frozen=True, slots=True)

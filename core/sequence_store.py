@@ -71,18 +71,21 @@ class AUMaps:
     Attributes:
         shelf: where they lie.
         frames: index of the frame of each map, ascending.
+        persons: number of the person of each, see :class:`~facestage.core.types.FrameRow`.
         descriptors: place of each map's ``(D,)`` float32; None where it holds nothing to compare.
         maps: number of the map → place of its ``(S, S)`` float32, for those kept in full.
     """
 
     shelf: Shelf
     frames: list[int] = field(default_factory=list)
+    persons: list[int] = field(default_factory=list)
     descriptors: list[int | None] = field(default_factory=list)
     maps: dict[int, int] = field(default_factory=dict)
 
     def add(
         self,
         frame: int,
+        person: int,
         descriptor: NDArray[np.float32] | None,
         relevance: NDArray[np.float32],
         stride: int,
@@ -93,6 +96,7 @@ class AUMaps:
                 relevance.astype(np.float32, copy=False).tobytes()
             )
         self.frames.append(frame)
+        self.persons.append(person)
         self.descriptors.append(
             None if descriptor is None else self.shelf.put(descriptor.tobytes())
         )
