@@ -215,7 +215,12 @@ def _stream_ids(sources: Sequence[str]) -> list[str]:
 
 
 def _open(spec: str, options: LiveOptions) -> Source:
-    return open_source(spec, realtime=options.realtime, open_timeout_s=options.open_timeout)
+    return open_source(
+        spec,
+        realtime=options.realtime,
+        open_timeout_s=options.open_timeout,
+        poll_s=options.poll,
+    )
 
 
 def _policy(spec: str, options: LiveOptions) -> Policy:
