@@ -162,7 +162,8 @@ def _prepare(
             partial(_open, spec, options),
             policy=_policy(spec, options),
             loop=loop,
-            endless=may_appear(spec),
+            # With one source "any" is "all": its error ends the run at once, and is said once.
+            endless=may_appear(spec) and (several or options.require == "none"),
         )
     hello = _hello(options, analyzer, detector.name)
     server = Server(
