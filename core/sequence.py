@@ -18,7 +18,8 @@ from .face.tracker import Detector, align
 from .network.au_network import AUNetwork
 from .network.card import ModelCard
 from .observer import Draft, Look, Observation, Observer
-from .sequence_store import AUMaps, MemoryShelf, Pictures, Shelf
+from .sequence_rows import FrameRows
+from .sequence_store import NOWHERE, AUMaps, MemoryShelf, Pictures, Shelf
 from .stages import StageTracker
 from .types import (
     LOST,
@@ -208,7 +209,7 @@ class SequenceAnalyzer:
         """Forget the sequence."""
         self._observer.reset()
         self._held.reset()
-        self._rows: list[FrameRow] = []
+        self._rows = FrameRows()
         self._last = -1
         self._source = ""
         self._aus: dict[int, AUMaps] = {}
@@ -290,7 +291,7 @@ class SequenceAnalyzer:
             preset=self.preset,
             fps=fps,
             aus=self.network.card.aus,
-            rows=tuple(rows),
+            rows=rows,
             stages=stages,
             prototypes={
                 prototype_label(p.au, p.letter): p
@@ -354,7 +355,7 @@ class SequenceAnalyzer:
 
     def _cluster(self, maps: AUMaps) -> NDArray[np.intp]:
         """Return the cluster of each map; one without positive relevance joins the map before."""
-        valid = [n for n, d in enumerate(maps.descriptors) if d is not None]
+        valid = [n for n, place in enumerate(maps.descriptors) if place != NOWHERE]
         if not valid:
             return np.zeros(len(maps.frames), np.intp)
         rows = maps.rows()
@@ -366,12 +367,14 @@ class SequenceAnalyzer:
         nearest = np.clip(np.searchsorted(valid, np.arange(len(maps.frames)), "right") - 1, 0, None)
         return found[nearest].astype(np.intp)
 
-    def _labelled(self, clusters: dict[int, NDArray[np.intp]]) -> list[FrameRow]:
-        letters: dict[int, dict[int, str]] = {row.index: {} for row in self._rows}
-        for au, labels in clusters.items():
-            for frame, label in zip(self._aus[au].frames, labels, strict=True):
-                letters[frame][au] = letter(int(label))
-        return [replace(row, labels=letters[row.index]) for row in self._rows]
+    def _labelled(self, clusters: dict[int, NDArray[np.intp]]) -> FrameRows:
+        """Return the rows with the letters of clusters; both are in the order of time."""
+        coming = {au: iter(labels.tolist()) for au, labels in clusters.items()}
+        return self._rows.labelled(
+            # An AU is in a row exactly where it has a map.
+            {au: letter(next(coming[au])) for au in sorted(row.labels)}
+            for row in self._rows
+        )
 
     def _stages(self, rows: Sequence[FrameRow]) -> tuple[Stage, ...]:
         tracker = StageTracker(self.config.stage)

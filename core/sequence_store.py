@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,7 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AUMaps", "MemoryShelf", "Pictures", "Shelf"]
+__all__ = ["NOWHERE", "AUMaps", "Descriptors", "MemoryShelf", "Pictures", "Shelf"]
+
+NOWHERE = -1
+"""Place of what is not kept."""
 
 WAITING_BYTES = 64 << 20
 """Bound on the memory for frames whose face picture was not asked for yet, bytes."""
@@ -72,14 +76,14 @@ class AUMaps:
         shelf: where they lie.
         frames: index of the frame of each map, ascending.
         persons: number of the person of each, see :class:`~facestage.core.types.FrameRow`.
-        descriptors: place of each map's ``(D,)`` float32; None where it holds nothing to compare.
+        descriptors: place of each map's ``(D,)`` float32; −1 where it holds nothing to compare.
         maps: number of the map → place of its ``(S, S)`` float32, for those kept in full.
     """
 
     shelf: Shelf
-    frames: list[int] = field(default_factory=list)
-    persons: list[int] = field(default_factory=list)
-    descriptors: list[int | None] = field(default_factory=list)
+    frames: array[int] = field(default_factory=lambda: array("q"))
+    persons: array[int] = field(default_factory=lambda: array("I"))
+    descriptors: array[int] = field(default_factory=lambda: array("q"))
     maps: dict[int, int] = field(default_factory=dict)
 
     def add(
@@ -98,7 +102,7 @@ class AUMaps:
         self.frames.append(frame)
         self.persons.append(person)
         self.descriptors.append(
-            None if descriptor is None else self.shelf.put(descriptor.tobytes())
+            NOWHERE if descriptor is None else self.shelf.put(descriptor.tobytes())
         )
 
     def map(self, n: int) -> NDArray[np.float32]:
@@ -107,19 +111,35 @@ class AUMaps:
         side = math.isqrt(values.size)
         return values.reshape(side, side)
 
-    def rows(self) -> NDArray[np.float32]:
-        """Return the descriptors of the maps that have one, ``(n, D)``."""
-        places = [place for place in self.descriptors if place is not None]
-        first = np.frombuffer(self.shelf.get(places[0]), np.float32)
-        rows = np.empty((len(places), first.size), np.float32)
-        for row, place in zip(rows, places, strict=True):
-            row[:] = np.frombuffer(self.shelf.get(place), np.float32)
-        return rows
+    def rows(self) -> Descriptors:
+        """Return the descriptors of the maps that have one."""
+        return Descriptors(self.shelf, array("q", (p for p in self.descriptors if p != NOWHERE)))
 
     def thin(self, stride: int) -> None:
         """Forget the full maps that are not on the stride."""
         for n in [n for n in self.maps if n % stride]:
             self.shelf.drop(self.maps.pop(n))
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """Descriptors on a shelf; they are the ``Rows`` of :mod:`.clustering.spectral`.
+
+    Attributes:
+        shelf: where they lie.
+        places: of each, ``(D,)`` float32.
+    """
+
+    shelf: Shelf
+    places: array[int]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def take(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the rows of these numbers, at least one, ``(m, D)``."""
+        pieces = (self.shelf.get(self.places[number]) for number in numbers.tolist())
+        return np.stack([np.frombuffer(piece, np.float32) for piece in pieces])
 
 
 class Pictures:

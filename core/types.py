@@ -7,7 +7,7 @@ treated as read-only by convention.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -388,7 +388,7 @@ class SequenceResult:
     preset: str
     fps: float
     aus: tuple[int, ...]
-    rows: tuple[FrameRow, ...]
+    rows: Sequence[FrameRow]
     stages: tuple[Stage, ...]
     prototypes: dict[str, Prototype]
     stage_crops: tuple[NDArray[np.uint8] | None, ...]

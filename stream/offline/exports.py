@@ -219,12 +219,12 @@ def _baseline(result: SequenceResult) -> dict[str, object]:
     ``frames``: judged so, of them ``own`` by a level that is the person's own; ``rest``: by AU, of
     the person seen at rest for longest.
     """
-    judged = [row for row in result.rows if row.adjusted_presence is not None]
+    judged = [row.baseline for row in result.rows if row.adjusted_presence is not None]
     levels = [] if result.rest is None else zip(result.aus, result.rest.level, strict=True)
     return {
         "asked": result.baseline,
         "frames": len(judged),
-        "own": sum(row.baseline == BaselineState.ACTIVE for row in judged),
+        "own": judged.count(BaselineState.ACTIVE),
         "rest": {str(au): round(float(level), 3) for au, level in levels},
     }
 
