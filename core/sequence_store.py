@@ -26,7 +26,7 @@ class Shelf(Protocol):
     """Keeps pieces of data until they are asked for: in memory, or where the shell has room."""
 
     def put(self, data: bytes) -> int:
-        """Keep a piece; return the number to ask for it by."""
+        """Keep a piece; return the number to ask for it by, 0 to 2⁶³ − 1."""
         ...
 
     def get(self, place: int) -> bytes:

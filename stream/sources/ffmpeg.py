@@ -146,6 +146,7 @@ class Decoder:
         codec.thread_type = "SLICE"
         codec.thread_count = 1 if live else min(_MOST_THREADS, os.cpu_count() or 1)
         self._silent = codec.name in _SILENT
+        self._smeared = False
         self._display = Display(stream, self._name)
         self._frames = self._decode()
 
@@ -186,7 +187,10 @@ class Decoder:
             for frame in frames:
                 if frame.pts in self._ahead:
                     self._ahead.remove(frame.pts)
-                if frame.is_corrupt:
+                # What builds on a broken picture is smeared, and nobody says so, until one that
+                # builds on none.
+                self._smeared = frame.is_corrupt or (self._smeared and not frame.key_frame)
+                if self._smeared:
                     self._leave_out(frame.pts)
                     continue
                 self._whole_s = time.monotonic()
