@@ -396,6 +396,7 @@ class Capture:
             try:
                 grab = source.read()
             except SourceError as loss:
+                self._handover.count("decode", source.skipped - skipped)
                 return loss
             passed_over, skipped = source.skipped - skipped, source.skipped
             self._handover.count("decode", passed_over)

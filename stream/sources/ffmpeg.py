@@ -166,7 +166,11 @@ class Decoder:
             av.error.FFmpegError: the connection was lost, or sent nothing in time.
             SourceError: for longer than ``patience_s`` no picture was whole.
         """
-        frame = next(self._frames, None)
+        try:
+            frame = next(self._frames, None)
+        except BaseException:
+            self._count_ahead()
+            raise
         if frame is None:
             return None
         self._pass(frame)
@@ -196,6 +200,10 @@ class Decoder:
                 self._whole_s = time.monotonic()
                 yield from self._display.frames(frame)
         yield from self._display.frames(None)
+        self._count_ahead()
+
+    def _count_ahead(self) -> None:
+        """Count the broken pictures that no whole one follows."""
         self.damaged += len(self._ahead)
         self._ahead = []
 
@@ -293,8 +301,10 @@ class VideoSource(ProbedSource):
 
     def _decode(self) -> Grab | None:
         """Return the next picture, or None where there is none."""
-        read = self._video.read()
-        self.skipped = self._video.damaged
+        try:
+            read = self._video.read()
+        finally:
+            self.skipped = self._video.damaged
         if self._video.remark != self.remark:
             self.remark = self._video.remark
             _say_once(self.name, self.remark)
