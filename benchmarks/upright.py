@@ -1,4 +1,4 @@
-"""Is the least lead of an upright face chosen well? Chosen on half of the people, told on the other.
+"""Is an upright face's least lead chosen well? Chosen on half of the people, told on the other.
 
 Every portrait is shown upright and standing on its head. What the detector finds there is settled
 by the landmark head as in the tracker, and its *lead* is measured: how much better the landmarks
