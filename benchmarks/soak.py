@@ -347,9 +347,12 @@ async def inject(soak: Soak, kinds: Sequence[str], port: int, end: float, every_
 
 
 async def watch(
-    hub: Hub, ring: int, begin: float, end: float, report: Callable[[Sample], None]
+    hub: Hub, ring: int, begin: float, end: float, report: Callable[[list[Sample], int], None]
 ) -> tuple[list[Sample], int]:
-    """Sample the process until the end; return the samples and the first with a full ring."""
+    """Sample the process until the end; return the samples and the first with a full ring.
+
+    ``report`` is told both every minute.
+    """
     samples: list[Sample] = []
     full = -1
     period = (end - begin) / SAMPLES
@@ -362,7 +365,7 @@ async def watch(
             full = len(samples) - 1
         if time.monotonic() - told >= 60:
             told = time.monotonic()
-            report(samples[-1])
+            report(samples, full)
     return samples, full
 
 
@@ -376,8 +379,12 @@ async def healed(pipeline: Pipeline) -> list[str]:
         await asyncio.sleep(0.5)
 
 
-async def run(options: argparse.Namespace, kinds: Sequence[str]) -> dict[str, object]:
-    """Run the night and return its figures."""
+async def run(
+    options: argparse.Namespace,
+    kinds: Sequence[str],
+    so_far: Callable[[dict[str, object]], None],
+) -> dict[str, object]:
+    """Run the night and return its figures; ``so_far`` is told those of every minute."""
     seconds = options.hours * 3600 / options.pace
     soak = Soak([f"camera {n}" for n in range(options.cameras)])
     logger = logging.getLogger("facestage")
@@ -404,25 +411,30 @@ async def run(options: argparse.Namespace, kinds: Sequence[str]) -> dict[str, ob
         end = begin + seconds
         every = max(3.0, min(120.0, seconds / (2 * len(kinds)))) if kinds else seconds
         faults = asyncio.create_task(inject(soak, kinds, server.port, end, every))
-        samples, full = await watch(hub, ring, begin, end, lambda s: tell(s, listener, soak))
+
+        def found(samples: list[Sample], full: int, ill: list[str]) -> dict[str, object]:
+            summary = pipeline.metrics.summary({})
+            return {
+                **figures(samples, full, sample(begin), listener, soak, ill),
+                "ring_events": ring,
+                "frames": summary.frames,
+                "p99_ms": summary.latency_p99_ms,
+            }
+
+        def report(samples: list[Sample], full: int) -> None:
+            tell(samples[-1], listener, soak)
+            so_far({**found(samples, full, []), "ended": False})
+
+        samples, full = await watch(hub, ring, begin, end, report)
         faults.cancel()
         await asyncio.gather(faults, return_exceptions=True)
         ill = await healed(pipeline)
-        last = sample(begin)
+        result = found(samples, full, ill)
         pipeline.stop()
         summary = await analysis
         good.cancel()
         await asyncio.gather(good, return_exceptions=True)
-    return figures(samples, full, last, listener, soak, ill) | {
-        "camera_hours": options.hours,
-        "cameras": options.cameras,
-        "fps": options.fps,
-        "pace": options.pace,
-        "ring_events": ring,
-        "frames": summary.frames,
-        "drops": summary.drops,
-        "p99_ms": summary.latency_p99_ms,
-    }
+    return {**result, "drops": summary.drops, "ended": True}
 
 
 def tell(now: Sample, listener: Listener, soak: Soak) -> None:
@@ -519,8 +531,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--pace is more than 0, --fps times --pace more than 0 and at most 240")
     torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
     limit_blas(1)
-    result = asyncio.run(run(options, kinds))
     limits = replace(LIMITS, p99_ms=options.p99_ms)
+    asked = {name: getattr(options, name) for name in ("cameras", "fps", "pace")}
+
+    def keep(result: dict[str, object]) -> None:
+        """Write the figures: a night that is ended early has told what it knew."""
+        if options.json:
+            told = {"camera_hours": result["hours"] * options.pace, **asked, **result}  # type: ignore[operator]
+            told |= {"limits": asdict(limits), "broken": broken(result, limits)}
+            options.json.write_text(json.dumps(told, indent=1) + "\n")
+
+    result = asyncio.run(run(options, kinds, keep))
     verdict = broken(result, limits)
     low, high = result["slope_interval"]  # type: ignore[misc]
     hours = result["hours"] - result["slope_from_h"]  # type: ignore[operator]
@@ -533,9 +554,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not name.startswith("slope_i"):
             print(f"{name:18} {value}")
     print("broken: " + "; ".join(verdict) if verdict else f"all kept: {asdict(limits)}")
-    if options.json:
-        told = {**result, "limits": asdict(limits), "broken": verdict}
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+    keep(result)
     return 1 if verdict else 0
 
 

@@ -78,5 +78,6 @@ def test_a_tenth_of_an_hour_with_every_fault_is_survived(tmp_path: Path) -> None
     assert (result["holes"], result["connections"], result["not_live"]) == (0, 1, [])
     assert result["events"] > result["ring_events"]
     assert result["cameras"] == 4
-    assert (result["camera_hours"], result["pace"]) == (0.1, 4.0)
+    assert result["ended"]
+    assert result["camera_hours"] == pytest.approx(0.1, rel=0.2)
     assert result["hours"] == pytest.approx(0.025, rel=0.2)
