@@ -241,13 +241,13 @@ def _sparse_laplacian(nearest: IntArray) -> sparse.csc_array:
         nearest: ``(n, k)`` neighbours of each map, k at least 1.
     """
     n, k = nearest.shape
-    at = (np.repeat(np.arange(n), k), nearest.ravel())
+    place = np.arange(n, dtype=np.int32)  # the solver takes no other
+    at = (np.repeat(place, k), nearest.ravel().astype(np.int32))
     one_way = sparse.csr_array((np.ones(n * k), at), shape=(n, n))
     weights = ((one_way + one_way.T) / 2).tocoo()
     scale = 1.0 / np.sqrt(weights.sum(axis=1))
     rows, columns = weights.coords
     values = -weights.data * scale[rows] * scale[columns]
-    place = np.arange(n)
     at = (np.concatenate((rows, place)), np.concatenate((columns, place)))
     return sparse.csc_array((np.concatenate((values, np.ones(n))), at), shape=(n, n))
 
