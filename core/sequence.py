@@ -18,8 +18,7 @@ from .face.tracker import Detector, align
 from .network.au_network import AUNetwork
 from .network.card import ModelCard
 from .observer import Draft, Look, Observation, Observer
-from .sequence_rows import FrameRows
-from .sequence_store import NOWHERE, AUMaps, MemoryShelf, Pictures, Shelf
+from .sequence_store import NOWHERE, AUMaps, FrameRows, MemoryShelf, Pictures, Shelf
 from .stages import StageTracker
 from .types import (
     LOST,

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from facestage.core.sequence_rows import FrameRows
+from facestage.core.sequence_store import FrameRows
 from facestage.core.types import BaselineState, FaceState, FrameRow
 
 
