@@ -84,7 +84,8 @@ class Limits:
             whole interval lies above it, and judged from :data:`JUDGED_H` on: before, windows and
             prototypes fill.
         resident_mb: memory of the process, at the end.
-        descriptors, threads: more than at the beginning, in the end.
+        descriptors, threads: more in the end than the most in the first half, in which decoders and
+            pools of threads begin.
         holes: events that the good client did not get, or got twice.
         connections: of the good client; one more means that it was cut, or the server began anew.
         letters: alive of one AU of one camera.
@@ -454,6 +455,7 @@ def figures(
     # A ring that never filled grows with what is in it; then the second half has to do.
     start = full if 0 <= full <= len(samples) // 2 else len(samples) // 2
     per_hour, low, high = slope(samples[start:])
+    first = samples[: len(samples) // 2 + 1]
     return {
         "hours": samples[-1].hours,
         "faults": dict(soak.injected),
@@ -462,8 +464,8 @@ def figures(
         "slope_mb_per_h": per_hour,
         "slope_interval": [low, high],
         "resident_mb": last.resident_mb,
-        "descriptors": [samples[0].descriptors, last.descriptors],
-        "threads": [samples[0].threads, last.threads],
+        "descriptors": [max(s.descriptors for s in first), last.descriptors],
+        "threads": [max(s.threads for s in first), last.threads],
         "events": listener.events,
         "holes": listener.holes,
         "letters": listener.most_letters,

@@ -173,7 +173,7 @@ class Display:
         image = np.ascontiguousarray(made.to_ndarray(), dtype=np.uint8)
         # PyAV ties what it reads beside a frame to the frame in a circle, which only a full garbage
         # collection opens: a thumbnail of it takes no memory to wait with.
-        matrix = _display_matrix(self._thumbnails.reformat(frame, 16, 16, "gray8"))
+        matrix = _display_matrix(self._thumbnails.reformat(frame, 16, 16, "gray8", threads=1))
         turned = turn(image, matrix)
         if turned is not image:
             self._remarks["pictures were turned or mirrored as the container says"] = None
