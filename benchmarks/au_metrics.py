@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from facestage.core.baseline import PersonalBaseline, adjust_intensity, same_face
-from facestage.core.config import BaselineConfig
+from facestage.core.baseline import PersonalBaseline, adjust_intensity
+from facestage.core.config import BaselineConfig, FaceConfig
 from facestage.core.errors import ConfigError
+from facestage.core.face.likeness import LastFaces
 from facestage.core.learning.metrics import correlation
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.network.card import ModelCard
@@ -131,15 +132,14 @@ def with_baseline(
     baseline = PersonalBaseline.of_network(card, facts)
     presence, intensity = prediction.presence.copy(), prediction.intensity.copy()
     row = {int(frame): i for i, frame in enumerate(clip.index)}
-    before: NDArray[np.uint8] | None = None
+    last = LastFaces(FaceConfig().same_person)
     for frame, time_s in enumerate(clip.times):
         i = row.get(frame)
         if i is None:
             baseline.skip(float(time_s))
             continue
-        if before is not None and not same_face(before, clip.crops[i], facts.same_face):
+        if not last.continues(clip.crops[i], float(time_s)):
             baseline.reset()
-        before = clip.crops[i]
         raw = presence[frame].astype(np.float32)
         adjusted = baseline.update(float(time_s), raw, float(clip.quality[i]))
         strength = intensity[frame].astype(np.float32)

@@ -9,15 +9,14 @@ one again no time.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from au_metrics import ClipPrediction
-from facestage.core.baseline import same_face
-from facestage.core.config import BaselineConfig
+from facestage.core.config import FaceConfig
+from facestage.core.face.likeness import LastFaces
 from facestage.core.face.tracker import Detector
 from facestage.core.network.au_network import EMBEDDED, AUNetwork
 from facestage.stream.model_store import sha256_of
@@ -240,11 +239,11 @@ def _predicted(network: AUNetwork, cut: Arrays) -> Arrays:
     ]
     nothing = np.zeros((0, len(network.card.aus)), np.float32)
     presence = np.concatenate([nothing, *parts])
-    least = BaselineConfig().same_face
-    pairs = itertools.pairwise(crops)
-    other = [False, *(not same_face(before, after, least) for before, after in pairs)]
+    last = LastFaces(FaceConfig().same_person)
+    times = cut["times"][cut["index"]]
+    other = [not last.continues(crop, time_s) for crop, time_s in zip(crops, times, strict=True)]
     kept = {key: cut[key] for key in ("index", "lost", "times", "quality")}
-    return {**kept, "presence": presence, "other": np.array(other[: len(crops)], bool)}
+    return {**kept, "presence": presence, "other": np.array(other, bool)}
 
 
 def _predict_clip(clip: JudgedClip, seen: Arrays) -> PredictedClip:

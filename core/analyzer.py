@@ -17,6 +17,7 @@ from .observer import Observation, Observer, tell_nobody, turns
 from .stages import StageTracker
 from .types import (
     LOST,
+    OTHER_PERSON,
     FaceChange,
     FaceState,
     Frame,
@@ -57,9 +58,13 @@ class _SourceTracks:
         if self.epoch is not None and frame.epoch != self.epoch:
             events += self.gap()
         self.epoch, self.index = frame.epoch, frame.index
-        if seen.face.state != self.face:
-            events.append(FaceChange(seen.face.state, self.face, seen.face.reason, frame.index))
+        if seen.face.state != self.face or seen.other_person:
+            reason = OTHER_PERSON if seen.other_person else seen.face.reason
+            events.append(FaceChange(seen.face.state, self.face, reason, frame.index))
             self.face = seen.face.state
+        if seen.other_person:
+            self._break(self.windows.keys())
+            events += self.stages.other_person(frame.index, frame.time_s)
         if seen.presence is None:
             return events, {}
         self._break(self.windows.keys() - seen.maps.keys())
@@ -237,7 +242,8 @@ class Analyzer:
 
         Args:
             frames: ascending by index within each source; sources may be mixed. A new ``epoch``
-                of a source ends its stage and starts the next one afresh; letters are kept.
+                of a source, or a face that is another person's, ends its stage and starts the
+                next one afresh; letters are kept.
 
         Raises:
             ConfigError: a frame does not come after the one before it; nothing is analysed then.

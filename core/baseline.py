@@ -64,7 +64,6 @@ __all__ = [
     "presence_for",
     "read_rest",
     "rest_of_span",
-    "same_face",
     "write_rest",
 ]
 
@@ -139,21 +138,6 @@ def adjust_intensity(
     """
     share = np.minimum(adjusted / np.maximum(presence, np.float32(_TINY)), np.float32(1))
     return (intensity * share).astype(np.float32, copy=False)
-
-
-def same_face(before: NDArray[np.uint8], after: NDArray[np.uint8], least: float) -> bool:
-    """Tell whether two aligned crops, shortly after each other, can be of one person.
-
-    Args:
-        before, after: ``(S, S)`` uint8 grey.
-        least: Pearson correlation of their middle parts from which they can.
-    """
-    edge = before.shape[0] // 8
-    a, b = (x[edge:-edge, edge:-edge].astype(np.float32).ravel() for x in (before, after))
-    a -= a.mean()
-    b -= b.mean()
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return norm > 0 and float(a @ b) / norm >= least
 
 
 class PersonalBaseline:

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from . import lrp, relevance
-from .baseline import PersonalBaseline, adjust_intensity, presence_for, same_face
+from .baseline import PersonalBaseline, adjust_intensity, presence_for
 from .config import AnalyzerConfig
 from .errors import ConfigError, ModelError
+from .face.likeness import LastFaces
 from .face.tracker import Detector, FaceTracker, Landmarks
 from .network.au_network import AUNetwork
 from .network.selection import select_aus
@@ -52,6 +53,7 @@ class Observation:
             :class:`~facestage.core.types.FrameResult`.
         new_face: the frame does not continue the last one with a usable face: another connection,
             or another person.
+        other_person: its face is not that of the last one with a usable face.
     """
 
     frame: Frame
@@ -66,6 +68,7 @@ class Observation:
     rest_s: float = 0.0
     rest_prior: float = 1.0
     new_face: bool = False
+    other_person: bool = False
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
@@ -74,12 +77,16 @@ class _SourceFaces:
     """What the observer remembers of one source."""
 
     def __init__(
-        self, tracker: FaceTracker, gate: PresenceGate, baseline: PersonalBaseline | None
+        self,
+        tracker: FaceTracker,
+        gate: PresenceGate,
+        baseline: PersonalBaseline | None,
+        last: LastFaces,
     ) -> None:
         self.tracker = tracker
         self.gate = gate
         self.baseline = baseline
-        self.crop: NDArray[np.uint8] | None = None
+        self.last = last
         self.epoch: int | None = None
 
     def forget(self) -> None:
@@ -87,11 +94,6 @@ class _SourceFaces:
         self.gate.reset()
         if self.baseline is not None:
             self.baseline.reset()
-
-    def continues(self, crop: NDArray[np.uint8], least: float) -> bool:
-        """Note the next usable crop; return whether it can be of the person of the last one."""
-        before, self.crop = self.crop, crop
-        return before is None or same_face(before, crop, least)
 
 
 @dataclass(slots=True, eq=False)
@@ -103,7 +105,7 @@ class Draft:
         source: what is remembered of its source.
         face: its face.
         reconnected: the source's connection is another than that of the frame before.
-        new_face, presence, intensity, baseline, rest_s, rest_prior, maps, descriptors, on_gpu,
+        other_person, presence, intensity, baseline, rest_s, rest_prior, maps, descriptors, on_gpu,
             masks: as in :class:`Observation`.
         rest: rest levels with which the person begins in this frame, where they are known.
         adjusted: presence ``(A,)`` float32 after the baseline, or None without one.
@@ -114,7 +116,7 @@ class Draft:
     source: _SourceFaces
     face: FaceObservation
     reconnected: bool
-    new_face: bool
+    other_person: bool
     presence: NDArray[np.float32] | None = None
     intensity: NDArray[np.float32] | None = None
     rest: RestLevels | None = None
@@ -129,9 +131,9 @@ class Draft:
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
     @property
-    def begins_anew(self) -> bool:
+    def new_face(self) -> bool:
         """Whether what is remembered of the source's last person does not hold for this one."""
-        return self.reconnected or (self.new_face and self.source.baseline is not None)
+        return self.reconnected or self.other_person
 
     def finish(self) -> Observation:
         """Return what the frame shows."""
@@ -151,6 +153,7 @@ class Draft:
             rest_s=self.rest_s,
             rest_prior=self.rest_prior,
             new_face=self.new_face,
+            other_person=self.other_person,
             on_gpu=self.on_gpu,
             masks=self.masks,
         )
@@ -291,7 +294,7 @@ class Observer:
         """Tell that a source paused: its face and which AUs were active are not known any more."""
         if source in self._states:
             self._states[source].tracker.reset()
-            self._states[source].crop = None
+            self._states[source].last.forget()
             self._states[source].forget()
 
     def rest(self, source: str) -> RestLevels | None:
@@ -383,15 +386,15 @@ class Observer:
         source.epoch = frame.epoch
         if reconnected:
             source.tracker.reset()
-            source.crop = None
+            source.last.forget()
         return source, reconnected
 
     def _begun(
         self, frame: Frame, source: _SourceFaces, face: FaceObservation, reconnected: bool
     ) -> Draft:
         """Begin the observation of a frame whose face was looked for."""
-        same = face.crop is None or source.continues(face.crop, self.config.baseline.same_face)
-        return Draft(frame, source, face, reconnected, reconnected or not same)
+        same = face.crop is None or source.last.continues(face.crop, frame.time_s)
+        return Draft(frame, source, face, reconnected, not same)
 
     def _predict(self, drafts: Sequence[Draft]) -> tuple[torch.Tensor, lrp.Forward | None]:
         """Predict the AUs of all usable faces.
@@ -426,7 +429,7 @@ class Observer:
         """
         source, frame, face = draft.source, draft.frame, draft.face
         baseline = source.baseline
-        if draft.begins_anew:
+        if draft.new_face:
             source.forget()
         if baseline is not None and draft.rest is not None:
             baseline.begin(draft.rest)
@@ -560,7 +563,7 @@ class Observer:
             if id(source) not in ahead:
                 ahead[id(source)] = _Ahead.of(source, draft.frame.time_s, len(on))
             state = ahead[id(source)]
-            if draft.begins_anew:
+            if draft.new_face:
                 state.active[:] = False
                 state.offsets[:] = 0.0
             if draft.face.crop is None:
@@ -637,7 +640,8 @@ class Observer:
                 self.config.face,
             )
             gate = PresenceGate(*card.thresholds())
-            self._states[source] = _SourceFaces(tracker, gate, self._make_baseline())
+            last = LastFaces(self.config.face.same_person)
+            self._states[source] = _SourceFaces(tracker, gate, self._make_baseline(), last)
         return self._states[source]
 
     def _forward(self, inputs: torch.Tensor, states: Sequence[_SourceFaces]) -> lrp.Forward | None:

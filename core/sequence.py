@@ -18,7 +18,7 @@ from .face.tracker import Detector, align
 from .network.au_network import AUNetwork
 from .network.card import ModelCard
 from .observer import Draft, Look, Observation, Observer
-from .sequence_store import AUMaps, MemoryShelf, Pictures, Shelf
+from .sequence_store import NOWHERE, AUMaps, FrameRows, MemoryShelf, Pictures, Shelf
 from .stages import StageTracker
 from .types import (
     LOST,
@@ -208,13 +208,14 @@ class SequenceAnalyzer:
         """Forget the sequence."""
         self._observer.reset()
         self._held.reset()
-        self._rows: list[FrameRow] = []
+        self._rows = FrameRows()
         self._last = -1
         self._source = ""
         self._aus: dict[int, AUMaps] = {}
         self._shelf.clear()
         self._pictures = Pictures(self._picture, self._picture_bytes, shelf=self._shelf)
         self._stride = 1
+        self._person = 1
 
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
         """Take in the next frames of the sequence.
@@ -289,7 +290,7 @@ class SequenceAnalyzer:
             preset=self.preset,
             fps=fps,
             aus=self.network.card.aus,
-            rows=tuple(rows),
+            rows=rows,
             stages=stages,
             prototypes={
                 prototype_label(p.au, p.letter): p
@@ -311,6 +312,7 @@ class SequenceAnalyzer:
     def _keep(self, seen: Observation) -> None:
         """Keep what an observation shows; thin the full maps where they take too much room."""
         frame = seen.frame
+        self._person += seen.other_person
         self._rows.append(
             FrameRow(
                 index=frame.index,
@@ -324,12 +326,13 @@ class SequenceAnalyzer:
                 adjusted_intensity=seen.adjusted_intensity,
                 rest_s=seen.rest_s,
                 rest_prior=seen.rest_prior,
+                person=self._person,
             )
         )
         self._source = frame.source
         for au, relevance in seen.maps.items():
             self._aus.setdefault(au, AUMaps(self._shelf)).add(
-                frame.index, seen.descriptors[au], relevance, self._stride
+                frame.index, self._person, seen.descriptors[au], relevance, self._stride
             )
         full_maps = sum(len(maps.maps) for maps in self._aus.values())
         if full_maps * self.network.card.input_size**2 * 4 > self._map_bytes:
@@ -351,30 +354,37 @@ class SequenceAnalyzer:
 
     def _cluster(self, maps: AUMaps) -> NDArray[np.intp]:
         """Return the cluster of each map; one without positive relevance joins the map before."""
-        valid = [n for n, d in enumerate(maps.descriptors) if d is not None]
+        valid = [n for n, place in enumerate(maps.descriptors) if place != NOWHERE]
         if not valid:
             return np.zeros(len(maps.frames), np.intp)
         rows = maps.rows()
-        # Maps on the two sides of a pause are no neighbours in time.
+        # Maps on the two sides of a pause, or of two people, are no neighbours in time.
         steps = np.diff([maps.frames[n] for n in valid], prepend=maps.frames[0])
-        runs = np.cumsum(steps > 1, dtype=np.int64)
+        persons = np.diff([maps.persons[n] for n in valid], prepend=maps.persons[valid[0]])
+        runs = np.cumsum((steps > 1) | (persons > 0), dtype=np.int64)
         found = spray(rows, preset=self.preset, runs=runs).labels
         nearest = np.clip(np.searchsorted(valid, np.arange(len(maps.frames)), "right") - 1, 0, None)
         return found[nearest].astype(np.intp)
 
-    def _labelled(self, clusters: dict[int, NDArray[np.intp]]) -> list[FrameRow]:
-        letters: dict[int, dict[int, str]] = {row.index: {} for row in self._rows}
-        for au, labels in clusters.items():
-            for frame, label in zip(self._aus[au].frames, labels, strict=True):
-                letters[frame][au] = letter(int(label))
-        return [replace(row, labels=letters[row.index]) for row in self._rows]
+    def _labelled(self, clusters: dict[int, NDArray[np.intp]]) -> FrameRows:
+        """Return the rows with the letters of clusters; both are in the order of time."""
+        coming = {au: iter(labels.tolist()) for au, labels in clusters.items()}
+        return self._rows.labelled(
+            # An AU is in a row exactly where it has a map.
+            {au: letter(next(coming[au])) for au in sorted(row.labels)}
+            for row in self._rows
+        )
 
     def _stages(self, rows: Sequence[FrameRow]) -> tuple[Stage, ...]:
         tracker = StageTracker(self.config.stage)
         events: list[StageEvent] = []
         since: dict[int, tuple[str, int]] = {}
+        person = 1
         for row in rows:
             usable = row.presence is not None
+            if row.person != person:
+                person, since = row.person, {}
+                events += tracker.other_person(row.index, row.time_s)
             if usable:
                 since = {
                     au: since[au] if since.get(au, ("", 0))[0] == x else (x, row.index)
@@ -388,14 +398,16 @@ class SequenceAnalyzer:
             )
         events += tracker.finish()
         stages: list[Stage] = []
+        left = ""
         for e in events:
             if e.kind != "exit" or e.end is None or e.end_s is None:
                 continue
-            if stages and stages[-1].labels == e.labels:
+            if stages and stages[-1].labels == e.labels and left != "other_person":
                 # A revision can turn a stage into what the one before it was.
                 stages[-1] = replace(stages[-1], end=e.end, end_s=e.end_s)
             else:
                 stages.append(Stage(e.labels, e.start, e.end, e.start_s, e.end_s))
+            left = e.reason
         return tuple(stages)
 
     def _prototypes(

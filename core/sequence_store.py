@@ -1,18 +1,24 @@
-"""What a sequence keeps until it is explained as a whole: relevance maps and face pictures."""
+"""What a sequence keeps until it is explained as a whole: rows, relevance maps, face pictures."""
 
 from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, overload
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AUMaps", "MemoryShelf", "Pictures", "Shelf"]
+from .types import BaselineState, FaceState, FrameRow
+
+__all__ = ["NOWHERE", "AUMaps", "Descriptors", "FrameRows", "MemoryShelf", "Pictures", "Shelf"]
+
+NOWHERE = -1
+"""Place of what is not kept."""
 
 WAITING_BYTES = 64 << 20
 """Bound on the memory for frames whose face picture was not asked for yet, bytes."""
@@ -22,7 +28,7 @@ class Shelf(Protocol):
     """Keeps pieces of data until they are asked for: in memory, or where the shell has room."""
 
     def put(self, data: bytes) -> int:
-        """Keep a piece; return the number to ask for it by."""
+        """Keep a piece; return the number to ask for it by, 0 to 2⁶³ − 1."""
         ...
 
     def get(self, place: int) -> bytes:
@@ -71,18 +77,21 @@ class AUMaps:
     Attributes:
         shelf: where they lie.
         frames: index of the frame of each map, ascending.
-        descriptors: place of each map's ``(D,)`` float32; None where it holds nothing to compare.
+        persons: number of the person of each, see :class:`~facestage.core.types.FrameRow`.
+        descriptors: place of each map's ``(D,)`` float32; −1 where it holds nothing to compare.
         maps: number of the map → place of its ``(S, S)`` float32, for those kept in full.
     """
 
     shelf: Shelf
-    frames: list[int] = field(default_factory=list)
-    descriptors: list[int | None] = field(default_factory=list)
+    frames: array[int] = field(default_factory=lambda: array("q"))
+    persons: array[int] = field(default_factory=lambda: array("I"))
+    descriptors: array[int] = field(default_factory=lambda: array("q"))
     maps: dict[int, int] = field(default_factory=dict)
 
     def add(
         self,
         frame: int,
+        person: int,
         descriptor: NDArray[np.float32] | None,
         relevance: NDArray[np.float32],
         stride: int,
@@ -93,8 +102,9 @@ class AUMaps:
                 relevance.astype(np.float32, copy=False).tobytes()
             )
         self.frames.append(frame)
+        self.persons.append(person)
         self.descriptors.append(
-            None if descriptor is None else self.shelf.put(descriptor.tobytes())
+            NOWHERE if descriptor is None else self.shelf.put(descriptor.tobytes())
         )
 
     def map(self, n: int) -> NDArray[np.float32]:
@@ -103,19 +113,35 @@ class AUMaps:
         side = math.isqrt(values.size)
         return values.reshape(side, side)
 
-    def rows(self) -> NDArray[np.float32]:
-        """Return the descriptors of the maps that have one, ``(n, D)``."""
-        places = [place for place in self.descriptors if place is not None]
-        first = np.frombuffer(self.shelf.get(places[0]), np.float32)
-        rows = np.empty((len(places), first.size), np.float32)
-        for row, place in zip(rows, places, strict=True):
-            row[:] = np.frombuffer(self.shelf.get(place), np.float32)
-        return rows
+    def rows(self) -> Descriptors:
+        """Return the descriptors of the maps that have one."""
+        return Descriptors(self.shelf, array("q", (p for p in self.descriptors if p != NOWHERE)))
 
     def thin(self, stride: int) -> None:
         """Forget the full maps that are not on the stride."""
         for n in [n for n in self.maps if n % stride]:
             self.shelf.drop(self.maps.pop(n))
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """Descriptors on a shelf; they are the ``Rows`` of :mod:`.clustering.spectral`.
+
+    Attributes:
+        shelf: where they lie.
+        places: of each, ``(D,)`` float32.
+    """
+
+    shelf: Shelf
+    places: array[int]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def take(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the rows of these numbers, at least one, ``(m, D)``."""
+        pieces = (self.shelf.get(self.places[number]) for number in numbers.tolist())
+        return np.stack([np.frombuffer(piece, np.float32) for piece in pieces])
 
 
 class Pictures:
@@ -212,3 +238,108 @@ class Pictures:
             place, length = self._jpegs.pop(frame)
             self._shelf.drop(place)
             self._jpeg_bytes -= length
+
+
+_FACES = tuple(FaceState)
+_BASELINES = tuple(BaselineState)
+_Labels = tuple[tuple[int, str], ...]
+
+
+class _Sets:
+    """Every set of labels that occurs, by its number."""
+
+    def __init__(self) -> None:
+        self.known: list[_Labels] = []
+        self._numbers: dict[_Labels, int] = {}
+
+    def number(self, mapping: Mapping[int, str]) -> int:
+        """Return the number of a set, a new one for a new set."""
+        labels = tuple(mapping.items())
+        if labels not in self._numbers:
+            self._numbers[labels] = len(self.known)
+            self.known.append(labels)
+        return self._numbers[labels]
+
+
+class FrameRows(Sequence[FrameRow]):
+    """Rows that are made when they are asked for.
+
+    A row takes about 50 bytes and 4 for each of its numbers per AU; as an object of its own it
+    would take a thousand.
+    """
+
+    def __init__(self) -> None:
+        self._index, self._start = array("q"), array("q")
+        self._time_s, self._rest_s, self._rest_prior = array("d"), array("d"), array("d")
+        self._face, self._baseline, self._has = bytearray(), bytearray(), bytearray()
+        self._person, self._label = array("I"), array("I")
+        self._values = array("f")
+        """What rows have of their four vectors, one after the other; see ``_has``."""
+        self._sets = _Sets()
+        self._count = 0
+        """Rows there were when the labels were given: the columns may have grown since."""
+
+    def append(self, row: FrameRow) -> None:
+        """Add a row; its vectors, where there are any, are of one length."""
+        vectors = (row.presence, row.intensity, row.adjusted_presence, row.adjusted_intensity)
+        self._index.append(row.index)
+        self._start.append(len(self._values))
+        self._time_s.append(row.time_s)
+        self._rest_s.append(row.rest_s)
+        self._rest_prior.append(row.rest_prior)
+        self._face.append(_FACES.index(row.face))
+        self._baseline.append(_BASELINES.index(row.baseline))
+        self._has.append(sum(1 << n for n, vector in enumerate(vectors) if vector is not None))
+        self._person.append(row.person)
+        self._label.append(self._sets.number(row.labels))
+        for vector in vectors:
+            if vector is not None:
+                self._values.frombytes(vector.astype(np.float32, copy=False).tobytes())
+        self._count += 1
+
+    def labelled(self, labels: Iterable[Mapping[int, str]]) -> FrameRows:
+        """Return the same rows with other labels, one mapping for each; the rest is shared."""
+        other = FrameRows()
+        other.__dict__.update(self.__dict__)
+        other._label, other._sets = array("I"), _Sets()
+        other._label.extend(other._sets.number(mapping) for mapping in labels)
+        return other
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> FrameRow: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[FrameRow, ...]: ...
+    def __getitem__(self, at: int | slice) -> FrameRow | tuple[FrameRow, ...]:
+        if isinstance(at, slice):
+            return tuple(self._row(n) for n in range(*at.indices(len(self))))
+        return self._row(range(len(self))[at])
+
+    def __iter__(self) -> Iterator[FrameRow]:
+        return map(self._row, range(len(self)))
+
+    def _row(self, n: int) -> FrameRow:
+        presence, intensity, adjusted, adjusted_intensity = self._vectors(n)
+        return FrameRow(
+            index=self._index[n],
+            time_s=self._time_s[n],
+            face=_FACES[self._face[n]],
+            presence=presence,
+            intensity=intensity,
+            labels=dict(self._sets.known[self._label[n]]),
+            baseline=_BASELINES[self._baseline[n]],
+            adjusted_presence=adjusted,
+            adjusted_intensity=adjusted_intensity,
+            rest_s=self._rest_s[n],
+            rest_prior=self._rest_prior[n],
+            person=self._person[n],
+        )
+
+    def _vectors(self, n: int) -> list[NDArray[np.float32] | None]:
+        has = [bool(self._has[n] >> number & 1) for number in range(4)]
+        start = self._start[n]
+        end = self._start[n + 1] if n + 1 < len(self._start) else len(self._values)
+        parts = iter(np.array(self._values[start:end], np.float32).reshape(max(1, sum(has)), -1))
+        return [next(parts) if one else None for one in has]

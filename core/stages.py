@@ -351,6 +351,22 @@ class StageTracker:
         self._recent.clear()
         return events
 
+    def other_person(self, index: int, time_s: float) -> list[StageEvent]:
+        """Begin a stage anew: the face of the frame to come is another person's.
+
+        The current stage ends before that frame, and ``NONE`` begins with it, also after ``NONE``.
+        All AUs start again from inactive. ``LOST`` goes on until the face is confirmed.
+
+        Args:
+            index, time_s: of the frame, which :meth:`update` is given next.
+        """
+        self._forget_aus(index)
+        if self._labels is None or self._labels == LOST:
+            return []
+        self._face = _Debounce(True)
+        self._poor_since = None
+        return self._enter(NONE, _Moment(index, time_s), "other_person", index, anew=True)
+
     def finish(self) -> list[StageEvent]:
         """End the sequence: return what is left to say, and the exit of the last stage.
 
@@ -495,10 +511,15 @@ class StageTracker:
         self._waiting.clear()
         return events
 
-    def _enter(self, labels: StageLabels, since: _Moment, reason: str, at: int) -> list[StageEvent]:
-        """Begin a stage at ``since``; correct the current one if it began no earlier."""
+    def _enter(
+        self, labels: StageLabels, since: _Moment, reason: str, at: int, *, anew: bool = False
+    ) -> list[StageEvent]:
+        """Begin a stage at ``since``; correct the current one if it began no earlier.
+
+        Without ``anew`` there is no stage with the labels of the one before it.
+        """
         previous = self._labels
-        if labels == previous:
+        if labels == previous and not anew:
             return []
         events: list[StageEvent] = []
         kind = "enter"

@@ -7,7 +7,7 @@ treated as read-only by convention.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ from .errors import ConfigError
 __all__ = [
     "LOST",
     "NONE",
+    "OTHER_PERSON",
     "BaselineState",
     "FaceChange",
     "FaceObservation",
@@ -43,6 +44,9 @@ without an active AU, ``("LOST",)`` without a usable face."""
 
 NONE: StageLabels = ("NONE",)
 LOST: StageLabels = ("LOST",)
+
+OTHER_PERSON = "another person"
+"""Reason of a :class:`FaceChange`: the face is not that of the person before."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,8 +184,8 @@ class StageEvent:
         previous: the stage before (``enter``), or the labels replaced (``revise``); None at first.
         start, start_s: first frame of the stage and its time.
         end, end_s: last frame, for ``exit`` only.
-        reason: ``au_on``, ``au_off``, ``cluster_change``, ``face_lost``, ``face_found``, ``gap``,
-            ``first`` or ``end``.
+        reason: ``au_on``, ``au_off``, ``cluster_change``, ``face_lost``, ``face_found``,
+            ``other_person``, ``gap``, ``first`` or ``end``.
         at: index of the frame at which the change became known.
     """
 
@@ -238,7 +242,10 @@ class PrototypeRetired:
 
 @dataclass(frozen=True, slots=True)
 class FaceChange:
-    """The face state changed."""
+    """The face state changed, or the face is another person's (then both states may be the same).
+
+    ``reason`` says why the state is ``low_quality``, or that it is another person.
+    """
 
     state: FaceState
     previous: FaceState | None
@@ -324,7 +331,9 @@ class FrameRow:
 
     ``presence`` and ``intensity`` are ``(A,)`` float32 or None without a usable face; ``labels``
     maps the active AUs to their letters (``{12: "A"}``). ``baseline``, the adjusted values and
-    ``rest_s`` and ``rest_prior`` are those of :class:`FrameResult`.
+    ``rest_s`` and ``rest_prior`` are those of :class:`FrameResult`. ``person`` is 1 for the first
+    person of the sequence and rises by 1 whenever the face becomes that of another, be it one seen
+    before.
     """
 
     index: int
@@ -338,6 +347,7 @@ class FrameRow:
     adjusted_intensity: NDArray[np.float32] | None = None
     rest_s: float = 0.0
     rest_prior: float = 1.0
+    person: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -378,7 +388,7 @@ class SequenceResult:
     preset: str
     fps: float
     aus: tuple[int, ...]
-    rows: tuple[FrameRow, ...]
+    rows: Sequence[FrameRow]
     stages: tuple[Stage, ...]
     prototypes: dict[str, Prototype]
     stage_crops: tuple[NDArray[np.uint8] | None, ...]

@@ -7,4 +7,6 @@ MOST_PIXELS = 1 << 26
 as many, and take 2.3 GB. OpenCV looks at the header before it decodes; it reads the bound when it
 is loaded, so it stands here, before any module that imports it."""
 
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
+PIXEL_LIMIT = "OPENCV_IO_MAX_IMAGE_PIXELS"
+"""Environment variable of OpenCV; what the user has set stays in force."""
+os.environ.setdefault(PIXEL_LIMIT, str(MOST_PIXELS))

@@ -23,11 +23,11 @@ PLAN = {
     "core": {
         "config": "",
         "errors": "",
-        "sequence_store": "",
         "action_units": "errors",
         "backend": "errors",
         "relevance": "errors",
         "types": "action_units errors",
+        "sequence_store": "types",
         "learning": "",
         "clustering": "backend errors",
         "face": "config errors types",

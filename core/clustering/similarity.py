@@ -49,6 +49,8 @@ MIN_MAPS = 8
 MIN_EXPLAINED = 0.5
 """A mean keeps at least this share of its energy in the noise correction, so that a wrong noise
 estimate cannot blow a cosine up."""
+TILE = 512
+"""Rows of a Gram matrix that are worked on together."""
 TINY, HUGE = 1e-200, 1e200
 """Squared lengths between which nothing can have been lost to the range of numbers."""
 MIN_ENERGY = 1e-6
@@ -120,8 +122,15 @@ def gram(x: Any) -> Any:
         ``(n, n)``, symmetric, values in [−1, 1], ones on the diagonal.
     """
     xp = array_namespace(x)
-    g = xp.clip(x @ x.T, -1.0, 1.0)
-    g = (g + g.T) / 2
+    g = x @ x.T
+    # In place, tile by tile: of a long sequence each further matrix of this size would be 134 MB.
+    xp.clip(g, -1.0, 1.0, out=g)
+    tiles = [slice(start, start + TILE) for start in range(0, len(g), TILE)]
+    for number, upper in enumerate(tiles):
+        for lower in tiles[number:]:
+            mean = (g[upper, lower] + g[lower, upper].T) / 2
+            g[upper, lower] = mean
+            g[lower, upper] = mean.T
     xp.fill_diagonal(g, 1.0)
     return g
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.cluster.hierarchy as hierarchy
@@ -34,11 +34,12 @@ from numpy.typing import NDArray
 
 from ..backend import array_namespace, is_numpy, to_numpy
 from ..errors import ConfigError
-from .similarity import MIN_ENERGY, MIN_EXPLAINED, NoiseModel, gram, noise_model, normalise
+from .similarity import MIN_ENERGY, MIN_EXPLAINED, TILE, NoiseModel, gram, noise_model, normalise
 
 __all__ = [
     "SPRAY_PRESETS",
     "Clustering",
+    "Rows",
     "SprayPreset",
     "block_means",
     "knn_graph",
@@ -137,6 +138,18 @@ _PIECE = 4096
 """Maps that are compared with the mean maps together."""
 
 
+class Rows(Protocol):
+    """Descriptors ``(n, D)`` that lie elsewhere, and come a part at a time."""
+
+    def __len__(self) -> int:
+        """Return n."""
+        ...
+
+    def take(self, numbers: IntArray) -> NDArray[np.float32]:
+        """Return the rows of these numbers, ``(m, D)``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Clustering:
     """Clusters of the maps of one Action Unit.
@@ -187,12 +200,22 @@ def knn_graph(cosines: Any, k: int) -> Any:
         ``(n, n)`` weights W = (B + Bᵀ)/2 with B the 0/1 matrix of the neighbours, likewise.
     """
     xp = array_namespace(cosines)
-    distance = -cosines
-    xp.fill_diagonal(distance, xp.inf)
-    nearest = xp.argsort(distance, axis=1, kind="stable")[:, :k]
     graph = xp.zeros_like(cosines)
-    graph[xp.arange(len(graph))[:, None], nearest] = 1.0
+    graph[xp.arange(len(graph))[:, None], _nearest(cosines, k)] = 1.0
     return (graph + graph.T) / 2
+
+
+def _nearest(cosines: Any, k: int) -> Any:
+    """Return the numbers of the ``k`` most similar other maps of each, ``(n, k)``."""
+    xp = array_namespace(cosines)
+    nearest = []
+    for start in range(0, len(cosines), TILE):
+        distance = -cosines[start : start + TILE]
+        row = xp.arange(len(distance))
+        distance[row, start + row] = xp.inf
+        # A copy, because a view would keep the whole order of all maps.
+        nearest.append(xp.argsort(distance, axis=1, kind="stable")[:, :k].copy())
+    return xp.concatenate(nearest)
 
 
 def laplacian(weights: Any) -> Any:
@@ -209,15 +232,35 @@ def laplacian(weights: Any) -> Any:
     return matrix
 
 
-def _sparse_eigenpairs(matrix: FloatArray, count: int) -> tuple[FloatArray, FloatArray] | None:
+def _sparse_laplacian(nearest: IntArray) -> sparse.csc_array:
+    """Return what :func:`laplacian` gives of a :func:`knn_graph`, without a matrix of zeros.
+
+    The numbers are the same to the last bit: sums of weights, which are halves, are exact.
+
+    Args:
+        nearest: ``(n, k)`` neighbours of each map, k at least 1.
+    """
+    n, k = nearest.shape
+    place = np.arange(n, dtype=np.int32)  # the solver takes no other
+    at = (np.repeat(place, k), nearest.ravel().astype(np.int32))
+    one_way = sparse.csr_array((np.ones(n * k), at), shape=(n, n))
+    weights = ((one_way + one_way.T) / 2).tocoo()
+    scale = 1.0 / np.sqrt(weights.sum(axis=1))
+    rows, columns = weights.coords
+    values = -weights.data * scale[rows] * scale[columns]
+    at = (np.concatenate((rows, place)), np.concatenate((columns, place)))
+    return sparse.csc_array((np.concatenate((values, np.ones(n))), at), shape=(n, n))
+
+
+def _sparse_eigenpairs(
+    matrix: sparse.csc_array, count: int
+) -> tuple[FloatArray, FloatArray] | None:
     """Return the smallest eigenpairs, or None where the iteration did not converge."""
-    start = np.random.default_rng(0).standard_normal(len(matrix))
+    start = np.random.default_rng(0).standard_normal(matrix.shape[0])
     try:
         # Shift-invert just below zero: the wanted end of the spectrum is crowded, and there a
         # plain Lanczos iteration would hardly converge.
-        pairs = sparse_linalg.eigsh(
-            sparse.csc_array(matrix), k=count, sigma=-0.01, which="LM", v0=start
-        )
+        pairs = sparse_linalg.eigsh(matrix, k=count, sigma=-0.01, which="LM", v0=start)
     except (sparse_linalg.ArpackError, RuntimeError):
         return None
     return np.asarray(pairs[0]), np.asarray(pairs[1])
@@ -233,17 +276,30 @@ def _dense_eigenpairs(matrix: FloatArray, count: int) -> tuple[FloatArray, Float
         return values[:count], vectors[:, :count]
 
 
-def _smallest_eigenpairs(matrix: Any, count: int) -> tuple[FloatArray, FloatArray]:
-    """Return the ``count`` smallest eigenvalues, ascending, and their vectors in columns."""
-    n = len(matrix)
+def _smallest_eigenpairs(cosines: Any, k: int, count: int) -> tuple[FloatArray, FloatArray]:
+    """Return the smallest eigenvalues of the Laplacian of a graph, and their vectors.
+
+    Args:
+        cosines: ``(n, n)`` Gram matrix, NumPy or CuPy.
+        k: neighbours of each map in the graph, at least 1.
+        count: how many.
+
+    Returns:
+        ``(count,)`` ascending and ``(n, count)``, with at most n.
+    """
+    n = len(cosines)
     count = min(count, n)
-    xp = array_namespace(matrix)
+    xp = array_namespace(cosines)
     if is_numpy(xp):
-        pairs = _sparse_eigenpairs(matrix, count) if n > SPARSE_FROM and count < n // 4 else None
-        values, vectors = pairs if pairs is not None else _dense_eigenpairs(matrix, count)
+        pairs = None
+        if n > SPARSE_FROM and count < n // 4:
+            pairs = _sparse_eigenpairs(_sparse_laplacian(_nearest(cosines, k)), count)
+        if pairs is None:
+            pairs = _dense_eigenpairs(laplacian(knn_graph(cosines, k)), count)
+        values, vectors = pairs
     else:
         # A GPU decomposes the whole matrix in less time than it takes to hand it over.
-        values, vectors = xp.linalg.eigh(matrix)
+        values, vectors = xp.linalg.eigh(laplacian(knn_graph(cosines, k)))
         values, vectors = to_numpy(values[:count]), to_numpy(vectors[:, :count])
     order = np.argsort(values, kind="stable")
     values, vectors = np.clip(values[order], 0.0, None), vectors[:, order]
@@ -442,9 +498,8 @@ def partition(
     if fixed is None and n < preset.linkage_below:
         return linkage(to_numpy(cosines), noise, preset.linkage_cosine), np.empty(0)
     knn = min(preset.knn if preset.knn is not None else neighbours(n), n - 1)
-    matrix = laplacian(knn_graph(cosines, knn))
     bound = max(preset.max_clusters, fixed or 1)
-    values, vectors = _smallest_eigenpairs(matrix, bound + 1)
+    values, vectors = _smallest_eigenpairs(cosines, knn, bound + 1)
     tau = preset.tau_long if n >= preset.long_from else preset.tau
     k = fixed or min(max(int((values < tau).sum()), 1), bound)
     if k == 1:
@@ -482,8 +537,9 @@ def spray(
     """Cluster the relevance maps of one Action Unit in a whole sequence.
 
     Args:
-        descriptors: ``(n, D)`` real, of NumPy or CuPy, one row per map, in the order of time; rows
-            are L2-normalised here (a row that is normalised already stays as it is).
+        descriptors: ``(n, D)`` real, of NumPy or CuPy, or :class:`Rows`; one row per map, in the
+            order of time. Rows are L2-normalised here (a row that is normalised already stays as
+            it is).
         preset: name in :data:`SPRAY_PRESETS`, or a preset.
         clusters: fixed number of clusters (at most n), instead of the preset's rule.
         runs: ``(n,)`` number of the unbroken run of frames each map belongs to: neighbours from
@@ -501,18 +557,14 @@ def spray(
         preset = spray_preset(preset)
     if clusters is not None and clusters < 1:
         raise ValueError(f"the number of clusters must be at least 1, got {clusters}")
-    x = array_namespace(descriptors).asarray(descriptors)
-    if x.ndim != 2:
-        raise ValueError(
-            f"descriptors must be one row per map, (n, D), got shape {x.shape}; flatten each map"
-        )
+    x = _InMemory.of(descriptors)
     n = len(x)
     chosen = np.arange(n)
     if n > preset.max_maps:
         chosen = np.linspace(0, n - 1, preset.max_maps).round().astype(np.int64)
         if runs is None:
             runs = np.zeros(n, dtype=np.int64)
-    subset = normalise(x if len(chosen) == n else x[array_namespace(x).asarray(chosen)])
+    subset = normalise(x.take(chosen))
     cosines = gram(subset)
     noise = noise_model(cosines, None if runs is None else np.asarray(runs)[chosen])
     labels, values = partition(cosines, preset, noise, clusters=clusters)
@@ -524,13 +576,44 @@ def spray(
     return Clustering(labels, values, int(labels.max(initial=-1)) + 1, preset.name)
 
 
-def _nearest_mean(x: Any, subset: Any, labels: IntArray, at: IntArray) -> IntArray:
+@dataclass(frozen=True, slots=True, eq=False)
+class _InMemory:
+    """An array as :class:`Rows`; one of CuPy gives rows of CuPy."""
+
+    array: Any
+
+    @classmethod
+    def of(cls, descriptors: Any) -> Rows:
+        """Return what rows can be taken from.
+
+        Raises:
+            ValueError: an array is not two-dimensional.
+        """
+        if hasattr(descriptors, "take") and not hasattr(descriptors, "dtype"):
+            return descriptors
+        x = array_namespace(descriptors).asarray(descriptors)
+        if x.ndim != 2:
+            raise ValueError(
+                f"descriptors must be one row per map, (n, D), got shape {x.shape}; flatten each "
+                "map"
+            )
+        return cls(x)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def take(self, numbers: IntArray) -> Any:
+        """Return rows; see :class:`Rows`."""
+        return self.array[array_namespace(self.array).asarray(numbers)]
+
+
+def _nearest_mean(x: Rows, subset: Any, labels: IntArray, at: IntArray) -> IntArray:
     """Extend the labels of a subset to all maps by the most similar mean map."""
     means = normalise(mean_maps(subset, labels))
-    # Piece by piece: normalised as a whole, long recordings would take twice their memory again.
+    # Piece by piece: a long recording as a whole would take more memory than all the rest.
     nearest = [
-        to_numpy((normalise(x[start : start + _PIECE]) @ means.T).argmax(axis=1))
-        for start in range(0, len(x), _PIECE)
+        to_numpy((normalise(x.take(piece)) @ means.T).argmax(axis=1))
+        for piece in np.split(np.arange(len(x)), range(_PIECE, len(x), _PIECE))
     ]
     everywhere = np.unique(labels)[np.concatenate(nearest)]
     everywhere[at] = labels

@@ -27,6 +27,7 @@ from ..config import FaceConfig
 from ..errors import ConfigError
 from ..types import FaceObservation, FaceState
 from .alignment import align, compose, crop_motion, invert, similarity, to_grey, transform, warp
+from .likeness import correlation
 from .quality import NOT_A_FACE, implausible, judge
 
 __all__ = [
@@ -285,7 +286,7 @@ class FaceTracker:
         matrix = self._fit(points)
         crop = warp(grey, matrix, self.size)
         broken = agreement < self.config.motion_agreement or (
-            _correlation(track.crop, crop) < self.config.continuity
+            correlation(track.crop, crop) < self.config.continuity
         )
         return _Prediction(image, grey, points, matrix, crop, broken)
 
@@ -600,15 +601,6 @@ class FaceTracker:
             quality=quality,
             reason=reason,
         )
-
-
-def _correlation(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Pearson correlation of two crops; 0 where one of them is flat."""
-    x, y = a.astype(np.float32).ravel(), b.astype(np.float32).ravel()
-    x -= x.mean()
-    y -= y.mean()
-    norm = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / norm if norm > 0 else 0.0
 
 
 def _overlap(a: Box, b: Box) -> float:

@@ -168,9 +168,9 @@ def _found_text(result: SequenceResult) -> list[str]:
 
 
 def _baseline_text(result: SequenceResult) -> str:
-    usable = [row for row in result.rows if row.presence is not None]
-    learnt = sum(row.baseline == BaselineState.ACTIVE for row in usable)
-    rest_s = max((row.rest_s for row in usable), default=0.0)
+    usable = [(row.baseline, row.rest_s) for row in result.rows if row.presence is not None]
+    learnt = sum(state == BaselineState.ACTIVE for state, _ in usable)
+    rest_s = max((seconds for _, seconds in usable), default=0.0)
     if not rest_s:
         return "the face was never seen at rest: judged by the level of faces in general"
     return (

@@ -162,7 +162,8 @@ def _prepare(
             partial(_open, spec, options),
             policy=_policy(spec, options),
             loop=loop,
-            endless=may_appear(spec),
+            # With one source "any" is "all": its error ends the run at once, and is said once.
+            endless=may_appear(spec) and (several or options.require == "none"),
         )
     hello = _hello(options, analyzer, detector.name)
     server = Server(
@@ -215,7 +216,12 @@ def _stream_ids(sources: Sequence[str]) -> list[str]:
 
 
 def _open(spec: str, options: LiveOptions) -> Source:
-    return open_source(spec, realtime=options.realtime, open_timeout_s=options.open_timeout)
+    return open_source(
+        spec,
+        realtime=options.realtime,
+        open_timeout_s=options.open_timeout,
+        poll_s=options.poll,
+    )
 
 
 def _policy(spec: str, options: LiveOptions) -> Policy:

@@ -176,6 +176,15 @@ class LiveOptions(WatchOptions):
         bool, typer.Option("--video/--no-video", help="Send pictures to the page.")
     ] = True
     open_timeout: Annotated[float, typer.Option(help="Longest wait for a stream, seconds.")] = 10.0
+    poll: Annotated[
+        float | None,
+        typer.Option(
+            min=0.05,
+            metavar="SECONDS",
+            help="Ask an address that gives one picture (http://camera/snapshot.jpg) for the next "
+            "after so long.",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if not self.sources and self.source_file is None:

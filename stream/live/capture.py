@@ -213,6 +213,7 @@ class Capture:
         self._epoch = 0
         self._last_ns = 0
         self._info: SourceInfo | None = None
+        self._source: Source | None = None
         self._error: FacestageError | None = None
         self._trouble: SourceError | None = None
         self._changes: deque[SourceStateChange] = deque()
@@ -323,6 +324,8 @@ class Capture:
         seconds is left behind; it closes the source once it wakes up.
         """
         self._stop.set()
+        if (source := self._source) is not None:
+            source.wake()
         self._handover.close(discard=True)
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -367,6 +370,7 @@ class Capture:
         self._change(SourceState.CONNECTING, f"opening {self.name}")
         source = self._open_first()
         while source is not None:
+            self._source = source  # before the order to stop is looked at, see stop()
             with source:
                 info = self._info = source.info
                 self._trouble = self._size = None
@@ -392,6 +396,7 @@ class Capture:
             try:
                 grab = source.read()
             except SourceError as loss:
+                self._handover.count("decode", source.skipped - skipped)
                 return loss
             passed_over, skipped = source.skipped - skipped, source.skipped
             self._handover.count("decode", passed_over)

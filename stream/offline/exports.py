@@ -25,7 +25,7 @@ from ...core.action_units import au_code
 from ...core.errors import ConfigError
 from ...core.render import SequencePictures, strip
 from ...core.stages import format_prototype, reduction
-from ...core.types import BaselineState, FrameRow, SequenceResult
+from ...core.types import BaselineState, FrameRow, SequenceResult, Stage
 from .cells import csv_text
 from .durable import sweep, sync, sync_tree
 from .encoding import png_bytes
@@ -70,7 +70,9 @@ def write_analysis(
     Returns:
         The files written: ``temporal_prototype.json``, ``stages.csv``, ``frames.csv``,
         ``prototypes/AU12_A.png`` and so on (projection over the face, heatmap), ``strip.png``,
-        ``report.html``. Of an image folder ``frames.csv`` has one more column in the end, ``file``:
+        ``report.html``. ``person`` in both tables is 1 for the first person and rises whenever the
+        face becomes that of another; it is empty where nobody was analysed. Of an image folder
+        ``frames.csv`` has one more column in the end, ``file``:
         the picture's name in the folder, by which rows are joined with labels where the numbers in
         the names have gaps. The JSON names the files of the frames it mentions
         (``start_file``, ``end_file``; ``first_file``, ``exemplar_file``), and has a ``remark``
@@ -217,18 +219,19 @@ def _baseline(result: SequenceResult) -> dict[str, object]:
     ``frames``: judged so, of them ``own`` by a level that is the person's own; ``rest``: by AU, of
     the person seen at rest for longest.
     """
-    judged = [row for row in result.rows if row.adjusted_presence is not None]
+    judged = [row.baseline for row in result.rows if row.adjusted_presence is not None]
     levels = [] if result.rest is None else zip(result.aus, result.rest.level, strict=True)
     return {
         "asked": result.baseline,
         "frames": len(judged),
-        "own": sum(row.baseline == BaselineState.ACTIVE for row in judged),
+        "own": judged.count(BaselineState.ACTIVE),
         "rest": {str(au): round(float(level), 3) for au, level in levels},
     }
 
 
 def _stages_csv(result: SequenceResult) -> str:
-    header = ["stage", "start_frame", "end_frame", "start_s", "end_s", "labels"]
+    header = ["stage", "start_frame", "end_frame", "start_s", "end_s", "labels", "person"]
+    persons = {row.index: str(row.person) for row in result.rows if row.presence is not None}
     rows = (
         [
             str(number),
@@ -237,10 +240,17 @@ def _stages_csv(result: SequenceResult) -> str:
             f"{stage.start_s:.4f}",
             f"{stage.end_s:.4f}",
             "+".join(stage.labels),
+            _person(stage, persons),
         ]
         for number, stage in enumerate(result.stages, start=1)
     )
     return csv_text(header, rows)
+
+
+def _person(stage: Stage, persons: Mapping[int, str]) -> str:
+    """Return the number of the person of a stage: of its last frame with a usable face."""
+    frames = range(stage.end, stage.start - 1, -1)
+    return next((persons[frame] for frame in frames if frame in persons), "")
 
 
 def _frames_csv(result: SequenceResult) -> str:
@@ -250,6 +260,7 @@ def _frames_csv(result: SequenceResult) -> str:
     if result.baseline:
         header += ["baseline", "rest_s", *(f"{code}_adjusted" for code in codes)]
         header += [f"{code}_adjusted_r" for code in codes]
+    header.append("person")
     if result.files:
         header.append("file")
     return csv_text(header, (_frame_cells(row, result) for row in result.rows))
@@ -265,6 +276,7 @@ def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
     if result.baseline:
         texts += [str(row.baseline), f"{row.rest_s:.2f}"]
         texts += [*cells(row.adjusted_presence, 4), *cells(row.adjusted_intensity, 3)]
+    texts.append("" if row.presence is None else str(row.person))
     if result.files:
         texts.append(result.files[row.index])
     return texts

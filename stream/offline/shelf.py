@@ -11,6 +11,12 @@ from ...core.errors import ConfigError
 __all__ = ["DiskShelf"]
 
 
+_LENGTH_BITS = 28
+"""Bits of a number that hold the length: pieces of up to 256 MiB, in a file of up to 32 GiB, so
+that numbers stay below 2⁶³ and fit into arrays."""
+_LENGTH = (1 << _LENGTH_BITS) - 1
+
+
 class DiskShelf:
     """Pieces of data in one temporary file that goes with the process.
 
@@ -28,7 +34,7 @@ class DiskShelf:
         self.clear()
 
     def put(self, data: bytes) -> int:
-        """Keep a piece; return the number to ask for it by."""
+        """Keep a piece of at most 256 MiB; return the number to ask for it by, below 2⁶³."""
         free = self._free.get(len(data))
         offset = free.pop() if free else self._end
         try:
@@ -45,16 +51,16 @@ class DiskShelf:
                 " TMPDIR"
             ) from None
         self._end = max(self._end, offset + len(data))
-        return offset << 32 | len(data)
+        return offset << _LENGTH_BITS | len(data)
 
     def get(self, place: int) -> bytes:
         """Return a piece."""
-        self._file.seek(place >> 32)
-        return bytes(self._file.read(place & 0xFFFFFFFF))
+        self._file.seek(place >> _LENGTH_BITS)
+        return bytes(self._file.read(place & _LENGTH))
 
     def drop(self, place: int) -> None:
         """Forget a piece; its number may be given to another."""
-        self._free[place & 0xFFFFFFFF].append(place >> 32)
+        self._free[place & _LENGTH].append(place >> _LENGTH_BITS)
 
     def clear(self) -> None:
         """Forget all."""

@@ -16,15 +16,21 @@ export class Announcer {
     this.units = units;
     /** @type {string | null} what is to be said next */
     this.waiting = null;
+    /** Whether what is to be said next is of another person. */
+    this.other = false;
     this.spokenAt = 0;
   }
 
   /**
    * Say a stage, as soon as it is time.
    * @param {string[]} labels
+   * @param {boolean} other - whether another person begins with it
    */
-  announce(labels) {
-    this.waiting = labels.map((label) => this.words(label)).join(", ");
+  announce(labels, other) {
+    const words = labels.map((label) => this.words(label)).join(", ");
+    // What was not said yet of the person is said with the next stage.
+    this.other ||= other;
+    this.waiting = this.other ? `another person: ${words}` : words;
   }
 
   /** Say what waits, if it is time. */
@@ -33,6 +39,7 @@ export class Announcer {
     if (this.waiting === null || now - this.spokenAt <= PAUSE_MS) return;
     setText(this.element, this.waiting);
     this.waiting = null;
+    this.other = false;
     this.spokenAt = now;
   }
 

@@ -36,7 +36,9 @@ class Page {
     this.age = new Age(this.picture, video);
     this.states = new States();
     this.announcer = new Announcer(byId("announce", HTMLElement), units);
-    this.stage = new StagePanel(units, (labels) => this.announcer.announce(labels));
+    this.stage = new StagePanel(units, (labels, other) =>
+      this.announcer.announce(labels, other),
+    );
     this.bars = new Bars(byId("bars", HTMLElement), byId("hidden-units", HTMLElement), units);
     this.prototypes = new Prototypes(byId("thumbs", HTMLElement), byId("found", HTMLElement), units);
     this.ribbon = new Ribbon(byId("ribbon", HTMLCanvasElement), units);

@@ -11,7 +11,7 @@
  *     previous: labels of the stage before; None at first.
  *     start, start_s: its first frame and that frame's time.
  *     reason: `first`, `au_on`, `au_off`, `cluster_change`, `face_lost`,
- *         `face_found` or `gap`.
+ *         `face_found`, `other_person` or `gap`.
  *     at: frame at which the change became known.
  *     text: the stage as the paper writes it, `(AU01_A, AU12_B)`.
  */
@@ -99,7 +99,16 @@ export interface PrototypeUpdate {
   top: number;
 }
 
-/** The face state changed: `tracked`, `multiple`, `low_quality` or `lost`. */
+/**
+ * The face state changed, or the face is another person's.
+ *
+ * Attributes:
+ *     state, previous: `tracked`, `multiple`, `low_quality` or `lost`; the same where only
+ *         the person is another.
+ *     reason: why the state is `low_quality`; `another person` where the face is not that of
+ *         the person before: a new stage and a new rest level begin, letters are kept.
+ *     at: frame.
+ */
 export interface FaceChanged {
   state: string;
   previous: string | null;

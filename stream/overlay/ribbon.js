@@ -204,7 +204,7 @@ export class Ribbon {
   }
 
   /**
-   * Mark a gap in the source.
+   * Mark a gap in the source, or where another person begins.
    * @param {number} x
    * @param {number} height - of the ribbon
    */

@@ -15,13 +15,15 @@ const REASONS = {
   cluster_change: "pattern changed",
   face_lost: "face lost",
   face_found: "face found",
+  other_person: "another person",
   gap: "gap in the source",
 };
 
 export class StagePanel {
   /**
    * @param {import("./units.js").Units} units
-   * @param {(labels: string[]) => void} changed - called when another stage is shown
+   * @param {(labels: string[], other: boolean) => void} changed - called when another stage is
+   *     shown, or another person begins
    */
   constructor(units, changed) {
     this.units = units;
@@ -30,6 +32,8 @@ export class StagePanel {
     this.since = byId("since", HTMLElement);
     /** @type {string | null} */
     this.text = null;
+    /** @type {number | null} first frame of the stage shown */
+    this.start = null;
     new ResizeObserver(() => this.fit()).observe(byId("stage", HTMLElement));
   }
 
@@ -40,12 +44,14 @@ export class StagePanel {
   show(segment, now) {
     const labels = segment?.labels ?? [];
     const text = segment ? stageText(labels) : "";
-    if (text !== this.text) {
+    const other = segment?.reason === "other_person" && segment.start !== this.start;
+    this.start = segment?.start ?? null;
+    if (text !== this.text || other) {
       this.text = text;
       const chips = labels.map((label) => this.chip(label));
       this.chips.replaceChildren(...(segment ? chips : [make("li", "chip empty", "no stage")]));
       this.fit();
-      this.changed(labels);
+      this.changed(labels, other);
     }
     setText(this.since, segment ? sinceText(segment, now) : "");
   }

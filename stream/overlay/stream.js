@@ -3,6 +3,9 @@
 
 import { bytes } from "./wire.js";
 
+/** Reason of a face state: the face is not that of the person before. */
+const OTHER_PERSON = "another person";
+
 /**
  * @typedef {import("./protocol").FrameSample} FrameSample
  *
@@ -54,7 +57,7 @@ export class Stream {
     this.number = info.number;
     /** @type {Map<number, Segment>} first frame → stage */
     this.segments = new Map();
-    /** @type {{at: number, text: string}[]} gaps in the source */
+    /** @type {{at: number, text: string}[]} gaps in the source, and changes of person */
     this.marks = [];
     /** @type {Map<string, Prototype>} */
     this.prototypes = new Map();
@@ -133,6 +136,9 @@ export class Stream {
         break;
       case "face.state":
         this.face = message.data;
+        if (message.data.reason === OTHER_PERSON) {
+          this.marks.push({ at: captured, text: OTHER_PERSON });
+        }
         break;
       case "source.state":
         this.source = message.data;

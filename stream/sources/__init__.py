@@ -14,7 +14,8 @@ from ...core.errors import ConfigError, SourceError
 from .base import Grab, Source, SourceInfo, redact
 from .camera import Camera, is_camera_path
 from .images import IMAGE_SUFFIXES, ImageFolder
-from .network import NetworkStream
+from .network import NetworkStream, SinglePictureError
+from .snapshot import SnapshotAddress
 from .video import DemoClip, VideoFile
 
 __all__ = [
@@ -44,6 +45,7 @@ def open_source(
     read_timeout_s: float = 5.0,
     image_fps: float = 30.0,
     keep_grey: bool = False,
+    poll_s: float | None = None,
 ) -> Source:
     """Open a source and make sure that it gives a picture.
 
@@ -58,6 +60,8 @@ def open_source(
         read_timeout_s: longest wait for the next frame of a network stream, seconds.
         image_fps: frames per second a folder of images is taken to have.
         keep_grey: take grey images of a folder as ``(H, W)`` instead of expanding them to colour.
+        poll_s: ask an HTTP address that gives one picture again after so many seconds; without it
+            such an address is refused.
 
     Returns:
         The open source; close it, or use it in a ``with`` block.
@@ -69,14 +73,17 @@ def open_source(
     _check_positive(
         open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s, image_fps=image_fps
     )
+    if poll_s is not None:
+        _check_positive(poll_s=poll_s)
     scheme = _scheme_of(spec)
     if scheme in _NETWORK_SCHEMES:
-        return NetworkStream(
-            spec,
-            open_timeout_s=open_timeout_s,
-            read_timeout_s=read_timeout_s,
-            realtime=realtime,
-        )
+        limits = {"open_timeout_s": open_timeout_s, "read_timeout_s": read_timeout_s}
+        try:
+            return NetworkStream(spec, realtime=realtime, **limits)
+        except SinglePictureError:
+            if poll_s is None:
+                raise
+        return SnapshotAddress(spec, poll_s=poll_s, **limits)
     if scheme == "demo":
         if spec.lower() != "demo:":
             raise ConfigError(

@@ -104,6 +104,9 @@ class Source(ABC):
             SourceError: it broke; it must be closed and may be opened anew.
         """
 
+    def wake(self) -> None:  # noqa: B027 - most sources do not pause
+        """End a pause that :meth:`read` makes of its own; from any thread, for good."""
+
     @abstractmethod
     def close(self) -> None:
         """Release the device, connection or file; calling it again does nothing."""

@@ -90,6 +90,7 @@ class Display:
         self._stream = stream
         self._name = name
         self._reformatter = VideoReformatter()
+        self._thumbnails = VideoReformatter()
         self._fields: Graph | None = None
         self._fields_of: tuple[int, int, str] | None = None
         self._remarks: dict[str, None] = {}
@@ -170,7 +171,9 @@ class Display:
             frame, width, height, "bgr24", interpolation=Interpolation.BICUBIC
         )
         image = np.ascontiguousarray(made.to_ndarray(), dtype=np.uint8)
-        matrix = _display_matrix(frame)
+        # PyAV ties what it reads beside a frame to the frame in a circle, which only a full garbage
+        # collection opens: a thumbnail of it takes no memory to wait with.
+        matrix = _display_matrix(self._thumbnails.reformat(frame, 16, 16, "gray8", threads=1))
         turned = turn(image, matrix)
         if turned is not image:
             self._remarks["pictures were turned or mirrored as the container says"] = None

@@ -146,6 +146,7 @@ class Decoder:
         codec.thread_type = "SLICE"
         codec.thread_count = 1 if live else min(_MOST_THREADS, os.cpu_count() or 1)
         self._silent = codec.name in _SILENT
+        self._smeared = False
         self._display = Display(stream, self._name)
         self._frames = self._decode()
 
@@ -165,7 +166,11 @@ class Decoder:
             av.error.FFmpegError: the connection was lost, or sent nothing in time.
             SourceError: for longer than ``patience_s`` no picture was whole.
         """
-        frame = next(self._frames, None)
+        try:
+            frame = next(self._frames, None)
+        except BaseException:
+            self._count_ahead()
+            raise
         if frame is None:
             return None
         self._pass(frame)
@@ -186,12 +191,19 @@ class Decoder:
             for frame in frames:
                 if frame.pts in self._ahead:
                     self._ahead.remove(frame.pts)
-                if frame.is_corrupt:
+                # What builds on a broken picture is smeared, and nobody says so, until one that
+                # builds on none.
+                self._smeared = frame.is_corrupt or (self._smeared and not frame.key_frame)
+                if self._smeared:
                     self._leave_out(frame.pts)
                     continue
                 self._whole_s = time.monotonic()
                 yield from self._display.frames(frame)
         yield from self._display.frames(None)
+        self._count_ahead()
+
+    def _count_ahead(self) -> None:
+        """Count the broken pictures that no whole one follows."""
         self.damaged += len(self._ahead)
         self._ahead = []
 
@@ -289,8 +301,10 @@ class VideoSource(ProbedSource):
 
     def _decode(self) -> Grab | None:
         """Return the next picture, or None where there is none."""
-        read = self._video.read()
-        self.skipped = self._video.damaged
+        try:
+            read = self._video.read()
+        finally:
+            self.skipped = self._video.damaged
         if self._video.remark != self.remark:
             self.remark = self._video.remark
             _say_once(self.name, self.remark)

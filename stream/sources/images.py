@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import SourceError
+from .. import PIXEL_LIMIT
 from .base import Grab, ProbedSource, to_bgr8, to_uint8
 from .opencv import quiet_logs
 from .pictures import breaks_off, count_pictures
@@ -21,6 +23,10 @@ from .pictures import breaks_off, count_pictures
 __all__ = ["IMAGE_SUFFIXES", "ImageFolder", "list_images", "load_image", "natural_key"]
 
 logger = logging.getLogger(__name__)
+
+_TOO_LARGE = "CV_IO_MAX_IMAGE"
+"""In OpenCV's error where the header of an image states more pixels, or a longer side, than its
+bounds allow."""
 
 RANGE_IMAGES = 8
 """Images whose values are looked at to find the range of all that follow."""
@@ -111,6 +117,11 @@ def _decode(path: Path, keep_grey: bool) -> NDArray[Any]:
         try:
             image = cv2.imdecode(data, flags)
         except cv2.error as error:
+            if _TOO_LARGE in str(error):
+                raise SourceError(
+                    f"{path} has more pixels than are decoded, {os.environ[PIXEL_LIMIT]} (unless"
+                    f" set, 2^26, 8192 × 8192); save it smaller, or set {PIXEL_LIMIT} to more"
+                ) from None
             logger.debug("%s: %s", path, error)
         if image is not None:
             return image

@@ -15,7 +15,7 @@ from ...core.errors import ConfigError, SourceError
 from .base import Grab, redact
 from .ffmpeg import Decoder, VideoSource
 
-__all__ = ["NetworkStream"]
+__all__ = ["NetworkStream", "SinglePictureError", "connect"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,10 @@ _PICTURES = ("_pipe", "image2")
 """Ends of FFmpeg's names for formats that are nothing but pictures."""
 _PROBE_S = 2.0
 """Longest wait for the plain connection that finds out why an open failed."""
+
+
+class SinglePictureError(SourceError):
+    """An address gives one picture and no more."""
 
 
 class NetworkStream(VideoSource):
@@ -43,7 +47,7 @@ class NetworkStream(VideoSource):
 
     Raises:
         SourceError: the address is wrong, nobody listens, nothing answers in time, or what
-            answers is no video.
+            answers is no video; of a single picture, :class:`SinglePictureError`.
         ConfigError: ``FACESTAGE_FFMPEG_OPTIONS`` cannot be understood.
     """
 
@@ -61,26 +65,7 @@ class NetworkStream(VideoSource):
         self.name = redact(url)
         self.kind = "rtsp" if url.lower().startswith("rtsp") else "http"
         self._read_timeout_s = read_timeout_s
-        host, port = _address(url, self.name)
-        started = time.monotonic()
-        try:
-            self._open(
-                Decoder(
-                    url,
-                    self.name,
-                    options=_options(self.kind, host),
-                    timeout=(open_timeout_s, read_timeout_s),
-                    live=True,
-                    patience_s=read_timeout_s,
-                )
-            )
-        except FFmpegError as error:
-            left_s = open_timeout_s - (time.monotonic() - started)
-            if left_s <= 0 or isinstance(error, ExitError):
-                why = f"gave no video within {open_timeout_s:g} s; check that the server is up"
-            else:
-                why = _diagnose(host, port, min(_PROBE_S, left_s)) + _proxy_note(self.kind, host)
-            raise SourceError(f"{self.name} {why}") from None
+        self._open(connect(url, open_timeout_s, read_timeout_s))
         count = self._video.frame_count
         self.endless = self.kind == "rtsp" or count is None
         self.frame_count = None if self.endless else count
@@ -95,7 +80,8 @@ class NetworkStream(VideoSource):
         """Keep the first picture of a stream; refuse what has none, or has only that one.
 
         Raises:
-            SourceError: it is empty or a single picture.
+            SinglePictureError: it is a single picture.
+            SourceError: it is empty.
         """
         if not self._keep_first(first):
             raise SourceError(
@@ -107,9 +93,10 @@ class NetworkStream(VideoSource):
         if self._video.format.endswith(_PICTURES):
             self._second = self._decode_in_time()
             if self._second is None:
-                raise SourceError(
-                    f"{self.name} is a single picture, not a video; give the camera's video address"
-                    " (rtsp://…, or its motion JPEG, often /video.mjpg or /mjpg/video.mjpg)"
+                raise SinglePictureError(
+                    f"{self.name} is a single picture, not a video; fetch it again and again with"
+                    " --poll SECONDS (of `live`), or give the camera's video address (rtsp://…, or"
+                    " its motion JPEG, often /video.mjpg or /mjpg/video.mjpg)"
                 )
 
     def _read_on(self) -> Grab | None:
@@ -139,6 +126,41 @@ class NetworkStream(VideoSource):
         # as old as the silence, so it would enter the present with the wrong time.
         late = self.endless and time.monotonic() - started >= self._read_timeout_s
         return None if late else grab
+
+
+def connect(url: str, open_timeout_s: float, read_timeout_s: float) -> Decoder:
+    """Connect to an address and find its video.
+
+    Args:
+        url: the address, with user name and password where needed.
+        open_timeout_s: longest wait for it to open.
+        read_timeout_s: longest wait for what it sends next, and for a picture that is whole.
+
+    Raises:
+        SourceError: the address is wrong, nobody listens, nothing answers in time, or what
+            answers is no video.
+        ConfigError: ``FACESTAGE_FFMPEG_OPTIONS`` cannot be understood.
+    """
+    name = redact(url)
+    kind = "rtsp" if url.lower().startswith("rtsp") else "http"
+    host, port = _address(url, name)
+    started = time.monotonic()
+    try:
+        return Decoder(
+            url,
+            name,
+            options=_options(kind, host),
+            timeout=(open_timeout_s, read_timeout_s),
+            live=True,
+            patience_s=read_timeout_s,
+        )
+    except FFmpegError as error:
+        left_s = open_timeout_s - (time.monotonic() - started)
+        if left_s <= 0 or isinstance(error, ExitError):
+            why = f"gave no video within {open_timeout_s:g} s; check that the server is up"
+        else:
+            why = _diagnose(host, port, min(_PROBE_S, left_s)) + _proxy_note(kind, host)
+        raise SourceError(f"{name} {why}") from None
 
 
 def _options(kind: str, host: str) -> dict[str, str]:

@@ -21,7 +21,6 @@ from facestage.core.baseline import (
     presence_for,
     read_rest,
     rest_of_span,
-    same_face,
     write_rest,
 )
 from facestage.core.config import BaselineConfig
@@ -524,15 +523,6 @@ def test_intensity_falls_in_the_proportion_of_presence() -> None:
     adjusted = np.array([0.2, 0.9, 0.6], np.float32)
     after = adjust_intensity(np.array([4.0, 3.0, 1.0], np.float32), presence, adjusted)
     np.testing.assert_allclose(after, [1.0, 3.0, 1.0], rtol=1e-6)
-
-
-def test_crops_of_one_face_agree_and_of_two_do_not() -> None:
-    rng = np.random.default_rng(3)
-    one, other = rng.integers(0, 256, (2, 96, 96), dtype=np.uint8)
-    brighter = np.clip(one.astype(int) // 2 + 90, 0, 255).astype(np.uint8)
-    assert same_face(one, brighter, 0.9)
-    assert not same_face(one, other, 0.6)
-    assert not same_face(one, np.zeros_like(one), 0.6)
 
 
 @pytest.mark.parametrize(

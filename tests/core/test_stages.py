@@ -225,6 +225,42 @@ def test_a_gap_loses_the_face_and_starts_again() -> None:
         tracker.update(9, 0.0, {})
 
 
+def test_another_person_begins_a_stage_also_after_the_same_labels() -> None:
+    tracker = StageTracker(StageConfig(min_stage_s=0.2))
+    events = run(tracker, [{}] * 20, finish=False)
+    events += tracker.other_person(20, 20 / 30)
+    assert [(e.kind, e.labels, e.start, e.end, e.reason, e.at) for e in events[-2:]] == [
+        ("exit", NONE, 0, 19, "other_person", 20),
+        ("enter", NONE, 20, None, "other_person", 20),
+    ]
+
+
+def test_another_person_begins_with_every_au_off() -> None:
+    tracker = StageTracker(StageConfig(min_stage_s=0.2))
+    events: list[StageEvent] = []
+    for t in range(40):
+        if t == 20:
+            events += tracker.other_person(t, t / 30)
+        # The window does not know of the person: it says that the AU goes on since frame 0.
+        events += tracker.update(t, t / 30, {12: ("A", 0)})
+    events += tracker.finish()
+    assert stages_of(events) == [(("AU12_A",), 0, 19), (("AU12_A",), 20, 39)]
+    revise = next(e for e in events if e.kind == "revise")
+    assert (revise.start, revise.at, revise.previous) == (20, 26, NONE)
+
+
+def test_another_person_while_lost_or_at_first_is_no_stage_of_its_own() -> None:
+    tracker = StageTracker(StageConfig(min_stage_s=0.2))
+    assert tracker.other_person(0, 0.0) == []
+    events: list[StageEvent] = []
+    for t in range(40):
+        if t == 30:
+            assert tracker.other_person(t, t / 30) == []
+        events += tracker.update(t, t / 30, {} if t >= 30 else None, lost=t < 30)
+    events += tracker.finish()
+    assert stages_of(events) == [(LOST, 0, 29), (NONE, 30, 39)]
+
+
 def test_frames_must_come_in_order() -> None:
     tracker = StageTracker()
     tracker.update(3, 0.1, {})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
 from facestage.core.clustering import spectral
 from facestage.core.clustering.similarity import (
     DEFAULT_NOISE,
@@ -167,6 +169,67 @@ def test_dense_solver_takes_over_where_the_sparse_one_fails(
     monkeypatch.setattr(spectral, "SPARSE_FROM", 10)
     monkeypatch.setattr(spectral.sparse_linalg, "eigsh", fail)
     np.testing.assert_array_equal(spray(stream.descriptors).labels, expected.labels)
+
+
+@pytest.mark.parametrize(("n", "k"), [(40, 3), (600, 7), (1500, 9)])
+def test_the_sparse_laplacian_is_the_dense_one_to_the_last_bit(n: int, k: int) -> None:
+    x = normalise(np.random.default_rng(n).random((n, 16)))
+    cosines = gram(x)
+    expected = scipy.sparse.csc_array(spectral.laplacian(spectral.knn_graph(cosines, k)))
+    found = spectral._sparse_laplacian(spectral._nearest(cosines, k))
+    np.testing.assert_array_equal(found.indptr, expected.indptr)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.data, expected.data)
+    assert found.indices.dtype == expected.indices.dtype
+
+
+@pytest.mark.parametrize("n", [1, 511, 512, 513, 1100])
+def test_cosines_made_tile_by_tile_are_those_made_at_once(n: int) -> None:
+    x = normalise(np.random.default_rng(n).normal(size=(n, 16)))
+    whole = np.clip(x @ x.T, -1.0, 1.0)
+    whole = (whole + whole.T) / 2
+    np.fill_diagonal(whole, 1.0)
+    np.testing.assert_array_equal(gram(x), whole)
+
+
+class Elsewhere:
+    """Rows that are not in memory as a whole."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self._x = x
+        self.most = 0
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        self.most = max(self.most, len(numbers))
+        return self._x[numbers]
+
+
+def test_rows_that_lie_elsewhere_give_the_same_and_come_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = make_stream(3, [(0, 400), (1, 400), (0, 400)]).descriptors
+    monkeypatch.setattr(spectral, "_PIECE", 100)
+    preset = dataclasses.replace(SPRAY_PRESETS["sequence"], max_maps=300)
+    rows = Elsewhere(x)
+    np.testing.assert_array_equal(spray(rows, preset).labels, spray(x, preset).labels)
+    assert rows.most == 300
+
+
+def test_a_long_sequence_is_clustered_with_one_matrix_of_its_size() -> None:
+    n = SPRAY_PRESETS["sequence"].max_maps
+    rng = np.random.default_rng(0)
+    patterns = rng.random((3, 64))[np.arange(n) // 50 % 3]
+    x = (patterns + 0.35 * rng.random((n, 64))).astype(np.float32)
+    tracemalloc.start()
+    try:
+        assert spray(x).n_clusters == 3
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.6 * 8 * n**2
 
 
 # ---- known structures

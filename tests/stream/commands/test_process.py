@@ -167,3 +167,4 @@ def test_an_image_that_claims_too_many_pixels_is_not_decoded(tmp_path: Path) -> 
     )
     assert done.returncode == 0
     assert "bomb.png" in done.stdout
+    assert f"more pixels than are decoded, {MOST_PIXELS}" in done.stdout

@@ -166,21 +166,21 @@ def test_unique_stages_counts_a_returning_stage_once(tmp_path: Path) -> None:
 def test_csv_files_have_exactly_these_lines(tmp_path: Path) -> None:
     write_analysis(story(), tmp_path / "out")
     assert (tmp_path / "out" / "stages.csv").read_bytes().decode() == (
-        "stage,start_frame,end_frame,start_s,end_s,labels\n"
-        "1,0,1,0.0000,0.1000,NONE\n"
-        "2,2,2,0.2000,0.2000,AU12_A\n"
-        "3,3,3,0.3000,0.3000,AU01_A+AU12_A\n"
-        "4,4,4,0.4000,0.4000,AU01_A+AU12_B\n"
-        "5,5,5,0.5000,0.5000,LOST\n"
+        "stage,start_frame,end_frame,start_s,end_s,labels,person\n"
+        "1,0,1,0.0000,0.1000,NONE,1\n"
+        "2,2,2,0.2000,0.2000,AU12_A,1\n"
+        "3,3,3,0.3000,0.3000,AU01_A+AU12_A,1\n"
+        "4,4,4,0.4000,0.4000,AU01_A+AU12_B,1\n"
+        "5,5,5,0.5000,0.5000,LOST,\n"
     )
     assert (tmp_path / "out" / "frames.csv").read_bytes().decode() == (
-        "frame,time,face,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label\n"
-        "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,\n"
-        "1,0.1000,tracked,0.1250,0.1250,0.500,0.500,,\n"
-        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A\n"
-        "3,0.3000,tracked,0.7500,0.7500,3.000,3.000,A,A\n"
-        "4,0.4000,tracked,0.7500,0.7500,3.000,3.000,A,B\n"
-        "5,0.5000,lost,,,,,,\n"
+        "frame,time,face,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label,person\n"
+        "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,1\n"
+        "1,0.1000,tracked,0.1250,0.1250,0.500,0.500,,,1\n"
+        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A,1\n"
+        "3,0.3000,tracked,0.7500,0.7500,3.000,3.000,A,A,1\n"
+        "4,0.4000,tracked,0.7500,0.7500,3.000,3.000,A,B,1\n"
+        "5,0.5000,lost,,,,,,,\n"
     )
 
 
@@ -283,11 +283,11 @@ def test_a_baseline_adds_columns_and_leaves_the_raw_values(tmp_path: Path) -> No
     lines = (tmp_path / "out" / "frames.csv").read_text().splitlines()
     assert lines[0] == (
         "frame,time,face,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label,"
-        "baseline,rest_s,AU01_adjusted,AU12_adjusted,AU01_adjusted_r,AU12_adjusted_r"
+        "baseline,rest_s,AU01_adjusted,AU12_adjusted,AU01_adjusted_r,AU12_adjusted_r,person"
     )
-    assert lines[1] == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,learning,0.00,,,,"
+    assert lines[1] == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,learning,0.00,,,,,1"
     assert lines[3] == (
-        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A,active,18.25,0.0625,0.3750,0.250,1.500"
+        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A,active,18.25,0.0625,0.3750,0.250,1.500,1"
     )
     document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text())
     assert document["baseline"] == {
@@ -328,7 +328,7 @@ def test_weak_and_hidden_aus_are_named(tmp_path: Path) -> None:
     # Hidden AUs keep their columns and values; only letters are never theirs.
     header, first = (tmp_path / "hidden" / "frames.csv").read_text().splitlines()[:2]
     assert header.startswith("frame,time,face,AU01,AU12,")
-    assert first == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,"
+    assert first == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,1"
 
 
 def test_stage_labels_and_frame_letters_agree_after_reading_back(tmp_path: Path) -> None:

@@ -153,7 +153,9 @@ def test_nothing_but_broken_pictures_is_a_loss() -> None:
 def test_a_snapshot_is_no_stream() -> None:
     with (
         camera(jpeg()) as (address, _),
-        pytest.raises(SourceError, match=r"is a single picture, not a video; give .*rtsp://"),
+        pytest.raises(
+            SourceError, match=r"is a single picture, not a video; .*--poll SECONDS.*rtsp://"
+        ),
     ):
         open_source(f"{address}/snapshot.jpg")
 
