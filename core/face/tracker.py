@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ..config import FaceConfig
 from ..errors import ConfigError
+from ..steps import timed
 from ..types import FaceObservation, FaceState
 from .alignment import align, compose, crop_motion, invert, similarity, to_grey, transform, warp
 from .quality import NOT_A_FACE, implausible, judge
@@ -435,6 +436,7 @@ class FaceTracker:
             )
         return self._landmarks
 
+    @timed("detect")
     def _detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         detector = self._attached_detector()
         self.detections += 1

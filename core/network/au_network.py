@@ -28,6 +28,7 @@ from torch import nn
 
 from ..backend import arithmetic, upload
 from ..errors import ConfigError, DeviceError, ModelError
+from ..steps import step, timed
 from .architectures import ARCHITECTURES, SplitHeads
 from .card import LandmarkDecoding, ModelCard, Normalisation
 from .folding import fold_batchnorm, frozen_copy
@@ -227,6 +228,7 @@ class AUNetwork:
         _check_outputs(outputs, card)
         return cls(adapter, _PresenceOnly(folded), card, target)
 
+    @timed("upload")
     @torch.inference_mode()
     def prepare(self, crops: NDArray[np.uint8]) -> torch.Tensor:
         """Normalise crops for the network.
@@ -366,7 +368,11 @@ class AUNetwork:
         """
         if self.device.type == "cuda" and len(crops):
             return self._recorded_landmarks(crops)
-        return self._decode(self._outputs(self.prepare(crops))[2]).cpu().numpy()
+        x = self.prepare(crops)
+        with step("forward"):
+            points = self._decode(self._outputs(x)[2])
+        with step("download"):
+            return points.cpu().numpy()
 
     def record(self) -> None:
         """Record on a GPU what finds landmarks, so that no frame has to wait for it.
@@ -399,7 +405,7 @@ class AUNetwork:
                     raw = self._outputs(self.normalise(request.view(count, side, side)))[2]
                 return [self._decode(raw)]
 
-            self._recordings[count] = Recording(run, count * side * side, self._recorder)
+            self._recordings[count] = Recording(run, count * side * side, self._recorder, "forward")
         return self._recordings[count]
 
     def five_points(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -418,7 +424,7 @@ class AUNetwork:
 
     @torch.inference_mode()
     def _prediction(self, x: torch.Tensor, *, with_points: bool) -> Prediction:
-        with arithmetic(self.device):
+        with step("forward"), arithmetic(self.device):
             logits, intensity, landmarks = self._outputs(x)
         prediction = self._to_prediction(logits, intensity)
         if not with_points:
@@ -427,9 +433,10 @@ class AUNetwork:
 
     def _to_prediction(self, logits: torch.Tensor, intensity: torch.Tensor | None) -> Prediction:
         presence, scaled = self._scaled(logits, intensity)
-        return Prediction(
-            presence.cpu().numpy(), None if scaled is None else scaled.cpu().numpy(), None
-        )
+        with step("download"):
+            return Prediction(
+                presence.cpu().numpy(), None if scaled is None else scaled.cpu().numpy(), None
+            )
 
     def _scaled(
         self, logits: torch.Tensor, intensity: torch.Tensor | None

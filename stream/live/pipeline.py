@@ -17,16 +17,18 @@ from typing import Literal
 from ...core.analyzer import Analyzer
 from ...core.errors import FacestageError, SourceError
 from ...core.lrp import EngineChoice
+from ...core.steps import step, watching
 from ...core.types import Frame, FrameResult, PrototypeFound, StageEvent
 from .. import protocol
 from ..server.hub import PICTURE, Hub
 from ..sources import Source
+from ..step_clock import StepClock, StepTimes
 from . import publish
 from .capture import Capture, CaptureOptions, SourceState, SourceStateChange
 from .handover import Policy
 from .metrics import Metrics, Summary
 
-__all__ = ["Pipeline", "Require", "StepClock", "Stream"]
+__all__ = ["Pipeline", "Require", "Stream"]
 
 Require = Literal["all", "any", "none"]
 """How many of the sources a run needs: each, at least one, or not even one."""
@@ -39,25 +41,6 @@ IDLE_WAIT_S = 0.05
 
 BATCH = 4
 """Most frames of one file that are analysed together. More gains nothing on a CPU."""
-
-
-class StepClock:
-    """Time the analyzer's steps: hand it over as ``on_step``, then :meth:`start` each batch."""
-
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
-        self._last = clock()
-        self.seconds: dict[str, float] = {}
-
-    def start(self) -> None:
-        """Begin a batch."""
-        self.seconds = {}
-        self._last = self._clock()
-
-    def __call__(self, step: str) -> None:
-        now = self._clock()
-        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._last
-        self._last = now
 
 
 @dataclass(slots=True)
@@ -98,7 +81,8 @@ class Pipeline:
         require: how many of the sources the run needs. Unless it is ``all``, a source without an
             end that cannot be opened is waited for.
         max_frames: stop after this many analysed frames in total.
-        step_clock: the analyzer's ``on_step``, to report the time of each step.
+        on_steps: told what steps took, in the thread in which they run: after each picture read,
+            each batch analysed and each message sent.
         on_stage: called in the compute thread with every stage event, after it was published.
         on_result: the same with every result (for recorders and tests).
 
@@ -116,7 +100,7 @@ class Pipeline:
         video: bool = True,
         require: Require = "all",
         max_frames: int | None = None,
-        step_clock: StepClock | None = None,
+        on_steps: Callable[[StepTimes], None] | None = None,
         on_stage: Callable[[Stream, StageEvent], None] | None = None,
         on_result: Callable[[Stream, FrameResult], None] | None = None,
     ) -> None:
@@ -128,7 +112,9 @@ class Pipeline:
         self._video = video
         self._require = require
         self._max_frames = max_frames
-        self._steps = step_clock
+        self._steps = StepClock()
+        self._on_steps = on_steps or (lambda times: None)
+        hub.on_steps = self._note_steps
         self._on_stage = on_stage or (lambda stream, event: None)
         self._on_result = on_result or (lambda stream, result: None)
         self._engine = EngineChoice("")
@@ -172,6 +158,7 @@ class Pipeline:
             name=name,
             on_state=lambda change: self._note_state(stream, change),
             on_ready=self._ready.set,
+            on_steps=self._note_steps,
         )
         stream = Stream(name, number, capture)
         self.streams.append(stream)
@@ -242,13 +229,14 @@ class Pipeline:
         if self._engine.reason:
             self.metrics.count({"engine_fallbacks": 1})
         try:
-            while not self._stop.is_set() and not self._done():
-                frames = self._collect()
-                self._publish_states()
-                if frames:
-                    self._process(frames)
-                self._close_stages()
-                self._publish_stats()
+            with watching(self._steps):
+                while not self._stop.is_set() and not self._done():
+                    frames = self._collect()
+                    self._publish_states()
+                    if frames:
+                        self._process(frames)
+                    self._close_stages()
+                    self._publish_stats()
         finally:
             self.close()
             self._publish_states()
@@ -298,12 +286,7 @@ class Pipeline:
         return frame
 
     def _process(self, batch: list[tuple[Stream, Frame]]) -> None:
-        if self._steps is not None:
-            self._steps.start()
         results = self._analyzer.update([frame for _, frame in batch])
-        if self._steps is not None:
-            for step, seconds in self._steps.seconds.items():
-                self.metrics.step(step, seconds)
         self._count_batches()
         heats = self._heats(batch, results)
         for (stream, frame), result in zip(batch, results, strict=True):
@@ -312,6 +295,11 @@ class Pipeline:
             self._analysed += 1
             now_ns = time.monotonic_ns()
             self.metrics.frame(now_ns * 1e-9, (now_ns - frame.t_mono_ns) * 1e-6)
+        self._note_steps(self._steps.take())
+
+    def _note_steps(self, times: StepTimes) -> None:
+        self.metrics.steps(times)
+        self._on_steps(times)
 
     def _count_batches(self) -> None:
         """Count what the LRP engine has done since the last batch of frames."""
@@ -333,7 +321,8 @@ class Pipeline:
             if self._hub.wants("heat", stream.id)
         ]
         top_x = self._analyzer.config.explain.top_x
-        heats = publish.heat_messages([result for _, result in wanted], top_x)
+        with step("heat"):
+            heats = publish.heat_messages([result for _, result in wanted], top_x)
         return {(name, heat.frame): heat for (name, _), heat in zip(wanted, heats, strict=True)}
 
     def _publish_result(
@@ -351,7 +340,8 @@ class Pipeline:
                 )
                 self._hub.publish_event(message, stream=stream.id, t_capture=frame.t_wall)
         if self._video and self._hub.wants(PICTURE, stream.id):
-            picture = publish.encode_picture(frame, stream.number)
+            with step("picture"):
+                picture = publish.encode_picture(frame, stream.number)
             if picture is not None:
                 self._hub.publish_picture(picture.frame, picture.jpeg, stream=stream.id)
         if heat is not None:
@@ -443,5 +433,6 @@ class Pipeline:
                 lrp_engine_reason=self._engine.reason,
                 counters=self.metrics.counters,
                 uptime_s=round(now - self._started_s, 2),
+                steps_ms={name: round(ms, 3) for name, ms in self.metrics.steps_ms.items()},
             )
         )
