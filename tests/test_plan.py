@@ -65,7 +65,7 @@ PLAN = {
         "datasets": "sources",
         "learning": "datasets files model_store sources",
         "corpus": "compute datasets detectors offline",
-        "bench": "compute detectors live protocol server sources step_clock",
+        "bench": "compute live protocol server sources step_clock",
         "commands": "bench compute console corpus datasets detectors files learning live "
         "model_store offline progress protocol server sources",
         "cli": "commands console passive_threads",
@@ -73,7 +73,7 @@ PLAN = {
     },
 }
 MOST_ARROWS = {"core": 95, "stream": 45}
-MOST_MODULES = 12
+MOST_MODULES = 13
 """Modules that may lie flat in ``core/`` or ``stream/``, beside the packages."""
 LONG, MOST_LONG = 60, 8
 """Lines of a long function with its docstring, and how many may be longer."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
 from facestage.core.steps import STEPS, step, timed, watching
 from facestage.stream.step_clock import StepClock
+
+from tests.support.paths import ROOT
 
 
 class Ticks:
@@ -112,3 +115,9 @@ def test_every_step_is_described() -> None:
 def nobody_listens() -> Iterator[None]:
     with watching(None):
         yield
+
+
+def test_the_document_names_every_step() -> None:
+    document = (ROOT / "docs" / "benchmarking.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ", document.partition("**Steps.**")[2], re.MULTILINE)
+    assert rows == list(STEPS)
