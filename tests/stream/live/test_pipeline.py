@@ -445,3 +445,21 @@ def test_every_step_on_the_way_is_timed(rig: Callable[..., Rig], faces: list[np.
     sample = protocol.decode(stats[0]).data
     assert isinstance(sample, protocol.Stats)
     assert list(sample.steps_ms) == [name for name in STEPS if name in here]
+
+
+def test_a_picture_that_cannot_be_made_ends_the_run(
+    rig: Callable[..., Rig], faces: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(frame: object, number: int) -> None:
+        raise MemoryError("no room for a JPEG")
+
+    monkeypatch.setattr(publish, "encode_picture", fail)
+    made = rig("a")
+    made.hub.set_interest("watcher", [PICTURE], None)
+    source = Scripted(faces)
+    made.pipeline.add("a", lambda: source, policy="every")
+    made.pipeline.open()
+    with pytest.raises(MemoryError, match="no room for a JPEG"):
+        made.pipeline.run()
+    assert source.closed.wait(10)
+    assert not any(thread.name == "encoder" for thread in threading.enumerate())
