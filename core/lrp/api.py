@@ -21,6 +21,7 @@ from ..config import DEFAULT_LRP_PRESET
 from ..errors import ConfigError, ModelError, SlowEngineWarning
 from ..network.folding import example_input, fold_batchnorm
 from ..network.forks import note_use
+from ..network.weight_watch import WeightWatch
 from ..steps import timed
 from .fused.cuda_graphs import CudaGraphEngine
 from .fused.engine import (
@@ -36,7 +37,6 @@ from .fused.engine import (
 from .fused.lower import UnsupportedNetworkError
 from .kinds import check_kind, plain, whole
 from .presets import Preset, lrp_preset
-from .weight_watch import WeightWatch
 
 if TYPE_CHECKING:
     from .reference.engine import ReferenceEngine

@@ -33,6 +33,7 @@ from .architectures import ARCHITECTURES, SplitHeads
 from .card import LandmarkDecoding, ModelCard, Normalisation
 from .folding import fold_batchnorm, frozen_copy
 from .forks import note_use
+from .packed_forward import PackedForward
 from .recording import Recorder, Recording, padded_size
 
 __all__ = [
@@ -137,10 +138,26 @@ class AUNetwork:
         self.device = device
         self._recorder: Recorder | None = None
         self._recordings: dict[int, Recording] = {}
+        self._packed = self._pack()
+
+    def _pack(self) -> PackedForward | None:
+        """Return the way forward on a CPU; None on a GPU."""
+        if self.device.type != "cpu":
+            return None
+        return PackedForward(self._outputs, (1, self.card.input_size, self.card.input_size))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the recordings when pickled: they belong to the GPU of this process."""
-        return {**self.__dict__, "_recorder": None, "_recordings": {}}
+        """Leave out what is made anew: recordings on a GPU, laid-out weights on a CPU."""
+        return {**self.__dict__, "_recorder": None, "_recordings": {}, "_packed": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._packed = self._pack()
+
+    @property
+    def _forward(self) -> nn.Module:
+        """What to run forward in inference mode; see :class:`PackedForward`."""
+        return self._outputs if self._packed is None else self._packed()
 
     @property
     def reads_hidden(self) -> bool:
@@ -370,7 +387,9 @@ class AUNetwork:
             return self._recorded_landmarks(crops)
         x = self.prepare(crops)
         with step("forward"):
-            points = self._decode(self._outputs(x)[2])
+            module = self._forward
+            split = isinstance(module, SplitHeads)
+            points = self._decode(module.find_landmarks(x) if split else module(x)[2])
         with step("download"):
             return points.cpu().numpy()
 
@@ -425,7 +444,11 @@ class AUNetwork:
     @torch.inference_mode()
     def _prediction(self, x: torch.Tensor, *, with_points: bool) -> Prediction:
         with step("forward"), arithmetic(self.device):
-            logits, intensity, landmarks = self._outputs(x)
+            module, landmarks = self._forward, None
+            if isinstance(module, SplitHeads) and not with_points:
+                logits, intensity = module.find_aus(x)
+            else:
+                logits, intensity, landmarks = module(x)
         prediction = self._to_prediction(logits, intensity)
         if not with_points:
             return prediction

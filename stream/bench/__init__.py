@@ -4,7 +4,8 @@
 - ``machine.py``: what the machine is, and whether it stayed as fast as it was.
 - ``workload.py``: cameras that play clips at a pace, networks with so many active AUs.
 - ``closed.py``: the next frame comes when the last is done: ``single``, ``multi``, ``offline``.
-- ``paced.py``: frames come when they come; the live path with its server and two clients.
+- ``paced.py``: frames come when they come; the live path with its server and two clients
+  (``clients.py``).
 - ``limits.py``: figures that must not be passed (``--fail-over``).
 - ``plan.py``: what is run, in which order, in the time there is.
 """

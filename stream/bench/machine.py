@@ -112,7 +112,7 @@ def describe_machine(
         cuda=torch.version.cuda,
         cudnn=torch.backends.cudnn.version() if torch.version.cuda else None,
         cupy=_version("cupy-cuda13x") or _version("cupy-cuda12x") or _version("cupy"),
-        tf32=torch.backends.cuda.matmul.allow_tf32,
+        tf32=bool(torch.backends.cuda.matmul.allow_tf32),
         **gpu,
     )
 

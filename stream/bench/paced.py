@@ -10,27 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from ...core.analyzer import Analyzer
-from ...core.errors import FacestageError, SourceError
+from ...core.errors import SourceError
 from ...core.steps import STEPS
-from ...core.types import FrameResult
-from ..live.pipeline import Pipeline, Stream
+from ..live.pipeline import Pipeline
 from ..live.publish import action_units
-from ..protocol import Hello, StreamInfo, Subscribe, decode, encode
-from ..protocol.messages import FrameSample
+from ..protocol import Hello, StreamInfo
 from ..server.hub import Hub
 from ..server.server import Server
+from .clients import Clients, Log
 from .figures import Paced, Spread, StepSamples
 from .workload import Opener, PacedCamera
 
@@ -107,98 +103,6 @@ def shown_ages(
     return moments[last >= 0] - shown[last[last >= 0]]
 
 
-@dataclass(slots=True)
-class _Log:
-    """Who saw which frame when: camera → index and time, in the order of time."""
-
-    emitted: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-    received: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-
-    def note_emitted(self, stream: Stream, result: FrameResult) -> None:
-        """Take in, in the compute thread, that a frame was published."""
-        seen = self.emitted.setdefault(stream.id, [])
-        seen.append((result.frame.index, time.monotonic()))
-
-
-class _Clients:
-    """Two websocket clients in a thread of their own: one of everything, one of the pictures.
-
-    Attributes:
-        cpu_s: seconds that their thread computed.
-        trouble: why one of them ended early.
-    """
-
-    def __init__(self, address: str, log: _Log, *, video: bool) -> None:
-        self._address = address.replace("http", "ws", 1)
-        self._log, self._video = log, video
-        self._stop: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._joined = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="bench clients", daemon=True)
-        self.cpu_s = 0.0
-        self.trouble: Exception | None = None
-
-    def start(self) -> None:
-        """Connect and subscribe; return when both have."""
-        self._thread.start()
-        self._joined.wait()
-
-    def cpu_now(self) -> float:
-        """Return the seconds that the thread computed so far; 0 where the system cannot tell."""
-        ident = self._thread.ident
-        if not self._thread.is_alive() or ident is None:
-            return 0.0
-        if not hasattr(time, "pthread_getcpuclockid"):  # as on Windows
-            return 0.0
-        return time.clock_gettime(time.pthread_getcpuclockid(ident))
-
-    def stop(self) -> None:
-        """Disconnect."""
-        if self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._watch())
-        except (OSError, WebSocketException) as error:
-            self.trouble = error
-        finally:
-            self._joined.set()
-
-    async def _watch(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with (
-            connect(f"{self._address}ws", max_size=None) as events,
-            connect(f"{self._address}ws/frames", max_size=None) as pictures,
-        ):
-            for connection in (events, pictures):
-                await connection.send(encode(Subscribe(), t_emit=time.time()), text=True)
-            tasks = [asyncio.create_task(self._read_events(events))]
-            tasks.append(asyncio.create_task(_read_all(pictures)))
-            self._joined.set()
-            await self._stop.wait()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _read_events(self, connection: object) -> None:
-        async for message in connection:  # type: ignore[attr-defined]
-            now = time.monotonic()
-            envelope = decode(message)
-            if isinstance(envelope.data, FrameSample) and envelope.stream is not None:
-                seen = self._log.received.setdefault(envelope.stream, [])
-                seen.append((envelope.data.frame, now))
-
-
-async def _read_all(connection: object) -> None:
-    try:
-        async for _ in connection:  # type: ignore[attr-defined]
-            pass
-    except ConnectionClosed:
-        pass
-
-
 def run_paced(analyzer: Analyzer, load: Load) -> Paced:
     """Put a load on the live path for some time.
 
@@ -210,7 +114,7 @@ def run_paced(analyzer: Analyzer, load: Load) -> Paced:
         SourceError: a source cannot be opened, or ended early.
         FacestageError: a client was cut off.
     """
-    log, samples = _Log(), StepSamples()
+    log, samples = Log(), StepSamples()
     cameras: dict[str, PacedCamera] = {}
     names = list(load.openers)
     hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
@@ -263,10 +167,10 @@ class _Used:
     drops: Counter[str]
 
 
-async def _serve(pipeline: Pipeline, server: Server, log: _Log, load: Load) -> _Used:
+async def _serve(pipeline: Pipeline, server: Server, log: Log, load: Load) -> _Used:
     """Run server, clients and pipeline together for as long as the load lasts."""
     async with server:
-        clients = _Clients(server.address, log, video=load.video)
+        clients = Clients(server.address, log)
         await asyncio.to_thread(clients.start)
         try:
             await asyncio.to_thread(pipeline.open)
@@ -284,8 +188,7 @@ async def _serve(pipeline: Pipeline, server: Server, log: _Log, load: Load) -> _
                 await running
         finally:
             await asyncio.to_thread(clients.stop)
-    if clients.trouble is not None:
-        raise FacestageError(f"a client of the benchmark was cut off: {clients.trouble}")
+    clients.check()
     return _Used(start, end, time.monotonic(), cpu_s, lost)
 
 
@@ -299,7 +202,7 @@ def _drops(pipeline: Pipeline) -> Counter[str]:
 def _figures(
     load: Load,
     due: Mapping[str, Sequence[float]],
-    log: _Log,
+    log: Log,
     used: _Used,
     samples: StepSamples,
 ) -> Paced:

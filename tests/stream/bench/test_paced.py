@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,13 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from facestage.core.analyzer import Analyzer
-from facestage.core.errors import SourceError
+from facestage.core.errors import FacestageError, SourceError
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.types import Frame, FrameResult
+from facestage.stream.bench.clients import Clients, Log
 from facestage.stream.bench.paced import LEAD_S, Load, answers, run_paced, shown_ages
 from facestage.stream.bench.workload import Camera, PacedCamera
 from facestage.stream.detectors import HaarDetector
 from facestage.stream.sources import Grab, Source, open_source
+from websockets.asyncio.server import ServerConnection, serve
 
 
 class Ticks:
@@ -213,3 +218,30 @@ def test_the_live_path_under_a_load_that_does_not_wait() -> None:
     assert found.stage_age.max > 950.0
     assert {"capture", "decode", "forward", "picture", "heat", "send"} <= set(found.steps)
     assert found.cpu_s_per_camera_s > 0
+
+
+def test_a_client_that_is_cut_off_is_no_client_that_saw_nothing() -> None:
+    """A server that sends a client away at once."""
+
+    async def leave(connection: ServerConnection) -> None:
+        await connection.close()
+
+    async def look() -> str:
+        async with serve(leave, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            clients = Clients(f"http://127.0.0.1:{port}/", Log())
+            with contextlib.suppress(FacestageError):
+                await asyncio.to_thread(clients.start)
+            await asyncio.to_thread(clients.stop)
+            return str(clients.trouble)
+
+    assert asyncio.run(look())
+    with pytest.raises(FacestageError, match="a client of the benchmark was cut off"):
+        asyncio.run(nobody_there())
+
+
+async def nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    clients = Clients(f"http://127.0.0.1:{port}/", Log())
+    await asyncio.to_thread(clients.start)

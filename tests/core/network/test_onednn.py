@@ -10,14 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from facestage.core.lrp import explain
-from facestage.core.lrp.fused import onednn
-from facestage.core.lrp.fused.onednn import (
+from facestage.core.lrp.fused.program import Convolution
+from facestage.core.network import onednn
+from facestage.core.network.onednn import (
     ConvolutionShapes,
     Convolve,
     ConvolveTranspose,
     can_prepack,
 )
-from facestage.core.lrp.fused.program import Convolution
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
