@@ -23,6 +23,8 @@ LEAST_S = 1.0
 _OVERHEAD_S = {"single": 0.5, "multi": 0.5, "paced": LEAD_S + 1.5, "offline": 0.5}
 """Time that a scenario takes beside that which it measures, roughly, seconds."""
 _ROOFLINE_S, _PEER_S = 0.5, 2.0
+_LOOK_FRAMES = 300
+"""In so many frames a face must be found for a comparison with peers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class LiveRunner:
     """Runs cells on this machine.
 
     Args:
-        make_analyzer: returns a new analyzer, warmed up.
+        analyzer: warmed up; it forgets what it saw before each cell.
         openers: what opens each source; cameras play them in turn.
         fps, jitter: pace of a camera, see :class:`~.paced.Load`.
         video: whether pictures are encoded and sent.
@@ -123,14 +125,14 @@ class LiveRunner:
 
     def __init__(
         self,
-        make_analyzer: Callable[[], Analyzer],
+        analyzer: Analyzer,
         openers: Sequence[Opener],
         *,
         fps: float,
         jitter: float,
         video: bool,
     ) -> None:
-        self._make_analyzer, self._openers = make_analyzer, tuple(openers)
+        self._analyzer, self._openers = analyzer, tuple(openers)
         self._fps, self._jitter, self._video = fps, jitter, video
 
     def run(self, cell: Cell, seconds: float) -> Closed | Paced | Offline:
@@ -139,7 +141,8 @@ class LiveRunner:
         Raises:
             FacestageError: a source, the network or a device cannot be used.
         """
-        analyzer = self._make_analyzer()
+        analyzer = self._analyzer
+        analyzer.reset()
         openers = {
             f"camera {n + 1}": self._openers[n % len(self._openers)] for n in range(cell.cameras)
         }
@@ -160,7 +163,8 @@ class LiveRunner:
         """Compare the LRP engine with a peer, by its name, on the first face that is found."""
         if peer == "none":
             return {}
-        analyzer = self._make_analyzer()
+        analyzer = self._analyzer
+        analyzer.reset()
         camera = Camera("camera", self._openers[0], self._fps)
         try:
             for _ in range(_LOOK_FRAMES):
@@ -180,7 +184,4 @@ class LiveRunner:
 
     def roofline(self, before: MachineSpeed) -> Roofline:
         """Compare the network's way forward with what the machine can do."""
-        return measure_roofline(self._make_analyzer().network, _ROOFLINE_S, before.gemm_gflops)
-
-
-_LOOK_FRAMES = 300
+        return measure_roofline(self._analyzer.network, _ROOFLINE_S, before.gemm_gflops)

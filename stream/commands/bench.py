@@ -133,16 +133,15 @@ def _measure(
     clock: Callable[[], float],
 ) -> Report:
     """Measure machine, scenarios, roofline and peers, and the machine again."""
-    make_analyzer = _analyzers(options)
+    analyzer = _analyzer(options)
     runner = LiveRunner(
-        make_analyzer,
+        analyzer,
         [partial(open_source, spec) for spec in specs],
         fps=workload.fps,
         jitter=workload.jitter,
         video=workload.video,
     )
-    one = make_analyzer()
-    device = one.network.device
+    device = analyzer.network.device
     before = measure_machine(device)
     cells = cells_of(workload.scenarios, workload.cameras)
     with progress("bench", len(cells)) as show:
@@ -166,9 +165,9 @@ def _measure(
         schema=SCHEMA,
         environment=describe_machine(
             device,
-            model=one.network.name,
-            detector=one.detector_name,
-            precision=one.config.explain.precision,
+            model=analyzer.network.name,
+            detector=analyzer.detector_name,
+            precision=analyzer.config.explain.precision,
         ),
         workload=workload,
         before=before,
@@ -181,8 +180,8 @@ def _measure(
     )
 
 
-def _analyzers(options: BenchOptions) -> Callable[[], Analyzer]:
-    """Return what makes analyzers of one network, warmed up."""
+def _analyzer(options: BenchOptions) -> Analyzer:
+    """Return the analyzer that is measured, warmed up."""
     network = AUNetwork.load(options.model, device=options.device)
     config = analyzer_config(
         dwell(None, paper=False),
@@ -195,14 +194,9 @@ def _analyzers(options: BenchOptions) -> Callable[[], Analyzer]:
     explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
     config = dataclasses.replace(config, explain=explain)
     network, config = with_active(network, config, options.active)
-    detector = make_detector(options.detector)
-
-    def make() -> Analyzer:
-        analyzer = Analyzer(detector, network, config)
-        analyzer.warm_up()
-        return analyzer
-
-    return make
+    analyzer = Analyzer(make_detector(options.detector), network, config)
+    analyzer.warm_up()
+    return analyzer
 
 
 # --- what is printed ------------------------------------------------------------------------------
