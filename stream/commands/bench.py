@@ -14,6 +14,7 @@ from rich.table import Table
 from ...core.analyzer import Analyzer
 from ...core.errors import ConfigError
 from ...core.network.au_network import AUNetwork
+from ...core.steps import STEPS
 from ..bench.figures import SCENARIOS, SCHEMA, Closed, Paced, Report, Spread, Workload
 from ..bench.limits import judge, parse_limit
 from ..bench.machine import MOST_LOST, describe_machine, is_as_fast, measure_machine
@@ -275,8 +276,7 @@ def _table(columns: dict[str, Closed | Paced]) -> Table:
     table.add_column("step")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    names = dict.fromkeys(step for one in columns.values() for step in one.steps)
-    for step in names:
+    for step in [name for name in STEPS if any(name in one.steps for one in columns.values())]:
         table.add_row(step, *(_cell(one, step) for one in columns.values()))
     rounds = [one.round if isinstance(one, Closed) else None for one in columns.values()]
     if any(rounds):
@@ -311,4 +311,10 @@ def _verdict(report: Report) -> str:
         )
     else:
         parts.append("valid: the machine was as fast after as before")
+    load, cores = report.before.load, report.environment.affinity
+    if load is not None and load > cores:
+        parts.append(
+            f"but {load:.0f} threads already wanted the {cores} cores before: these are the "
+            "figures of a busy machine"
+        )
     return f"verdict  {'; '.join(parts)}"

@@ -9,13 +9,24 @@ from typing import Any
 
 import cv2
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
+import torch
 from facestage.core.errors import ConfigError, FacestageError, SourceError
 from facestage.stream import cli
 from facestage.stream.bench import plan
-from facestage.stream.bench.figures import SCHEMA, json_schema
+from facestage.stream.bench.figures import (
+    SCHEMA,
+    MachineSpeed,
+    Report,
+    Results,
+    Workload,
+    json_schema,
+)
+from facestage.stream.bench.machine import describe_machine
 from facestage.stream.bench.workload import LEAST_FRAMES
+from facestage.stream.commands import bench
 from facestage.stream.commands.bench import run_bench
 from facestage.stream.commands.signatures import BenchOptions
 
@@ -152,3 +163,38 @@ def test_the_budget_is_kept_for_what_is_measured(monkeypatch: pytest.MonkeyPatch
     assert now <= 5.0
     assert ran == ["multi 1", "multi 2"]
     assert report.cut == ("multi 3", "multi 4", "multi 5", "multi 6")
+
+
+@pytest.mark.parametrize(("load", "says"), [(None, False), (1.5, False), (9.0, True)])
+def test_the_verdict_says_that_the_machine_was_busy(load: float | None, says: bool) -> None:
+    def speed(load: float | None) -> MachineSpeed:
+        return MachineSpeed(gemm_gflops=50.0, copy_gb_per_s=5.0, load=load)
+
+    report = Report(
+        schema=SCHEMA,
+        environment=msgspec.structs.replace(ENVIRONMENT, affinity=2),
+        workload=WORKLOAD,
+        before=speed(load),
+        after=speed(20.0),
+        valid=True,
+        results=Results(),
+    )
+    assert ("9 threads already wanted the 2 cores" in bench._verdict(report)) == says
+    assert bench._verdict(report).startswith("verdict  valid")
+    slower = msgspec.structs.replace(report, valid=False)
+    assert "not valid: the machine lost more than 15 %" in bench._verdict(slower)
+
+
+ENVIRONMENT = describe_machine(torch.device("cpu"), model="m", detector="haar", precision="float32")
+WORKLOAD = Workload(
+    scenarios=("single",),
+    sources=("demo",),
+    cameras=(1,),
+    fps=30.0,
+    jitter=0.1,
+    seconds=20.0,
+    active="real",
+    window_device="cpu",
+    video=True,
+    budget_s=600.0,
+)
