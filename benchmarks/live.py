@@ -24,7 +24,7 @@ from facestage.core.analyzer import Analyzer
 from facestage.core.network.au_network import AUNetwork
 from facestage.stream.compute import limit_blas
 from facestage.stream.detectors import make_detector
-from facestage.stream.live.pipeline import Pipeline, StepClock
+from facestage.stream.live.pipeline import Pipeline
 from facestage.stream.protocol import StreamInfo
 from facestage.stream.server.hub import PICTURE, Hub
 from facestage.stream.sources import Grab, Source, open_source
@@ -62,15 +62,13 @@ def resident_mb() -> float:
 
 def run(spec: str, speed: float, network: AUNetwork, detector: str) -> dict[str, object]:
     """Return the figures of one run."""
-    steps = StepClock()
     hub = Hub([StreamInfo(id="clip", name="clip")])
     hub.set_interest("watcher", ["events", "frame", "heat", "stats", PICTURE], None)
     memory: list[float] = []
-    analyzer = Analyzer(make_detector(detector), network, on_step=steps)
+    analyzer = Analyzer(make_detector(detector), network)
     pipeline = Pipeline(
         analyzer,
         hub,
-        step_clock=steps,
         on_result=lambda _, result: memory.append(resident_mb()),
     )
     analyzer.warm_up()

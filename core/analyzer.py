@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from .errors import ConfigError
 from .face.tracker import Detector
 from .lrp import Counts, EngineChoice, lrp_preset
 from .network.au_network import AUNetwork
-from .observer import Observation, Observer, tell_nobody, turns
+from .observer import Observation, Observer, turns
 from .stages import StageTracker
 from .types import (
     LOST,
@@ -158,7 +158,7 @@ class Analyzer:
     nothing but the speed.
 
     It can be pickled with its network and all that it knows of its sources, and goes on where it
-    was, if detector and ``on_step`` can be; those of facestage can.
+    was, if its detector can be; those of facestage can.
 
     Args:
         detector: finds faces, see ``facestage.stream.detectors.make_detector``.
@@ -166,7 +166,6 @@ class Analyzer:
         config: constants of all steps.
         device: torch device for the embedded network (``auto``, ``cpu``, ``cuda``, ``cuda:1``);
             a given ``model`` brings its own.
-        on_step: called with the name of each step as it ends, so that a caller can time them.
         rest: rest levels with which the first person of every source begins.
 
     Attributes:
@@ -187,7 +186,6 @@ class Analyzer:
         config: AnalyzerConfig | None = None,
         *,
         device: str = "auto",
-        on_step: Callable[[str], None] | None = None,
         rest: RestLevels | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
@@ -198,8 +196,7 @@ class Analyzer:
         self.network = model or AUNetwork.load(device=device)
         self.window_device = same_gpu(self.config.window.device, self.network.device)
         self._bank = WindowBank(self.config.window, side * side, self.window_device)
-        self._on_step = on_step or tell_nobody
-        self._observer = Observer(detector, self.network, self.config, on_step=on_step, rest=rest)
+        self._observer = Observer(detector, self.network, self.config, rest=rest)
         on, _ = self.network.card.thresholds()
         self._on = dict(zip(self.network.card.aus, (float(v) for v in on), strict=True))
         self._states: dict[str, _SourceTracks] = {}
@@ -256,9 +253,7 @@ class Analyzer:
                     "hand frames over in order, or reset() the source"
                 )
             last[frame.source] = frame.index
-        results = self._name(self._observer.update(frames))
-        self._on_step("cluster")
-        return results
+        return self._name(self._observer.update(frames))
 
     def _name(self, seen: Sequence[Observation]) -> list[FrameResult]:
         """Give letters and stages; the windows of all sources go through the bank together."""

@@ -7,7 +7,7 @@ offline analysis share. Letters and stages come after, and differ between the tw
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -215,10 +215,6 @@ class Look:
     found: Sequence[_Found] = ()
 
 
-def tell_nobody(step: str) -> None:
-    """Take the end of a step where nobody asked to be told; unlike a lambda it can be pickled."""
-
-
 class Observer:
     """Turn frames into explained Action Units.
 
@@ -226,8 +222,6 @@ class Observer:
         detector: finds faces.
         network: the AU network.
         config: all defaults, when not given.
-        on_step: called with the name of each step as it ends (``face``, ``predict``, ``explain``),
-            so that a caller with a clock can time them; this module has none.
         rest: rest levels with which the first person of every source begins.
 
     Raises:
@@ -244,7 +238,6 @@ class Observer:
         network: AUNetwork,
         config: AnalyzerConfig | None = None,
         *,
-        on_step: Callable[[str], None] | None = None,
         rest: RestLevels | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
@@ -265,7 +258,6 @@ class Observer:
         self.shown = select_aus(network.card, self.config.aus)
         self._takes_part = np.isin(network.card.aus, self.shown)
         self._make_baseline()  # one that cannot work is refused here, not at the first face
-        self._on_step = on_step or tell_nobody
         self._states: dict[str, _SourceFaces] = {}
         self._rounds: lrp.Rounds | None = None
 
@@ -349,9 +341,7 @@ class Observer:
         if rounds is not None:
             return self._look_on_gpu(frames, rounds)
         drafts = [self._locate(frame) for frame in frames]
-        self._on_step("face")
         inputs, forward = self._predict(drafts)
-        self._on_step("predict")
         return Look(drafts, inputs, forward)
 
     def show(self, drafts: Sequence[Draft], look: Look | None = None) -> list[Observation]:
@@ -371,7 +361,6 @@ class Observer:
             self._explain_active(drafts, self._inputs(drafts), None)
         else:
             self._explain_active(drafts, look.inputs, look.forward)
-        self._on_step("explain")
         return [draft.finish() for draft in drafts]
 
     def _locate(self, frame: Frame) -> Draft:
@@ -492,7 +481,6 @@ class Observer:
     def _look_on_gpu(self, frames: Sequence[Frame], rounds: lrp.Rounds) -> Look:
         """Predict the faces of frames in recorded rounds that also explain what may be active."""
         drafts = self._locate_together(frames)
-        self._on_step("face")
         usable = [draft for draft in drafts if draft.face.crop is not None]
         levels, expected = self._levels(drafts)
         found = []
@@ -505,7 +493,6 @@ class Observer:
                 draft.presence = seen.presence[row]
                 if seen.intensity is not None:
                     draft.intensity = seen.intensity[row]
-        self._on_step("predict")
         return Look(drafts, None, None, found)
 
     def _explain_on_gpu(

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from .errors import ConfigError
+from .steps import timed
 
 __all__ = [
     "Maps",
@@ -35,6 +36,7 @@ _WELL_ABOVE = 7.0
 """Times the mean of a map: pixels above it are ranked first."""
 
 
+@timed("describe")
 def describe(
     maps: Maps, side: int = 16, mode: str = "positive"
 ) -> tuple[torch.Tensor, torch.Tensor]:

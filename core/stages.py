@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from .action_units import prototype_label
 from .config import StageConfig
 from .errors import ConfigError
+from .steps import timed
 from .types import LOST, NONE, Stage, StageEvent, StageLabels
 
 __all__ = [
@@ -294,6 +295,7 @@ class StageTracker:
         """Index of the frame at which the current stage began."""
         return self._since.frame
 
+    @timed("stage")
     def update(
         self,
         index: int,

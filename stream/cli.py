@@ -1,8 +1,8 @@
-"""The command line: ``facestage demo | live | analyze | corpus | models | doctor | …``.
+"""The command line: ``facestage demo | live | analyze | corpus | bench | models | doctor | …``.
 
 Every option can also be set by environment: ``facestage live --port`` is ``FACESTAGE_LIVE_PORT``.
-Exit codes: 0 done, 1 standard output cannot be written, 2 usage, 4 a source failed, 5 a model or
-device failed.
+Exit codes: 0 done, 1 standard output cannot be written, 2 usage, 3 a figure of a benchmark broke
+its limit, 4 a source failed, 5 a model or device failed.
 
 A command imports what it runs only when it runs: help, the version and a usage error wait for
 neither torch nor OpenCV.
@@ -23,6 +23,7 @@ from . import passive_threads  # noqa: F401 - before any command imports torch
 from .commands.options import takes
 from .commands.signatures import (
     AnalyzeOptions,
+    BenchOptions,
     CorpusOptions,
     DemoOptions,
     DoctorOptions,
@@ -135,6 +136,20 @@ def explain_quality(options: QualityOptions) -> None:
     from .commands.explain_quality import run_explain_quality
 
     run_explain_quality(options)
+
+
+@app.command()
+@takes(BenchOptions)
+def bench(options: BenchOptions) -> None:
+    """Measure how fast this machine is at it: per step, by cameras, at a pace, offline.
+
+    Exit code 3: a figure broke a limit of --fail-over, or was not measured.
+    """
+    from .commands.bench import run_bench
+
+    report = run_bench(options)
+    if not all(verdict.holds for verdict in report.limits):
+        raise typer.Exit(3)
 
 
 @app.command()

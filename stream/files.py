@@ -6,9 +6,9 @@ import errno
 import os
 from pathlib import Path
 
-from ..core.errors import ModelError
+from ..core.errors import ConfigError, ModelError
 
-__all__ = ["check_target", "write_file"]
+__all__ = ["check_place", "check_target", "write_file"]
 
 
 def check_target(target: Path) -> None:
@@ -19,6 +19,25 @@ def check_target(target: Path) -> None:
     """
     if not target.name or os.path.isdir(target):  # unlike Path, no error without permission
         raise ModelError(f"cannot write {target}: it is a folder; name a file in it")
+
+
+def check_place(target: Path, option: str) -> None:
+    """Refuse before the work what could not be written after it.
+
+    Args:
+        target: place of a file.
+        option: that names it.
+
+    Raises:
+        ModelError: it is a folder.
+        ConfigError: its folder is missing, or may not be written to.
+    """
+    check_target(target)
+    folder = target.parent
+    if not folder.is_dir():
+        raise ConfigError(f"{option} {target}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"no permission to write to {folder}; name a folder of your own")
 
 
 def write_file(target: Path, data: bytes) -> None:

@@ -90,6 +90,7 @@ def loaded_by(code: str) -> set[str]:
         "--help",
         "--version",
         "live --help",
+        "bench --help",
         "train --help",
         "models pull --help",
         "live",

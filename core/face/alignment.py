@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ConfigError, SourceError
+from ..steps import timed
 
 __all__ = [
     "align",
@@ -104,6 +105,7 @@ def transform(matrix: NDArray[np.float32], points: ArrayLike) -> NDArray[np.floa
     return (p @ m[:, :2].T + m[:, 2]).astype(np.float32)
 
 
+@timed("grey")
 def to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Convert a picture to grey (ITU-R BT.601 luma).
 
@@ -132,6 +134,7 @@ def to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.cvtColor(image, code).astype(np.uint8, copy=False)
 
 
+@timed("warp")
 def warp(
     image: NDArray[np.uint8], matrix: NDArray[np.float32], size: int, scale: int = 1
 ) -> NDArray[np.uint8]:
@@ -220,6 +223,7 @@ def align(
     return warp(image, similarity(points, template, weights), size, scale)
 
 
+@timed("motion")
 def crop_motion(
     previous: NDArray[np.uint8], current: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], float]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from ..config import FaceConfig
 from ..errors import ConfigError
+from ..steps import timed
 from ..types import FaceObservation, FaceState
 from .alignment import align, compose, crop_motion, invert, similarity, to_grey, transform, warp
 from .likeness import correlation
@@ -436,6 +437,7 @@ class FaceTracker:
             )
         return self._landmarks
 
+    @timed("detect")
     def _detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         detector = self._attached_detector()
         self.detections += 1

@@ -21,6 +21,8 @@ from ..config import DEFAULT_LRP_PRESET
 from ..errors import ConfigError, ModelError, SlowEngineWarning
 from ..network.folding import example_input, fold_batchnorm
 from ..network.forks import note_use
+from ..network.weight_watch import WeightWatch
+from ..steps import timed
 from .fused.cuda_graphs import CudaGraphEngine
 from .fused.engine import (
     CHUNK_BYTES,
@@ -35,7 +37,6 @@ from .fused.engine import (
 from .fused.lower import UnsupportedNetworkError
 from .kinds import check_kind, plain, whole
 from .presets import Preset, lrp_preset
-from .weight_watch import WeightWatch
 
 if TYPE_CHECKING:
     from .reference.engine import ReferenceEngine
@@ -97,6 +98,7 @@ _warned: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _prepared: weakref.WeakKeyDictionary[nn.Module, dict[Any, _Prepared]] = weakref.WeakKeyDictionary()
 
 
+@timed("lrp")
 def explain(
     model: nn.Module,
     x: torch.Tensor,
@@ -222,6 +224,7 @@ class Forward:
         self.logits = forward_pass.values[-1]
         self.hidden = engine.hidden(forward_pass)
 
+    @timed("lrp")
     def explain(self, pairs: Sequence[tuple[int, int]]) -> torch.Tensor:
         """Compute one relevance map per (frame, output) pair.
 
@@ -243,6 +246,7 @@ class Forward:
             )
 
 
+@timed("forward")
 def forward(
     model: nn.Module,
     x: torch.Tensor,

@@ -209,6 +209,15 @@ class SplitHeads(nn.Module):
         hidden = self.hidden(features)
         return self.presence(hidden), self.intensity(hidden), self.landmarks(features.flatten(1))
 
+    def find_aus(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return presence logits and intensity alone: the landmarks' layer need not be read."""
+        hidden = self.hidden(self.features(x))
+        return self.presence(hidden), self.intensity(hidden)
+
+    def find_landmarks(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the landmarks alone: the hidden layer, the largest one, need not be read."""
+        return self.landmarks(self.features(x).flatten(1))
+
 
 def au_net(aus: Sequence[int], landmarks: int = 68) -> AUNet96:
     """Build an untrained network of the embedded architecture (card id ``au_net_96_zoned``).

@@ -28,10 +28,12 @@ from torch import nn
 
 from ..backend import arithmetic, upload
 from ..errors import ConfigError, DeviceError, ModelError
+from ..steps import step, timed
 from .architectures import ARCHITECTURES, SplitHeads
 from .card import LandmarkDecoding, ModelCard, Normalisation
 from .folding import fold_batchnorm, frozen_copy
 from .forks import note_use
+from .packed_forward import PackedForward
 from .recording import Recorder, Recording, padded_size
 
 __all__ = [
@@ -136,10 +138,26 @@ class AUNetwork:
         self.device = device
         self._recorder: Recorder | None = None
         self._recordings: dict[int, Recording] = {}
+        self._packed = self._pack()
+
+    def _pack(self) -> PackedForward | None:
+        """Return the way forward on a CPU; None on a GPU."""
+        if self.device.type != "cpu":
+            return None
+        return PackedForward(self._outputs, (1, self.card.input_size, self.card.input_size))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the recordings when pickled: they belong to the GPU of this process."""
-        return {**self.__dict__, "_recorder": None, "_recordings": {}}
+        """Leave out what is made anew: recordings on a GPU, laid-out weights on a CPU."""
+        return {**self.__dict__, "_recorder": None, "_recordings": {}, "_packed": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._packed = self._pack()
+
+    @property
+    def _forward(self) -> nn.Module:
+        """What to run forward in inference mode; see :class:`PackedForward`."""
+        return self._outputs if self._packed is None else self._packed()
 
     @property
     def reads_hidden(self) -> bool:
@@ -227,6 +245,7 @@ class AUNetwork:
         _check_outputs(outputs, card)
         return cls(adapter, _PresenceOnly(folded), card, target)
 
+    @timed("upload")
     @torch.inference_mode()
     def prepare(self, crops: NDArray[np.uint8]) -> torch.Tensor:
         """Normalise crops for the network.
@@ -366,7 +385,13 @@ class AUNetwork:
         """
         if self.device.type == "cuda" and len(crops):
             return self._recorded_landmarks(crops)
-        return self._decode(self._outputs(self.prepare(crops))[2]).cpu().numpy()
+        x = self.prepare(crops)
+        with step("forward"):
+            module = self._forward
+            split = isinstance(module, SplitHeads)
+            points = self._decode(module.find_landmarks(x) if split else module(x)[2])
+        with step("download"):
+            return points.cpu().numpy()
 
     def record(self) -> None:
         """Record on a GPU what finds landmarks, so that no frame has to wait for it.
@@ -399,7 +424,7 @@ class AUNetwork:
                     raw = self._outputs(self.normalise(request.view(count, side, side)))[2]
                 return [self._decode(raw)]
 
-            self._recordings[count] = Recording(run, count * side * side, self._recorder)
+            self._recordings[count] = Recording(run, count * side * side, self._recorder, "forward")
         return self._recordings[count]
 
     def five_points(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -418,8 +443,12 @@ class AUNetwork:
 
     @torch.inference_mode()
     def _prediction(self, x: torch.Tensor, *, with_points: bool) -> Prediction:
-        with arithmetic(self.device):
-            logits, intensity, landmarks = self._outputs(x)
+        with step("forward"), arithmetic(self.device):
+            module, landmarks = self._forward, None
+            if isinstance(module, SplitHeads) and not with_points:
+                logits, intensity = module.find_aus(x)
+            else:
+                logits, intensity, landmarks = module(x)
         prediction = self._to_prediction(logits, intensity)
         if not with_points:
             return prediction
@@ -427,9 +456,10 @@ class AUNetwork:
 
     def _to_prediction(self, logits: torch.Tensor, intensity: torch.Tensor | None) -> Prediction:
         presence, scaled = self._scaled(logits, intensity)
-        return Prediction(
-            presence.cpu().numpy(), None if scaled is None else scaled.cpu().numpy(), None
-        )
+        with step("download"):
+            return Prediction(
+                presence.cpu().numpy(), None if scaled is None else scaled.cpu().numpy(), None
+            )
 
     def _scaled(
         self, logits: torch.Tensor, intensity: torch.Tensor | None

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..steps import step
+
 __all__ = ["WARM_UP_RUNS", "Recorder", "Recording", "fitting_size", "padded_size"]
 
 WARM_UP_RUNS = 2
@@ -111,6 +113,7 @@ class Recording:
             dtypes; it reads no value on the host.
         size: bytes of a request.
         recorder: records it.
+        name: what its run on the GPU is, of :data:`~facestage.core.steps.STEPS`.
 
     Attributes:
         results: what ``function`` returned, on the GPU; each call fills it anew.
@@ -121,8 +124,9 @@ class Recording:
         function: Callable[[torch.Tensor], Sequence[torch.Tensor]],
         size: int,
         recorder: Recorder,
+        name: str = "round",
     ) -> None:
-        device = recorder.device
+        self._name, device = name, recorder.device
         self._sent = torch.zeros(size, dtype=torch.uint8, pin_memory=True)
         self._request = torch.zeros(size, dtype=torch.uint8, device=device)
 
@@ -151,12 +155,16 @@ class Recording:
             sent[at : at + len(raw)] = raw
             at += len(raw)
         with torch.cuda.device(self._device):
-            self._request.copy_(self._sent, non_blocking=True)
-            self._graph.replay()
-            self._received.copy_(self._packed, non_blocking=True)
-            self._arrived.record()
-        self._arrived.synchronize()
-        return self._unpacked()
+            with step("upload"):
+                self._request.copy_(self._sent, non_blocking=True)
+            with step(self._name):
+                self._graph.replay()
+            with step("download"):
+                self._received.copy_(self._packed, non_blocking=True)
+                self._arrived.record()
+        with step("download"):
+            self._arrived.synchronize()
+            return self._unpacked()
 
     def _unpacked(self) -> list[NDArray[Any]]:
         received, at, arrays = self._received.numpy(), 0, []

@@ -30,6 +30,7 @@ from ..clustering.similarity import normalise_valid, profile_noise, ring_profile
 from ..clustering.spectral import linkage
 from ..config import WindowConfig
 from ..errors import ConfigError
+from ..steps import timed
 from .graph_bank import GraphBank, slot_index
 from .letters import LetterTrack
 from .ring import NO_PART
@@ -261,6 +262,7 @@ class WindowBank:
 
     # ---- update
 
+    @timed("letters")
     def update(
         self, maps: Sequence[MapInput], device_descriptors: torch.Tensor | None = None
     ) -> list[WindowUpdate]:
@@ -333,6 +335,7 @@ class WindowBank:
         rows = from_torch(device_descriptors, self._xp)
         return rows if everything else rows[self._xp.asarray(which)]
 
+    @timed("similarity")
     def _insert_cosines(self, windows: _Windows, new: Any) -> None:
         """Put new descriptors ``(n, D)`` into the arrays, with their cosines."""
         slots, tracks = windows.slots, windows.tracks
@@ -391,6 +394,7 @@ class WindowBank:
         if large:
             self._cluster_graphs(windows.select(large))
 
+    @timed("spectral")
     def _cluster_small(self, slot: int, track: LetterTrack) -> None:
         """Cluster a window of few maps by average linkage."""
         count = len(track)
@@ -418,6 +422,7 @@ class WindowBank:
                 slot, track = windows.slots[a], windows.tracks[a]
                 track.match_parts(self._parts[slot, : len(track)], self._descriptors[slot])
 
+    @timed("spectral")
     def _advance_graphs(self, windows: _Windows) -> _Spectra:
         """Bring the graphs up to date with the maps that wait, and count their parts."""
         slots = windows.slots
@@ -452,6 +457,7 @@ class WindowBank:
                 parts[position] = np.bincount(parts, weight).argmax()
             spectra.windows.tracks[a].inherit(parts, new, self._descriptors[slot])
 
+    @timed("spectral")
     def _partition(self, spectra: _Spectra, which: list[int]) -> None:
         """Cut the graphs of some windows into parts."""
         n_parts, slots = spectra.n_parts, spectra.windows.slots

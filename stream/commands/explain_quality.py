@@ -5,15 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from ...core.action_units import au_code
-from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS, lrp_preset
 from ...core.network.au_network import AUNetwork
 from ...core.quality import FIGURES, AUQuality, ExplanationQuality, StoppedError, assess
@@ -22,7 +19,7 @@ from ...core.quality.perturbation import BLUR, PATCH, PER_STEP, RANDOM_ORDERS
 from ..compute import set_threads
 from ..console import out
 from ..detectors import make_detector
-from ..files import check_target, write_file
+from ..files import check_place, write_file
 from ..offline.sample import Reading, read_sample
 from ..progress import interruptible, progress, read_progress
 from .signatures import ALL_PRESETS, QualityOptions
@@ -48,7 +45,7 @@ def run_explain_quality(options: QualityOptions) -> list[ExplanationQuality]:
     """
     presets = _presets(options.preset)
     if options.json_file is not None:
-        _check_json(options.json_file)
+        check_place(options.json_file, "--json")
     set_threads(options.threads)
     network = AUNetwork.load(options.model, device=options.device)
     detector = make_detector(options.detector)
@@ -103,16 +100,6 @@ _STEPS = 1000
 
 def _presets(text: str) -> list[str]:
     return list(LRP_PRESETS) if text == ALL_PRESETS else [lrp_preset(text).name]
-
-
-def _check_json(path: Path) -> None:
-    """Refuse before the work what could not be written after it."""
-    check_target(path)
-    folder = path.parent
-    if not folder.is_dir():
-        raise ConfigError(f"--json {path}: there is no folder {folder}; make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"no permission to write to {folder}; name a folder of your own")
 
 
 def _print_head(reading: Reading, network: AUNetwork) -> None:

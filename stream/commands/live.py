@@ -27,7 +27,7 @@ from ..console import out
 from ..detectors import make_detector
 from ..live.handover import Policy
 from ..live.metrics import Summary
-from ..live.pipeline import Pipeline, Require, StepClock, Stream
+from ..live.pipeline import Pipeline, Require, Stream
 from ..live.publish import MASK_SIDE, action_units
 from ..protocol.messages import Hello, StreamInfo
 from ..server.certificate import Certificate
@@ -140,10 +140,9 @@ def _prepare(
     )
     explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
     config = dataclasses.replace(config, explain=explain)
-    steps = StepClock()
     detector = make_detector(options.detector)
     rest = load_rest(options.rest, network.card, sources=len(sources))
-    analyzer = Analyzer(detector, network, config, on_step=steps, rest=rest)
+    analyzer = Analyzer(detector, network, config, rest=rest)
     names = _stream_ids(sources)
     hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
     several = len(names) > 1
@@ -153,7 +152,6 @@ def _prepare(
         video=options.video,
         require=_require(options),
         max_frames=options.frames,
-        step_clock=steps,
         on_stage=lambda stream, event: _print_stage(stream, event, several=several),
     )
     for name, spec in zip(names, sources, strict=True):

@@ -59,6 +59,7 @@ __all__ = [
     "CORPUS_LAYOUTS",
     "MOST_FRAMES",
     "AnalyzeOptions",
+    "BenchOptions",
     "CorpusOptions",
     "DemoOptions",
     "DoctorOptions",
@@ -387,6 +388,81 @@ class QualityOptions(FaceOptions):
     ] = None
     model: Weights = None
     threads: TorchThreads = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions(FaceOptions):
+    """Options of ``facestage bench``."""
+
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            metavar="[SCENARIO]", help="single, multi, paced, offline, or all of them (default)."
+        ),
+    ] = "all"
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SOURCE]...",
+            help="What the cameras play, in turn, over and over; default: the demo clip.",
+        ),
+    ] = None
+    cameras: Annotated[
+        str, typer.Option(help="Numbers of cameras for multi and paced, joined by commas.")
+    ] = "1,2,4,8"
+    fps: Annotated[
+        float, typer.Option(min=0.1, max=1000.0, help="Frames per second of each camera (paced).")
+    ] = 30.0
+    jitter: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.5,
+            help="Longest shift of a frame from its time, share of the time between two (paced).",
+        ),
+    ] = 0.1
+    seconds: Annotated[float, typer.Option(min=1.0, help="How long each scenario is measured.")] = (
+        20.0
+    )
+    active: Annotated[
+        str,
+        typer.Option(
+            help="Action Units explained in every frame: a number, or real for those that the "
+            "faces show."
+        ),
+    ] = "real"
+    window_device: WindowDevice = WindowConfig().device
+    lrp_precision: Annotated[
+        str,
+        typer.Option(
+            "--lrp-precision",
+            "--precision",
+            help="Of the LRP engine's way back: float32, bfloat16, tf32 (on a GPU), or auto.",
+        ),
+    ] = ExplainConfig().precision
+    lrp_preset: LrpPreset = DEFAULT_LRP_PRESET
+    threads: NetworkThreads = None
+    model: Weights = None
+    video: Annotated[
+        bool, typer.Option("--video/--no-video", help="Encode and send pictures, too.")
+    ] = True
+    peers: Annotated[
+        str, typer.Option(help="none, or zennit: time its rules on the same maps.")
+    ] = "none"
+    budget: Annotated[
+        str, typer.Option(help="Time for everything, such as 90s or 10m; what does not fit is cut.")
+    ] = "600s"
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write every figure to this file.")
+    ] = None
+    fail_over: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT",
+            help="Exit with 3 unless the figure keeps to it, such as "
+            "'paced.capture_to_emit.p99<33ms' or 'offline.frames_per_s>100'; may be repeated.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

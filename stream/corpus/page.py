@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +37,13 @@ TYPICAL_STAGES = 6
 """Stages up to which a prototype is shown before longer ones."""
 PANEL_WIDTH = 1320
 """Width of their pictures, pixels: six stages side by side."""
+MOST_INLINE = 500
+"""Sequences whose rows are in the page itself. Rows of more are in a file beside it, and drawn so
+many at a time: with ten thousand inside, the page had ten megabytes."""
+ROWS_FILE = "sequences.js"
+"""That file. It is a script: a page that is opened from a folder may not fetch data."""
+_PILLS = 10
+"""Stages of a sequence that are drawn in its row."""
 MOST_ROWS = 200
 """Rows of the page's tables of prototypes and patterns; all are in the CSV files."""
 
@@ -92,9 +101,16 @@ def write_outputs(evaluation: Evaluation, folder: CorpusFolder) -> list[str]:
         "prototypes": _prototype_rows(evaluation.shown),
         "patterns": _pattern_rows(evaluation),
         "pattern_labels": [label_text(c.label) for c in evaluation.table.columns],
-        "sequences": _sequence_rows(evaluation),
         "most": MOST_ROWS,
+        "most_sequences": MOST_INLINE,
     }
+    rows = _sequence_rows(evaluation)
+    beside = len(rows) > MOST_INLINE
+    values |= {"sequences": [] if beside else rows, "rows_file": ROWS_FILE if beside else ""}
+    if beside:
+        texts[ROWS_FILE] = _rows_script(rows)
+    else:
+        folder.remove(ROWS_FILE)
     texts["table1.html"] = template("table1.html").render(**values)
     texts["index.html"] = template("corpus.html").render(**values)
     for name, text in texts.items():
@@ -305,8 +321,40 @@ def _sequence_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
                 "reduction": reduction(count, sequence.frames),
                 "coded": " ".join(map(au_code, item.coded or ())),
                 "text": format_prototype(sequence.stages),
-                "pills": pills(sequence.stages[:10])
-                + (f" … {count - 10} more" if count > 10 else ""),
+                "pills": pills(sequence.stages[:_PILLS])
+                + (f" … {count - _PILLS} more" if count > _PILLS else ""),
+                "prototype": sequence.stages,
             }
         )
     return rows
+
+
+def _rows_script(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the rows as a script that assigns them; labels are named once."""
+    numbers: dict[str, int] = {}
+
+    def number(label: str) -> int:
+        return numbers.setdefault(label, len(numbers))
+
+    sequences = [
+        [
+            row["item"].name,
+            quote(row["report"]) if row["report"] else None,
+            row["label"],
+            row["item"].subject,
+            row["item"].view,
+            row["frames"],
+            row["stages"],
+            round(row["reduction"], 4),
+            row["coded"],
+            [list(map(number, stage)) for stage in row["prototype"][:_PILLS]],
+            sorted({number(label) for stage in row["prototype"] for label in stage}),
+        ]
+        for row in rows
+    ]
+    colours = [
+        [label, None if label in (NONE[0], LOST[0]) else au_colour(parse_label(label)[0])]
+        for label in numbers
+    ]
+    data = json.dumps({"pills": colours, "sequences": sequences}, separators=(",", ":"))
+    return f"globalThis.corpusSequences = {data};\n"

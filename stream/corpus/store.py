@@ -168,6 +168,15 @@ class CorpusFolder:
                 raise
         return target
 
+    def remove(self, name: str) -> None:
+        """Remove a file of the folder, if it is there.
+
+        Raises:
+            ConfigError: it cannot be removed.
+        """
+        with self.writing():
+            (self.path / name).unlink(missing_ok=True)
+
     def state(self, item: SequenceItem) -> str:
         """Return ``done``, ``failed`` or ``waiting``."""
         if (self._sequences / item.name / _SEQUENCE).is_file():

@@ -25,8 +25,10 @@ from dataclasses import dataclass, replace
 from typing import Self, get_args
 
 from ...core.errors import ConfigError, FacestageError, SourceError
+from ...core.steps import step, watching
 from ...core.types import Frame
 from ..sources.base import Grab, Source, SourceInfo
+from ..step_clock import StepClock, StepTimes
 from .handover import Handover, Policy
 
 __all__ = [
@@ -176,6 +178,7 @@ class Capture:
         on_ready: called in the capture thread after each frame and after the end, for a consumer
             that waits for several sources at once.
         timing: clocks and waits.
+        on_steps: told in the capture thread what the steps of each picture took.
     """
 
     def __init__(
@@ -187,6 +190,7 @@ class Capture:
         on_state: Callable[[SourceStateChange], None] | None = None,
         on_ready: Callable[[], None] | None = None,
         timing: CaptureTiming = CaptureTiming(),
+        on_steps: Callable[[StepTimes], None] | None = None,
     ) -> None:
         self.name = name
         self.policy: Policy = options.policy
@@ -198,6 +202,8 @@ class Capture:
         self._max_attempts = options.max_attempts
         self._on_state = on_state or (lambda change: None)
         self._on_ready = on_ready or (lambda: None)
+        self._on_steps = on_steps or (lambda times: None)
+        self._steps = StepClock()
         self._clock = timing.clock
         self._wall = timing.wall
         self._wait = timing.wait
@@ -346,7 +352,8 @@ class Capture:
         state, reason = SourceState.ENDED, "end of the source"
         error: FacestageError | None = None
         try:
-            self._read_on()
+            with watching(self._steps):
+                self._read_on()
         except (SourceError, ConfigError) as known:
             state, reason, error = SourceState.FAILED, str(known), known
         except Exception as unknown:
@@ -394,10 +401,12 @@ class Capture:
         skipped, has_picture = 0, False
         while not self._stop.is_set():
             try:
-                grab = source.read()
+                with step("capture"):
+                    grab = source.read()
             except SourceError as loss:
                 self._handover.count("decode", source.skipped - skipped)
                 return loss
+            self._on_steps(self._steps.take())
             passed_over, skipped = source.skipped - skipped, source.skipped
             self._handover.count("decode", passed_over)
             if grab is None:

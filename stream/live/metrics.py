@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...core.steps import STEPS
+from ..step_clock import StepTimes
+
 __all__ = ["COUNTERS", "LatencyHistogram", "Metrics", "Summary"]
 
 RATE_WINDOW_S = 3.0
@@ -62,7 +65,8 @@ class Summary:
         stages: stages entered.
         latency_p50_ms, latency_p99_ms: capture → emit; None without a frame.
         seconds: from the first to the last analysed frame, on the clock.
-        steps_ms: mean time of each step per frame, milliseconds.
+        steps_ms: mean time of each step per analysed frame, milliseconds, see
+            :data:`~facestage.core.steps.STEPS`; they run in several threads at once.
         counters: counter → total, see :data:`COUNTERS`.
     """
 
@@ -93,7 +97,7 @@ class Metrics:
         self._stages = 0
         self._first_s: float | None = None
         self._last_s = 0.0
-        self._steps: Counter[str] = Counter()
+        self._steps: dict[str, float] = {}
         self._counters: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
 
     def frame(self, now_s: float, latency_ms: float) -> None:
@@ -124,10 +128,21 @@ class Metrics:
         with self._lock:
             return dict(self._counters)
 
-    def step(self, name: str, seconds: float) -> None:
-        """Record time spent in a step."""
+    def steps(self, times: StepTimes) -> None:
+        """Record what steps took, in whichever thread."""
         with self._lock:
-            self._steps[name] += seconds  # type: ignore[assignment]
+            for name, taken in times.items():
+                self._steps[name] = self._steps.get(name, 0.0) + taken.wall_s
+
+    @property
+    def steps_ms(self) -> dict[str, float]:
+        """Mean time of each step per analysed frame so far, milliseconds, in a frame's order."""
+        with self._lock:
+            return self._steps_ms()
+
+    def _steps_ms(self) -> dict[str, float]:
+        frames = max(self._frames, 1)
+        return {name: 1e3 * self._steps[name] / frames for name in STEPS if name in self._steps}
 
     def fps(self, now_s: float) -> float:
         """Return analysed frames per second over the last seconds."""
@@ -155,9 +170,6 @@ class Metrics:
                 latency_p50_ms=self._latency.percentile(0.5),
                 latency_p99_ms=self._latency.percentile(0.99),
                 seconds=0.0 if self._first_s is None else self._last_s - self._first_s,
-                steps_ms={
-                    step: 1e3 * seconds / max(self._frames, 1)
-                    for step, seconds in self._steps.items()
-                },
+                steps_ms=self._steps_ms(),
                 counters=dict(self._counters),
             )

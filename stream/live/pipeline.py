@@ -1,8 +1,9 @@
 """The compute thread: frames from the captures, through the analyzer, out to the hub.
 
-One thread takes the frames of all sources, analyses them as one batch and publishes what it found.
-Capture runs in threads of its own and the server in an event loop of its own, so the only thing
-that can make a frame wait is the analysis of the frame before.
+One thread takes the frames of all sources, analyses them as one batch and publishes the events.
+Capture runs in threads of its own, pictures and masks are made in another one
+(:mod:`~facestage.stream.live.encoder`), and the server has an event loop of its own, so the only
+thing that can make a frame wait is the analysis of the frame before.
 """
 
 from __future__ import annotations
@@ -12,21 +13,25 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from ...core.analyzer import Analyzer
 from ...core.errors import FacestageError, SourceError
 from ...core.lrp import EngineChoice
+from ...core.steps import watching
 from ...core.types import Frame, FrameResult, PrototypeFound, StageEvent
 from .. import protocol
-from ..server.hub import PICTURE, Hub
+from ..server.hub import Hub
 from ..sources import Source
+from ..step_clock import StepClock, StepTimes
 from . import publish
 from .capture import Capture, CaptureOptions, SourceState, SourceStateChange
+from .encoder import Analysed, Emitter, Encoder
 from .handover import Policy
 from .metrics import Metrics, Summary
 
-__all__ = ["Pipeline", "Require", "StepClock", "Stream"]
+__all__ = ["Pipeline", "Require", "Stream"]
 
 Require = Literal["all", "any", "none"]
 """How many of the sources a run needs: each, at least one, or not even one."""
@@ -39,25 +44,6 @@ IDLE_WAIT_S = 0.05
 
 BATCH = 4
 """Most frames of one file that are analysed together. More gains nothing on a CPU."""
-
-
-class StepClock:
-    """Time the analyzer's steps: hand it over as ``on_step``, then :meth:`start` each batch."""
-
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
-        self._last = clock()
-        self.seconds: dict[str, float] = {}
-
-    def start(self) -> None:
-        """Begin a batch."""
-        self.seconds = {}
-        self._last = self._clock()
-
-    def __call__(self, step: str) -> None:
-        now = self._clock()
-        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._last
-        self._last = now
 
 
 @dataclass(slots=True)
@@ -98,9 +84,11 @@ class Pipeline:
         require: how many of the sources the run needs. Unless it is ``all``, a source without an
             end that cannot be opened is waited for.
         max_frames: stop after this many analysed frames in total.
-        step_clock: the analyzer's ``on_step``, to report the time of each step.
+        on_steps: told what steps took, in the thread in which they run: after each picture read,
+            each batch analysed and each message sent.
         on_stage: called in the compute thread with every stage event, after it was published.
-        on_result: the same with every result (for recorders and tests).
+        on_result: called in the encoder's thread with every result, after it was published (for
+            recorders and tests).
 
     Attributes:
         streams: the sources.
@@ -116,7 +104,7 @@ class Pipeline:
         video: bool = True,
         require: Require = "all",
         max_frames: int | None = None,
-        step_clock: StepClock | None = None,
+        on_steps: Callable[[StepTimes], None] | None = None,
         on_stage: Callable[[Stream, StageEvent], None] | None = None,
         on_result: Callable[[Stream, FrameResult], None] | None = None,
     ) -> None:
@@ -128,10 +116,20 @@ class Pipeline:
         self._video = video
         self._require = require
         self._max_frames = max_frames
-        self._steps = step_clock
+        self._steps = StepClock()
+        self._on_steps = on_steps or (lambda times: None)
+        hub.on_steps = self._note_steps
         self._on_stage = on_stage or (lambda stream, event: None)
         self._on_result = on_result or (lambda stream, result: None)
         self._engine = EngineChoice("")
+        emitter = Emitter(
+            hub,
+            analyzer.network.card.aus,
+            analyzer.config.explain.top_x,
+            video=video,
+            on_frame=self.metrics.frame,
+        )
+        self._encoder = Encoder(emitter.publish, self._note_steps)
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._states: queue.SimpleQueue[tuple[Stream, SourceStateChange]] = queue.SimpleQueue()
@@ -172,6 +170,7 @@ class Pipeline:
             name=name,
             on_state=lambda change: self._note_state(stream, change),
             on_ready=self._ready.set,
+            on_steps=self._note_steps,
         )
         stream = Stream(name, number, capture)
         self.streams.append(stream)
@@ -241,22 +240,32 @@ class Pipeline:
         self._engine, self._counts = self._analyzer.engine, self._analyzer.counts
         if self._engine.reason:
             self.metrics.count({"engine_fallbacks": 1})
+        self._encoder.start()
         try:
-            while not self._stop.is_set() and not self._done():
-                frames = self._collect()
-                self._publish_states()
-                if frames:
-                    self._process(frames)
-                self._close_stages()
-                self._publish_stats()
+            with watching(self._steps):
+                while not self._stop.is_set() and not self._done():
+                    self._encoder.check()
+                    frames = self._collect()
+                    self._publish_states()
+                    if frames:
+                        self._process(frames)
+                    self._close_stages()
+                    self._publish_stats()
         finally:
-            self.close()
+            self._end()
+        return self.metrics.summary(self._drops())
+
+    def _end(self) -> None:
+        """Close the sources, publish what was analysed, then what ends with it."""
+        self.close()
+        try:
+            self._encoder.close()
+        finally:
             self._publish_states()
             for stream in self.streams:
                 stream.ended = True
             self._close_stages()
             self._publish_stats(force=True)
-        return self.metrics.summary(self._drops())
 
     def _done(self) -> bool:
         if self._max_frames is not None and self._analysed >= self._max_frames:
@@ -298,20 +307,30 @@ class Pipeline:
         return frame
 
     def _process(self, batch: list[tuple[Stream, Frame]]) -> None:
-        if self._steps is not None:
-            self._steps.start()
         results = self._analyzer.update([frame for _, frame in batch])
-        if self._steps is not None:
-            for step, seconds in self._steps.seconds.items():
-                self.metrics.step(step, seconds)
         self._count_batches()
-        heats = self._heats(batch, results)
+        analysed = []
         for (stream, frame), result in zip(batch, results, strict=True):
             self.metrics.count(result.log)
-            self._publish_result(stream, result, heats.get((stream.id, frame.index)))
+            stream.dropped += frame.dropped_before
+            self._publish_events(stream, result)
             self._analysed += 1
-            now_ns = time.monotonic_ns()
-            self.metrics.frame(now_ns * 1e-9, (now_ns - frame.t_mono_ns) * 1e-6)
+            analysed.append(
+                Analysed(
+                    stream=stream.id,
+                    number=stream.number,
+                    result=result,
+                    source_state=stream.state,
+                    dropped=stream.dropped,
+                    tell=partial(self._on_result, stream, result),
+                )
+            )
+        self._note_steps(self._steps.take())
+        self._encoder.put(analysed)
+
+    def _note_steps(self, times: StepTimes) -> None:
+        self.metrics.steps(times)
+        self._on_steps(times)
 
     def _count_batches(self) -> None:
         """Count what the LRP engine has done since the last batch of frames."""
@@ -323,24 +342,9 @@ class Pipeline:
             }
         )
 
-    def _heats(
-        self, batch: list[tuple[Stream, Frame]], results: list[FrameResult]
-    ) -> dict[tuple[str, int], protocol.Heat]:
-        """Return the heat of the frames that anybody wants it of, by stream and frame."""
-        wanted = [
-            (stream.id, result)
-            for (stream, _), result in zip(batch, results, strict=True)
-            if self._hub.wants("heat", stream.id)
-        ]
-        top_x = self._analyzer.config.explain.top_x
-        heats = publish.heat_messages([result for _, result in wanted], top_x)
-        return {(name, heat.frame): heat for (name, _), heat in zip(wanted, heats, strict=True)}
-
-    def _publish_result(
-        self, stream: Stream, result: FrameResult, heat: protocol.Heat | None
-    ) -> None:
+    def _publish_events(self, stream: Stream, result: FrameResult) -> None:
+        """Publish the events of a frame at once: its picture and its message may come later."""
         frame, top_x = result.frame, self._analyzer.config.explain.top_x
-        stream.dropped += frame.dropped_before
         for event in result.events:
             if isinstance(event, StageEvent):
                 self._publish_stage_events(stream, [event], frame)
@@ -350,21 +354,6 @@ class Pipeline:
                     event, top_x=top_x, crop=crop if isinstance(event, PrototypeFound) else None
                 )
                 self._hub.publish_event(message, stream=stream.id, t_capture=frame.t_wall)
-        if self._video and self._hub.wants(PICTURE, stream.id):
-            picture = publish.encode_picture(frame, stream.number)
-            if picture is not None:
-                self._hub.publish_picture(picture.frame, picture.jpeg, stream=stream.id)
-        if heat is not None:
-            self._hub.publish_sample(heat, stream=stream.id, t_capture=frame.t_wall)
-        message = publish.frame_message(
-            result,
-            self._analyzer.network.card.aus,
-            latency_ms=(time.monotonic_ns() - frame.t_mono_ns) * 1e-6,
-            dropped_total=stream.dropped,
-            source_state=stream.state,
-        )
-        self._hub.publish_sample(message, stream=stream.id, t_capture=frame.t_wall)
-        self._on_result(stream, result)
 
     def _publish_stage_events(
         self, stream: Stream, events: Sequence[StageEvent], frame: Frame | None
@@ -443,5 +432,6 @@ class Pipeline:
                 lrp_engine_reason=self._engine.reason,
                 counters=self.metrics.counters,
                 uptime_s=round(now - self._started_s, 2),
+                steps_ms={name: round(ms, 3) for name, ms in self.metrics.steps_ms.items()},
             )
         )

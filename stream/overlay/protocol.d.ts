@@ -259,6 +259,8 @@ export interface Mask {
  *         map), `pairs_explained` ((frame, AU) pairs), `engine_fallbacks` (times a network was
  *         given to the reference engine for want of a rule); there may be others.
  *     uptime_s: since the pipeline started, seconds.
+ *     steps_ms: step → its mean time per analysed frame since the start, milliseconds; the steps
+ *         run in several threads at once. Names: `STEPS`.
  */
 export interface Stats {
   fps_in: number;
@@ -273,6 +275,7 @@ export interface Stats {
   lrp_engine_reason: string;
   counters: Record<string, number>;
   uptime_s: number;
+  steps_ms: Record<string, number>;
 }
 
 /** Median and 99th percentile. */

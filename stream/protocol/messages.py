@@ -413,6 +413,8 @@ class Stats(Sample, frozen=True, kw_only=True):
             map), ``pairs_explained`` ((frame, AU) pairs), ``engine_fallbacks`` (times a network was
             given to the reference engine for want of a rule); there may be others.
         uptime_s: since the pipeline started, seconds.
+        steps_ms: step → its mean time per analysed frame since the start, milliseconds; the steps
+            run in several threads at once. Names: :data:`~facestage.core.steps.STEPS`.
     """
 
     type: ClassVar[str] = "stats"
@@ -428,6 +430,7 @@ class Stats(Sample, frozen=True, kw_only=True):
     lrp_engine_reason: str = ""
     counters: dict[str, int] = {}
     uptime_s: float = 0.0
+    steps_ms: dict[str, float] = {}
 
 
 # --- Control, server to client ----------------------------------------------------------------

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from websockets.exceptions import ConnectionClosed
 
 from ...core.errors import ProtocolError
+from ...core.steps import step, watching
 from ..protocol.codec import UnknownTypeError, decode_client, encode
 from ..protocol.messages import (
     SAMPLES,
@@ -31,6 +32,7 @@ from ..protocol.messages import (
     Resync,
     Subscribe,
 )
+from ..step_clock import StepClock
 from . import limits
 from .allowance import TokenBucket
 from .guarded import GuardedConnection
@@ -125,6 +127,7 @@ class Client:
         self._sent: dict[tuple[str, str | None], int] = {}
         self._beats = False
         self._heard = time.monotonic()
+        self._steps = StepClock()
         self._messages = TokenBucket(limits.MESSAGE_RATE, limits.MESSAGE_BURST, self._heard)
         connection.encode_error = self._control_message
 
@@ -289,6 +292,10 @@ class Client:
     # --- Writing --------------------------------------------------------------------------
 
     async def _write(self) -> None:
+        with watching(self._steps):  # this task's alone, so that no other comes between
+            await self._write_news()
+
+    async def _write_news(self) -> None:
         while True:
             await self.news.wait()
             self.news.clear()
@@ -303,7 +310,9 @@ class Client:
                 continue
             if not await self._write_events():
                 continue
-            for message in self._hub.samples_since(self._sent, self._topics, self._streams):
+            with step("send"):
+                samples = self._hub.samples_since(self._sent, self._topics, self._streams)
+            for message in samples:
                 await self._send(message)
 
     def take_turn(self, credit: int) -> None:
@@ -402,8 +411,10 @@ class Client:
     async def _send(self, message: bytes, *, text: bool = True) -> None:
         self._in_flight = len(message)
         try:
-            async with asyncio.timeout(limits.SEND_TIMEOUT_S):
-                await self._connection.send(message, text=text)
+            with step("send"):
+                async with asyncio.timeout(limits.SEND_TIMEOUT_S):
+                    await self._connection.send(message, text=text)
+            self._hub.on_steps(self._steps.take())
         except TimeoutError:
             logger.warning(
                 "client %s took no message for %g s and was cut off with %d bytes waiting",

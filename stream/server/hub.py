@@ -18,6 +18,7 @@ import msgspec
 
 from ...core.errors import ProtocolError
 from .. import protocol
+from ..step_clock import StepTimes
 
 __all__ = ["PICTURE", "RING_BYTES", "RING_EVENTS", "RING_S", "EventsLostError", "Hub", "Past"]
 
@@ -30,6 +31,10 @@ RING_BYTES = 32 * 1024 * 1024
 
 PICTURE = "picture"
 """Topic of the pictures, beside the types of the samples."""
+
+
+def _tell_nobody(times: StepTimes) -> None:
+    """Take what steps took where nobody asked."""
 
 
 class EventsLostError(ProtocolError):
@@ -112,6 +117,7 @@ class Hub:
     Attributes:
         streams: the sources.
         epoch: name of this numbering: milliseconds since 1970 at which it began.
+        on_steps: told in the server's thread what sending a message took.
     """
 
     def __init__(
@@ -145,6 +151,7 @@ class Hub:
         self._pictures: dict[str, tuple[int, bytes]] = {}
         self._wakes: list[Callable[[], None]] = []
         self._interests: dict[object, tuple[frozenset[str], frozenset[str] | None]] = {}
+        self.on_steps: Callable[[StepTimes], None] = _tell_nobody
 
     # --- Publishing -----------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 
 from ...core.errors import SourceError
+from ...core.steps import step
 from .base import Grab, ProbedSource, to_bgr8, valid_fps
 from .opencv import quiet_logs
 
@@ -72,8 +73,11 @@ class Camera(ProbedSource):
 
     def _read_on(self) -> Grab:
         # A camera has no end.
-        ok, image = self._video.read()
-        if not ok:
+        ok, image = self._video.grab(), None
+        if ok:
+            with step("decode"):
+                ok, image = self._video.retrieve()
+        if not ok or image is None:
             raise SourceError(
                 f"{self.name} gives no picture; check its cable and that no other program uses it"
             )

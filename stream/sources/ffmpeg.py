@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ...core.errors import SourceError
+from ...core.steps import step
 from .base import Grab, ProbedSource, valid_count, valid_fps
 from .display import Display
 
@@ -175,12 +176,15 @@ class Decoder:
             return None
         self._pass(frame)
         position = frame.time
-        return self._display.picture(frame), math.nan if position is None else position
+        with step("decode"):
+            image = self._display.picture(frame)
+        return image, math.nan if position is None else position
 
     def _decode(self) -> Generator[VideoFrame, None, None]:
         for packet in self._container.demux(self._stream):
             try:
-                frames = packet.decode()
+                with step("decode"):
+                    frames = packet.decode()
             except EndError:
                 frames = []
             except FFmpegError:  # of whatever kind: what was read does not decode

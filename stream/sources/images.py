@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import SourceError
+from ...core.steps import timed
 from .. import PIXEL_LIMIT
 from .base import Grab, ProbedSource, to_bgr8, to_uint8
 from .opencv import quiet_logs
@@ -84,6 +85,7 @@ def load_image(path: Path, *, keep_grey: bool = False) -> NDArray[np.uint8]:
     return ValueRange([path], path).narrow(path, _decode(path, keep_grey), keep_grey=keep_grey)
 
 
+@timed("decode")
 def _decode(path: Path, keep_grey: bool) -> NDArray[Any]:
     """Read one image file in its own depth; see :func:`load_image`."""
     quiet_logs()

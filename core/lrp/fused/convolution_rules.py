@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import torch
 
+from ...network.onednn import ConvolutionShapes, Convolve, ConvolveTranspose
 from ..formulas import gamma_modified, stabilize, stabilize_denominator
 from ..presets import Preset
 from .batched_relevance import BatchIndex, Relevance
-from .onednn import ConvolutionShapes, Convolve, ConvolveTranspose
 from .program import Convolution, Program, Rectify
 from .rule import Context, Rule, quotient
 

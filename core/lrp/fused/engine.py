@@ -18,6 +18,7 @@ from torch import nn
 
 from ...backend import arithmetic
 from ...errors import ConfigError, ModelError
+from ...steps import timed
 from ..formulas import logit_weights
 from ..presets import Preset
 from .batched_relevance import BatchIndex, Relevance
@@ -196,6 +197,7 @@ class FusedEngine:
         """
         return self._backward(self._forward(x), BatchIndex.from_frames(frames), outputs, end)
 
+    @timed("forward")
     def forward(self, x: torch.Tensor) -> ForwardPass:
         """Run frames forward; :meth:`explain` can then be called any number of times.
 

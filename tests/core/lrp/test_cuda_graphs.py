@@ -9,7 +9,7 @@ import pytest
 import torch
 from facestage.core.errors import ModelError
 from facestage.core.lrp import LRP_PRESETS, counts_of, explain
-from facestage.core.lrp.fused import cuda_graphs, onednn
+from facestage.core.lrp.fused import cuda_graphs
 from facestage.core.lrp.fused.cuda_graphs import (
     PADDED_FRAMES,
     PADDED_PAIRS,
@@ -18,6 +18,7 @@ from facestage.core.lrp.fused.cuda_graphs import (
     GraphBatch,
 )
 from facestage.core.lrp.fused.engine import FusedEngine
+from facestage.core.network import onednn
 from facestage.core.network.folding import example_input, fold_batchnorm
 from facestage.core.network.recording import Recorder, padded_size
 from torch import nn

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import errno
+import html
 import itertools
 import json
 import math
@@ -408,6 +409,110 @@ def test_the_page_works_from_a_file(small: tuple[Path, Path]) -> None:
             await page.evaluate("document.querySelector('#sequences a').click()")
             await page.until("document.title.startsWith('Temporal prototype')")
             assert page.errors == []
+
+    asyncio.run(visit())
+
+
+@pytest.fixture
+def long(
+    small: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, list[list[str]]]:
+    """The page of more sequences than it holds itself; and what its rows say when it does."""
+    out = tmp_path / "out"
+    shutil.copytree(small[1], out)
+    text = (out / "index.html").read_text().partition('id="list"')[2].partition("</tbody>")[0]
+    cells = [
+        [html.unescape(re.sub("<[^>]+>", "", cell)) for cell in re.split("</td>", row)[:-1]]
+        for row in text.partition("<tbody>")[2].split("</tr>")[:-1]
+    ]
+    monkeypatch.setattr("facestage.stream.corpus.page.MOST_INLINE", 2)
+    analyse(small[0], out)
+    return out, [[cell.strip() for cell in row] for row in cells]
+
+
+def test_many_sequences_are_beside_the_page(
+    small: tuple[Path, Path], long: tuple[Path, list[list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, expected = long
+    page = (out / "index.html").read_text()
+    assert (
+        page.partition('id="list"')[2].partition("<tbody>")[2].partition("</tbody>")[0].strip()
+        == ""
+    )
+    assert 'data-file="sequences.js"' in page
+    assert "'strict-dynamic'" in page
+    script = (out / "sequences.js").read_text()
+    data = json.loads(script.removeprefix("globalThis.corpusSequences = ").removesuffix(";\n"))
+    assert [row[0] for row in data["sequences"]] == [row[0] for row in expected]
+    assert "'strict-dynamic'" not in (small[1] / "index.html").read_text()
+    assert not (small[1] / "sequences.js").exists()
+    # With fewer sequences again, nothing is left that no page asks for.
+    monkeypatch.setattr("facestage.stream.corpus.page.MOST_INLINE", 500)
+    analyse(small[0], out)
+    assert not (out / "sequences.js").exists()
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine")
+def test_rows_beside_the_page_are_those_of_the_page(long: tuple[Path, list[list[str]]]) -> None:
+    """Opened from a folder, without a server: the same rows, search, labels, order and links."""
+    out, expected = long
+
+    async def visit() -> None:
+        executable = find_chromium()
+        assert executable is not None
+        listed = (
+            "[...document.querySelectorAll('#sequences tbody tr')]"
+            ".map(r => [...r.cells].map(c => c.textContent.trim()))"
+        )
+        async with open_page(executable) as page:
+            await page.goto((out / "index.html").as_uri())
+            await page.until("document.querySelectorAll('#sequences tbody tr').length > 0")
+            assert await page.evaluate(listed) == expected[:2]
+            told = "count.textContent + '; ' + more.textContent"
+            n = len(expected)
+            assert await page.evaluate(told) == f"{n} of {n}, the first 2 shown; Show 2 more"
+            while await page.evaluate("!more.hidden"):
+                await page.evaluate("more.click()")
+            assert await page.evaluate(listed) == expected
+            assert await page.evaluate("count.textContent") == f"{n} of {n}"
+            pills = "[...document.querySelectorAll('#sequences .pill')]"
+            looks = f"{pills}.map(p => [p.textContent, p.className.trim(), p.style.background])"
+            for text, kind, colour in await page.evaluate(looks):
+                assert kind == ("pill" if text.startswith("AU") else f"pill {text.lower()}")
+                assert bool(colour) == text.startswith("AU")
+            name = expected[1][0]
+            await page.evaluate(f"query.value = '{name}'; query.dispatchEvent(new Event('input'))")
+            assert await page.evaluate(listed) == [expected[1]]
+            await page.evaluate("query.value = ''; query.dispatchEvent(new Event('input'))")
+            await page.evaluate(
+                f"label.value = '{expected[0][1]}'; label.dispatchEvent(new Event('change'))"
+            )
+            same = [row for row in expected if row[1] == expected[0][1]]
+            assert await page.evaluate(listed) == same[:2]
+            await page.evaluate("label.value = ''; label.dispatchEvent(new Event('change'))")
+            for _ in range(2):  # the frames: upwards, then downwards
+                await page.evaluate("document.querySelectorAll('#sequences th button')[3].click()")
+            frames = [int(row[3]) for row in await page.evaluate(listed)]
+            assert frames == sorted((int(row[3]) for row in expected), reverse=True)[:2]
+            await page.evaluate("document.querySelector('#sequences a').click()")
+            await page.until("document.title.startsWith('Temporal prototype')")
+            assert page.errors == []
+
+    asyncio.run(visit())
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine")
+def test_a_page_without_its_rows_says_so(long: tuple[Path, list[list[str]]]) -> None:
+    (long[0] / "sequences.js").unlink()
+
+    async def visit() -> None:
+        executable = find_chromium()
+        assert executable is not None
+        async with open_page(executable) as page:
+            await page.goto((long[0] / "index.html").as_uri())
+            await page.until("count.textContent.startsWith('sequences.js is missing')")
 
     asyncio.run(visit())
 

@@ -903,9 +903,12 @@ class FakeCamera:
     def get(self, prop: int) -> float:
         return 30.0 if prop == cv2.CAP_PROP_FPS else 0.0
 
-    def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
+    def grab(self) -> bool:
         self.pictures -= 1
-        return (True, grey(5)) if self.pictures >= 0 else (False, None)
+        return self.pictures >= 0
+
+    def retrieve(self) -> tuple[bool, NDArray[np.uint8] | None]:
+        return True, grey(5)
 
     def release(self) -> None:
         self.released = True

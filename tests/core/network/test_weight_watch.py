@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from facestage.core.lrp.weight_watch import WeightWatch
+from facestage.core.network.weight_watch import WeightWatch
 from torch import nn
 
 

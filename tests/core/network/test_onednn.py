@@ -10,15 +10,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from facestage.core.lrp import explain
-from facestage.core.lrp.fused import onednn
-from facestage.core.lrp.fused.onednn import (
+from facestage.core.lrp.fused.program import Convolution
+from facestage.core.network import onednn
+from facestage.core.network.onednn import (
     ConvolutionShapes,
     Convolve,
     ConvolveTranspose,
     can_prepack,
 )
-from facestage.core.lrp.fused.program import Convolution
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -67,6 +67,7 @@ DTYPES = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None)  # shared machines stall now and then
 @given(layers(), st.integers(1, 3), st.sampled_from(["rows", "chunk", "expanded"]))
 def test_equals_the_plain_convolution_and_its_transpose(
     dtype: torch.dtype,

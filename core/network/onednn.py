@@ -9,7 +9,7 @@ build without oneDNN, bfloat16 where oneDNN does not take it) the plain function
 
 oneDNN (torch 2.13, AVX-512) gives wrong values for prepacked weights where a stride leaves a single
 column: those are not prepacked. Forward in bfloat16 it does so for more shapes, prepacked or not,
-so convolutions of float32 weights run forward in float32 (see :mod:`.convolution_rules`). In
+so convolutions of float32 weights run forward in float32. In
 bfloat16 it crashes, forward and transposed, prepacked or not, for some dilated shapes, such as
 those with fewer rows than the dilation. So on a CPU only prepacked convolutions run in bfloat16,
 and no dilated one is prepacked: the other transposed ones run in float32. What is prepacked was
@@ -21,13 +21,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 
-from .program import Convolution
-
 __all__ = ["ConvolutionShapes", "Convolve", "ConvolveTranspose", "can_prepack"]
+
+
+class Convolution(Protocol):
+    """How a convolution moves over its input: of a program of the LRP engine, or ``nn.Conv2d``."""
+
+    @property
+    def stride(self) -> Sequence[int]: ...
+    @property
+    def padding(self) -> Sequence[int]: ...
+    @property
+    def dilation(self) -> Sequence[int]: ...
+    @property
+    def groups(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +57,12 @@ class ConvolutionShapes:
     output_shape: Sequence[int]
 
 
+class _ByOne:
+    """A convolution that moves by one, over an input with a margin of one."""
+
+    stride, padding, dilation, groups = (1, 1), (1, 1), (1, 1), 1
+
+
 _TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 """Dtypes whose weights are prepacked → the largest difference from the plain functions, as a share
 of the largest value: bfloat16 has 8 bits, and the order of summation may differ."""
@@ -59,7 +77,7 @@ def can_prepack(dtype: torch.dtype) -> bool:
     """
     if dtype not in _TOLERANCES:
         return False
-    conv = Convolution((0,), torch.empty(0), None, (1, 1), (1, 1), (1, 1), 1)
+    conv = _ByOne()
     weight = torch.linspace(-1, 1, 72, dtype=dtype).reshape(4, 2, 3, 3)
     x, bias = torch.ones(1, 2, 5, 5, dtype=dtype), torch.linspace(-1, 1, 4, dtype=dtype)
     try:

@@ -1,0 +1,166 @@
+"""The encoder thread: what the compute thread found, turned into pictures, masks and messages.
+
+A JPEG of a frame and the masks of its maps take longer than all else that the compute thread would
+still have to do for it, and the next frame need not wait for them. Every batch that was analysed is
+published, whole and in order; while two of them wait, the compute thread waits, too, and frames are
+dropped where they always are: in the hand-over of their source, counted.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...core.steps import step, watching
+from ...core.types import FrameResult
+from .. import protocol
+from ..server.hub import PICTURE, Hub
+from ..step_clock import StepClock, StepTimes
+from . import publish
+
+__all__ = ["ROOM", "Analysed", "Emitter", "Encoder"]
+
+ROOM = 2
+"""Batches that may wait for the encoder: one would leave it idle while the next is put in."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysed:
+    """A frame that was analysed, with what its message says of its source at that moment.
+
+    Attributes:
+        stream, number: id of its stream, and its number in binary messages.
+        result: what was found.
+        source_state: state of the source.
+        dropped: frames of the source lost so far.
+        tell: called when it was published.
+    """
+
+    stream: str
+    number: int
+    result: FrameResult
+    source_state: str
+    dropped: int
+    tell: Callable[[], None]
+
+
+class Emitter:
+    """Publish frames that were analysed: picture, heat and frame message of each together.
+
+    Args:
+        hub: where they go.
+        aus: Action Units of the network, in its order.
+        top_x: share of the relevance that is shown.
+        video: whether pictures may be sent.
+        on_frame: told the monotonic time, seconds, and the latency, milliseconds, of each frame.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        aus: tuple[int, ...],
+        top_x: float,
+        *,
+        video: bool,
+        on_frame: Callable[[float, float], None],
+    ) -> None:
+        self._hub, self._aus, self._top_x, self._video = hub, aus, top_x, video
+        self._on_frame = on_frame
+
+    def publish(self, batch: Sequence[Analysed]) -> None:
+        """Publish frames that were analysed together, in order."""
+        heats = self._heats(batch)
+        for position, one in enumerate(batch):
+            self._publish(one, heats.get(position))
+            now_ns = time.monotonic_ns()
+            self._on_frame(now_ns * 1e-9, (now_ns - one.result.frame.t_mono_ns) * 1e-6)
+            one.tell()
+
+    def _heats(self, batch: Sequence[Analysed]) -> dict[int, protocol.Heat]:
+        """Return the heat of the frames that anybody wants it of, by their place."""
+        wanted = [n for n, one in enumerate(batch) if self._hub.wants("heat", one.stream)]
+        with step("heat"):
+            heats = publish.heat_messages([batch[n].result for n in wanted], self._top_x)
+        return dict(zip(wanted, heats, strict=True))
+
+    def _publish(self, one: Analysed, heat: protocol.Heat | None) -> None:
+        hub, frame = self._hub, one.result.frame
+        if self._video and hub.wants(PICTURE, one.stream):
+            with step("picture"):
+                picture = publish.encode_picture(frame, one.number)
+            if picture is not None:
+                hub.publish_picture(picture.frame, picture.jpeg, stream=one.stream)
+        if heat is not None:
+            hub.publish_sample(heat, stream=one.stream, t_capture=frame.t_wall)
+        message = publish.frame_message(
+            one.result,
+            self._aus,
+            latency_ms=(time.monotonic_ns() - frame.t_mono_ns) * 1e-6,
+            dropped_total=one.dropped,
+            source_state=one.source_state,
+        )
+        hub.publish_sample(message, stream=one.stream, t_capture=frame.t_wall)
+
+
+class Encoder:
+    """A thread that publishes batches in the order in which they are put in.
+
+    Args:
+        publish: publishes a batch.
+        on_steps: told in the thread what the steps of each batch took.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[[Sequence[Analysed]], None],
+        on_steps: Callable[[StepTimes], None] = lambda times: None,
+    ) -> None:
+        self._publish, self._on_steps = publish, on_steps
+        self._waiting: queue.Queue[Sequence[Analysed] | None] = queue.Queue(ROOM)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def put(self, batch: Sequence[Analysed]) -> None:
+        """Hand a batch over; wait for room.
+
+        Raises:
+            BaseException: whatever an earlier batch failed of; nothing is published any more.
+        """
+        self.check()
+        self._waiting.put(batch)
+
+    def close(self) -> None:
+        """Publish what waits, and end the thread.
+
+        Raises:
+            BaseException: whatever a batch failed of, unless that was said already.
+        """
+        if self._thread.is_alive():
+            self._waiting.put(None)
+            self._thread.join()
+        self.check()
+
+    def check(self) -> None:
+        """Raise what a batch failed of, once."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _run(self) -> None:
+        clock, failed = StepClock(), False
+        with watching(clock):
+            while (batch := self._waiting.get()) is not None:
+                if failed:
+                    continue  # who puts in must never wait for a thread that has given up
+                try:
+                    self._publish(batch)
+                except BaseException as error:  # raised again where batches are put in
+                    self._error, failed = error, True
+                self._on_steps(clock.take())
