@@ -91,6 +91,9 @@ class FaceConfig:
     max_roll_deg: float = 180.0
     """The eye line may be tilted by at most this much, degrees. The crop is upright at any roll, so
     that a person who lies is analysed; a lower limit refuses tilted heads."""
+    max_yaw_deg: float = 35.0
+    """The face may be turned aside by at most this much, degrees: beyond, AUs are not to be
+    trusted."""
     max_stretch: float = 1.8
     """The ratio of eye–mouth to eye–eye distance may differ from the template's by at most this
     factor, either way."""

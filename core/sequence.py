@@ -324,6 +324,7 @@ class SequenceAnalyzer:
                 adjusted_intensity=seen.adjusted_intensity,
                 rest_s=seen.rest_s,
                 rest_prior=seen.rest_prior,
+                pose=seen.face.pose,
             )
         )
         self._source = frame.source

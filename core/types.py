@@ -26,6 +26,7 @@ __all__ = [
     "Frame",
     "FrameResult",
     "FrameRow",
+    "HeadPose",
     "Prototype",
     "PrototypeDrifted",
     "PrototypeFound",
@@ -121,6 +122,21 @@ class RestLevels:
     seconds: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class HeadPose:
+    """How a head is turned before the camera, degrees.
+
+    Attributes:
+        yaw: positive turns the face to the viewer's right.
+        pitch: positive looks down.
+        roll: positive tilts the head counter-clockwise in the picture.
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceObservation:
     """The face of one frame.
@@ -134,6 +150,7 @@ class FaceObservation:
         crop: ``(S, S)`` uint8 grey, aligned; None exactly where the AUs cannot be analysed.
         quality: 0 (unusable) to 1.
         reason: why the state is ``low_quality``, one short phrase; else empty.
+        pose: how the head is turned; None where the points are not those of a face.
     """
 
     state: FaceState
@@ -143,6 +160,7 @@ class FaceObservation:
     crop: NDArray[np.uint8] | None = None
     quality: float = 0.0
     reason: str = ""
+    pose: HeadPose | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +342,8 @@ class FrameRow:
 
     ``presence`` and ``intensity`` are ``(A,)`` float32 or None without a usable face; ``labels``
     maps the active AUs to their letters (``{12: "A"}``). ``baseline``, the adjusted values and
-    ``rest_s`` and ``rest_prior`` are those of :class:`FrameResult`.
+    ``rest_s`` and ``rest_prior`` are those of :class:`FrameResult`, ``pose`` is that of
+    :class:`FaceObservation`.
     """
 
     index: int
@@ -338,6 +357,7 @@ class FrameRow:
     adjusted_intensity: NDArray[np.float32] | None = None
     rest_s: float = 0.0
     rest_prior: float = 1.0
+    pose: HeadPose | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,6 +27,7 @@ from ..config import FaceConfig
 from ..errors import ConfigError
 from ..types import FaceObservation, FaceState
 from .alignment import align, compose, crop_motion, invert, similarity, to_grey, transform, warp
+from .pose import head_pose
 from .quality import NOT_A_FACE, implausible, judge
 
 __all__ = [
@@ -584,8 +585,16 @@ class FaceTracker:
         return float(x - side / 2), float(y - side / 2), side, side
 
     def _observe(self, track: _Track, shape: tuple[int, ...]) -> FaceObservation:
+        pose = head_pose(track.points)
         reason, quality = judge(
-            track.points, track.matrix, track.crop, shape, self.template, self.config, track.poor
+            track.points,
+            track.matrix,
+            track.crop,
+            shape,
+            self.template,
+            self.config,
+            track.poor,
+            pose,
         )
         if track.rejected > self.config.max_rejected:
             reason, quality = NOT_A_FACE, 0.0
@@ -599,6 +608,7 @@ class FaceTracker:
             crop=None if reason else track.crop,
             quality=quality,
             reason=reason,
+            pose=None if reason == NOT_A_FACE else pose,
         )
 
 

@@ -245,7 +245,7 @@ def _stages_csv(result: SequenceResult) -> str:
 
 def _frames_csv(result: SequenceResult) -> str:
     codes = [au_code(au) for au in result.aus]
-    header = ["frame", "time", "face", *codes]
+    header = ["frame", "time", "face", "yaw", "pitch", "roll", *codes]
     header += [f"{code}_r" for code in codes] + [f"{code}_label" for code in codes]
     if result.baseline:
         header += ["baseline", "rest_s", *(f"{code}_adjusted" for code in codes)]
@@ -261,6 +261,9 @@ def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
 
     letters = [row.labels.get(au, "") for au in result.aus]
     texts = [str(row.index), f"{row.time_s:.4f}", str(row.face)]
+    pose = row.pose
+    angles = ("", "", "") if pose is None else (pose.yaw, pose.pitch, pose.roll)
+    texts += [angle if isinstance(angle, str) else f"{angle:.1f}" for angle in angles]
     texts += [*cells(row.presence, 4), *cells(row.intensity, 3), *letters]
     if result.baseline:
         texts += [str(row.baseline), f"{row.rest_s:.2f}"]

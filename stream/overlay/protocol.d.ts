@@ -177,6 +177,8 @@ export interface FrameSample {
  *     points: five (x, y) in frame pixels.
  *     quality: 0 (unusable) to 1.
  *     reason: why the state is `low_quality`.
+ *     pose: yaw, pitch and roll of the head, degrees: positive turns the face to the viewer's
+ *         right, looks down, and tilts it counter-clockwise.
  */
 export interface FaceValue {
   state: string;
@@ -184,6 +186,7 @@ export interface FaceValue {
   points: [number, number][] | null;
   quality: number;
   reason: string;
+  pose: [number, number, number] | null;
 }
 
 /**

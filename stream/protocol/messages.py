@@ -283,6 +283,8 @@ class FaceValue(msgspec.Struct, frozen=True, kw_only=True):
         points: five (x, y) in frame pixels.
         quality: 0 (unusable) to 1.
         reason: why the state is ``low_quality``.
+        pose: yaw, pitch and roll of the head, degrees: positive turns the face to the viewer's
+            right, looks down, and tilts it counter-clockwise.
     """
 
     state: str
@@ -290,6 +292,7 @@ class FaceValue(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[tuple[float, float], ...] | None = None
     quality: float = 0.0
     reason: str = ""
+    pose: tuple[float, float, float] | None = None
 
 
 class ActionUnitValue(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ from facestage.core.types import (
     BaselineState,
     FaceState,
     FrameRow,
+    HeadPose,
     Prototype,
     RestLevels,
     SequenceResult,
@@ -53,7 +54,8 @@ def result_of(
             labels.append(LOST)
         else:
             presence = np.array([0.75 if au in shown else 0.125 for au in (1, 12)], np.float32)
-            rows.append(FrameRow(i, i / 10, FaceState.TRACKED, presence, 4 * presence, shown))
+            row = FrameRow(i, i / 10, FaceState.TRACKED, presence, 4 * presence, shown)
+            rows.append(replace(row, pose=HeadPose(yaw=-3.04, pitch=4.12, roll=0.0)))
             labels.append(stage_labels(shown))
     rng = np.random.default_rng(5)
     prototypes = {}
@@ -174,13 +176,13 @@ def test_csv_files_have_exactly_these_lines(tmp_path: Path) -> None:
         "5,5,5,0.5000,0.5000,LOST\n"
     )
     assert (tmp_path / "out" / "frames.csv").read_bytes().decode() == (
-        "frame,time,face,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label\n"
-        "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,\n"
-        "1,0.1000,tracked,0.1250,0.1250,0.500,0.500,,\n"
-        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A\n"
-        "3,0.3000,tracked,0.7500,0.7500,3.000,3.000,A,A\n"
-        "4,0.4000,tracked,0.7500,0.7500,3.000,3.000,A,B\n"
-        "5,0.5000,lost,,,,,,\n"
+        "frame,time,face,yaw,pitch,roll,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label\n"
+        "0,0.0000,tracked,-3.0,4.1,0.0,0.1250,0.1250,0.500,0.500,,\n"
+        "1,0.1000,tracked,-3.0,4.1,0.0,0.1250,0.1250,0.500,0.500,,\n"
+        "2,0.2000,tracked,-3.0,4.1,0.0,0.1250,0.7500,0.500,3.000,,A\n"
+        "3,0.3000,tracked,-3.0,4.1,0.0,0.7500,0.7500,3.000,3.000,A,A\n"
+        "4,0.4000,tracked,-3.0,4.1,0.0,0.7500,0.7500,3.000,3.000,A,B\n"
+        "5,0.5000,lost,,,,,,,,,\n"
     )
 
 
@@ -282,12 +284,13 @@ def test_a_baseline_adds_columns_and_leaves_the_raw_values(tmp_path: Path) -> No
     write_analysis(adjusted_story(), tmp_path / "out")
     lines = (tmp_path / "out" / "frames.csv").read_text().splitlines()
     assert lines[0] == (
-        "frame,time,face,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label,"
+        "frame,time,face,yaw,pitch,roll,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label,"
         "baseline,rest_s,AU01_adjusted,AU12_adjusted,AU01_adjusted_r,AU12_adjusted_r"
     )
-    assert lines[1] == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,learning,0.00,,,,"
+    assert lines[1] == "0,0.0000,tracked,-3.0,4.1,0.0,0.1250,0.1250,0.500,0.500,,,learning,0.00,,,,"
     assert lines[3] == (
-        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A,active,18.25,0.0625,0.3750,0.250,1.500"
+        "2,0.2000,tracked,-3.0,4.1,0.0,0.1250,0.7500,0.500,3.000,,A,"
+        "active,18.25,0.0625,0.3750,0.250,1.500"
     )
     document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text())
     assert document["baseline"] == {
@@ -327,8 +330,8 @@ def test_weak_and_hidden_aus_are_named(tmp_path: Path) -> None:
     assert document["aus"][0] == {"au": 1, "grade": "C", "shown": False}
     # Hidden AUs keep their columns and values; only letters are never theirs.
     header, first = (tmp_path / "hidden" / "frames.csv").read_text().splitlines()[:2]
-    assert header.startswith("frame,time,face,AU01,AU12,")
-    assert first == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,"
+    assert header.startswith("frame,time,face,yaw,pitch,roll,AU01,AU12,")
+    assert first == "0,0.0000,tracked,-3.0,4.1,0.0,0.1250,0.1250,0.500,0.500,,"
 
 
 def test_stage_labels_and_frame_letters_agree_after_reading_back(tmp_path: Path) -> None:
