@@ -36,12 +36,14 @@ _Event = StageEvent | PrototypeFound | PrototypeDrifted | PrototypeRetired | Fac
 
 
 class _SourceTracks:
-    """Windows, stage and face state of one source."""
+    """Windows, stage and face state of one stream: of one face of a source."""
 
     def __init__(
         self, config: AnalyzerConfig, bank: WindowBank, on_thresholds: dict[int, float]
     ) -> None:
         self.bank = bank
+        self.own_person = config.follow.faces > 1
+        self.person: int | None = None
         self.windows: dict[int, int] = {}
         self.stages = StageTracker(config.stage)
         self.face: FaceState | None = None
@@ -57,6 +59,10 @@ class _SourceTracks:
         if self.epoch is not None and frame.epoch != self.epoch:
             events += self.gap()
         self.epoch, self.index = frame.epoch, frame.index
+        if self.own_person and seen.face.id is not None:
+            if self.person not in (None, seen.face.id):
+                events += self._hand_over(frame.index)
+            self.person = seen.face.id
         if seen.face.state != self.face:
             events.append(FaceChange(seen.face.state, self.face, seen.face.reason, frame.index))
             self.face = seen.face.state
@@ -128,6 +134,16 @@ class _SourceTracks:
             rest_s=seen.rest_s,
             rest_prior=seen.rest_prior,
         )
+
+    def _hand_over(self, at: int) -> list[_Event]:
+        """End what was known of a person whose place another one has now."""
+        events: list[_Event] = list(self.gap())
+        for au, slot in self.windows.items():
+            letters = self.bank.track(slot).letters
+            events += [PrototypeRetired(au, letter, None, at) for letter in letters]
+        self.close()
+        self.running.clear()
+        return events
 
     def close(self) -> None:
         """Give all windows back."""
@@ -235,6 +251,11 @@ class Analyzer:
     def update(self, frames: Sequence[Frame]) -> list[FrameResult]:
         """Analyse frames and return one result each, in the same order.
 
+        Where several faces of a source are analysed (``FollowConfig.faces``), the result of the
+        one followed is followed by those of the others, in streams of their own: ``frame.source``
+        is ``cam`` for the first and ``cam/2``, ``cam/3``, … for them. A place in which nobody was
+        yet has no result. A person keeps their place; who takes another's begins with no letters.
+
         Args:
             frames: ascending by index within each source; sources may be mixed. A new ``epoch``
                 of a source ends its stage and starts the next one afresh; letters are kept.
@@ -286,22 +307,29 @@ class Analyzer:
             return {}
         return {au: self._bank.track(slot) for au, slot in state.windows.items()}
 
+    def streams(self, source: str) -> list[str]:
+        """Return the streams of a source, one for each of its faces that may be analysed."""
+        return self._observer.streams(source)
+
     def gap(self, source: str) -> list[StageEvent]:
-        """Tell that a source paused; return the exit of its stage."""
+        """Tell that a source (or one of its :meth:`streams`) paused; return its stage's exit."""
         self._observer.gap(source)
         state = self._states.get(source)
         return [] if state is None else state.gap()
 
     def finish(self, source: str) -> list[StageEvent]:
-        """End a source; return its last events. Its letters stay until :meth:`reset`."""
+        """End a source (or another of its :meth:`streams`); return its last events.
+
+        Its letters stay until :meth:`reset`.
+        """
         state = self._states.get(source)
         return [] if state is None else state.stages.finish()
 
     def reset(self, source: str | None = None) -> None:
         """Forget one source, or all: the next frame is the first."""
         self._observer.reset(source)
-        sources = list(self._states) if source is None else [source]
-        for name in sources:
+        streams = list(self._states) if source is None else self.streams(source)
+        for name in streams:
             state = self._states.pop(name, None)
             if state is not None:
                 state.close()

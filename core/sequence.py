@@ -325,6 +325,7 @@ class SequenceAnalyzer:
                 rest_s=seen.rest_s,
                 rest_prior=seen.rest_prior,
                 pose=seen.face.pose,
+                face_id=seen.face.id,
             )
         )
         self._source = frame.source

@@ -151,6 +151,8 @@ class FaceObservation:
         quality: 0 (unusable) to 1.
         reason: why the state is ``low_quality``, one short phrase; else empty.
         pose: how the head is turned; None where the points are not those of a face.
+        id: number of the person, 1 for the first who was seen in the source; a number is never
+            given again. None where nobody is seen, or people are not told apart.
     """
 
     state: FaceState
@@ -161,6 +163,7 @@ class FaceObservation:
     quality: float = 0.0
     reason: str = ""
     pose: HeadPose | None = None
+    id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,8 +345,8 @@ class FrameRow:
 
     ``presence`` and ``intensity`` are ``(A,)`` float32 or None without a usable face; ``labels``
     maps the active AUs to their letters (``{12: "A"}``). ``baseline``, the adjusted values and
-    ``rest_s`` and ``rest_prior`` are those of :class:`FrameResult`, ``pose`` is that of
-    :class:`FaceObservation`.
+    ``rest_s`` and ``rest_prior`` are those of :class:`FrameResult`, ``pose`` and ``face_id`` are
+    ``pose`` and ``id`` of :class:`FaceObservation`.
     """
 
     index: int
@@ -358,6 +361,7 @@ class FrameRow:
     rest_s: float = 0.0
     rest_prior: float = 1.0
     pose: HeadPose | None = None
+    face_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

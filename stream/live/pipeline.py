@@ -62,7 +62,7 @@ class StepClock:
 
 @dataclass(slots=True)
 class Stream:
-    """One source in the pipeline.
+    """One source in the pipeline, or another of the faces in it.
 
     Attributes:
         id: name in messages. ``number``: the same in binary messages.
@@ -73,6 +73,8 @@ class Stream:
         finished: whether its last events were published, too.
         paused: whether it stalled or lost its connection, and its stage still has to end for that.
         drained: whether all frames grabbed so far were taken.
+        faces: streams of the other faces of the source that may be analysed; of these only ``id``,
+            ``number`` and ``capture`` are kept.
     """
 
     id: str
@@ -84,6 +86,12 @@ class Stream:
     finished: bool = False
     paused: bool = False
     drained: bool = False
+    faces: tuple[Stream, ...] = ()
+
+    @property
+    def each(self) -> tuple[Stream, ...]:
+        """The stream of whoever is followed, then those of the other faces."""
+        return (self, *self.faces)
 
 
 class Pipeline:
@@ -153,14 +161,15 @@ class Pipeline:
         """Add a source; it is opened by :meth:`open`.
 
         Args:
-            name: id of one of the hub's streams.
+            name: id of one of the hub's streams. Where several faces are analysed, the hub must
+                know all :meth:`~facestage.core.analyzer.Analyzer.streams` of that name.
             opener: opens the source, again after each loss.
             policy: what happens to frames that come faster than they are analysed.
             loop: begin a source that ends again.
             endless: it has no end of its own (a camera, a stream), so it may appear later.
             max_attempts: attempts to reconnect after one loss; None never gives up.
         """
-        number = next(s.number for s in self._hub.streams if s.id == name)
+        numbers = {info.id: info.number for info in self._hub.streams}
         capture = Capture(
             opener,
             CaptureOptions(
@@ -173,7 +182,9 @@ class Pipeline:
             on_state=lambda change: self._note_state(stream, change),
             on_ready=self._ready.set,
         )
-        stream = Stream(name, number, capture)
+        others = [other for other in self._analyzer.streams(name) if other != name]
+        faces = tuple(Stream(other, numbers[other], capture) for other in others)
+        stream = Stream(name, numbers[name], capture, faces=faces)
         self.streams.append(stream)
         return stream
 
@@ -305,13 +316,16 @@ class Pipeline:
             for step, seconds in self._steps.seconds.items():
                 self.metrics.step(step, seconds)
         self._count_batches()
-        heats = self._heats(batch, results)
-        for (stream, frame), result in zip(batch, results, strict=True):
+        heats = self._heats(results)
+        of_face = {face.id: (stream, face) for stream, _ in batch for face in stream.each}
+        for result in results:
+            stream, face = of_face[result.frame.source]
             self.metrics.count(result.log)
-            self._publish_result(stream, result, heats.get((stream.id, frame.index)))
-            self._analysed += 1
-            now_ns = time.monotonic_ns()
-            self.metrics.frame(now_ns * 1e-9, (now_ns - frame.t_mono_ns) * 1e-6)
+            self._publish_result(stream, face, result, heats.get((face.id, result.frame.index)))
+            if face is stream:
+                self._analysed += 1
+                now_ns = time.monotonic_ns()
+                self.metrics.frame(now_ns * 1e-9, (now_ns - result.frame.t_mono_ns) * 1e-6)
 
     def _count_batches(self) -> None:
         """Count what the LRP engine has done since the last batch of frames."""
@@ -323,24 +337,22 @@ class Pipeline:
             }
         )
 
-    def _heats(
-        self, batch: list[tuple[Stream, Frame]], results: list[FrameResult]
-    ) -> dict[tuple[str, int], protocol.Heat]:
+    def _heats(self, results: list[FrameResult]) -> dict[tuple[str, int], protocol.Heat]:
         """Return the heat of the frames that anybody wants it of, by stream and frame."""
-        wanted = [
-            (stream.id, result)
-            for (stream, _), result in zip(batch, results, strict=True)
-            if self._hub.wants("heat", stream.id)
-        ]
-        top_x = self._analyzer.config.explain.top_x
-        heats = publish.heat_messages([result for _, result in wanted], top_x)
-        return {(name, heat.frame): heat for (name, _), heat in zip(wanted, heats, strict=True)}
+        wanted = [result for result in results if self._hub.wants("heat", result.frame.source)]
+        heats = publish.heat_messages(wanted, self._analyzer.config.explain.top_x)
+        return {
+            (result.frame.source, heat.frame): heat
+            for result, heat in zip(wanted, heats, strict=True)
+        }
 
     def _publish_result(
-        self, stream: Stream, result: FrameResult, heat: protocol.Heat | None
+        self, source: Stream, stream: Stream, result: FrameResult, heat: protocol.Heat | None
     ) -> None:
+        """Publish what one face of a source shows; ``source`` is the stream of the first one."""
         frame, top_x = result.frame, self._analyzer.config.explain.top_x
-        stream.dropped += frame.dropped_before
+        if stream is source:
+            source.dropped += frame.dropped_before
         for event in result.events:
             if isinstance(event, StageEvent):
                 self._publish_stage_events(stream, [event], frame)
@@ -360,8 +372,8 @@ class Pipeline:
             result,
             self._analyzer.network.card.aus,
             latency_ms=(time.monotonic_ns() - frame.t_mono_ns) * 1e-6,
-            dropped_total=stream.dropped,
-            source_state=stream.state,
+            dropped_total=source.dropped,
+            source_state=source.state,
         )
         self._hub.publish_sample(message, stream=stream.id, t_capture=frame.t_wall)
         self._on_result(stream, result)
@@ -388,10 +400,12 @@ class Pipeline:
         for stream in self.streams:
             if stream.ended and not stream.finished:
                 stream.finished = True
-                self._publish_stage_events(stream, self._analyzer.finish(stream.id), None)
+                for face in stream.each:
+                    self._publish_stage_events(face, self._analyzer.finish(face.id), None)
             elif stream.paused and stream.drained:
                 stream.paused = False
-                self._publish_stage_events(stream, self._analyzer.gap(stream.id), None)
+                for face in stream.each:
+                    self._publish_stage_events(face, self._analyzer.gap(face.id), None)
 
     def _publish_states(self) -> None:
         while True:
@@ -401,15 +415,14 @@ class Pipeline:
                 return
             stream.state = change.state.value
             stream.paused = change.state in (SourceState.STALLED, SourceState.RECONNECTING)
-            self._hub.publish_event(
-                protocol.SourceChanged(
-                    state=change.state.value,
-                    reason=change.reason,
-                    epoch=change.epoch,
-                    retry_s=None if change.retry_s is None else round(change.retry_s, 1),
-                ),
-                stream=stream.id,
+            message = protocol.SourceChanged(
+                state=change.state.value,
+                reason=change.reason,
+                epoch=change.epoch,
+                retry_s=None if change.retry_s is None else round(change.retry_s, 1),
             )
+            for face in stream.each:
+                self._hub.publish_event(message, stream=face.id)
 
     def _drops(self) -> dict[str, int]:
         drops: dict[str, int] = {}

@@ -165,6 +165,7 @@ def _face(face: FaceObservation) -> protocol.FaceValue:
         quality=round(float(face.quality), 3),
         reason=face.reason,
         pose=None if face.pose is None else _degrees(face.pose),
+        id=face.id,
     )
 
 

@@ -245,7 +245,7 @@ def _stages_csv(result: SequenceResult) -> str:
 
 def _frames_csv(result: SequenceResult) -> str:
     codes = [au_code(au) for au in result.aus]
-    header = ["frame", "time", "face", "yaw", "pitch", "roll", *codes]
+    header = ["frame", "face_id", "time", "face", "yaw", "pitch", "roll", *codes]
     header += [f"{code}_r" for code in codes] + [f"{code}_label" for code in codes]
     if result.baseline:
         header += ["baseline", "rest_s", *(f"{code}_adjusted" for code in codes)]
@@ -260,7 +260,8 @@ def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
         return [""] * len(result.aus) if values is None else [f"{v:.{digits}f}" for v in values]
 
     letters = [row.labels.get(au, "") for au in result.aus]
-    texts = [str(row.index), f"{row.time_s:.4f}", str(row.face)]
+    number = "" if row.face_id is None else str(row.face_id)
+    texts = [str(row.index), number, f"{row.time_s:.4f}", str(row.face)]
     pose = row.pose
     angles = ("", "", "") if pose is None else (pose.yaw, pose.pitch, pose.roll)
     texts += [angle if isinstance(angle, str) else f"{angle:.1f}" for angle in angles]
