@@ -13,15 +13,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from facestage.core.config import FollowConfig
 from facestage.core.face.people import People
-from facestage.core.face.tracker import Detector, FaceTracker, Landmarks
+from facestage.core.face.tracker import Choice, Detector, FaceTracker, Landmarks
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.types import FaceObservation
 from facestage.stream.detectors import make_detector
@@ -97,7 +98,7 @@ def _between(time: float, *stops: tuple[float, float]) -> float:
 
 
 def places(time: float) -> tuple[tuple[float, float, float], tuple[float, float, float], bool]:
-    """Return x, y and size of the two faces at a time, seconds, and whether the first is in front."""
+    """Return x, y and size of both faces at a time (s), and whether the first is in front."""
     x = _between(time, (40, 240), (45, 430), (48, 430), (53, 250))
     first = (x + 6 * math.sin(time), 190 + 4 * math.sin(1.7 * time), 1.0)
     across = _between(
@@ -144,7 +145,6 @@ def shots(
                 continue
             person, at = pair[who], (n // 3 + 5 * who) % POSES
             own = person.points[at]
-            scale = EYES * size / 30.6 * 0.5
             scale = EYES * size / float(np.linalg.norm(person.points[0, 1] - person.points[0, 0]))
             middle = own.mean(0)
             matrix = np.array(
@@ -201,39 +201,65 @@ def people_of(network: AUNetwork, detector: Detector, config: FollowConfig) -> P
     return People(detector, network.five_points, make, config)
 
 
+def measure(
+    scene: int,
+    fps: float = 30.0,
+    detector: str = "ours",
+    alone: bool = False,
+    tell: Callable[[str], object] | None = None,
+) -> dict[str, Any]:
+    """Follow the first person through a minute.
+
+    Args:
+        scene: which pair of people.
+        fps: frames per second.
+        detector: finds faces.
+        alone: follow with a tracker that knows nobody.
+        tell: is told of every frame that went wrong.
+
+    Returns:
+        Counts of frames: all, ``wanted`` (the face shows), ``analysed`` of these, ``swapped``
+        (somebody else was analysed); and the ``numbers`` that whoever was followed had.
+    """
+    generator, network = Generator(777), AUNetwork.load(device="cpu")
+    pair = actor(generator, 2 * scene), actor(generator, 2 * scene + 1)
+    people = people_of(network, make_detector(detector), FollowConfig())
+    tracker = people._places[0].tracker
+    if alone:
+        tracker.choice = Choice()
+        tracker.attach(make_detector(detector), network.five_points)
+    counts = dict.fromkeys(("frames", "wanted", "analysed", "swapped"), 0)
+    numbers: set[int] = set()
+    for n, shot in enumerate(shots(pair, scene, fps)):
+        face = tracker.update(shot.image) if alone else people.update(shot.image)[0]
+        found = whose(face, shot) if face.crop is not None else None
+        wanted = bool(shot.shows[0] >= SEEN)
+        counts["frames"] += 1
+        counts["wanted"] += int(wanted)
+        counts["analysed"] += int(wanted and found == 0)
+        counts["swapped"] += int(found == 1)
+        if face.id is not None:
+            numbers.add(face.id)
+        if tell is not None and (found == 1 or (wanted and found != 0)):
+            tell(f"{n / fps:.2f} s {face.state} {face.reason} {found} {shot.shows.round(2)}")
+    return {**counts, "numbers": sorted(numbers)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     parser.add_argument("--scenes", type=int, default=6)
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--detector", default="ours")
     parser.add_argument("--fps", type=float, default=30.0)
+    parser.add_argument("--alone", action="store_true", help="a tracker that knows nobody")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
-    generator, network = Generator(777), AUNetwork.load(device="cpu")
-    total = dict.fromkeys(("frames", "wanted", "analysed", "swapped"), 0)
-    for scene in range(options.scenes):
-        pair = actor(generator, 2 * scene), actor(generator, 2 * scene + 1)
-        people = people_of(network, make_detector(options.detector), FollowConfig())
-        counts = dict.fromkeys(total, 0)
-        ids: set[int | None] = set()
-        for n, shot in enumerate(shots(pair, scene, options.fps)):
-            (face,) = people.update(shot.image)
-            found = whose(face, shot) if face.crop is not None else None
-            wanted = shot.shows[0] >= SEEN
-            counts["frames"] += 1
-            counts["wanted"] += int(wanted)
-            counts["analysed"] += int(wanted and found == 0)
-            counts["swapped"] += int(found == 1)
-            ids |= {face.id} - {None}
-            if options.verbose and (found == 1 or (wanted and found != 0)):
-                print(n / options.fps, face.state, face.reason, face.id, found, shot.shows.round(2))
-        print(
-            f"scene {scene}: {counts}, numbers given to whom was followed: {sorted(map(str, ids))}"
-        )
-        for name, value in counts.items():
-            total[name] += value
-    print(f"all: {total}")
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    tell = print if options.verbose else None
+    for scene in range(options.first, options.first + options.scenes):
+        found = measure(scene, options.fps, options.detector, options.alone, tell)
+        print(f"scene {scene}: {found}", flush=True)
 
 
 if __name__ == "__main__":
