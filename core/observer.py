@@ -679,11 +679,12 @@ class Observer:
             "weights and the normalisation in its card"
         )
 
-    def _make_baseline(self) -> PersonalBaseline | None:
+    def _make_baseline(self, first: bool = True) -> PersonalBaseline | None:
+        """Make a baseline; rest levels that are known are those of the ``first`` face."""
         if not self.config.baseline.enabled:
             return None
         baseline = PersonalBaseline.of_network(self.network.card, self.config.baseline)
-        if self._rest is not None:
+        if self._rest is not None and first:
             baseline.begin(self._rest)
         return baseline
 
@@ -705,7 +706,8 @@ class Observer:
     def _state(self, stream: str) -> _SourceFaces:
         if stream not in self._states:
             gate = PresenceGate(*self.network.card.thresholds())
-            self._states[stream] = _SourceFaces(gate, self._make_baseline())
+            baseline = self._make_baseline(first=stream in self._sources)
+            self._states[stream] = _SourceFaces(gate, baseline)
         return self._states[stream]
 
     def _forward(self, inputs: torch.Tensor, states: Sequence[_SourceFaces]) -> lrp.Forward | None:

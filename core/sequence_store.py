@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AUMaps", "MemoryShelf", "Pictures", "Shelf"]
+__all__ = ["AUMaps", "MemoryShelf", "PartOfShelf", "Pictures", "Shelf"]
 
 WAITING_BYTES = 64 << 20
 """Bound on the memory for frames whose face picture was not asked for yet, bytes."""
@@ -36,6 +36,20 @@ class Shelf(Protocol):
     def clear(self) -> None:
         """Forget all."""
         ...
+
+
+class PartOfShelf:
+    """A part of a shelf that others use, too: it is the owner's to clear.
+
+    Args:
+        whole: the shelf.
+    """
+
+    def __init__(self, whole: Shelf) -> None:
+        self.put, self.get, self.drop = whole.put, whole.get, whole.drop
+
+    def clear(self) -> None:
+        """Leave it to the owner."""
 
 
 class MemoryShelf:

@@ -392,6 +392,8 @@ class SequenceResult:
         remark: what a reader should know of how the pictures were read (a range of values that was
             recognised); empty where nothing is unusual.
         files: names of the pictures of an image folder, by frame number; empty for a video.
+        others: results of the other faces that were analysed, by their place; their rows begin
+            where somebody was first seen there.
     """
 
     source: str
@@ -416,6 +418,7 @@ class SequenceResult:
     lrp_precision: str = "float32"
     files: tuple[str, ...] = ()
     remark: str = ""
+    others: tuple[SequenceResult, ...] = ()
 
     @property
     def marks(self) -> dict[int, str]:
