@@ -317,6 +317,8 @@ class People:
 
     def _somebody_else(self, person: _Person, looks: Description, own: float, clear: bool) -> bool:
         config = self.config
+        if own >= config.alike:
+            return False
         if own < config.unlike and not clear:
             return True
         others = [p.looks.likeness(looks) for p in self._persons if p is not person]
@@ -359,7 +361,8 @@ class People:
             return
         looks = describe(crop)
         theirs = place.person.looks.likeness(looks)
-        if theirs >= self.config.alike and theirs > self._own_likeness(place) + self.config.lead:
+        own = self._own_likeness(place)
+        if own < self.config.alike <= theirs and theirs > own + self.config.lead:
             place.tracker.drop()  # the person is over there: the face followed is another's
             return
         who = self._most_alike(looks, place)

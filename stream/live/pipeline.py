@@ -14,6 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...core.analyzer import Analyzer
 from ...core.errors import FacestageError, SourceError
 from ...core.lrp import EngineChoice
@@ -147,6 +150,7 @@ class Pipeline:
         self._stats_s = 0.0
         self._stats_frames_in = 0
         self._analysed = 0
+        self._encoded: tuple[NDArray[np.uint8], protocol.Picture | None] | None = None
 
     def add(
         self,
@@ -363,7 +367,7 @@ class Pipeline:
                 )
                 self._hub.publish_event(message, stream=stream.id, t_capture=frame.t_wall)
         if self._video and self._hub.wants(PICTURE, stream.id):
-            picture = publish.encode_picture(frame, stream.number)
+            picture = self._picture(frame, stream.number)
             if picture is not None:
                 self._hub.publish_picture(picture.frame, picture.jpeg, stream=stream.id)
         if heat is not None:
@@ -377,6 +381,12 @@ class Pipeline:
         )
         self._hub.publish_sample(message, stream=stream.id, t_capture=frame.t_wall)
         self._on_result(stream, result)
+
+    def _picture(self, frame: Frame, number: int) -> protocol.Picture | None:
+        """Return the JPEG of a frame; it is made once for all faces of it."""
+        if self._encoded is None or self._encoded[0] is not frame.image:
+            self._encoded = frame.image, publish.encode_picture(frame, number)
+        return self._encoded[1]
 
     def _publish_stage_events(
         self, stream: Stream, events: Sequence[StageEvent], frame: Frame | None
