@@ -120,6 +120,9 @@ class FollowConfig:
     alike: float = 0.45
     """Two faces are of one person from this likeness on. Measured on photographs: one person's
     neutral and smiling face .51 in 95 of 100, two persons' faces .49 in 1 of 1000."""
+    surely: float = 0.75
+    """A face that jumped, or became larger or smaller within a moment, is the person's from this
+    likeness on."""
     unlike: float = 0.25
     """Two faces are of two persons below this likeness. Measured: the most unlike look of one
     person who cries, laughs and holds a hand before the mouth .29."""

@@ -38,6 +38,8 @@ _SAME_PLACE = 0.25
 """A face is that of whoever was there a moment ago from this intersection over union on."""
 _APART = 0.02
 """Two faces do not hide each other below this intersection over union."""
+_LOOK_EVERY = 5
+"""A person's looks follow them in steps of so many frames: a head turns within a second."""
 _MOMENT = 30
 """A person may still be where they were seen last for so many frames."""
 
@@ -109,6 +111,7 @@ class _Place(Choice):
         tracker: follows it.
         person: whose it is, also while they are absent; None before the first.
         wary: frames for which it is checked who it is.
+        unseen: frames since it was.
         doubts: frames in a row in which it looked like somebody else.
         admitted: who was found in this frame, and how they look.
         likeness: of the face in this frame to the person, as they were known before it; None where
@@ -122,15 +125,15 @@ class _Place(Choice):
 
     def forget(self) -> None:
         self.person: _Person | None = None
-        self.wary = self.doubts = 0
+        self.wary = self.doubts = self.unseen = 0
         self.admitted: tuple[_Person, Description] | None = None
         self.likeness: float | None = None
 
     def order(self, found: Sequence[Detection], own: Detection | None) -> list[Detection]:
         return self.people._order(self, found, own)
 
-    def admits(self, crop: NDArray[np.uint8], detection: Detection | None) -> bool:
-        return self.people._admits(self, crop, detection)
+    def admits(self, crop: NDArray[np.uint8], box: Box, detection: Detection | None) -> bool:
+        return self.people._admits(self, crop, box, detection)
 
 
 class People:
@@ -275,8 +278,12 @@ class People:
         if tracker.fresh and place.admitted is not None:
             who, looks = place.admitted
             place.likeness = who.looks.likeness(looks) if who is place.person else -1.0
+            if who is place.person and place.likeness < self.config.alike:
+                tracker.check_within(1)  # nobody else may be seen beside them
+                place.wary = self.config.wary
+            else:
+                who.looks.add(looks)
             place.person, place.doubts = who, 0
-            who.looks.add(looks)
         if place.person is None:
             raise RuntimeError("a face is followed that nobody was admitted for")
         self._note_neighbour(place)
@@ -293,7 +300,11 @@ class People:
         if rivals:
             tracker.check_within(config.near_check)
         looked = self._attached().found is not None
-        if face.crop is not None and (place.wary or tracker.fresh or looked):
+        place.unseen += 1
+        if face.crop is not None and (
+            place.wary or tracker.fresh or looked or place.unseen >= _LOOK_EVERY
+        ):
+            place.unseen = 0
             looks = describe(crop)
             own = person.looks.likeness(looks)
             if place.likeness is None:
@@ -310,7 +321,7 @@ class People:
                     return FaceObservation(FaceState.LOST)
                 return _doubtful(face, person.id)
             place.doubts = 0
-            if looked and (own >= config.alike or not rivals):
+            if own >= config.alike or not (rivals or place.wary):
                 person.looks.add(looks)
         person.box, person.seen = box, self._frame
         return replace(face, id=person.id)
@@ -404,9 +415,11 @@ class People:
             return float(self._next_id if who is None else who.id), size
         return size, 0.0
 
-    def _admits(self, place: _Place, crop: NDArray[np.uint8], detection: Detection | None) -> bool:
+    def _admits(
+        self, place: _Place, crop: NDArray[np.uint8], box: Box, detection: Detection | None
+    ) -> bool:
         looks = describe(crop)
-        who = self._identify(place, looks)
+        who = self._identify(place, looks, box)
         may = self._may(place, who)
         if who is None and not may:
             known = place.person is not None and (
@@ -414,7 +427,8 @@ class People:
             )
             if detection is None or known:
                 return False  # it may be the person, hidden in part
-        box = (0.0, 0.0, 0.0, 0.0) if detection is None else detection.box
+        if detection is not None:
+            box = detection.box
         if who is None:
             who = self._meet(box)
         if may:
@@ -424,18 +438,33 @@ class People:
             who.looks.add(looks)
         return may
 
-    def _identify(self, place: _Place, looks: Description) -> _Person | None:
+    def _identify(self, place: _Place, looks: Description, box: Box) -> _Person | None:
         """Return who a face found by a place is; None for a stranger."""
         config, person = self.config, place.person
         best = self._most_alike(looks, place)
         if person is None:
             return best
         own = person.looks.likeness(looks)
-        if best is not None:
-            lead = best.looks.likeness(looks) - own
-            return person if own >= config.alike and lead <= config.lead else best
-        unsure = own >= config.unlike and not self._cut and not place.wary
-        return person if unsure else None
+        if best is not None and best.looks.likeness(looks) - own > config.lead:
+            return best
+        return person if own >= self._needed(place, person, box) else None
+
+    def _needed(self, place: _Place, person: _Person, box: Box) -> float:
+        """Return how alike a face must be to be the person's, by where it is and how large.
+
+        A face does not jump or grow within a moment: one that did must look very much alike. One
+        that is where the person was is theirs in doubt, if nobody else was near.
+        """
+        config, absent = self.config, self._frame - person.seen
+        calm = not place.wary and not self._cut
+        if self._cut or absent > _MOMENT:
+            return config.unlike if calm and len(self._persons) == 1 else config.alike
+        size = box[2] / max(person.box[2], 1e-6)
+        growth = 1.2 + 0.01 * absent
+        here = apart(box, person.box) < (0.4 + 0.05 * absent) * person.box[2]
+        if here and 1 / growth < size < growth:
+            return config.unlike if calm else config.alike
+        return config.surely
 
     def _most_alike(self, looks: Description, place: _Place) -> _Person | None:
         """Return the person whom a face is like, of those no other place follows now."""

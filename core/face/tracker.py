@@ -106,11 +106,12 @@ class Choice:
         """
         return sorted(found, key=lambda d: (d is not own, -d.box[2] * d.box[3]))
 
-    def admits(self, crop: NDArray[np.uint8], detection: Detection | None) -> bool:
+    def admits(self, crop: NDArray[np.uint8], box: Box, detection: Detection | None) -> bool:
         """Tell whether a face that proved to be one may be followed.
 
         Args:
             crop: ``(S, S)`` uint8 grey, aligned.
+            box: around its points, as :attr:`FaceTracker.box`.
             detection: where it was found; None where only the landmarks hold on to it.
         """
         return True
@@ -415,7 +416,7 @@ class FaceTracker:
         self._track = self._acquire(found, grey, near=self._box(track.points))
         if self._track is None and not track.from_detector:
             fresh = self._settle(track.points, grey)
-            if fresh is not None and self.choice.admits(fresh.crop, None):
+            if fresh is not None and self._admits(fresh, None):
                 fresh.until_check, fresh.several = 1, track.several
                 self._track, self.fresh = fresh, True
         if self._track is not None:
@@ -520,12 +521,15 @@ class FaceTracker:
         own = None if near is None else _best_overlap(found, near, self.config.same_face_overlap)
         for detection in self.choice.order(found, own):
             track = self._begin(detection, grey)
-            if track is not None and self.choice.admits(track.crop, detection):
+            if track is not None and self._admits(track, detection):
                 self.fresh = True
                 track.until_check = self.config.verify_every if track.proven else 1
                 track.several = self._others(found, detection, self._box(track.points), grey)
                 return track
         return None
+
+    def _admits(self, track: _Track, detection: Detection | None) -> bool:
+        return self.choice.admits(track.crop, self._box(track.points), detection)
 
     def _begin(self, detection: Detection, grey: NDArray[np.uint8]) -> _Track | None:
         """Take a detection as a face if its points, or the landmark network, support it."""
