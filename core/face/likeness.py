@@ -5,7 +5,7 @@ no network, takes a tenth of a millisecond, and tells people in one room apart f
 are in it: it is no biometric identification, is never stored, and fails between twins, or between a
 person today and the same person next year. On 193 photographs of 131 people (62 of whom
 are seen neutral and smiling) one person's two pictures have a likeness of at least .51 in 95 of 100
-pairs, two people's of at most .36 in 99 of 100 (``benchmarks/likeness.py``).
+pairs, two people's of at most .38 in 99 of 100 (``benchmarks/likeness.py``).
 
 References:
     Dalal and Triggs, *Histograms of oriented gradients for human detection*, CVPR 2005.
