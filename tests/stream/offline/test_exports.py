@@ -189,7 +189,16 @@ def test_csv_files_have_exactly_these_lines(tmp_path: Path) -> None:
 def test_other_faces_have_folders_and_rows_of_their_own(tmp_path: Path) -> None:
     short = result_of([{}, {12: "A"}, {12: "A"}])
     late = tuple(replace(row, index=row.index + 2, face_id=2) for row in short.rows)
-    other = replace(short, rows=late, source="clip.mp4, face 2")
+    other = replace(
+        short,
+        rows=late,
+        stages=tuple(replace(s, start=s.start + 2, end=s.end + 2) for s in short.stages),
+        prototypes={
+            label: replace(p, first=p.first + 2, exemplar=p.exemplar + 2)
+            for label, p in short.prototypes.items()
+        },
+        source="clip.mp4, face 2",
+    )
     both = replace(story(), others=(other,))
     written = {str(p.relative_to(tmp_path / "out")) for p in write_analysis(both, tmp_path / "out")}
     assert {"frames.csv", "face2/frames.csv", "face2/report.html", "face2/strip.png"} <= written
