@@ -135,6 +135,13 @@ class _Place(Choice):
     def admits(self, crop: NDArray[np.uint8], box: Box, detection: Detection | None) -> bool:
         return self.people._admits(self, crop, box, detection)
 
+    def knows(self, box: Box) -> bool:
+        return self.people._followed_elsewhere(box, self)
+
+    def begin(self) -> None:
+        """Begin the next frame."""
+        self.admitted = self.likeness = None
+
 
 class People:
     """Follow one or several faces through the frames of one source.
@@ -184,7 +191,7 @@ class People:
         self._frame = 0
         self._thumbnail: NDArray[np.float32] | None = None
         self._cut = False
-        self._middle = (0.0, 0.0)
+        self._middle: Box = (0.0, 0.0, 0.0, 0.0)
         for place in self._places:
             place.tracker.reset()
             place.forget()
@@ -270,7 +277,7 @@ class People:
         search: bool,
     ) -> FaceObservation:
         tracker = place.tracker
-        place.admitted = place.likeness = None
+        place.begin()
         face = tracker.update(image, points, search)
         if tracker.crop is None:
             place.doubts = 0
@@ -410,7 +417,7 @@ class People:
         """Return what decides between faces: the lower one is followed."""
         size = -box[2] * box[3]
         if self.config.follow == "centre":
-            return apart((*self._middle, 0.0, 0.0), box), size
+            return apart(self._middle, box), size
         if self.config.follow == "first":
             return float(self._next_id if who is None else who.id), size
         return size, 0.0
@@ -525,7 +532,7 @@ class People:
     def _note_picture(self, image: NDArray[np.uint8]) -> None:
         """Note the middle of the picture, and whether it is of another scene than the last."""
         height, width = image.shape[:2]
-        self._middle = (width / 2, height / 2)
+        self._middle = (width / 2, height / 2, 0.0, 0.0)
         few = image[:: max(1, height // 27), :: max(1, width // 48)]
         now = few.reshape(*few.shape[:2], -1).mean(2, dtype=np.float32)
         now = now - now.mean()

@@ -117,7 +117,8 @@ def _step(x: NDArray[np.float64], turned: NDArray[np.float64]) -> NDArray[np.flo
     slope[:, :, 3] = flat
     by_weight = (slope * _WEIGHTS[:, None, None]).reshape(10, 4)
     normal = by_weight.T @ slope.reshape(10, 4)
-    return np.linalg.solve(normal, by_weight.T @ (x - scale * flat).ravel())[:3]
+    step = np.linalg.solve(normal, by_weight.T @ (x - scale * flat).ravel())
+    return np.asarray(step[:3], np.float64)
 
 
 def _turned(by: NDArray[np.float64], rotation: NDArray[np.float64]) -> NDArray[np.float64]:
