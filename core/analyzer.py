@@ -37,12 +37,13 @@ _Event = StageEvent | PrototypeFound | PrototypeDrifted | PrototypeRetired | Fac
 
 
 class _SourceTracks:
-    """Windows, stage and face state of one source."""
+    """Windows, stage and face state of one stream: of one face of a source."""
 
     def __init__(
         self, config: AnalyzerConfig, bank: WindowBank, on_thresholds: dict[int, float]
     ) -> None:
         self.bank = bank
+        self.own_letters = config.follow.faces > 1
         self.windows: dict[int, int] = {}
         self.stages = StageTracker(config.stage)
         self.face: FaceState | None = None
@@ -65,6 +66,8 @@ class _SourceTracks:
         if seen.other_person:
             self._break(self.windows.keys())
             events += self.stages.other_person(frame.index, frame.time_s)
+            if self.own_letters:
+                events += self._retire(frame.index)
         if seen.presence is None:
             return events, {}
         self._break(self.windows.keys() - seen.maps.keys())
@@ -133,6 +136,15 @@ class _SourceTracks:
             rest_s=seen.rest_s,
             rest_prior=seen.rest_prior,
         )
+
+    def _retire(self, at: int) -> list[_Event]:
+        """End the letters of a person whose place another one has now."""
+        events: list[_Event] = []
+        for au, slot in self.windows.items():
+            letters = self.bank.track(slot).letters
+            events += [PrototypeRetired(au, letter, None, at) for letter in letters]
+        self.close()
+        return events
 
     def close(self) -> None:
         """Give all windows back."""
@@ -237,10 +249,16 @@ class Analyzer:
     def update(self, frames: Sequence[Frame]) -> list[FrameResult]:
         """Analyse frames and return one result each, in the same order.
 
+        Where several faces of a source are analysed (``FollowConfig.faces``), the result of the
+        one followed is followed by those of the others, in streams of their own: ``frame.source``
+        is ``cam`` for the first and ``cam/2``, ``cam/3``, … for them. A place in which nobody was
+        yet has no result. A person keeps their place; whoever takes another's begins with no
+        letters.
+
         Args:
             frames: ascending by index within each source; sources may be mixed. A new ``epoch``
                 of a source, or a face that is another person's, ends its stage and starts the
-                next one afresh; letters are kept.
+                next one afresh; where one face of a source is analysed, letters are kept.
 
         Raises:
             ConfigError: a frame does not come after the one before it; nothing is analysed then.
@@ -287,22 +305,29 @@ class Analyzer:
             return {}
         return {au: self._bank.track(slot) for au, slot in state.windows.items()}
 
+    def streams(self, source: str) -> list[str]:
+        """Return the streams of a source, one for each of its faces that may be analysed."""
+        return self._observer.streams(source)
+
     def gap(self, source: str) -> list[StageEvent]:
-        """Tell that a source paused; return the exit of its stage."""
+        """Tell that a source (or one of its :meth:`streams`) paused; return its stage's exit."""
         self._observer.gap(source)
         state = self._states.get(source)
         return [] if state is None else state.gap()
 
     def finish(self, source: str) -> list[StageEvent]:
-        """End a source; return its last events. Its letters stay until :meth:`reset`."""
+        """End a source (or another of its :meth:`streams`); return its last events.
+
+        Its letters stay until :meth:`reset`.
+        """
         state = self._states.get(source)
         return [] if state is None else state.stages.finish()
 
     def reset(self, source: str | None = None) -> None:
         """Forget one source, or all: the next frame is the first."""
         self._observer.reset(source)
-        sources = list(self._states) if source is None else [source]
-        for name in sources:
+        streams = list(self._states) if source is None else self.streams(source)
+        for name in streams:
             state = self._states.pop(name, None)
             if state is not None:
                 state.close()

@@ -13,11 +13,13 @@ __all__ = [
     "DEFAULT_LRP_PRESET",
     "LEAST_FRAMES",
     "MIN_SHARE",
+    "MOST_FACES",
     "SAMPLE_FRAMES",
     "AnalyzerConfig",
     "BaselineConfig",
     "ExplainConfig",
     "FaceConfig",
+    "FollowConfig",
     "StageConfig",
     "WindowConfig",
 ]
@@ -94,6 +96,9 @@ class FaceConfig:
     max_roll_deg: float = 180.0
     """The eye line may be tilted by at most this much, degrees. The crop is upright at any roll, so
     that a person who lies is analysed; a lower limit refuses tilted heads."""
+    max_yaw_deg: float = 35.0
+    """The face may be turned aside by at most this much, degrees: beyond, AUs are not to be
+    trusted."""
     max_stretch: float = 1.8
     """The ratio of eye–mouth to eye–eye distance may differ from the template's by at most this
     factor, either way."""
@@ -112,6 +117,55 @@ class FaceConfig:
     clips of ten people: the least of one person is .84, .79, .68, .65, .61 and .47 at these times.
     A cut to another of them within .1 s is noticed in 95 of 100, after .2 s in 80, after 1 s in
     half; on four other clips no face was taken for another's, at any of these times."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowConfig:
+    """Who is followed where there are several faces. Spans of time are counts of frames.
+
+    A likeness is that of two descriptions of upright crops, see
+    :mod:`facestage.core.face.looks`: about 0 between strangers, at most 1.
+    """
+
+    faces: int = 1
+    """So many faces of a source are analysed at once."""
+    follow: str = "largest"
+    """Who is followed first, and when whoever was followed has gone: the ``largest`` face, the one
+    nearest to the ``centre``, the ``first`` that was seen of those present, or only the person of
+    this number (``1`` is the first who was seen)."""
+    alike: float = 0.45
+    """Two faces are of one person from this likeness on. Measured on photographs: one person's
+    neutral and smiling face .51 in 95 of 100, two persons' faces .49 in 1 of 1000."""
+    surely: float = 0.75
+    """A face that jumped, or became larger or smaller within a moment, is the person's from this
+    likeness on."""
+    unlike: float = 0.25
+    """Two faces are of two persons below this likeness. Measured: the most unlike look of one
+    person who cries, laughs and holds a hand before the mouth .29."""
+    lead: float = 0.2
+    """A face is another person's if it is more like that person's by at least this much."""
+    near: float = 1.3
+    """Two faces are near each other at this distance of their middles, mean box widths: who is who
+    is then checked in every frame."""
+    near_check: int = 3
+    """The detector looks so often while another face is near, frames."""
+    wary: int = 15
+    """Who is who is checked for so many frames after another face was near."""
+    doubts: int = 3
+    """A face that is somebody else in so many frames in a row is given up."""
+    stranger_after: int = 60
+    """Whoever comes when the person followed was absent for so long is followed instead."""
+    companion_after: int = 300
+    """Likewise somebody who was there together with the person followed."""
+    sure: int = 10
+    """Whoever was recognised is taken for the same while they stay in their place for so long,
+    frames."""
+    search_every: int = 4
+    """Places that are free are looked for so often while another face is followed, frames."""
+    most_known: int = 32
+    """So many persons are remembered; of more, the one not seen for longest is forgotten."""
+    cut: float = 0.5
+    """Two pictures of the same scene, one after the other, correlate by at least this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,12 +479,15 @@ class AnalyzerConfig:
     their numbers."""
 
     face: FaceConfig = field(default_factory=FaceConfig)
+    follow: FollowConfig = field(default_factory=FollowConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
 
 
+MOST_FACES = 16
+"""More faces of one source are not analysed at once."""
 SAMPLE_FRAMES = 60
 """Explanation quality: frames measured on, unless told otherwise."""
 LEAST_FRAMES = 5

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,14 @@ from .baseline import PersonalBaseline, adjust_intensity, presence_for
 from .config import AnalyzerConfig
 from .errors import ConfigError, ModelError
 from .face.likeness import LastFaces
+from .face.people import People, check_follow
 from .face.tracker import Detector, FaceTracker, Landmarks
 from .network.au_network import AUNetwork
 from .network.selection import select_aus
 from .stages import PresenceGate
 from .types import BaselineState, FaceObservation, FaceState, Frame, RestLevels
 
-__all__ = ["Draft", "Look", "Observation", "Observer", "turns"]
+__all__ = ["Draft", "Look", "Observation", "Observer", "stream_name", "turns"]
 
 BASELINE_SLACK = 0.25
 """What a baseline takes off the logits of an AU may become less by this within the frames of one
@@ -73,27 +74,49 @@ class Observation:
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
 
+def stream_name(source: str, place: int) -> str:
+    """Return the name of the stream of one face of a source: ``cam``, ``cam/2``, ``cam/3``, …
+
+    Args:
+        source: name of the source.
+        place: 0 for whoever is followed, then 1, 2, …
+    """
+    return source if place == 0 else f"{source}/{place + 1}"
+
+
 class _SourceFaces:
-    """What the observer remembers of one source."""
+    """What the observer remembers of one face of a source."""
 
     def __init__(
-        self,
-        tracker: FaceTracker,
-        gate: PresenceGate,
-        baseline: PersonalBaseline | None,
-        last: LastFaces,
+        self, gate: PresenceGate, baseline: PersonalBaseline | None, last: LastFaces
     ) -> None:
-        self.tracker = tracker
         self.gate = gate
         self.baseline = baseline
         self.last = last
-        self.epoch: int | None = None
+        self.person: int | None = None
 
     def forget(self) -> None:
         """Forget who was judged and what was active."""
         self.gate.reset()
         if self.baseline is not None:
             self.baseline.reset()
+
+    def changes(self, person: int | None) -> bool:
+        """Note whose usable face is seen now; return whether the last one was another's."""
+        before = self.person
+        self.person = before if person is None else person
+        if before in (None, self.person):
+            return False
+        self.last.forget()
+        return True
+
+
+class _Source:
+    """What the observer remembers of one source: who is in it, and its connection."""
+
+    def __init__(self, people: People) -> None:
+        self.people = people
+        self.epoch: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -258,6 +281,8 @@ class Observer:
         self.shown = select_aus(network.card, self.config.aus)
         self._takes_part = np.isin(network.card.aus, self.shown)
         self._make_baseline()  # one that cannot work is refused here, not at the first face
+        check_follow(self.config.follow)
+        self._sources: dict[str, _Source] = {}
         self._states: dict[str, _SourceFaces] = {}
         self._rounds: lrp.Rounds | None = None
 
@@ -268,8 +293,8 @@ class Observer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Give the trackers back what they leave out when they are pickled."""
         self.__dict__.update(state)
-        for source in self._states.values():
-            source.tracker.attach(self.detector, self._landmarks)
+        for source in self._sources.values():
+            source.people.attach(self.detector, self._landmarks)
 
     @property
     def _landmarks(self) -> Landmarks | None:
@@ -278,14 +303,25 @@ class Observer:
     def reset(self, source: str | None = None) -> None:
         """Forget one source (its face and which AUs were active), or all."""
         if source is None:
+            self._sources.clear()
             self._states.clear()
-        else:
-            self._states.pop(source, None)
+            return
+        self._sources.pop(source, None)
+        for stream in self.streams(source):
+            self._states.pop(stream, None)
+
+    def streams(self, source: str) -> list[str]:
+        """Return the streams of a source: one for each of its faces that may be analysed."""
+        return [stream_name(source, place) for place in range(self.config.follow.faces)]
 
     def gap(self, source: str) -> None:
-        """Tell that a source paused: its face and which AUs were active are not known any more."""
+        """Tell that a source paused: its faces and which AUs were active are not known any more.
+
+        ``source`` may also be the stream of another of its faces.
+        """
+        if source in self._sources:
+            self._sources[source].people.pause()
         if source in self._states:
-            self._states[source].tracker.reset()
             self._states[source].last.forget()
             self._states[source].forget()
 
@@ -329,6 +365,9 @@ class Observer:
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
         """Observe frames, in order within each source; sources may be mixed.
 
+        There is one observation a frame, of the face that is followed; where several faces of a
+        source are analysed, one more for each other face, under the name of its stream.
+
         All crops go through the network as one batch, and so do all (frame, AU) pairs through LRP.
         On a GPU both are one recorded round: what may be active is explained as it is predicted.
         """
@@ -340,7 +379,10 @@ class Observer:
         rounds = self._rounds_on_gpu()
         if rounds is not None:
             return self._look_on_gpu(frames, rounds)
-        drafts = [self._locate(frame) for frame in frames]
+        if self.config.follow.faces == 1:
+            drafts = [self._locate(frame) for frame in frames]
+        else:
+            drafts = self._locate_together(frames)
         inputs, forward = self._predict(drafts)
         return Look(drafts, inputs, forward)
 
@@ -365,25 +407,41 @@ class Observer:
 
     def _locate(self, frame: Frame) -> Draft:
         """Find the face of a frame."""
-        source, reconnected = self._connected(frame)
-        return self._begun(frame, source, source.tracker.update(frame.image), reconnected)
+        people, reconnected = self._connected(frame)
+        (face,) = people.update(frame.image)
+        return self._begun(frame, people, 0, face, reconnected)
 
-    def _connected(self, frame: Frame) -> tuple[_SourceFaces, bool]:
-        """Return the source of a frame, and whether it reconnected; its face is then forgotten."""
-        source = self._state(frame.source)
+    def _connected(self, frame: Frame) -> tuple[People, bool]:
+        """Return who is in a frame, and whether its source reconnected: they may be anywhere."""
+        if frame.source not in self._sources:
+            self._sources[frame.source] = _Source(self._make_people())
+        source = self._sources[frame.source]
         reconnected = source.epoch not in (None, frame.epoch)
         source.epoch = frame.epoch
         if reconnected:
-            source.tracker.reset()
-            source.last.forget()
-        return source, reconnected
+            source.people.pause()
+            for stream in self.streams(frame.source):
+                if stream in self._states:
+                    self._states[stream].last.forget()
+        return source.people, reconnected
 
     def _begun(
-        self, frame: Frame, source: _SourceFaces, face: FaceObservation, reconnected: bool
+        self, frame: Frame, people: People, place: int, face: FaceObservation, reconnected: bool
     ) -> Draft:
-        """Begin the observation of a frame whose face was looked for."""
-        same = face.crop is None or source.last.continues(face.crop, frame.time_s)
-        return Draft(frame, source, face, reconnected, not same)
+        """Begin the observation of one of the faces of a frame."""
+        name = stream_name(frame.source, place)
+        source = self._state(name)
+        other = False
+        if face.crop is not None:
+            other = source.changes(face.id)
+            if (
+                not source.last.continues(face.crop, frame.time_s)
+                and people.likeness(place, face.crop) < self.config.follow.alike
+            ):
+                face = people.another(place, face)
+                other = source.changes(face.id) or other
+        seen = frame if place == 0 else replace(frame, source=name)
+        return Draft(seen, source, face, reconnected, other)
 
     def _predict(self, drafts: Sequence[Draft]) -> tuple[torch.Tensor, lrp.Forward | None]:
         """Predict the AUs of all usable faces.
@@ -584,20 +642,28 @@ class Observer:
 
     def _locate_together(self, frames: Sequence[Frame]) -> list[Draft]:
         """Find the faces of frames; the landmarks of all sources are searched in one batch."""
-        drafts: dict[int, Draft] = {}
+        drafts: dict[int, list[Draft]] = {}
         for turn in turns([frame.source for frame in frames]):
             sources = [self._connected(frames[n]) for n in turn]
             crops = [
-                source.tracker.foresee(frames[n].image)
-                for n, (source, _) in zip(turn, sources, strict=True)
+                people.foresee(frames[n].image)
+                for n, (people, _) in zip(turn, sources, strict=True)
             ]
-            asked = [crop for crop in crops if crop is not None]
+            asked = [crop for some in crops for crop in some if crop is not None]
             points = iter(self.network.five_points(np.stack(asked)) if asked else ())
-            for n, (source, reconnected), crop in zip(turn, sources, crops, strict=True):
-                found = None if crop is None else next(points)
-                face = source.tracker.update(frames[n].image, found)
-                drafts[n] = self._begun(frames[n], source, face, reconnected)
-        return [drafts[n] for n in range(len(frames))]
+            for n, (people, reconnected), some in zip(turn, sources, crops, strict=True):
+                found = [None if crop is None else next(points) for crop in some]
+                faces = people.update(frames[n].image, found)
+                drafts[n] = [
+                    self._begun(frames[n], people, place, face, reconnected)
+                    for place, face in enumerate(faces)
+                    if place == 0 or self._known(frames[n].source, place, face)
+                ]
+        return [draft for n in range(len(frames)) for draft in drafts[n]]
+
+    def _known(self, source: str, place: int, face: FaceObservation) -> bool:
+        """Tell whether anybody is or was in a place; before that it is not spoken of."""
+        return face.state != FaceState.LOST or stream_name(source, place) in self._states
 
     def _not_finite(self, outputs: Iterable[int]) -> ModelError:
         aus = sorted({self.network.card.aus[output] for output in outputs})
@@ -606,30 +672,37 @@ class Observer:
             "weights and the normalisation in its card"
         )
 
-    def _make_baseline(self) -> PersonalBaseline | None:
+    def _make_baseline(self, first: bool = True) -> PersonalBaseline | None:
+        """Make a baseline; rest levels that are known are those of the ``first`` face."""
         if not self.config.baseline.enabled:
             return None
         baseline = PersonalBaseline.of_network(self.network.card, self.config.baseline)
-        if self._rest is not None:
+        if self._rest is not None and first:
             baseline.begin(self._rest)
         return baseline
 
-    def _state(self, source: str) -> _SourceFaces:
-        if source not in self._states:
-            card = self.network.card
-            tracker = FaceTracker(
-                self.detector,
-                self._landmarks,
-                card.template,
-                card.template_weights,
-                card.input_size,
-                card.box_points.get(self.detector.name),
-                self.config.face,
-            )
-            gate = PresenceGate(*card.thresholds())
+    def _make_people(self) -> People:
+        return People(self.detector, self._landmarks, self._make_tracker, self.config.follow)
+
+    def _make_tracker(self, detector: Detector, landmarks: Landmarks | None) -> FaceTracker:
+        card = self.network.card
+        return FaceTracker(
+            detector,
+            landmarks,
+            card.template,
+            card.template_weights,
+            card.input_size,
+            card.box_points.get(detector.name),
+            self.config.face,
+        )
+
+    def _state(self, stream: str) -> _SourceFaces:
+        if stream not in self._states:
+            gate = PresenceGate(*self.network.card.thresholds())
+            baseline = self._make_baseline(first=stream in self._sources)
             last = LastFaces(self.config.face.same_person)
-            self._states[source] = _SourceFaces(tracker, gate, self._make_baseline(), last)
-        return self._states[source]
+            self._states[stream] = _SourceFaces(gate, baseline, last)
+        return self._states[stream]
 
     def _forward(self, inputs: torch.Tensor, states: Sequence[_SourceFaces]) -> lrp.Forward | None:
         """Run the network forward once for prediction and explanation, where that saves time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from .face.tracker import Detector, align
 from .network.au_network import AUNetwork
 from .network.card import ModelCard
 from .observer import Draft, Look, Observation, Observer
-from .sequence_store import NOWHERE, AUMaps, FrameRows, MemoryShelf, Pictures, Shelf
+from .sequence_store import NOWHERE, AUMaps, FrameRows, MemoryShelf, PartOfShelf, Pictures, Shelf
 from .stages import StageTracker
 from .types import (
     LOST,
@@ -161,6 +162,9 @@ class SequenceAnalyzer:
     (``settle_s``, or the end of the span that is known to be neutral), and what was learned by then
     holds for them from the first one on. Held frames take about 9 KiB each.
 
+    Where several faces are analysed (``FollowConfig.faces``), each of the others is a sequence of
+    its own, which begins when somebody is first seen in its place.
+
     Args:
         detector: finds faces.
         model: the AU network; the embedded one when not given.
@@ -202,20 +206,25 @@ class SequenceAnalyzer:
         self._shelf: Shelf = MemoryShelf() if shelf is None else shelf
         self._observer = Observer(detector, self.network, self.config, rest=rest)
         self._held = _HeldFrames(self.network.card, self.config.baseline, rest)
+        self._others: dict[str, SequenceAnalyzer] = {}
         self.reset()
 
     def reset(self) -> None:
         """Forget the sequence."""
         self._observer.reset()
         self._held.reset()
+        self._others.clear()
+        self._shelf.clear()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin with no frame."""
         self._rows = FrameRows()
         self._last = -1
         self._source = ""
         self._aus: dict[int, AUMaps] = {}
-        self._shelf.clear()
         self._pictures = Pictures(self._picture, self._picture_bytes, shelf=self._shelf)
         self._stride = 1
-        self._person = 1
 
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
         """Take in the next frames of the sequence.
@@ -223,7 +232,7 @@ class SequenceAnalyzer:
         Returns:
             What the frames show of which that is decided; of those held back (see above) a later
             call says it, in order, and :meth:`settle` of the last ones. Pictures are not kept with
-            them: ``frame.image`` is empty there.
+            them: ``frame.image`` is empty there. It is what the face that is followed shows.
 
         Raises:
             ConfigError: a frame does not come after the one before it; none is taken in then.
@@ -238,15 +247,38 @@ class SequenceAnalyzer:
             last = frame.index
         self._last = last
         look = self._observer.look(frames)
-        for draft in look.drafts:
+        sources = {frame.source for frame in frames}
+        own = [draft for draft in look.drafts if draft.frame.source in sources]
+        for stream in dict.fromkeys(draft.frame.source for draft in look.drafts):
+            if stream not in sources:
+                theirs = [draft for draft in look.drafts if draft.frame.source == stream]
+                self._other(stream)._take(theirs, None)
+        return self._take(own, look if len(own) == len(look.drafts) else None)
+
+    def _other(self, stream: str) -> SequenceAnalyzer:
+        """Return what collects the frames of another face."""
+        if stream not in self._others:
+            other = copy.copy(self)  # with the same observer
+            other._shelf = PartOfShelf(self._shelf)
+            # What is known beforehand is known of the one who is followed.
+            baseline = replace(self.config.baseline, rest_from=None)
+            other._held = _HeldFrames(self.network.card, baseline, None)
+            other._others = {}
+            other._begin()
+            self._others[stream] = other
+        return self._others[stream]
+
+    def _take(self, drafts: Sequence[Draft], look: Look | None) -> list[Observation]:
+        """Take in what was looked at; ``look`` where it is of these frames alone."""
+        for draft in drafts:
             if draft.face.crop is not None and draft.face.points is not None:
                 self._pictures.add(draft.frame.index, draft.frame.image, draft.face.points)
-        if self._held.pass_by(look.drafts):
-            return self._show(look.drafts, look)
-        for draft in look.drafts:
+        if self._held.pass_by(drafts):
+            return self._show(drafts, look)
+        for draft in drafts:
             self._held.add(draft)
         # Twice as many as came in: what is held becomes less, and never all of it is shown at once.
-        return self._show(self._held.take(2 * len(frames)))
+        return self._show(self._held.take(2 * len(drafts)))
 
     def settle(self) -> Iterator[list[Observation]]:
         """Decide the frames that are still held back, some at a time; no frame follows."""
@@ -273,6 +305,10 @@ class SequenceAnalyzer:
         """
         for _ in self.settle():
             pass
+        others = tuple(
+            self._others[name].finish(source=f"{source}, face {place}", fps=fps, note=note)
+            for place, name in sorted((_place(name), name) for name in self._others)
+        )
         if not self._rows:
             raise SourceError(f"{source} gave no frame to analyse; check that it plays elsewhere")
         clusters = {au: self._cluster(maps) for au, maps in sorted(self._aus.items())}
@@ -307,12 +343,12 @@ class SequenceAnalyzer:
             lrp_engine=engine.name,
             lrp_engine_reason=engine.reason,
             lrp_precision=self.config.explain.precision,
+            others=others,
         )
 
     def _keep(self, seen: Observation) -> None:
         """Keep what an observation shows; thin the full maps where they take too much room."""
         frame = seen.frame
-        self._person += seen.other_person
         self._rows.append(
             FrameRow(
                 index=frame.index,
@@ -326,13 +362,14 @@ class SequenceAnalyzer:
                 adjusted_intensity=seen.adjusted_intensity,
                 rest_s=seen.rest_s,
                 rest_prior=seen.rest_prior,
-                person=self._person,
+                pose=seen.face.pose,
+                face_id=seen.face.id,
             )
         )
         self._source = frame.source
         for au, relevance in seen.maps.items():
             self._aus.setdefault(au, AUMaps(self._shelf)).add(
-                frame.index, self._person, seen.descriptors[au], relevance, self._stride
+                frame.index, seen.face.id, seen.descriptors[au], relevance, self._stride
             )
         full_maps = sum(len(maps.maps) for maps in self._aus.values())
         if full_maps * self.network.card.input_size**2 * 4 > self._map_bytes:
@@ -360,8 +397,8 @@ class SequenceAnalyzer:
         rows = maps.rows()
         # Maps on the two sides of a pause, or of two people, are no neighbours in time.
         steps = np.diff([maps.frames[n] for n in valid], prepend=maps.frames[0])
-        persons = np.diff([maps.persons[n] for n in valid], prepend=maps.persons[valid[0]])
-        runs = np.cumsum((steps > 1) | (persons > 0), dtype=np.int64)
+        others = np.diff([maps.face_ids[n] for n in valid], prepend=maps.face_ids[valid[0]])
+        runs = np.cumsum((steps > 1) | (others != 0), dtype=np.int64)
         found = spray(rows, preset=self.preset, runs=runs).labels
         nearest = np.clip(np.searchsorted(valid, np.arange(len(maps.frames)), "right") - 1, 0, None)
         return found[nearest].astype(np.intp)
@@ -379,12 +416,14 @@ class SequenceAnalyzer:
         tracker = StageTracker(self.config.stage)
         events: list[StageEvent] = []
         since: dict[int, tuple[str, int]] = {}
-        person = 1
+        person: int | None = None
         for row in rows:
             usable = row.presence is not None
-            if row.person != person:
-                person, since = row.person, {}
-                events += tracker.other_person(row.index, row.time_s)
+            if usable and row.face_id != person:
+                if person is not None:
+                    since = {}
+                    events += tracker.other_person(row.index, row.time_s)
+                person = row.face_id
             if usable:
                 since = {
                     au: since[au] if since.get(au, ("", 0))[0] == x else (x, row.index)
@@ -454,6 +493,11 @@ class SequenceAnalyzer:
         found = self._pictures.nearest(middle, stage.start, stage.end)
         # A stage shorter than the stride of the pictures kept borrows its neighbour's.
         return self._pictures.nearest(middle, 0, self._rows[-1].index) if found is None else found
+
+
+def _place(stream: str) -> int:
+    """Return the number at the end of the name of another face's stream."""
+    return int(stream.rpartition("/")[2])
 
 
 def _by_first_stage(

@@ -13,9 +13,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .types import BaselineState, FaceState, FrameRow
+from .types import BaselineState, FaceState, FrameRow, HeadPose
 
-__all__ = ["NOWHERE", "AUMaps", "Descriptors", "FrameRows", "MemoryShelf", "Pictures", "Shelf"]
+__all__ = [
+    "NOWHERE",
+    "AUMaps",
+    "Descriptors",
+    "FrameRows",
+    "MemoryShelf",
+    "PartOfShelf",
+    "Pictures",
+    "Shelf",
+]
 
 NOWHERE = -1
 """Place of what is not kept."""
@@ -42,6 +51,20 @@ class Shelf(Protocol):
     def clear(self) -> None:
         """Forget all."""
         ...
+
+
+class PartOfShelf:
+    """A part of a shelf that others use, too: it is the owner's to clear.
+
+    Args:
+        whole: the shelf.
+    """
+
+    def __init__(self, whole: Shelf) -> None:
+        self.put, self.get, self.drop = whole.put, whole.get, whole.drop
+
+    def clear(self) -> None:
+        """Leave it to the owner."""
 
 
 class MemoryShelf:
@@ -77,21 +100,21 @@ class AUMaps:
     Attributes:
         shelf: where they lie.
         frames: index of the frame of each map, ascending.
-        persons: number of the person of each, see :class:`~facestage.core.types.FrameRow`.
+        face_ids: number of the person of each, 0 where it is not known.
         descriptors: place of each map's ``(D,)`` float32; −1 where it holds nothing to compare.
         maps: number of the map → place of its ``(S, S)`` float32, for those kept in full.
     """
 
     shelf: Shelf
     frames: array[int] = field(default_factory=lambda: array("q"))
-    persons: array[int] = field(default_factory=lambda: array("I"))
+    face_ids: array[int] = field(default_factory=lambda: array("I"))
     descriptors: array[int] = field(default_factory=lambda: array("q"))
     maps: dict[int, int] = field(default_factory=dict)
 
     def add(
         self,
         frame: int,
-        person: int,
+        face_id: int | None,
         descriptor: NDArray[np.float32] | None,
         relevance: NDArray[np.float32],
         stride: int,
@@ -102,7 +125,7 @@ class AUMaps:
                 relevance.astype(np.float32, copy=False).tobytes()
             )
         self.frames.append(frame)
-        self.persons.append(person)
+        self.face_ids.append(face_id or _NOBODY)
         self.descriptors.append(
             NOWHERE if descriptor is None else self.shelf.put(descriptor.tobytes())
         )
@@ -242,6 +265,9 @@ class Pictures:
 
 _FACES = tuple(FaceState)
 _BASELINES = tuple(BaselineState)
+_NOBODY = 0
+"""Stands for no number of a person; those begin with 1."""
+_NO_POSE = (math.nan,) * 3
 _Labels = tuple[tuple[int, str], ...]
 
 
@@ -264,7 +290,7 @@ class _Sets:
 class FrameRows(Sequence[FrameRow]):
     """Rows that are made when they are asked for.
 
-    A row takes about 50 bytes and 4 for each of its numbers per AU; as an object of its own it
+    A row takes about 80 bytes and 4 for each of its numbers per AU; as an object of its own it
     would take a thousand.
     """
 
@@ -272,7 +298,9 @@ class FrameRows(Sequence[FrameRow]):
         self._index, self._start = array("q"), array("q")
         self._time_s, self._rest_s, self._rest_prior = array("d"), array("d"), array("d")
         self._face, self._baseline, self._has = bytearray(), bytearray(), bytearray()
-        self._person, self._label = array("I"), array("I")
+        self._face_id, self._label = array("I"), array("I")
+        self._pose = array("d")
+        """Three angles a row, not-a-numbers where there are none."""
         self._values = array("f")
         """What rows have of their four vectors, one after the other; see ``_has``."""
         self._sets = _Sets()
@@ -290,7 +318,9 @@ class FrameRows(Sequence[FrameRow]):
         self._face.append(_FACES.index(row.face))
         self._baseline.append(_BASELINES.index(row.baseline))
         self._has.append(sum(1 << n for n, vector in enumerate(vectors) if vector is not None))
-        self._person.append(row.person)
+        self._face_id.append(row.face_id or _NOBODY)
+        pose = row.pose
+        self._pose.extend(_NO_POSE if pose is None else (pose.yaw, pose.pitch, pose.roll))
         self._label.append(self._sets.number(row.labels))
         for vector in vectors:
             if vector is not None:
@@ -322,6 +352,7 @@ class FrameRows(Sequence[FrameRow]):
 
     def _row(self, n: int) -> FrameRow:
         presence, intensity, adjusted, adjusted_intensity = self._vectors(n)
+        angles = self._pose[3 * n : 3 * n + 3]
         return FrameRow(
             index=self._index[n],
             time_s=self._time_s[n],
@@ -334,7 +365,8 @@ class FrameRows(Sequence[FrameRow]):
             adjusted_intensity=adjusted_intensity,
             rest_s=self._rest_s[n],
             rest_prior=self._rest_prior[n],
-            person=self._person[n],
+            pose=None if math.isnan(angles[0]) else HeadPose(*angles),
+            face_id=self._face_id[n] or None,
         )
 
     def _vectors(self, n: int) -> list[NDArray[np.float32] | None]:

@@ -27,6 +27,7 @@ __all__ = [
     "Frame",
     "FrameResult",
     "FrameRow",
+    "HeadPose",
     "Prototype",
     "PrototypeDrifted",
     "PrototypeFound",
@@ -125,6 +126,21 @@ class RestLevels:
     seconds: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class HeadPose:
+    """How a head is turned before the camera, degrees.
+
+    Attributes:
+        yaw: positive turns the face to the viewer's right.
+        pitch: positive looks down.
+        roll: positive tilts the head counter-clockwise in the picture.
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceObservation:
     """The face of one frame.
@@ -138,6 +154,9 @@ class FaceObservation:
         crop: ``(S, S)`` uint8 grey, aligned; None exactly where the AUs cannot be analysed.
         quality: 0 (unusable) to 1.
         reason: why the state is ``low_quality``, one short phrase; else empty.
+        pose: how the head is turned; None where the points are not those of a face.
+        id: number of the person, 1 for the first who was seen in the source; a number is never
+            given again. None where nobody is seen, or people are not told apart.
     """
 
     state: FaceState
@@ -147,6 +166,8 @@ class FaceObservation:
     crop: NDArray[np.uint8] | None = None
     quality: float = 0.0
     reason: str = ""
+    pose: HeadPose | None = None
+    id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,9 +352,8 @@ class FrameRow:
 
     ``presence`` and ``intensity`` are ``(A,)`` float32 or None without a usable face; ``labels``
     maps the active AUs to their letters (``{12: "A"}``). ``baseline``, the adjusted values and
-    ``rest_s`` and ``rest_prior`` are those of :class:`FrameResult`. ``person`` is 1 for the first
-    person of the sequence and rises by 1 whenever the face becomes that of another, be it one seen
-    before.
+    ``rest_s`` and ``rest_prior`` are those of :class:`FrameResult`, ``pose`` and ``face_id`` are
+    ``pose`` and ``id`` of :class:`FaceObservation`.
     """
 
     index: int
@@ -347,7 +367,8 @@ class FrameRow:
     adjusted_intensity: NDArray[np.float32] | None = None
     rest_s: float = 0.0
     rest_prior: float = 1.0
-    person: int = 1
+    pose: HeadPose | None = None
+    face_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -378,6 +399,8 @@ class SequenceResult:
         remark: what a reader should know of how the pictures were read (a range of values that was
             recognised); empty where nothing is unusual.
         files: names of the pictures of an image folder, by frame number; empty for a video.
+        others: results of the other faces that were analysed, by their place; their rows begin
+            where somebody was first seen there.
     """
 
     source: str
@@ -402,6 +425,7 @@ class SequenceResult:
     lrp_precision: str = "float32"
     files: tuple[str, ...] = ()
     remark: str = ""
+    others: tuple[SequenceResult, ...] = ()
 
     @property
     def marks(self) -> dict[int, str]:

@@ -5,6 +5,9 @@ belong, so the directions in each part of the crop say how brows, lids, cheeks, 
 Every edge is measured against the others around it, so light that is brighter, darker or comes from
 the side changes little. This is no face recognition: it tells a jump within a picture from one to
 another face, moments later, and nothing about who somebody is. Descriptors never leave the process.
+
+:mod:`.looks` describes a face more coarsely, for the other question: which of those seen it is,
+after minutes and from another side, where small differences must not count.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import FaceConfig
+from ..types import HeadPose
 from .alignment import invert, transform
 
 __all__ = ["NOT_A_FACE", "implausible", "judge"]
@@ -65,6 +66,7 @@ def judge(
     template: NDArray[np.float32],
     config: FaceConfig,
     was_refused: bool,
+    pose: HeadPose | None = None,
 ) -> tuple[str, float]:
     """Decide whether a face is good enough to analyse.
 
@@ -77,6 +79,7 @@ def judge(
         config: limits.
         was_refused: the frame before was refused; the limits are then a tenth stricter, so that a
             face at a limit does not flicker.
+        pose: how the head is turned, where that is known.
 
     Returns:
         The reason against it (or ``""``), and the quality: the worst of size, contrast and share
@@ -88,6 +91,8 @@ def judge(
         return "face too small", 0.0
     if reason := implausible(points, template, config):
         return reason, 0.0
+    if pose is not None and abs(pose.yaw) * strict > config.max_yaw_deg:
+        return f"head turned aside by more than {config.max_yaw_deg:g}°", 0.0
     size = crop.shape[0]
     spots = transform(invert(matrix), _grid(size))
     within = (spots >= 0) & (spots < (frame_shape[1], frame_shape[0]))

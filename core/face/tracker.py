@@ -28,10 +28,13 @@ from ..errors import ConfigError
 from ..steps import timed
 from ..types import FaceObservation, FaceState
 from .alignment import align, compose, crop_motion, invert, similarity, to_grey, transform, warp
+from .boxes import Box, apart, overlap
 from .likeness import correlation
+from .pose import head_pose
 from .quality import NOT_A_FACE, implausible, judge
 
 __all__ = [
+    "Choice",
     "Detection",
     "Detector",
     "FaceTracker",
@@ -49,7 +52,6 @@ _BOX_WIDTH = 2.75
 _BOX_DEPTH = 0.6
 """Height of the five points' mean in that box, box widths below its top, of an upright face."""
 
-Box = tuple[float, float, float, float]
 Landmarks = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """``(B, S, S)`` uint8 aligned crops → ``(B, 5, 2)`` float32 points in crop pixels."""
 
@@ -89,6 +91,36 @@ class Detector(Protocol):
                 that saves time.
         """
         ...
+
+
+class Choice:
+    """Whom a tracker may follow: whoever it finds, the one over its old place first, then by size.
+
+    One that knows people says more, see :class:`~facestage.core.face.people.People`.
+    """
+
+    def order(self, found: Sequence[Detection], own: Detection | None) -> list[Detection]:
+        """Return the faces that may be followed, the first choice first.
+
+        Args:
+            found: all faces of the picture.
+            own: the one over the old place, if there is one.
+        """
+        return sorted(found, key=lambda d: (d is not own, -d.box[2] * d.box[3]))
+
+    def admits(self, crop: NDArray[np.uint8], box: Box, detection: Detection | None) -> bool:
+        """Tell whether a face that proved to be one may be followed.
+
+        Args:
+            crop: ``(S, S)`` uint8 grey, aligned.
+            box: around its points, as :attr:`FaceTracker.box`.
+            detection: where it was found; None where only the landmarks hold on to it.
+        """
+        return True
+
+    def knows(self, box: Box) -> bool:
+        """Tell whether a face in this place is known to be one: another tracker follows it."""
+        return False
 
 
 @dataclass(slots=True)
@@ -187,6 +219,13 @@ class FaceTracker:
         self._foreseen: _Prediction | None = None
         self.detections = 0
         """Times the detector ran since :meth:`reset`."""
+        self.choice = Choice()
+        """Whom it may follow."""
+        self.fresh = False
+        """The track began in the last frame, or was found again there."""
+        self.neighbour: tuple[Detection, NDArray[np.uint8]] | None = None
+        """The nearest other face that proved to be one when the last frame was checked for
+        others, and its aligned crop; None in other frames."""
         self.attach(detector, landmarks)
 
     def attach(self, detector: Detector, landmarks: Landmarks | None) -> None:
@@ -201,6 +240,31 @@ class FaceTracker:
         """Forget the face, as after a cut that is known or a new connection."""
         self._track = self._foreseen = None
         self.detections = 0
+
+    @property
+    def crop(self) -> NDArray[np.uint8] | None:
+        """Aligned crop ``(S, S)`` of the face followed, also where it is of low quality."""
+        return None if self._track is None else self._track.crop
+
+    @property
+    def box(self) -> Box | None:
+        """Box of the face followed, frame pixels."""
+        return None if self._track is None else self._box(self._track.points)
+
+    @property
+    def due(self) -> bool:
+        """Whether the next frame will be searched for faces."""
+        track = self._track
+        return track is None or track.from_detector or track.until_check <= 1
+
+    def check_within(self, frames: int) -> None:
+        """Ask the detector again after at most so many frames."""
+        if self._track is not None:
+            self._track.until_check = min(self._track.until_check, frames)
+
+    def drop(self) -> None:
+        """Follow the face no more."""
+        self._track = self._foreseen = None
 
     def foresee(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         """Begin the next frame: return the crop whose landmarks :meth:`update` needs first.
@@ -228,7 +292,10 @@ class FaceTracker:
         return None if self._foreseen.broken else self._foreseen.crop
 
     def update(
-        self, image: NDArray[np.uint8], landmarks: NDArray[np.float32] | None = None
+        self,
+        image: NDArray[np.uint8],
+        landmarks: NDArray[np.float32] | None = None,
+        search: bool = True,
     ) -> FaceObservation:
         """Find the face of the next frame.
 
@@ -242,6 +309,7 @@ class FaceTracker:
             image: ``(H, W, 3)`` uint8 BGR (or ``(H, W)`` grey).
             landmarks: ``(5, 2)`` float32 points in the crop that :meth:`foresee` gave for this
                 image; searched for when not given.
+            search: look for a face where none is followed.
 
         Returns:
             The observation; ``crop`` is None unless the state is ``tracked`` or ``multiple``.
@@ -252,6 +320,7 @@ class FaceTracker:
                 tracker was unpickled and not attached.
         """
         self._attached_detector()  # refused before anything changes
+        self.fresh, self.neighbour = False, None
         foreseen, self._foreseen = self._foreseen, None
         if foreseen is None or foreseen.image is not image:
             foreseen = landmarks = None
@@ -263,7 +332,7 @@ class FaceTracker:
         if self._track is not None:
             predicted = foreseen or self._predict(self._track, image, grey)
             found = self._follow(self._track, predicted, landmarks)
-        if self._track is None:
+        if self._track is None and search:
             if found is None:
                 found = self._detect(image)
             self._track = self._acquire(found, grey)
@@ -353,9 +422,9 @@ class FaceTracker:
         self._track = self._acquire(found, grey, near=self._box(track.points))
         if self._track is None and not track.from_detector:
             fresh = self._settle(track.points, grey)
-            if fresh is not None:
+            if fresh is not None and self._admits(fresh, None):
                 fresh.until_check, fresh.several = 1, track.several
-                self._track = fresh
+                self._track, self.fresh = fresh, True
         if self._track is not None:
             self._track.poor = track.poor
         return found
@@ -411,12 +480,16 @@ class FaceTracker:
         box: Box,
         grey: NDArray[np.uint8],
     ) -> bool:
-        for other in found:
-            if other is own or _overlap(other.box, box) > 0.1:
+        for other in sorted(found, key=lambda d: apart(d.box, box)):
+            if other is own or overlap(other.box, box) > 0.1:
                 continue
             if other.box[2] < self.config.other_face_size * box[2]:
                 continue
-            if self._begin(other, grey) is not None:
+            if self.choice.knows(other.box):
+                return True
+            track = self._begin(other, grey)
+            if track is not None:
+                self.neighbour = other, track.crop
                 return True
         return False
 
@@ -455,13 +528,17 @@ class FaceTracker:
         The one over ``near`` comes first, then the others by size.
         """
         own = None if near is None else _best_overlap(found, near, self.config.same_face_overlap)
-        for detection in sorted(found, key=lambda d: (d is not own, -d.box[2] * d.box[3])):
+        for detection in self.choice.order(found, own):
             track = self._begin(detection, grey)
-            if track is not None:
+            if track is not None and self._admits(track, detection):
+                self.fresh = True
                 track.until_check = self.config.verify_every if track.proven else 1
                 track.several = self._others(found, detection, self._box(track.points), grey)
                 return track
         return None
+
+    def _admits(self, track: _Track, detection: Detection | None) -> bool:
+        return self.choice.admits(track.crop, self._box(track.points), detection)
 
     def _begin(self, detection: Detection, grey: NDArray[np.uint8]) -> _Track | None:
         """Take a detection as a face if its points, or the landmark network, support it."""
@@ -587,8 +664,16 @@ class FaceTracker:
         return float(x - side / 2), float(y - side / 2), side, side
 
     def _observe(self, track: _Track, shape: tuple[int, ...]) -> FaceObservation:
+        pose = head_pose(track.points)
         reason, quality = judge(
-            track.points, track.matrix, track.crop, shape, self.template, self.config, track.poor
+            track.points,
+            track.matrix,
+            track.crop,
+            shape,
+            self.template,
+            self.config,
+            track.poor,
+            pose,
         )
         if track.rejected > self.config.max_rejected:
             reason, quality = NOT_A_FACE, 0.0
@@ -602,19 +687,10 @@ class FaceTracker:
             crop=None if reason else track.crop,
             quality=quality,
             reason=reason,
+            pose=None if reason == NOT_A_FACE else pose,
         )
 
 
-def _overlap(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = width * height
-    return common / (a[2] * a[3] + b[2] * b[3] - common)
-
-
 def _best_overlap(found: Sequence[Detection], box: Box, least: float) -> Detection | None:
-    best = max(found, key=lambda d: _overlap(d.box, box), default=None)
-    return best if best is not None and _overlap(best.box, box) >= least else None
+    best = max(found, key=lambda d: overlap(d.box, box), default=None)
+    return best if best is not None and overlap(best.box, box) >= least else None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ...core.config import FollowConfig
 from ...core.network.au_network import AUNetwork
 from ...core.render.mask_track import MaskTrack
 from ...core.sequence import SequenceAnalyzer
@@ -86,6 +88,7 @@ def _analyzer(
         lrp_preset=options.lrp_preset,
         lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
     )
+    config = replace(config, follow=FollowConfig(faces=options.faces, follow=options.follow))
     return SequenceAnalyzer(
         make_detector(options.detector),
         network,
@@ -132,6 +135,10 @@ def _print_analysis(result: SequenceResult, network: AUNetwork, out_dir: Path) -
         out.print(f"baseline: {_baseline_text(result)}", markup=False)
     for line in _found_text(result):
         out.print(line, markup=False)
+    for other in result.others:
+        name = other.source.rpartition(", ")[2]
+        for line in _found_text(other):
+            out.print(f"{name}: {line}", markup=False)
     if result.note:
         out.print(f"note: {result.note}", markup=False)
     if result.remark:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import cast, get_args
 
 from ...core.analyzer import Analyzer
+from ...core.config import FollowConfig
 from ...core.errors import ConfigError
 from ...core.network.au_network import AUNetwork
 from ...core.stages import format_labels
@@ -139,13 +140,14 @@ def _prepare(
         window_device=options.window_device,
     )
     explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
-    config = dataclasses.replace(config, explain=explain)
+    follow = FollowConfig(faces=options.faces, follow=options.follow)
+    config = dataclasses.replace(config, explain=explain, follow=follow)
     detector = make_detector(options.detector)
     rest = load_rest(options.rest, network.card, sources=len(sources))
     analyzer = Analyzer(detector, network, config, rest=rest)
     names = _stream_ids(sources)
-    hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
-    several = len(names) > 1
+    hub = Hub(_stream_infos(analyzer, names))
+    several = len(hub.streams) > 1
     pipeline = Pipeline(
         analyzer,
         hub,
@@ -211,6 +213,16 @@ def _stream_ids(sources: Sequence[str]) -> list[str]:
             unique = f"{name} #{n}"
         ids.append(unique)
     return ids
+
+
+def _stream_infos(analyzer: Analyzer, names: Sequence[str]) -> list[StreamInfo]:
+    """Return what clients are told of the streams: of each source, one for each of its faces."""
+    infos: list[StreamInfo] = []
+    for name in names:
+        for place, stream in enumerate(analyzer.streams(name)):
+            shown = name if place == 0 else f"{name}, face {place + 1}"
+            infos.append(StreamInfo(id=stream, name=shown, number=len(infos)))
+    return infos
 
 
 def _open(spec: str, options: LiveOptions) -> Source:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from ...core import lrp
-from ...core.config import AnalyzerConfig, ExplainConfig, WindowConfig
+from ...core.config import MOST_FACES, AnalyzerConfig, ExplainConfig, WindowConfig
 from ...core.errors import ConfigError
 from ...core.network.selection import parse_aus
 from ..server.limits import MOST_CONNECTIONS
@@ -28,6 +28,8 @@ __all__ = [
     "Cert",
     "Detector",
     "Device",
+    "Faces",
+    "Follow",
     "Host",
     "Key",
     "LrpPrecision",
@@ -140,6 +142,23 @@ RestFrom = Annotated[
     str | None,
     typer.Option(
         "--rest-from", metavar="SPAN", help="The face is neutral in this span, such as 0-2s."
+    ),
+]
+Faces = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=MOST_FACES,
+        envvar="FACESTAGE_FACES",
+        help="Faces of a source that are analysed at once, each as a stream of its own.",
+    ),
+]
+Follow = Annotated[
+    str,
+    typer.Option(
+        envvar="FACESTAGE_FOLLOW",
+        help="Who is followed where there are several faces: largest, centre, first, or the number "
+        "of a person (1 is the first who was seen). Whoever is followed stays so.",
     ),
 ]
 LrpPreset = Annotated[

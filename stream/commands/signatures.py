@@ -23,6 +23,7 @@ from ...core.config import (
     MIN_SHARE,
     SAMPLE_FRAMES,
     ExplainConfig,
+    FollowConfig,
     WindowConfig,
 )
 from ...core.errors import ConfigError
@@ -34,6 +35,8 @@ from .options import (
     Cert,
     Detector,
     Device,
+    Faces,
+    Follow,
     Host,
     Key,
     LrpPrecision,
@@ -112,6 +115,8 @@ class WatchOptions(ExplainOptions):
     threads: NetworkThreads = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
+    faces: Faces = FollowConfig().faces
+    follow: Follow = FollowConfig().follow
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
 
 
@@ -209,6 +214,8 @@ class AnalyzeOptions(ExplainOptions):
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
     rest_from: RestFrom = None
+    faces: Faces = FollowConfig().faces
+    follow: Follow = FollowConfig().follow
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None
     annotate: Annotated[
         bool,

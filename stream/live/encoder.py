@@ -14,8 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...core.steps import step, watching
-from ...core.types import FrameResult
+from ...core.types import Frame, FrameResult
 from .. import protocol
 from ..server.hub import PICTURE, Hub
 from ..step_clock import StepClock, StepTimes
@@ -29,7 +32,7 @@ ROOM = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysed:
-    """A frame that was analysed, with what its message says of its source at that moment.
+    """A face of a frame that was analysed, with what its message says of its source just then.
 
     Attributes:
         stream, number: id of its stream, and its number in binary messages.
@@ -37,6 +40,7 @@ class Analysed:
         source_state: state of the source.
         dropped: frames of the source lost so far.
         tell: called when it was published.
+        followed: it is the first face of its source; each other face of the frame comes after it.
     """
 
     stream: str
@@ -45,10 +49,11 @@ class Analysed:
     source_state: str
     dropped: int
     tell: Callable[[], None]
+    followed: bool = True
 
 
 class Emitter:
-    """Publish frames that were analysed: picture, heat and frame message of each together.
+    """Publish frames that were analysed: picture, heat and frame message of each face together.
 
     Args:
         hub: where they go.
@@ -69,15 +74,18 @@ class Emitter:
     ) -> None:
         self._hub, self._aus, self._top_x, self._video = hub, aus, top_x, video
         self._on_frame = on_frame
+        self._encoded: tuple[NDArray[np.uint8], protocol.Picture | None] | None = None
 
     def publish(self, batch: Sequence[Analysed]) -> None:
         """Publish frames that were analysed together, in order."""
         heats = self._heats(batch)
         for position, one in enumerate(batch):
             self._publish(one, heats.get(position))
-            now_ns = time.monotonic_ns()
-            self._on_frame(now_ns * 1e-9, (now_ns - one.result.frame.t_mono_ns) * 1e-6)
+            if one.followed:
+                now_ns = time.monotonic_ns()
+                self._on_frame(now_ns * 1e-9, (now_ns - one.result.frame.t_mono_ns) * 1e-6)
             one.tell()
+        self._encoded = None
 
     def _heats(self, batch: Sequence[Analysed]) -> dict[int, protocol.Heat]:
         """Return the heat of the frames that anybody wants it of, by their place."""
@@ -89,8 +97,7 @@ class Emitter:
     def _publish(self, one: Analysed, heat: protocol.Heat | None) -> None:
         hub, frame = self._hub, one.result.frame
         if self._video and hub.wants(PICTURE, one.stream):
-            with step("picture"):
-                picture = publish.encode_picture(frame, one.number)
+            picture = self._picture(frame, one.number)
             if picture is not None:
                 hub.publish_picture(picture.frame, picture.jpeg, stream=one.stream)
         if heat is not None:
@@ -103,6 +110,13 @@ class Emitter:
             source_state=one.source_state,
         )
         hub.publish_sample(message, stream=one.stream, t_capture=frame.t_wall)
+
+    def _picture(self, frame: Frame, number: int) -> protocol.Picture | None:
+        """Return the JPEG of a frame; it is made once for all faces of it."""
+        if self._encoded is None or self._encoded[0] is not frame.image:
+            with step("picture"):
+                self._encoded = frame.image, publish.encode_picture(frame, number)
+        return self._encoded[1]
 
 
 class Encoder:

@@ -48,7 +48,7 @@ BATCH = 4
 
 @dataclass(slots=True)
 class Stream:
-    """One source in the pipeline.
+    """One source in the pipeline, or another of the faces in it.
 
     Attributes:
         id: name in messages. ``number``: the same in binary messages.
@@ -59,6 +59,8 @@ class Stream:
         finished: whether its last events were published, too.
         paused: whether it stalled or lost its connection, and its stage still has to end for that.
         drained: whether all frames grabbed so far were taken.
+        faces: streams of the other faces of the source that may be analysed; of these only ``id``,
+            ``number`` and ``capture`` are kept.
     """
 
     id: str
@@ -70,6 +72,12 @@ class Stream:
     finished: bool = False
     paused: bool = False
     drained: bool = False
+    faces: tuple[Stream, ...] = ()
+
+    @property
+    def each(self) -> tuple[Stream, ...]:
+        """The stream of whoever is followed, then those of the other faces."""
+        return (self, *self.faces)
 
 
 class Pipeline:
@@ -151,14 +159,15 @@ class Pipeline:
         """Add a source; it is opened by :meth:`open`.
 
         Args:
-            name: id of one of the hub's streams.
+            name: id of one of the hub's streams. Where several faces are analysed, the hub must
+                know all :meth:`~facestage.core.analyzer.Analyzer.streams` of that name.
             opener: opens the source, again after each loss.
             policy: what happens to frames that come faster than they are analysed.
             loop: begin a source that ends again.
             endless: it has no end of its own (a camera, a stream), so it may appear later.
             max_attempts: attempts to reconnect after one loss; None never gives up.
         """
-        number = next(s.number for s in self._hub.streams if s.id == name)
+        numbers = {info.id: info.number for info in self._hub.streams}
         capture = Capture(
             opener,
             CaptureOptions(
@@ -172,7 +181,9 @@ class Pipeline:
             on_ready=self._ready.set,
             on_steps=self._note_steps,
         )
-        stream = Stream(name, number, capture)
+        others = [other for other in self._analyzer.streams(name) if other != name]
+        faces = tuple(Stream(other, numbers[other], capture) for other in others)
+        stream = Stream(name, numbers[name], capture, faces=faces)
         self.streams.append(stream)
         return stream
 
@@ -309,20 +320,25 @@ class Pipeline:
     def _process(self, batch: list[tuple[Stream, Frame]]) -> None:
         results = self._analyzer.update([frame for _, frame in batch])
         self._count_batches()
+        of_face = {face.id: (stream, face) for stream, _ in batch for face in stream.each}
         analysed = []
-        for (stream, frame), result in zip(batch, results, strict=True):
+        for result in results:
+            stream, face = of_face[result.frame.source]
             self.metrics.count(result.log)
-            stream.dropped += frame.dropped_before
-            self._publish_events(stream, result)
-            self._analysed += 1
+            followed = face is stream
+            if followed:
+                stream.dropped += result.frame.dropped_before
+                self._analysed += 1
+            self._publish_events(face, result)
             analysed.append(
                 Analysed(
-                    stream=stream.id,
-                    number=stream.number,
+                    stream=face.id,
+                    number=face.number,
                     result=result,
                     source_state=stream.state,
                     dropped=stream.dropped,
-                    tell=partial(self._on_result, stream, result),
+                    tell=partial(self._on_result, face, result),
+                    followed=followed,
                 )
             )
         self._note_steps(self._steps.take())
@@ -377,10 +393,12 @@ class Pipeline:
         for stream in self.streams:
             if stream.ended and not stream.finished:
                 stream.finished = True
-                self._publish_stage_events(stream, self._analyzer.finish(stream.id), None)
+                for face in stream.each:
+                    self._publish_stage_events(face, self._analyzer.finish(face.id), None)
             elif stream.paused and stream.drained:
                 stream.paused = False
-                self._publish_stage_events(stream, self._analyzer.gap(stream.id), None)
+                for face in stream.each:
+                    self._publish_stage_events(face, self._analyzer.gap(face.id), None)
 
     def _publish_states(self) -> None:
         while True:
@@ -390,15 +408,14 @@ class Pipeline:
                 return
             stream.state = change.state.value
             stream.paused = change.state in (SourceState.STALLED, SourceState.RECONNECTING)
-            self._hub.publish_event(
-                protocol.SourceChanged(
-                    state=change.state.value,
-                    reason=change.reason,
-                    epoch=change.epoch,
-                    retry_s=None if change.retry_s is None else round(change.retry_s, 1),
-                ),
-                stream=stream.id,
+            message = protocol.SourceChanged(
+                state=change.state.value,
+                reason=change.reason,
+                epoch=change.epoch,
+                retry_s=None if change.retry_s is None else round(change.retry_s, 1),
             )
+            for face in stream.each:
+                self._hub.publish_event(message, stream=face.id)
 
     def _drops(self) -> dict[str, int]:
         drops: dict[str, int] = {}

@@ -18,6 +18,7 @@ from ...core.types import (
     FaceObservation,
     Frame,
     FrameResult,
+    HeadPose,
     PrototypeDrifted,
     PrototypeFound,
     PrototypeRetired,
@@ -163,7 +164,13 @@ def _face(face: FaceObservation) -> protocol.FaceValue:
         else tuple((round(float(x), 1), round(float(y), 1)) for x, y in face.points),
         quality=round(float(face.quality), 3),
         reason=face.reason,
+        pose=None if face.pose is None else _degrees(face.pose),
+        id=face.id,
     )
+
+
+def _degrees(pose: HeadPose) -> tuple[float, float, float]:
+    return round(pose.yaw, 1), round(pose.pitch, 1), round(pose.roll, 1)
 
 
 def frame_message(

@@ -76,7 +76,8 @@ def analyze_source(
         note = _what_is_missing(source, done, max_frames)
         result = analyzer.finish(source=source.name, fps=fps, note=note)
         remarks = filter(None, (source.remark, result.remark))
-        return replace(result, files=source.files, remark="; ".join(remarks))
+        others = tuple(replace(other, files=source.files) for other in result.others)
+        return replace(result, files=source.files, remark="; ".join(remarks), others=others)
 
 
 def _frames(source: Source, fps: float) -> Iterator[Frame]:

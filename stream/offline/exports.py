@@ -7,6 +7,7 @@ rename. An earlier result in the same place is replaced only then, and comes bac
 from __future__ import annotations
 
 import errno
+import heapq
 import itertools
 import json
 import math
@@ -42,6 +43,8 @@ ANNOTATED = "annotated.webm"
 _MANIFEST = "temporal_prototype.json"
 _STAGES, _FRAMES, _STRIP, _REPORT = "stages.csv", "frames.csv", "strip.png", "report.html"
 _PROTOTYPES = "prototypes"
+_FACE = "face"
+"""Begins the names of the folders of other faces: ``face2``, ``face3``, …"""
 _NAMES = frozenset({_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES, ANNOTATED})
 _PICTURE = re.compile(r"AU\d{2}_[A-Z]+\.png")
 _FRESH = "new"
@@ -70,11 +73,13 @@ def write_analysis(
     Returns:
         The files written: ``temporal_prototype.json``, ``stages.csv``, ``frames.csv``,
         ``prototypes/AU12_A.png`` and so on (projection over the face, heatmap), ``strip.png``,
-        ``report.html``. ``person`` in both tables is 1 for the first person and rises whenever the
-        face becomes that of another; it is empty where nobody was analysed. Of an image folder
+        ``report.html``. ``face_id`` in both tables is the number of the person, by the order in
+        which people were seen; it is empty where nobody was. Of an image folder
         ``frames.csv`` has one more column in the end, ``file``:
         the picture's name in the folder, by which rows are joined with labels where the numbers in
-        the names have gaps. The JSON names the files of the frames it mentions
+        the names have gaps. Where several faces were analysed, ``frames.csv`` has the rows of all,
+        and each of the others has these files in a folder of its own, ``face2``, ``face3``, …. The
+        JSON names the files of the frames it mentions
         (``start_file``, ``end_file``; ``first_file``, ``exemplar_file``), and has a ``remark``
         where the range of values of deep images was recognised.
 
@@ -146,6 +151,11 @@ def _write_all(
     _write_text(folder / _STAGES, _stages_csv(result))
     _write_text(folder / _FRAMES, _frames_csv(result))
     names = [_MANIFEST, _STAGES, _FRAMES]
+    for place, other in enumerate(result.others, start=2):
+        inner = folder / f"{_FACE}{place}"
+        inner.mkdir()
+        written = _write_all(other, inner, thresholds, SequencePictures(other))
+        names += [f"{inner.name}/{name}" for name in written]
     (folder / _PROTOTYPES).mkdir()
     for label in result.prototypes:
         name = f"{_PROTOTYPES}/{label}.png"
@@ -230,8 +240,12 @@ def _baseline(result: SequenceResult) -> dict[str, object]:
 
 
 def _stages_csv(result: SequenceResult) -> str:
-    header = ["stage", "start_frame", "end_frame", "start_s", "end_s", "labels", "person"]
-    persons = {row.index: str(row.person) for row in result.rows if row.presence is not None}
+    header = ["stage", "start_frame", "end_frame", "start_s", "end_s", "labels", "face_id"]
+    persons = {
+        row.index: "" if row.face_id is None else str(row.face_id)
+        for row in result.rows
+        if row.presence is not None
+    }
     rows = (
         [
             str(number),
@@ -255,15 +269,16 @@ def _person(stage: Stage, persons: Mapping[int, str]) -> str:
 
 def _frames_csv(result: SequenceResult) -> str:
     codes = [au_code(au) for au in result.aus]
-    header = ["frame", "time", "face", *codes]
+    header = ["frame", "face_id", "time", "face", "yaw", "pitch", "roll", *codes]
     header += [f"{code}_r" for code in codes] + [f"{code}_label" for code in codes]
     if result.baseline:
         header += ["baseline", "rest_s", *(f"{code}_adjusted" for code in codes)]
         header += [f"{code}_adjusted_r" for code in codes]
-    header.append("person")
     if result.files:
         header.append("file")
-    return csv_text(header, (_frame_cells(row, result) for row in result.rows))
+    each = [((row, one) for row in one.rows) for one in (result, *result.others)]
+    rows = heapq.merge(*each, key=lambda pair: pair[0].index)
+    return csv_text(header, (_frame_cells(row, one) for row, one in rows))
 
 
 def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
@@ -271,12 +286,15 @@ def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
         return [""] * len(result.aus) if values is None else [f"{v:.{digits}f}" for v in values]
 
     letters = [row.labels.get(au, "") for au in result.aus]
-    texts = [str(row.index), f"{row.time_s:.4f}", str(row.face)]
+    number = "" if row.face_id is None else str(row.face_id)
+    texts = [str(row.index), number, f"{row.time_s:.4f}", str(row.face)]
+    pose = row.pose
+    angles = ("", "", "") if pose is None else (pose.yaw, pose.pitch, pose.roll)
+    texts += [angle if isinstance(angle, str) else f"{angle:.1f}" for angle in angles]
     texts += [*cells(row.presence, 4), *cells(row.intensity, 3), *letters]
     if result.baseline:
         texts += [str(row.baseline), f"{row.rest_s:.2f}"]
         texts += [*cells(row.adjusted_presence, 4), *cells(row.adjusted_intensity, 3)]
-    texts.append("" if row.presence is None else str(row.person))
     if result.files:
         texts.append(result.files[row.index])
     return texts
@@ -316,7 +334,11 @@ def _foreign_entry(folder: Path) -> str | None:
     if not ours:
         return entries[0]
     for name in entries:
-        if name not in _NAMES:
+        if re.fullmatch(rf"{_FACE}[1-9]\d*", name) and (folder / name).is_dir():
+            inner = _foreign_entry(folder / name)
+            if inner is not None:
+                return f"{name}/{inner}"
+        elif name not in _NAMES:
             return name
     inside = sorted(path.name for path in (folder / _PROTOTYPES).glob("*"))
     return next((f"{_PROTOTYPES}/{name}" for name in inside if not _PICTURE.fullmatch(name)), None)

@@ -186,6 +186,10 @@ export interface FrameSample {
  *     points: five (x, y) in frame pixels.
  *     quality: 0 (unusable) to 1.
  *     reason: why the state is `low_quality`.
+ *     pose: yaw, pitch and roll of the head, degrees: positive turns the face to the viewer's
+ *         right, looks down, and tilts it counter-clockwise.
+ *     id: number of the person in this source, 1 for the first who was seen; never given again.
+ *         None where nobody is seen.
  */
 export interface FaceValue {
   state: string;
@@ -193,6 +197,8 @@ export interface FaceValue {
   points: [number, number][] | null;
   quality: number;
   reason: string;
+  pose: [number, number, number] | null;
+  id: number | null;
 }
 
 /**
@@ -349,7 +355,12 @@ export interface ActionUnit {
   shown: boolean;
 }
 
-/** One analysed source: `id` in envelopes, `number` in picture headers, `name` to show. */
+/**
+ * One analysed source, or another of the faces in it.
+ *
+ * `id` in envelopes, `number` in picture headers, `name` to show. A source `cam` of which
+ * several faces are analysed has the streams `cam` (whoever is followed), `cam/2`, `cam/3`.
+ */
 export interface StreamInfo {
   id: string;
   name: string;

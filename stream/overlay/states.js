@@ -70,7 +70,11 @@ export class States {
     }
     const { state, reason } = frame?.face ?? face ?? { state: "no face yet", reason: "" };
     const [kind, icon, words] = FACE[state] ?? ["idle", "dashed", state];
-    setState(this.face, [kind, icon, reason ? `${words}: ${reason}` : words]);
+    // Who is followed is said where there is a choice: several faces, or not the first person seen.
+    const number = frame?.face.id ?? null;
+    const told = number !== null && (state === "multiple" || number > 1);
+    const who = told ? `${words}, person ${number} followed` : words;
+    setState(this.face, [kind, icon, reason ? `${who}: ${reason}` : who]);
   }
 
   /**

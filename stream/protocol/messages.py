@@ -291,6 +291,10 @@ class FaceValue(msgspec.Struct, frozen=True, kw_only=True):
         points: five (x, y) in frame pixels.
         quality: 0 (unusable) to 1.
         reason: why the state is ``low_quality``.
+        pose: yaw, pitch and roll of the head, degrees: positive turns the face to the viewer's
+            right, looks down, and tilts it counter-clockwise.
+        id: number of the person in this source, 1 for the first who was seen; never given again.
+            None where nobody is seen.
     """
 
     state: str
@@ -298,6 +302,8 @@ class FaceValue(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[tuple[float, float], ...] | None = None
     quality: float = 0.0
     reason: str = ""
+    pose: tuple[float, float, float] | None = None
+    id: int | None = None
 
 
 class ActionUnitValue(msgspec.Struct, frozen=True, kw_only=True):
@@ -458,7 +464,11 @@ class ActionUnit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One analysed source: ``id`` in envelopes, ``number`` in picture headers, ``name`` to show."""
+    """One analysed source, or another of the faces in it.
+
+    ``id`` in envelopes, ``number`` in picture headers, ``name`` to show. A source ``cam`` of which
+    several faces are analysed has the streams ``cam`` (whoever is followed), ``cam/2``, ``cam/3``.
+    """
 
     id: str
     name: str

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from facestage.core.sequence_store import FrameRows
-from facestage.core.types import BaselineState, FaceState, FrameRow
+from facestage.core.types import BaselineState, FaceState, FrameRow, HeadPose
 
 
 def row(n: int, *, vectors: int = 0b1111, labels: dict[int, str] | None = None) -> FrameRow:
@@ -27,7 +27,8 @@ def row(n: int, *, vectors: int = 0b1111, labels: dict[int, str] | None = None) 
         adjusted_intensity=adjusted_intensity,
         rest_s=0.1 * n,
         rest_prior=1 / (n + 1),
-        person=1 + n // 2,
+        pose=HeadPose(yaw=-n / 3, pitch=n / 7, roll=0.0) if n % 3 else None,
+        face_id=n // 2 or None,
     )
 
 
@@ -35,7 +36,7 @@ def values(one: FrameRow) -> tuple[object, ...]:
     vectors = (one.presence, one.intensity, one.adjusted_presence, one.adjusted_intensity)
     return (
         one.index, one.time_s, one.face, one.labels, one.baseline, one.rest_s, one.rest_prior,
-        one.person, *(None if vector is None else vector.tolist() for vector in vectors),
+        one.pose, one.face_id, *(None if vector is None else vector.tolist() for vector in vectors),
     )  # fmt: skip
 
 

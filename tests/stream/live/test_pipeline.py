@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from facestage.core.analyzer import Analyzer
+from facestage.core.config import AnalyzerConfig, FollowConfig
 from facestage.core.errors import SourceError
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.steps import STEPS
@@ -133,6 +134,44 @@ def test_a_recording_is_published_whole(rig: Callable[..., Rig], faces: list[np.
     assert states == ["connecting", "live", "ended"]
     known = {e.data.label for e in published if isinstance(e.data, protocol.PrototypeNew)}
     assert {x for e in told for x in e.labels if x.startswith("AU")} <= known
+
+
+def test_each_of_two_faces_is_published_as_a_stream_of_its_own(
+    network: AUNetwork, faces: list[np.ndarray]
+) -> None:
+    follow = AnalyzerConfig(follow=FollowConfig(faces=2))
+    analyzer = Analyzer(HaarDetector(), network, follow)
+    names = analyzer.streams("a")
+    assert names == ["a", "a/2"]
+    hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
+    hub.set_interest("me", ["frame", "heat", PICTURE], None)
+    results: list[FrameResult] = []
+    told: set[str] = set()
+    pipeline = Pipeline(
+        analyzer,
+        hub,
+        on_stage=lambda stream, _: told.add(stream.id),
+        on_result=lambda _, result: results.append(result),
+    )
+    pair = [np.hstack([face[:, 140:500], face[:, 499:139:-1]]) for face in faces[60:78]]
+    pipeline.add("a", lambda: Scripted(pair), policy="every")
+    pipeline.open()
+    summary = pipeline.run()
+    assert summary.frames == len(pair)  # frames of the source, not faces
+    assert {r.frame.source for r in results} == told == {"a", "a/2"}
+    events = list(Rig(pipeline, hub, [], results).events())
+    for name in names:
+        mine = [e for e in events if e.stream == name]
+        states = [e.data.state for e in mine if isinstance(e.data, protocol.SourceChanged)]
+        assert states == ["connecting", "live", "ended"]
+        assert [e.type for e in mine if e.type.startswith("stage.")][-1] == "stage.exit"
+    samples = [protocol.decode(m) for m in hub.samples_since({}, ["frame", "heat"], None)]
+    ids = {e.stream: e.data.face.id for e in samples if isinstance(e.data, protocol.FrameSample)}
+    assert ids == {"a": 1, "a/2": 2}
+    pictures = [protocol.unpack_picture(p) for p in hub.pictures_since({}, None)]
+    assert {p.stream for p in pictures} == {0, 1}
+    assert {p.frame for p in pictures} == {len(pair) - 1}
+    assert pictures[0].jpeg == pictures[1].jpeg
 
 
 def test_nobody_watching_costs_no_pictures(

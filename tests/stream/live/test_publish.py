@@ -15,6 +15,7 @@ from facestage.core.types import (
     FaceState,
     Frame,
     FrameResult,
+    HeadPose,
     PrototypeDrifted,
     PrototypeFound,
     PrototypeRetired,
@@ -61,6 +62,18 @@ def result(**changes: object) -> FrameResult:
         "stage": ("AU12_B", "AU25_A"),
     }
     return FrameResult(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_the_pose_of_the_head_is_sent_in_tenths_of_degrees() -> None:
+    def sent(face: FaceObservation) -> tuple[float, float, float] | None:
+        message = frame_message(
+            result(face=face), AUS, latency_ms=1, dropped_total=0, source_state="live"
+        )
+        return message.face.pose
+
+    seen = FaceObservation(FaceState.TRACKED, pose=HeadPose(-12.345, 6.0, 0.049))
+    assert sent(seen) == (-12.3, 6.0, 0.0)
+    assert sent(FaceObservation(FaceState.LOST)) is None
 
 
 def test_heat_keeps_the_top_share_of_the_mass() -> None:

@@ -28,6 +28,7 @@ from facestage.core.types import (
     BaselineState,
     FaceState,
     FrameRow,
+    HeadPose,
     Prototype,
     RestLevels,
     SequenceResult,
@@ -53,7 +54,8 @@ def result_of(
             labels.append(LOST)
         else:
             presence = np.array([0.75 if au in shown else 0.125 for au in (1, 12)], np.float32)
-            rows.append(FrameRow(i, i / 10, FaceState.TRACKED, presence, 4 * presence, shown))
+            row = FrameRow(i, i / 10, FaceState.TRACKED, presence, 4 * presence, shown)
+            rows.append(replace(row, pose=HeadPose(yaw=-3.04, pitch=4.12, roll=0.0), face_id=1))
             labels.append(stage_labels(shown))
     rng = np.random.default_rng(5)
     prototypes = {}
@@ -166,7 +168,7 @@ def test_unique_stages_counts_a_returning_stage_once(tmp_path: Path) -> None:
 def test_csv_files_have_exactly_these_lines(tmp_path: Path) -> None:
     write_analysis(story(), tmp_path / "out")
     assert (tmp_path / "out" / "stages.csv").read_bytes().decode() == (
-        "stage,start_frame,end_frame,start_s,end_s,labels,person\n"
+        "stage,start_frame,end_frame,start_s,end_s,labels,face_id\n"
         "1,0,1,0.0000,0.1000,NONE,1\n"
         "2,2,2,0.2000,0.2000,AU12_A,1\n"
         "3,3,3,0.3000,0.3000,AU01_A+AU12_A,1\n"
@@ -174,14 +176,46 @@ def test_csv_files_have_exactly_these_lines(tmp_path: Path) -> None:
         "5,5,5,0.5000,0.5000,LOST,\n"
     )
     assert (tmp_path / "out" / "frames.csv").read_bytes().decode() == (
-        "frame,time,face,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label,person\n"
-        "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,1\n"
-        "1,0.1000,tracked,0.1250,0.1250,0.500,0.500,,,1\n"
-        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A,1\n"
-        "3,0.3000,tracked,0.7500,0.7500,3.000,3.000,A,A,1\n"
-        "4,0.4000,tracked,0.7500,0.7500,3.000,3.000,A,B,1\n"
-        "5,0.5000,lost,,,,,,,\n"
+        "frame,face_id,time,face,yaw,pitch,roll,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label\n"
+        "0,1,0.0000,tracked,-3.0,4.1,0.0,0.1250,0.1250,0.500,0.500,,\n"
+        "1,1,0.1000,tracked,-3.0,4.1,0.0,0.1250,0.1250,0.500,0.500,,\n"
+        "2,1,0.2000,tracked,-3.0,4.1,0.0,0.1250,0.7500,0.500,3.000,,A\n"
+        "3,1,0.3000,tracked,-3.0,4.1,0.0,0.7500,0.7500,3.000,3.000,A,A\n"
+        "4,1,0.4000,tracked,-3.0,4.1,0.0,0.7500,0.7500,3.000,3.000,A,B\n"
+        "5,,0.5000,lost,,,,,,,,,\n"
     )
+
+
+def test_other_faces_have_folders_and_rows_of_their_own(tmp_path: Path) -> None:
+    short = result_of([{}, {12: "A"}, {12: "A"}])
+    late = tuple(replace(row, index=row.index + 2, face_id=2) for row in short.rows)
+    other = replace(
+        short,
+        rows=late,
+        stages=tuple(replace(s, start=s.start + 2, end=s.end + 2) for s in short.stages),
+        prototypes={
+            label: replace(p, first=p.first + 2, exemplar=p.exemplar + 2)
+            for label, p in short.prototypes.items()
+        },
+        source="clip.mp4, face 2",
+    )
+    both = replace(story(), others=(other,))
+    written = {str(p.relative_to(tmp_path / "out")) for p in write_analysis(both, tmp_path / "out")}
+    assert {"frames.csv", "face2/frames.csv", "face2/report.html", "face2/strip.png"} <= written
+    with (tmp_path / "out" / "frames.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["frame"] + row["face_id"] for row in rows] == [
+        *("01", "11", "21", "22", "31", "32", "41", "42", "5")
+    ]
+    alone = (tmp_path / "out" / "face2" / "frames.csv").read_text().splitlines()
+    assert len(alone) == 1 + len(late)
+    # It may be replaced; but not where somebody put something into the folder of a face.
+    write_analysis(story(), tmp_path / "out")
+    assert not (tmp_path / "out" / "face2").exists()
+    write_analysis(both, tmp_path / "out")
+    (tmp_path / "out" / "face2" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"face2/notes\.txt"):
+        check_output(tmp_path / "out")
 
 
 def test_pictures_of_a_folder_are_named(tmp_path: Path) -> None:
@@ -282,12 +316,15 @@ def test_a_baseline_adds_columns_and_leaves_the_raw_values(tmp_path: Path) -> No
     write_analysis(adjusted_story(), tmp_path / "out")
     lines = (tmp_path / "out" / "frames.csv").read_text().splitlines()
     assert lines[0] == (
-        "frame,time,face,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label,"
-        "baseline,rest_s,AU01_adjusted,AU12_adjusted,AU01_adjusted_r,AU12_adjusted_r,person"
+        "frame,face_id,time,face,yaw,pitch,roll,AU01,AU12,AU01_r,AU12_r,AU01_label,AU12_label,"
+        "baseline,rest_s,AU01_adjusted,AU12_adjusted,AU01_adjusted_r,AU12_adjusted_r"
     )
-    assert lines[1] == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,learning,0.00,,,,,1"
+    assert (
+        lines[1] == "0,1,0.0000,tracked,-3.0,4.1,0.0,0.1250,0.1250,0.500,0.500,,,learning,0.00,,,,"
+    )
     assert lines[3] == (
-        "2,0.2000,tracked,0.1250,0.7500,0.500,3.000,,A,active,18.25,0.0625,0.3750,0.250,1.500,1"
+        "2,1,0.2000,tracked,-3.0,4.1,0.0,0.1250,0.7500,0.500,3.000,,A,"
+        "active,18.25,0.0625,0.3750,0.250,1.500"
     )
     document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text())
     assert document["baseline"] == {
@@ -327,8 +364,8 @@ def test_weak_and_hidden_aus_are_named(tmp_path: Path) -> None:
     assert document["aus"][0] == {"au": 1, "grade": "C", "shown": False}
     # Hidden AUs keep their columns and values; only letters are never theirs.
     header, first = (tmp_path / "hidden" / "frames.csv").read_text().splitlines()[:2]
-    assert header.startswith("frame,time,face,AU01,AU12,")
-    assert first == "0,0.0000,tracked,0.1250,0.1250,0.500,0.500,,,1"
+    assert header.startswith("frame,face_id,time,face,yaw,pitch,roll,AU01,AU12,")
+    assert first == "0,1,0.0000,tracked,-3.0,4.1,0.0,0.1250,0.1250,0.500,0.500,,"
 
 
 def test_stage_labels_and_frame_letters_agree_after_reading_back(tmp_path: Path) -> None:
