@@ -16,9 +16,11 @@ import torch
 from facestage.core.analyzer import Analyzer
 from facestage.core.config import AnalyzerConfig, FollowConfig
 from facestage.core.network.au_network import AUNetwork
+from facestage.core.steps import watching
 from facestage.core.types import Frame
 from facestage.stream.detectors import make_detector
 from facestage.stream.sources import open_source
+from facestage.stream.step_clock import StepClock
 
 TURN = 16
 """Frames that one analyzer takes before the other's turn."""
@@ -46,25 +48,19 @@ def main() -> None:
     cv2.setNumThreads(1)
     network = AUNetwork.load(device="cpu")
     spent = {1: 0.0, 2: 0.0}
-    pairs, steps = {1: 0, 2: 0}, {1: {}, 2: {}}
-    analyzers, marks = {}, {}
+    pairs, clocks = {1: 0, 2: 0}, {1: StepClock(), 2: StepClock()}
+    analyzers = {}
     for faces in spent:
-        steps[faces] = {}
-
-        def note(step: str, faces: int = faces) -> None:
-            now = time.thread_time()
-            steps[faces][step] = steps[faces].get(step, 0.0) + now - marks[faces]
-            marks[faces] = now
-
         config = AnalyzerConfig(follow=FollowConfig(faces=faces))
-        analyzers[faces] = Analyzer(make_detector(options.detector), network, config, on_step=note)
+        analyzers[faces] = Analyzer(make_detector(options.detector), network, config)
         analyzers[faces].warm_up()
     shown = frames(options.frames)
     for start in range(0, len(shown), TURN):
         for faces, analyzer in analyzers.items():
             for frame in shown[start : start + TURN]:
-                before = marks[faces] = time.thread_time()
-                results = analyzer.update([frame])
+                before = time.thread_time()
+                with watching(clocks[faces]):
+                    results = analyzer.update([frame])
                 if start:  # the first turn finds the faces
                     spent[faces] += time.thread_time() - before
                     pairs[faces] += sum(len(result.maps) for result in results)
@@ -73,7 +69,8 @@ def main() -> None:
                         print(f"frame {frame.index}: faces analysed: {both}")
     counted = len(shown) - TURN
     for faces in spent:
-        parts = ", ".join(f"{k} {1e3 * v / len(shown):.2f}" for k, v in steps[faces].items())
+        steps = clocks[faces].take().items()
+        parts = ", ".join(f"{name} {1e3 * took.cpu_s / len(shown):.2f}" for name, took in steps)
         print(
             f"{faces} of two faces: {1e3 * spent[faces] / counted:.2f} ms of CPU a frame, "
             f"{pairs[faces] / counted:.2f} maps a frame ({parts})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,6 @@ from tests.support.painted_faces import (
     paint,
     whose,
 )
-from tests.support.paths import BENCHMARKS
 
 A, B, C, D = range(4)
 
@@ -279,11 +277,8 @@ def test_a_number_of_faces_that_is_not_possible(faces: int) -> None:
 
 @pytest.mark.shared
 def test_rendered_people_who_cross_are_never_taken_for_each_other(shared: Path) -> None:
-    spec = importlib.util.spec_from_file_location("crossings", BENCHMARKS / "crossings.py")
-    assert spec is not None
-    assert spec.loader is not None
-    crossings = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(crossings)
+    from benchmarks import crossings
+
     found = crossings.measure(scene=0, fps=7.5)
     assert found["swapped"] == 0
     assert found["analysed"] >= 0.95 * found["wanted"]
