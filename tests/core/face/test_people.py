@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,36 @@ def test_looks_tell_people_apart_and_remember_the_new_ones() -> None:
         looks.add(describe(rng.integers(0, 255, (96, 96), dtype=np.uint8)))
     assert len(looks) == MOST_LOOKS
     assert looks.likeness(faces[0]) == pytest.approx(1, abs=1e-5)  # the first stays
+
+
+def test_looks_that_were_another_persons_are_forgotten() -> None:
+    looks = Looks()
+    own, other = (describe(crop_of(at(who, 300))) for who in (A, B))
+    looks.add(own)
+    looks.add(other)
+    looks.forget(other)
+    assert len(looks) == 1
+    assert looks.likeness(own) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_face_that_is_said_to_be_anothers_has_another_number() -> None:
+    stage = Stage()
+    stage.hold(20, at(A, 300))
+    face, people = stage.faces[0], stage.people
+    man, woman = crop_of(at(A, 300)), crop_of(at(B, 300))
+    assert people.another(0, replace(face, crop=woman)).id == 2
+    assert people.likeness(0, man) < FollowConfig().unlike
+    assert people.another(0, replace(face, crop=man)).id == 1  # known again
+    assert people.another(0, replace(face, crop=crop_of(at(C, 300)))).id == 3
+
+
+def test_where_one_number_is_asked_for_nobody_else_is_followed_in_its_place() -> None:
+    stage = Stage(follow="1")
+    stage.hold(20, at(A, 300))
+    other = stage.people.another(0, replace(stage.faces[0], crop=crop_of(at(B, 300))))
+    assert (other.state, other.crop, other.id) == (FaceState.LOST, None, None)
+    assert stage.hold(20, at(A, 300))[-1] == A
+    assert stage.id == 1
 
 
 def test_the_one_followed_stays_though_a_larger_one_comes() -> None:

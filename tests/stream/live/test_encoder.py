@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 import pytest
 from facestage.core.types import FaceObservation, FaceState, Frame, FrameResult
 from facestage.stream import protocol
+from facestage.stream.live import publish
 from facestage.stream.live.encoder import ROOM, Analysed, Emitter, Encoder
 from facestage.stream.protocol import StreamInfo
 from facestage.stream.server.hub import PICTURE, Hub
@@ -114,6 +116,34 @@ def test_an_error_of_the_last_batch_is_raised_at_the_end() -> None:
     encoder.put([analysed(0)])
     with pytest.raises(ZeroDivisionError):
         encoder.close()
+
+
+def test_a_picture_is_encoded_once_for_all_faces_of_a_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoded: list[int] = []
+    encode = publish.encode_picture
+
+    def note(frame: Frame, number: int) -> protocol.Picture | None:
+        encoded.append(frame.index)
+        return encode(frame, number)
+
+    monkeypatch.setattr(publish, "encode_picture", note)
+    hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(("a", "a/2"))])
+    hub.set_interest("me", ["frame", PICTURE], None)
+    frames: list[float] = []
+    emitter = Emitter(
+        hub, (), 0.25, video=True, on_frame=lambda now_s, latency_ms: frames.append(latency_ms)
+    )
+    firsts = [analysed(n) for n in range(3)]
+    seconds = [replace(one, stream="a/2", number=1, followed=False) for one in firsts]
+    pairs = zip(firsts, seconds, strict=True)
+    emitter.publish([one for pair in pairs for one in pair])
+    assert encoded == [0, 1, 2]
+    assert len(frames) == 3  # frames of the source, not faces
+    pictures = [protocol.unpack_picture(packed) for packed in hub.pictures_since({}, None)]
+    assert {(picture.stream, picture.frame) for picture in pictures} == {(0, 2), (1, 2)}
+    assert pictures[0].jpeg == pictures[1].jpeg
 
 
 def test_the_picture_and_the_frame_of_one_moment_come_together() -> None:
