@@ -159,6 +159,20 @@ def test_a_hidden_face_is_neither_wanted_nor_wrong(composer: Composer) -> None:
     assert not any(small)
 
 
+def test_letters_are_in_the_picture_and_belong_to_nobody() -> None:
+    changed = 0
+    for seed in range(20):
+        canvas = scenes._Canvas(
+            np.full((SIDE, SIDE), 120, np.float32), np.ones((SIDE, SIDE), np.int8)
+        )
+        scenes._letters(canvas, np.random.default_rng(seed))
+        written = np.abs(canvas.image - 120) > 1
+        changed += bool(written.any())
+        assert canvas.faces == []
+        assert (canvas.owner[np.abs(canvas.image - 120) > 70] == 0).all()
+    assert changed >= 15
+
+
 def one_scene() -> train.Truth:
     """A scene whose image marks the five points of its only face."""
     image = np.zeros((SIDE, SIDE), np.uint8)
