@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -96,12 +97,12 @@ def test_correlation_is_pearsons() -> None:
     assert correlation(one, np.zeros_like(one)) == 0
 
 
-def lit(factor: float, offset: float) -> Callable[[Crop], NDArray[np.floating]]:
+def lit(factor: float, offset: float) -> Callable[[Crop], NDArray[Any]]:
     return lambda crop: crop * factor + offset
 
 
-def covered(rows: slice, columns: slice) -> Callable[[Crop], NDArray[np.floating]]:
-    def cover(crop: Crop) -> NDArray[np.floating]:
+def covered(rows: slice, columns: slice) -> Callable[[Crop], NDArray[Any]]:
+    def cover(crop: Crop) -> NDArray[Any]:
         found = crop.astype(np.float32)
         found[rows, columns] = 150 + 10 * np.sin(np.linspace(0, 20, crop.shape[1]))[columns]
         return found
@@ -109,7 +110,7 @@ def covered(rows: slice, columns: slice) -> Callable[[Crop], NDArray[np.floating
     return cover
 
 
-CHANGES: dict[str, Callable[[Crop], NDArray[np.floating]]] = {
+CHANGES: dict[str, Callable[[Crop], NDArray[Any]]] = {
     "half as bright": lit(0.5, 0),
     "brighter": lit(1.0, 60),
     "overexposed": lit(1.5, 0),
