@@ -109,8 +109,8 @@ class Clients:
             await asyncio.wait([*readers, stopped], return_when=asyncio.FIRST_COMPLETED)
             for task in (*readers, stopped):
                 task.cancel()
-            ends = await asyncio.gather(*readers, stopped, return_exceptions=True)
-        early = [end for end in ends[:2] if not isinstance(end, asyncio.CancelledError)]
+            ends = await asyncio.gather(*readers, return_exceptions=True)
+        early = [end for end in ends if not isinstance(end, asyncio.CancelledError)]
         if early:
             raise early[0] if isinstance(early[0], Exception) else ConnectionError("it was closed")
 
