@@ -113,8 +113,7 @@ SECOND_LAYOUT = Layout(
     {
         # Few units: with more, relevance of AU 1 wanders to the eyes.
         "inner_brows": Zone((0, 2), _WIDE, 8),
-        # What lies above the eyes alone: lower cells see the lids, which follow other AUs.
-        "outer_brows": Zone((0, 1), _WIDE, 32),
+        "outer_brows": Zone((0, 2), _WIDE, 16),
         "frown": Zone((0, 2), _WIDE, 32),
         "lids": Zone((1, 3), _WIDE, 32),
         "lips": Zone((3, 6), _CENTRAL, 96),

@@ -239,8 +239,7 @@ def _judged(card: dict[str, Any], judged: Judgement) -> dict[str, Any]:
 def _read_outs(heads: Mapping[str, Any]) -> str:
     """Say how the read-outs of some AUs were trained."""
     areas = ", ".join(
-        f"AU {au} {area['now']:.3f}, before {area['before']:.3f}, standard error "
-        f"{area['error']:.3f}"
+        f"AU {au} {area['now']:.3f}, standard error {area['error']:.3f}"
         for au, area in heads["auc"].items()
     )
     beside = ""

@@ -3,8 +3,9 @@
 A read-out that may read every feature of its zone takes what tells best on renders; for AU 1 these
 are features of the eyes, and its relevance then lies on the eyes. Each feature can be explained
 like an output. Its relevance on portraits says where it looks: *enrichment* is the share of that
-relevance that lies in the region of an AU, over the region's share of the face (1: no preference).
-An AU that reads only features enriched in its own region cannot be concluded from elsewhere.
+relevance that lies in the region of an AU, over the region's share of the face (1: no preference
+within the face, and none outside it). An AU that reads only features enriched in its own region
+cannot be concluded from elsewhere: not from the eyes, and not from hair beside the face.
 
 References:
     Ross, Hughes & Doshi-Velez, *Right for the right reasons*, IJCAI 2017.
@@ -90,7 +91,7 @@ def enrichment(
             total = maps.sum(axis=1, keepdims=True)
             maps *= strength[part, None] / np.maximum(total, np.finfo(np.float32).tiny)
             inside[part] += maps @ regions.reshape(len(aus), -1).T
-            whole[part] += maps @ face.reshape(-1)
+            whole[part] += strength[part]
         report(done, len(chosen))
     share = inside / np.maximum(whole, np.finfo(np.float64).tiny)[:, None]
     return share / np.maximum(area / len(chosen), np.finfo(np.float64).tiny)
