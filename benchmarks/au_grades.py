@@ -23,6 +23,9 @@ IN_REGION, IN_REGION_SOME = 2.0, 1.0
 what relevance without any preference would have."""
 RENDERED, RENDERED_SOME = 0.85, 0.8
 """Area under the ROC curve on rendered faces, for A and for B."""
+ENOUGH_PEOPLE = 2
+"""People with sure events from whom on people judge alone: what is worse on renders may be better
+on them (AU 2 is), so renders must not hide it."""
 
 RULE = (
     "Nobody is judged who was trained with, or by a threshold in which they took part. "
@@ -30,12 +33,14 @@ RULE = (
     f"reference curve of two or more (r >= {FOLLOWS}), and neither contradicts (found < "
     f"{100 * MISSES:.0f} %, r < {STRAYS}); AUC >= {APART} over the own rest level, where clips "
     f"tell; active in <= {100 * CALM_PEOPLE:.0f} % of neutral people and of absent frames; "
-    f"relevance in its region >= {IN_REGION:g}; rendered AUC >= {RENDERED}. "
+    f"relevance in its region >= {IN_REGION:g}; rendered AUC >= {RENDERED}, unless the sure events "
+    f"of {ENOUGH_PEOPLE} persons judge. "
     f"B: something real speaks for it (found >= {100 * FINDS_SOME:.0f} %, r >= {FOLLOWS_SOME}, or "
     f"AUC >= {APART_SOME} on clips, marked photographs or smiles) and no event nor curve against "
     f"it; active in <= {100 * QUIET_PEOPLE:.0f} % of neutral people and <= "
     f"{100 * QUIET_FRAMES:.0f} % of absent frames; relevance >= {IN_REGION_SOME:g}; "
-    f"rendered AUC >= {RENDERED_SOME}. C: all others; an AU of which nobody real tells stays C."
+    f"rendered AUC >= {RENDERED_SOME}, likewise. C: all others; an AU of which nobody real tells "
+    "stays C."
 )
 
 
@@ -113,7 +118,7 @@ def _is_a(e: Evidence) -> bool:
         and _at_most(e.neutral, CALM_PEOPLE)
         and _at_most(e.absent, CALM_FRAMES)
         and (e.relevance or 0) >= IN_REGION
-        and (e.auc or 0) >= RENDERED
+        and _rendered(e, RENDERED)
     )
 
 
@@ -132,8 +137,14 @@ def _is_b(e: Evidence) -> bool:
         and _at_most(e.neutral, QUIET_PEOPLE)
         and _at_most(e.absent, QUIET_FRAMES)
         and (e.relevance or 0) >= IN_REGION_SOME
-        and (e.auc or 0) >= RENDERED_SOME
+        and _rendered(e, RENDERED_SOME)
     )
+
+
+def _rendered(e: Evidence, least: float) -> bool:
+    """Tell whether renders speak for an AU, or enough people judge it without them."""
+    judged = e.found is not None and e.found.people >= ENOUGH_PEOPLE
+    return judged or (e.auc or 0) >= least
 
 
 def _found(e: Evidence) -> Share | None:

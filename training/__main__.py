@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,8 @@ import numpy as np
 import torch
 import typer
 from facestage.core.errors import ConfigError, DeviceError, FacestageError, SourceError
+from facestage.core.network.architectures import AUNet96
+from numpy.typing import NDArray
 
 from .data import clips, shards, sheets
 from .data.generator import BATCH, Generator
@@ -26,7 +29,7 @@ from .face.facekit import load_facekit
 from .face.facs import AUS, FaceShapes
 from .finder import recipe as finder_recipe
 from .finder import train as finder_train
-from .fit import amplitude, card, features, heads, rest, train
+from .fit import amplitude, card, features, gates, heads, rest, train
 from .fit.face_mesh import FaceMesh
 from .photos import donors, portraits
 from .photos.reenact import Reenactor
@@ -373,13 +376,16 @@ def train_network(
 
 @app.command(name="heads")
 def train_heads(
-    run: Annotated[Path, typer.Option(help="Folder of checkpoints of `train`.")],
     shards_folder: Annotated[Path, typer.Option("--shards", help="Folder of rendered shards.")],
     out: Out,
     au: Annotated[list[int], typer.Option(help="Action Unit; may be given several times.")],
     features_folder: Annotated[
         Path, typer.Option("--features", help="Folder that keeps what the trunk makes of views.")
     ],
+    run: Annotated[Path | None, typer.Option(help="Folder of checkpoints of `train`.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Instead of a run: embedded, or a .safetensors file.")
+    ] = None,
     blend: Annotated[
         list[Path] | None, typer.Option(help="Earlier checkpoint to average with, as for `card`.")
     ] = None,
@@ -389,6 +395,25 @@ def train_heads(
     confusing: Annotated[
         int, typer.Option(help="How often a view of a neighbour without the AU counts.", min=1)
     ] = 3,
+    decay: Annotated[
+        list[float] | None, typer.Option(help="Weight decay to try, rising; may be given again.")
+    ] = None,
+    beside: Annotated[
+        Path | None, typer.Option(help="Folder of photographs, of `portraits`.")
+    ] = None,
+    photographs: Annotated[
+        float, typer.Option(help="Their share of each batch.", min=0.0, max=0.9)
+    ] = 0.0,
+    gate: Annotated[
+        float,
+        typer.Option(help="Read only features that look at the AU's region this much more.", min=0),
+    ] = 0.0,
+    outputs_only: Annotated[
+        bool, typer.Option("--outputs-only", help="Keep the hidden units as they are.")
+    ] = False,
+    keep: Annotated[
+        float, typer.Option(help="Share of the old outputs (--outputs-only) to keep.", min=0.0)
+    ] = 0.0,
     validation: Annotated[int, typer.Option(help="Held-out faces to choose by.", min=1)] = 5_120,
     workers: Annotated[int, typer.Option(help="Threads that make views.", min=0)] = 1,
     commit: Annotated[
@@ -397,33 +422,91 @@ def train_heads(
     seed: Seed = 11,
 ) -> None:
     """Retrain the read-outs of single Action Units; all others stay as they are, bit by bit."""
-    config = heads.HeadsConfig(tuple(au), epochs, confusing=confusing, seed=seed)
-    net = train.averaged_network(run, _with_shares("blend", blend, blend_share))
-    heads.own_units(net, config.aus)
-    lines = 0
+    config = heads.HeadsConfig(
+        tuple(au),
+        epochs,
+        confusing=confusing,
+        seed=seed,
+        photographs=photographs,
+        gate=gate,
+        outputs_only=outputs_only,
+        keep=keep,
+        **({"decays": tuple(decay)} if decay else {}),
+    )
+    if (photographs or gate) and beside is None:
+        raise ConfigError("--photographs and --gate need --beside, a folder of `portraits`")
+    net = _network(run, weights, blend, blend_share)
+    if not outputs_only:
+        heads.own_units(net, config.aus)
+    say = _share_of_views()
+    with ViewLoader([shards_folder], seed, batch=features.BATCH, workers=workers) as loader:
+        seen = features.gather(features_folder, net, loader, views, report=say)
+        judged = features.gather(
+            features_folder, net, loader, validation, kind=features.HELD_OUT, report=say
+        )
+    photographed = enriched = None
+    if beside is not None:
+        photographed, enriched = _from_photographs(beside, features_folder, net, config, seed)
+    material = heads.Material(seen, photographed, enriched)
+    tensors, facts = heads.retrain(net, material, judged, config, typer.echo)
+    facts |= {"commit": commit} if commit else {}
+    typer.echo(heads.save(out, (tensors, facts)))
+
+
+def _network(
+    run: Path | None,
+    weights: str | None,
+    blend: list[Path] | None,
+    blend_share: list[float] | None,
+) -> AUNet96:
+    """Take the network of a run or of weights, in the newest layout of hidden units."""
+    if (run is None) == (weights is None):
+        raise ConfigError("name the network: --run FOLDER, or --weights embedded or FILE")
+    if run is not None:
+        return train.averaged_network(run, _with_shares("blend", blend, blend_share))
+    return train.stored_network(str(weights))
+
+
+def _from_photographs(
+    folder: Path, kept: Path, net: AUNet96, config: heads.HeadsConfig, seed: int
+) -> tuple[features.Features, NDArray[np.float64] | None]:
+    """Return features of photographs, and where each feature looks if a gate asks."""
+    with ViewLoader([folder], seed, batch=features.BATCH, workers=0) as loader:
+        every = features.PORTRAITS.rounds * loader.faces
+        seen = features.gather(kept, net, loader, every, kind=features.PORTRAITS)
+    if not config.gate:
+        return seen, None
+    portraits = shards.read_shard(sorted(folder.glob("*.npz"))[0])
+    return seen, gates.enrichment(net, portraits, config.aus[:1])[:, 0]
+
+
+def _share_of_views() -> Callable[[int, int], None]:
+    """Return a report that speaks twenty times."""
+    said = -1
 
     def report(done: int, wanted: int) -> None:
-        nonlocal lines
-        if done * 20 // wanted > lines % 20:
-            lines += 1
+        nonlocal said
+        if done * 20 // wanted != said:
+            said = done * 20 // wanted
             typer.echo(f"{done}/{wanted} views")
 
-    with ViewLoader([shards_folder], seed, batch=features.BATCH, workers=workers) as loader:
-        seen = features.gather(features_folder, net, loader, views, report=report)
-        judged = features.gather(
-            features_folder, net, loader, validation, held_out=True, report=report
-        )
-    tensors, facts = heads.retrain(net, seen, judged, config, typer.echo)
-    typer.echo(heads.save(out, (tensors, facts | ({"commit": commit} if commit else {}))))
+    return report
 
 
 @app.command(name="card")
 def write_card(
-    run: Annotated[Path, typer.Option(help="Folder of checkpoints of `train`.")],
     shards_folder: Annotated[Path, typer.Option("--shards", help="Folder of rendered shards.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file; its card goes beside it.")],
     machine: Annotated[str, typer.Option(help="What rendering and training ran on.")],
     commit: Annotated[str, typer.Option(help="Commit of the generator and the recipe.")],
+    run: Annotated[Path | None, typer.Option(help="Folder of checkpoints of `train`.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Instead of a run: weights whose read-outs are renewed, and their card."),
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Version of the renewed weights (with --weights).")
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="JSON of benchmarks/calibrate_au.py.")
     ] = None,
@@ -439,7 +522,8 @@ def write_card(
     ] = None,
     blend_share: BlendShare = None,
     heads_folder: Annotated[
-        Path | None, typer.Option("--heads", help="Folder of read-outs by `heads`.")
+        list[Path] | None,
+        typer.Option("--heads", help="Folder of read-outs by `heads`; may be given again."),
     ] = None,
     beside: Annotated[
         list[Path] | None, typer.Option(help="Folder of photographs trained with; again for more.")
@@ -447,22 +531,19 @@ def write_card(
     document: Annotated[Path | None, typer.Option("--page", help="Markdown page to write.")] = None,
     notes: Annotated[Path | None, typer.Option(help="Markdown for its known failures.")] = None,
 ) -> None:
-    """Export the newest checkpoint's averaged weights with their model card, and its page."""
-    heads_state = None if heads_folder is None else heads.load(heads_folder)
-    blends = _with_shares("blend", blend, blend_share)
-    facts = card.assemble(
-        run,
-        shards_folder,
-        commit,
-        machine,
-        _json(calibration),
-        _json(real),
-        earlier,
-        blends,
-        None if heads_state is None else heads_state.facts,
-        beside or (),
-    )
-    exported = train.export_newest(run, facts, out, blends, heads_state)
+    """Export weights with their model card, and its page."""
+    net = _network(run, weights, blend, blend_share)
+    renewed = [heads.load(folder) for folder in heads_folder or ()]
+    judged = card.Judgement(_json(calibration), _json(real))
+    made = card.Making(commit, machine, tuple(beside or ()), tuple(head.facts for head in renewed))
+    if run is not None:
+        blends = _with_shares("blend", blend, blend_share)
+        facts = card.assemble(run, shards_folder, made, judged, earlier, blends)
+    else:
+        if version is None:
+            raise ConfigError("renewed weights need a --version of their own")
+        facts = card.renewed(train.card_of(str(weights)), version, shards_folder, made, judged)
+    exported = train.export_with(net, facts, out, renewed)
     typer.echo(f"{out}: {exported.name}, sha256 {exported.sha256}")
     if document is not None:
         document.write_text(

@@ -9,6 +9,7 @@ References:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,18 @@ from ..errors import ModelError
 from .card import ModelCard
 from .folding import fold_batchnorm
 
-__all__ = ["ARCHITECTURES", "AUNet96", "SplitHeads", "Zone", "ZonedLinear", "au_net"]
+__all__ = [
+    "ARCHITECTURES",
+    "FIRST_LAYOUT",
+    "LAYOUTS",
+    "SECOND_LAYOUT",
+    "AUNet96",
+    "Layout",
+    "SplitHeads",
+    "Zone",
+    "ZonedLinear",
+    "au_net",
+]
 
 _CELLS = 6
 """The side of the grid of features that the heads read; a cell is 16 px of a 96 px crop."""
@@ -41,40 +53,83 @@ class Zone:
     units: int
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which hidden units there are, and which AU reads which of them.
+
+    Attributes:
+        zones: name → zone, in the order of the hidden units.
+        reads: AU → names of its zones.
+        rest: zones of the lower-face AUs that ``reads`` does not name.
+    """
+
+    zones: Mapping[str, Zone]
+    reads: Mapping[int, tuple[str, ...]]
+    rest: tuple[str, ...] = ("mouth",)
+
+    def zones_of(self, au: int) -> tuple[str, ...]:
+        """Return the zones an AU is read from; an AU of which nothing is known reads all."""
+        return self.reads.get(au, self.rest if au in _LOWER_FACE else tuple(self.zones))
+
+    def units(self) -> dict[str, slice]:
+        """Return which hidden units read each zone."""
+        ends = list(itertools.accumulate(zone.units for zone in self.zones.values()))
+        starts = [0, *ends]
+        return {
+            name: slice(start, end)
+            for name, start, end in zip(self.zones, starts, ends, strict=False)
+        }
+
+
 _WIDE = (0, 6)
 # The sides of the grid beside nose and mouth are cheek, ear and background at most head turns.
 _CENTRAL = (1, 5)
-_ZONES: dict[str, Zone] = {
-    "brows": Zone((0, 2), _WIDE, 56),
-    "eyes": Zone((1, 3), _WIDE, 56),
-    "cheeks": Zone((2, 4), _WIDE, 32),
-    "nose": Zone((1, 4), _CENTRAL, 24),
-    "upper_lip": Zone((2, 5), _CENTRAL, 32),
-    "mouth": Zone((3, 6), _CENTRAL, 112),
-}
-_READS: dict[int, tuple[str, ...]] = {
-    1: ("brows",),
-    2: ("brows",),
-    4: ("brows",),
-    5: ("eyes",),
-    6: ("eyes", "cheeks"),
-    7: ("eyes",),
-    9: ("nose",),
-    10: ("upper_lip",),
-    12: ("upper_lip", "mouth"),
-    41: ("eyes",),
-    42: ("eyes",),
-    43: ("eyes",),
-    44: ("eyes",),
-    45: ("eyes",),
-    46: ("eyes",),
-}
 _LOWER_FACE = range(11, 29)
+_EYES = dict.fromkeys((5, 7, 41, 42, 43, 44, 45, 46), ("eyes",))
 
+FIRST_LAYOUT = Layout(
+    {
+        "brows": Zone((0, 2), _WIDE, 56),
+        "eyes": Zone((1, 3), _WIDE, 56),
+        "cheeks": Zone((2, 4), _WIDE, 32),
+        "nose": Zone((1, 4), _CENTRAL, 24),
+        "upper_lip": Zone((2, 5), _CENTRAL, 32),
+        "mouth": Zone((3, 6), _CENTRAL, 112),
+    },
+    {
+        1: ("brows",),
+        2: ("brows",),
+        4: ("brows",),
+        6: ("eyes", "cheeks"),
+        9: ("nose",),
+        10: ("upper_lip",),
+        12: ("upper_lip", "mouth"),
+    }
+    | _EYES,
+)
+"""Of architecture ``au_net_96_zoned``."""
 
-def _zones_of(au: int) -> tuple[str, ...]:
-    """Return the zones an AU is read from: the mouth for lower-face AUs, all for unknown AUs."""
-    return _READS.get(au, ("mouth",) if au in _LOWER_FACE else tuple(_ZONES))
+SECOND_LAYOUT = Layout(
+    {
+        # Few units: with more, relevance of AU 1 wanders to the eyes.
+        "inner_brows": Zone((0, 2), _WIDE, 8),
+        "outer_brows": Zone((0, 2), _WIDE, 16),
+        "frown": Zone((0, 2), _WIDE, 32),
+        "lids": Zone((1, 3), _WIDE, 32),
+        "lips": Zone((3, 6), _CENTRAL, 96),
+    }
+    | {name: zone for name, zone in FIRST_LAYOUT.zones.items() if name != "brows"},
+    {
+        **FIRST_LAYOUT.reads,
+        1: ("inner_brows",),
+        2: ("outer_brows",),
+        4: ("frown",),
+        5: ("lids",),
+    }
+    | dict.fromkeys((14, 15, 16, 20, 22, 23, 24, 26), ("lips",)),
+)
+"""Of architecture ``au_net_96_zoned_2``: AUs that move the same skin have units of their own, so
+each can be trained anew without the others."""
 
 
 class ZonedLinear(nn.Linear):
@@ -121,15 +176,23 @@ class AUNet96(nn.Module):
     Args:
         aus: AU numbers, in the order of the outputs.
         landmarks: number of landmarks.
+        layout: of the hidden units.
         dropout: share of features and hidden units left out in training.
     """
 
     widths = (24, 48, 96, 128)
     reduced = 96
 
-    def __init__(self, aus: Sequence[int], landmarks: int, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        aus: Sequence[int],
+        landmarks: int,
+        layout: Layout = SECOND_LAYOUT,
+        dropout: float = 0.1,
+    ) -> None:
         super().__init__()
         self.aus = tuple(aus)
+        self.layout = layout
         first, second, third, fourth = self.widths
         self.features = nn.Sequential(
             *_conv(1, first, kernel=6, stride=2, padding=2),
@@ -143,7 +206,7 @@ class AUNet96(nn.Module):
             nn.MaxPool2d(2),
             *_conv(fourth, self.reduced, kernel=1, padding=0),
         )
-        hidden, heads = _masks(self.aus, self.reduced)
+        hidden, heads = _masks(layout, self.aus, self.reduced)
         self.drop = nn.Dropout(dropout)
         self.hidden = ZonedLinear(hidden)
         self.presence = ZonedLinear(heads)
@@ -171,17 +234,15 @@ def _conv(
     return convolution, nn.BatchNorm2d(out_channels), nn.ReLU()
 
 
-def _masks(aus: Sequence[int], channels: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _masks(layout: Layout, aus: Sequence[int], channels: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return which features each hidden unit reads, and which hidden units each AU reads."""
-    units = sum(zone.units for zone in _ZONES.values())
+    units = sum(zone.units for zone in layout.zones.values())
     hidden = torch.zeros((units, channels, _CELLS, _CELLS), dtype=torch.bool)
     heads = torch.zeros((len(aus), units), dtype=torch.bool)
-    first = 0
-    for name, zone in _ZONES.items():
-        zone_units = slice(first, first + zone.units)
-        hidden[zone_units, :, slice(*zone.rows), slice(*zone.cols)] = True
-        heads[[name in _zones_of(au) for au in aus], zone_units] = True
-        first += zone.units
+    for name, of_zone in layout.units().items():
+        zone = layout.zones[name]
+        hidden[of_zone, :, slice(*zone.rows), slice(*zone.cols)] = True
+        heads[[name in layout.zones_of(au) for au in aus], of_zone] = True
     return hidden.flatten(1), heads
 
 
@@ -219,17 +280,18 @@ class SplitHeads(nn.Module):
         return self.landmarks(self.features(x).flatten(1))
 
 
-def au_net(aus: Sequence[int], landmarks: int = 68) -> AUNet96:
-    """Build an untrained network of the embedded architecture (card id ``au_net_96_zoned``).
+def au_net(aus: Sequence[int], landmarks: int = 68, layout: Layout = SECOND_LAYOUT) -> AUNet96:
+    """Build an untrained network of the embedded architecture (card id ``au_net_96_zoned_2``).
 
     Args:
         aus: AU numbers, in the order of the outputs.
         landmarks: number of landmarks.
+        layout: of the hidden units.
 
     Returns:
         The network in training mode, randomly initialised from torch's generator.
     """
-    return AUNet96(aus, landmarks)
+    return AUNet96(aus, landmarks, layout)
 
 
 def _build_zoned(card: ModelCard, weights: Mapping[str, torch.Tensor], name: str) -> SplitHeads:
@@ -246,7 +308,7 @@ def _build_zoned(card: ModelCard, weights: Mapping[str, torch.Tensor], name: str
             f"{name}: the weights have {len(outputs)} presence outputs, but the card lists "
             f"{len(card.aus)} AUs; use the card made with these weights"
         )
-    net = AUNet96(card.aus, card.landmarks.count)
+    net = AUNet96(card.aus, card.landmarks.count, LAYOUTS[card.architecture])
     expected = {
         key: value
         for key, value in net.state_dict().items()
@@ -272,7 +334,10 @@ def _build_zoned(card: ModelCard, weights: Mapping[str, torch.Tensor], name: str
 
 Builder = Callable[[ModelCard, Mapping[str, torch.Tensor], str], SplitHeads]
 
-ARCHITECTURES: dict[str, Builder] = {
-    "au_net_96_zoned": _build_zoned,
+LAYOUTS: dict[str, Layout] = {
+    "au_net_96_zoned": FIRST_LAYOUT,
+    "au_net_96_zoned_2": SECOND_LAYOUT,
 }
+"""The architecture id of a card → the hidden units of its network."""
+ARCHITECTURES: dict[str, Builder] = dict.fromkeys(LAYOUTS, _build_zoned)
 """The architecture id of a card → the builder (card, weights, file name) of its network."""

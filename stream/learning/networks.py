@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from ...core.errors import ModelError
-from ...core.network.architectures import au_net
+from ...core.network.architectures import LAYOUTS, au_net
 from ...core.network.au_network import EMBEDDED, AUNetwork
 from ...core.network.card import LandmarkDecoding, ModelCard
 from ..files import write_file
@@ -25,11 +26,13 @@ __all__ = ["TRAINABLE", "Start", "export", "start"]
 _DROPPED = ("grades", "neutral", "data", "recipe", "evaluation")
 """Fields of a card that say how the weights behave or came to be: not true of other weights."""
 
-TRAINABLE: dict[str, Callable[[Sequence[int], int], nn.Module]] = {"au_net_96_zoned": au_net}
+TRAINABLE: dict[str, Callable[[Sequence[int], int], nn.Module]] = {
+    name: partial(au_net, layout=layout) for name, layout in LAYOUTS.items()
+}
 """Architecture id of a card → (AUs, number of landmarks) → network with BatchNorm, whose parameters
 have the names of the weights file."""
 
-FROM_SCRATCH = "au_net_96_zoned"
+FROM_SCRATCH = "au_net_96_zoned_2"
 """Architecture of a network begun from scratch."""
 
 

@@ -206,8 +206,10 @@ GOOD: dict[str, Any] = {
         ({"relevance": 1.9}, "B"),
         ({"relevance": 0.9}, "C"),
         ({"relevance": None}, "C"),
-        ({"auc": 0.82}, "B"),
-        ({"auc": None}, "C"),
+        # Renders decide where fewer than two people have sure events, and only there.
+        ({"auc": 0.82, "found": Share(1.0, 1)}, "B"),
+        ({"auc": None, "found": None}, "C"),
+        ({"auc": 0.7}, "A"),
         ({"found": None, "r": None, "own": None}, "C"),
         ({"found": None, "r": None, "own": None, "marked": Share(0.8, 2)}, "B"),
         ({"found": None, "r": None, "own": None, "marked": Share(0.6, 2)}, "C"),

@@ -145,9 +145,8 @@ def test_weights_are_averaged_with_those_of_earlier_checkpoints_by_shares(tmp_pa
         if value.is_floating_point():
             a, b, c = (one[name] for one in alone)
             torch.testing.assert_close(value, 0.25 * a + 0.125 * b + 0.625 * c)
-    facts = card.assemble(
-        tmp_path / "24", tmp_path / "shards", "abc", "a clock", None, None, blends=blends
-    )
+    making, unjudged = card.Making("abc", "a clock"), card.Judgement()
+    facts = card.assemble(tmp_path / "24", tmp_path / "shards", making, unjudged, blends=blends)
     assert facts["recipe"]["averaged_with"] == (
         "the weights of the same run after 8 views, share 0.25; of the same run after 16 views, "
         "share 0.125"
@@ -158,7 +157,7 @@ def test_weights_are_averaged_with_those_of_earlier_checkpoints_by_shares(tmp_pa
     name = "features.0.weight"
     torch.testing.assert_close(mixed[name], 0.5 * own[name] + 0.5 * before[name])
     facts = card.assemble(
-        tmp_path / "24", tmp_path / "shards", "abc", "a clock", None, None, blends=[(EMBEDDED, 0.5)]
+        tmp_path / "24", tmp_path / "shards", making, unjudged, blends=[(EMBEDDED, 0.5)]
     )
     assert "the weights of au_net_v1 1." in facts["recipe"]["averaged_with"]
     with pytest.raises(ConfigError, match=r"leave -0\.2"):
@@ -183,8 +182,10 @@ def test_the_card_states_the_run_and_what_was_measured(tmp_path: Path) -> None:
         "evaluation": {"12": measured, "grade_rule": "as good as it looks"},
     }
     real = {"must_show": [{"figure": "AU12", "target": ">= 0.9", "got": 0.91, "reached": True}]}
-    facts = card.assemble(out, shards, "abc123", "a pocket watch", calibration, real, "other faces")
-    made = train.export_newest(out, facts, tmp_path / "net.safetensors")
+    making = card.Making("abc123", "a pocket watch")
+    facts = card.assemble(out, shards, making, card.Judgement(calibration, real), "other faces")
+    net = train.averaged_network(out)
+    made = train.export_with(net, facts, tmp_path / "net.safetensors")
 
     loaded = AUNetwork.load(tmp_path / "net.safetensors", device="cpu")
     assert loaded.card.sha256 == made.sha256

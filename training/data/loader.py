@@ -281,7 +281,7 @@ class ViewLoader:
             yield from self.epoch(number, skip=position)
             number, position = number + 1, 0
 
-    def once(self, *, held_out: bool = False, skip: int = 0) -> Iterator[ViewBatch]:
+    def once(self, *, held_out: bool = False, skip: int = 0, again: int = 0) -> Iterator[ViewBatch]:
         """Make one view of every face, all faces of a person after another.
 
         These views are not those of any epoch. People come in an order that depends on nothing but
@@ -290,6 +290,7 @@ class ViewLoader:
         Args:
             held_out: of the held-out identities instead of those to train on.
             skip: batches not to make, to go on where an earlier call stopped.
+            again: number of the round, ≥ 0; each shows every face in another view.
 
         Yields:
             Batches in order; the last one may be smaller.
@@ -301,7 +302,7 @@ class ViewLoader:
         faces = faces[np.argsort(turn[of], kind="stable")]
         stream = _VALIDATION_STREAM if held_out else _VIEW_STREAM
         parts = (faces[k : k + self._batch] for k in range(0, len(faces), self._batch))
-        jobs = (self._job(part, np.zeros_like(part), _ONCE_EPOCH, stream) for part in parts)
+        jobs = (self._job(part, np.zeros_like(part), _ONCE_EPOCH + again, stream) for part in parts)
         yield from self._run(islice(jobs, skip, None))
 
     def validation_views(self, n: int, seed: int) -> ViewBatch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,16 @@ from ..data.shards import read_shard
 from ..face.facs import AUS
 from ..photos.portraits import FIRST_IDENTITY as FIRST_PORTRAIT
 
-__all__ = ["BASE", "assemble", "page", "photograph_facts", "shard_facts"]
+__all__ = [
+    "BASE",
+    "Judgement",
+    "Making",
+    "assemble",
+    "page",
+    "photograph_facts",
+    "renewed",
+    "shard_facts",
+]
 
 BASE = Path(__file__).with_name("card.json")
 """What of the card is decided, not measured."""
@@ -80,32 +90,54 @@ def _share_active(intensity: NDArray[np.floating]) -> float:
     return round(float((known >= 1).mean()), 3) if len(known) else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How weights were made, beside what shards and checkpoints say.
+
+    Attributes:
+        commit: of the generator and the recipe.
+        machine: what rendering and training ran on, one phrase.
+        beside: folders of photographs that were trained with.
+        heads: what is kept beside read-outs that were trained anew.
+    """
+
+    commit: str
+    machine: str
+    beside: tuple[Path, ...] = ()
+    heads: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was measured of the weights.
+
+    Attributes:
+        calibration: output of ``benchmarks/calibrate_au.py``; None leaves thresholds at their
+            defaults, without grades.
+        real: output of ``benchmarks/au_real.py``; None leaves it out.
+    """
+
+    calibration: Mapping[str, Any] | None = None
+    real: Mapping[str, Any] | None = None
+
+
 def assemble(
     run: Path,
     shards: Path,
-    commit: str,
-    machine: str,
-    calibration: Mapping[str, Any] | None,
-    real: Mapping[str, Any] | None,
+    made: Making,
+    judged: Judgement,
     earlier: str | None = None,
     blends: Sequence[tuple[Path, float]] = (),
-    heads: Mapping[str, Any] | None = None,
-    beside: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Put the card together, but for the sha256 of the weights.
+    """Put the card of a run together, but for the sha256 of the weights.
 
     Args:
         run: folder of checkpoints; the newest is described.
         shards: folder of the faces it was trained on.
-        commit: of the generator and the recipe.
-        machine: what rendering and training ran on, one phrase.
-        calibration: output of ``benchmarks/calibrate_au.py``; None leaves thresholds at their
-            defaults, without grades.
-        real: output of ``benchmarks/au_real.py``; None leaves it out.
+        made: how it was made.
+        judged: what was measured.
         earlier: other faces that the run began with, one phrase; None: it saw no others.
         blends: earlier checkpoints whose weights are averaged in, each with its share of all.
-        heads: what is kept beside read-outs that were trained anew; None for none.
-        beside: folders of photographs that were trained with.
 
     Returns:
         JSON-ready fields.
@@ -119,14 +151,14 @@ def assemble(
     checkpoint = checkpoints.load(newest)
     card = json.loads(BASE.read_text(encoding="utf-8"))
     data = shard_facts(shards)
-    if beside:
-        data["photographs"] = photograph_facts(beside)
+    if made.beside:
+        data["photographs"] = photograph_facts(made.beside)
     views = int(checkpoint.tensors["views"])
-    card["data"] = {"generator": "training/, ICT-FaceKit", "commit": commit} | data
+    card["data"] = {"generator": "training/, ICT-FaceKit", "commit": made.commit} | data
     if earlier is not None:
         card["data"]["earlier"] = earlier
     card["recipe"] = {
-        "machine": machine,
+        "machine": made.machine,
         "views": views,
         "epochs": checkpoint.facts["epoch"],
         **{key: checkpoint.facts[key] for key in ("batch", "lr", "hold", "ema", "seed")},
@@ -137,35 +169,105 @@ def assemble(
     if blends:
         parts = (f"{_named(path)}, share {share:g}" for path, share in blends)
         card["recipe"]["averaged_with"] = f"the weights of {'; of '.join(parts)}"
-    if heads is not None:
-        areas = ", ".join(
-            f"AU {au} {area['now']:.3f}, before {area['before']:.3f}, standard error "
-            f"{area['error']:.3f}"
-            for au, area in heads["auc"].items()
-        )
-        beside = ""
-        if heads["confusing"] > 1 and heads["neighbours"]:
-            others = ", ".join(map(str, heads["neighbours"]))
-            beside = f", views of AU {others} without it {heads['confusing']} times"
-        faces = f" of faces rendered at commit {heads['commit']}" if "commit" in heads else ""
-        card["recipe"]["read_outs"] = (
-            f"AU {', '.join(map(str, heads['aus']))}: hidden units of its own and outputs trained "
-            f"anew on the features of {heads['views']:,} views{faces}, "
-            f"{heads['epochs']} epochs, batch {heads['batch']}, lr {heads['lr']:g}, "
-            f"seed {heads['seed']}{beside}; weight decay {heads['decay']:g}, the strongest of "
-            f"{len(heads['decays'])} within one standard error of the best on "
-            f"{heads['validation']:,} held-out views (AUC: {areas})"
-        )
+    if made.heads:
+        card["recipe"]["read_outs"] = "; ".join(map(_read_outs, made.heads))
     card["trained_on"] = _trained_on(data, views)
     held_out = checkpoint.facts["figures"]
     card["evaluation"] = {"synthetic": {k: v for k, v in held_out.items() if k != "per_au"}}
-    if calibration is not None:
-        card |= {key: calibration[key] for key in ("thresholds", "neutral", "grades")}
-        card["evaluation"] |= calibration["evaluation"]
-    if real is not None:
-        card["evaluation"]["must_show"] = real["must_show"]
+    return _judged(card, judged)
+
+
+def renewed(
+    old: Mapping[str, Any], version: str, shards: Path, made: Making, judged: Judgement
+) -> dict[str, Any]:
+    """Put the card of weights together whose read-outs were renewed, but for the sha256.
+
+    Args:
+        old: card of the weights that were begun with: what it says of the trunk stays true.
+        version: of the renewed weights.
+        shards: folder of the faces that the read-outs were trained on.
+        made: how they were made.
+        judged: what was measured.
+
+    Returns:
+        JSON-ready fields.
+
+    Raises:
+        ModelError: there is no shard, or it cannot be read.
+    """
+    card = dict(old) | {"version": version}
+    card.pop("grades", None)
+    data = shard_facts(shards)
+    renewal = {
+        "from_version": old["version"],
+        "generator_commit": made.commit,
+        "machine": made.machine,
+        "faces": data["faces"],
+        "identities": data["identities"],
+        "held_out_identities": data["held_out_identities"],
+    }
+    if made.beside:
+        renewal["photographs"] = photograph_facts(made.beside)
+    card["data"] = dict(old["data"]) | {"renewal": renewal}
+    if made.beside:
+        card["data"]["photographs"] = renewal["photographs"]
+    anew = sorted({au for facts in made.heads for au in facts["aus"]})
+    kept = {"read_outs_kept": old["recipe"]["read_outs"]} if "read_outs" in old["recipe"] else {}
+    card["recipe"] = (
+        dict(old["recipe"]) | kept | {"read_outs": "; ".join(map(_read_outs, made.heads))}
+    )
+    more = _trained_on(data | {"photographs": renewal.get("photographs")}, None)
+    card["trained_on"] = (
+        f"{old['trained_on']}. Version {version}: the read-outs of "
+        f"{', '.join(au_code(au) for au in anew)} anew, on {more}"
+    )
+    card["evaluation"] = {}
+    return _judged(card, judged)
+
+
+def _judged(card: dict[str, Any], judged: Judgement) -> dict[str, Any]:
+    """Add thresholds, grades and figures, and the limits that follow from them."""
+    if judged.calibration is not None:
+        card |= {key: judged.calibration[key] for key in ("thresholds", "neutral", "grades")}
+        card["evaluation"] |= judged.calibration["evaluation"]
+    if judged.real is not None:
+        card["evaluation"]["must_show"] = judged.real["must_show"]
     card["limits"] = _limits(card)
     return card
+
+
+def _read_outs(heads: Mapping[str, Any]) -> str:
+    """Say how the read-outs of some AUs were trained."""
+    areas = ", ".join(
+        f"AU {au} {area['now']:.3f}, standard error {area['error']:.3f}"
+        for au, area in heads["auc"].items()
+    )
+    beside = ""
+    if heads["confusing"] > 1 and heads["neighbours"]:
+        others = ", ".join(map(str, heads["neighbours"]))
+        beside = f", views of AU {others} without it {heads['confusing']} times"
+    if heads.get("photographs"):
+        beside += f", {100 * heads['photographs']:g} % of every batch portraits"
+    if heads.get("gate"):
+        beside += (
+            f", only features whose relevance is {heads['gate']:g} times as dense in the region of "
+            "the AU as in the face"
+        )
+    faces = f" of faces rendered at commit {heads['commit']}" if "commit" in heads else ""
+    if heads.get("keep"):
+        beside += f", averaged with the old outputs, share {heads['keep']:g}"
+    what = "outputs" if heads.get("outputs_only") else "hidden units of its own and outputs"
+    decay = f"weight decay {heads['decay']:g}"
+    if len(heads["decays"]) > 1:
+        decay += (
+            f", the strongest of {len(heads['decays'])} within one standard error of the best on "
+            f"{heads['validation']:,} held-out views"
+        )
+    return (
+        f"AU {', '.join(map(str, heads['aus']))}: {what} trained anew on the features of "
+        f"{heads['views']:,} views{faces}, {heads['epochs']} epochs, batch {heads['batch']}, lr "
+        f"{heads['lr']:g}, seed {heads['seed']}{beside}; {decay} (AUC on rendered views: {areas})"
+    )
 
 
 def photograph_facts(folders: Sequence[Path]) -> dict[str, Any]:
@@ -205,15 +307,16 @@ def _named(blend: Path) -> str:
     return f"the same run after {int(checkpoints.load(blend).tensors['views']):,} views"
 
 
-def _trained_on(data: Mapping[str, Any], views: int) -> str:
+def _trained_on(data: Mapping[str, Any], views: int | None) -> str:
     """Say on what faces, and whose photographs are among them."""
     said = (
         f"{data['faces']:,} renders of {data['identities']:,} synthetic faces made with "
         "ICT-FaceKit (MIT, USC Institute for Creative Technologies)"
     )
     photographs = data.get("photographs")
+    counted = "" if views is None else f", {views:,} views"
     if not photographs:
-        return f"{said}, {views:,} views; no real image"
+        return f"{said}{counted}; no real image"
     parts = [
         f"{photographs[kind]['pictures']:,} {what} of {photographs[kind]['people']:,} people"
         for kind, what in (
@@ -222,7 +325,7 @@ def _trained_on(data: Mapping[str, Any], views: int) -> str:
         )
         if kind in photographs
     ]
-    return f"{said}, and {' and '.join(parts)} ({photographs['source']}); {views:,} views"
+    return f"{said}, and {' and '.join(parts)} ({photographs['source']}){counted}"
 
 
 def _limits(card: Mapping[str, Any]) -> list[str]:
@@ -291,6 +394,7 @@ def page(card: ModelCard, notes: str = "") -> str:
         f"({data.get('held_out_rule', '')}), never trained on |",
         f"| generator | `training/` at commit `{data.get('commit', '')}` |",
         *([f"| begun on | {data['earlier']} |"] if "earlier" in data else []),
+        *_renewal(data),
         *(f"| {key} | {_plain(value)} |" for key, value in recipe.items()),
         *(f"| {held_out}: {key} | {_plain(value)} |" for key, value in synthetic.items()),
         "",
@@ -346,6 +450,18 @@ def page(card: ModelCard, notes: str = "") -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _renewal(data: Mapping[str, Any]) -> list[str]:
+    """Say what the read-outs of renewed weights were trained on."""
+    renewal = data.get("renewal")
+    if not renewal:
+        return []
+    return [
+        f"| read-outs renewed | from version {renewal['from_version']} on: {renewal['faces']:,} "
+        f"faces of {renewal['identities']:,} identities, generator at commit "
+        f"`{renewal['generator_commit']}`, on {renewal['machine']} |"
+    ]
 
 
 def _plain(value: Any) -> str:

@@ -6,7 +6,11 @@ moving the output of any other AU by a single bit. The convolutions before them 
 per view (:mod:`training.fit.features`), so a try costs a minute, not hours.
 
 What the AU read from units that it shares with others is dropped: those were trained for all their
-readers together, and no gradient may reach them here.
+readers together, and no gradient may reach them here. Or, with ``outputs_only``, the outputs alone
+are trained, on the units as they are.
+
+Rendered views may be joined by photographs, whose labels are partly known, and an AU may be held to
+the features that look at its region of the face (:mod:`training.fit.gates`).
 
 Views that show what is easily taken for the AU, without it, count several times: a smile alone is
 no AU 6.
@@ -48,6 +52,7 @@ from .features import Features, digest_of
 __all__ = [
     "NEIGHBOURS",
     "HeadsConfig",
+    "Material",
     "fit",
     "load",
     "one_error_rule",
@@ -82,6 +87,11 @@ class HeadsConfig:
             AU.
         decays: weight decays that are tried, rising.
         seed: of weights, order and dropout.
+        photographs: share of each batch that is photographs, 0–1.
+        gate: least enrichment of a feature that may be read, of the first AU's region; 0 for all.
+        outputs_only: train the outputs on the hidden units as they are.
+        keep: share of the old outputs that stays in the new ones, 0–1; with ``outputs_only``, where
+            both are linear in the same units, so their mean is the mean of what they say.
     """
 
     aus: tuple[int, ...]
@@ -92,12 +102,26 @@ class HeadsConfig:
     confusing: int = 3
     decays: tuple[float, ...] = (0.02, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
     seed: int = 1
+    photographs: float = 0.0
+    gate: float = 0.0
+    outputs_only: bool = False
+    keep: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.aus or min(self.epochs, self.batch, self.confusing) < 1:
             raise ConfigError(
                 f"AUs {self.aus}, epochs {self.epochs}, batch {self.batch}, confusing "
                 f"{self.confusing}: name an AU at least, and give numbers above 0"
+            )
+        if not 0 <= self.photographs < 1 or self.gate < 0 or (self.gate and self.outputs_only):
+            raise ConfigError(
+                f"photographs {self.photographs:g}, gate {self.gate:g}: give a share below 1 and a "
+                "gate of 0 or more, and no gate where only outputs are trained"
+            )
+        if not 0 <= self.keep < 1 or (self.keep and not self.outputs_only):
+            raise ConfigError(
+                f"a share of {self.keep:g} of the old outputs cannot be kept: give 0 to below 1, "
+                "and train the outputs only"
             )
         if not self.decays or min(self.decays) < 0 or sorted(self.decays) != list(self.decays):
             raise ConfigError(f"weight decays {self.decays}: give rising numbers of 0 or more")
@@ -139,9 +163,25 @@ def own_units(net: AUNet96, aus: Sequence[int]) -> torch.Tensor:
     return own
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What read-outs are trained on.
+
+    Attributes:
+        seen: of rendered views.
+        photographs: of views of photographs; None for none.
+        enriched: ``(F,)``, how much more each feature looks at the region of the AU than at the
+            face (:func:`training.fit.gates.enrichment`); needed for a gate.
+    """
+
+    seen: Features
+    photographs: Features | None = None
+    enriched: NDArray[np.float64] | None = None
+
+
 def fit(
     net: AUNet96,
-    seen: Features,
+    material: Material,
     config: HeadsConfig,
     decay: float,
     report: Callable[[int, float], None] = lambda *_: None,
@@ -150,7 +190,7 @@ def fit(
 
     Args:
         net: the network, which is not changed.
-        seen: what its trunk made of views.
+        material: to train on.
         config: how.
         decay: of the weights, see :class:`torch.optim.AdamW`.
         report: called after each epoch with its number and its mean loss.
@@ -160,21 +200,14 @@ def fit(
         everything else is as it was.
 
     Raises:
+        ConfigError: photographs or a gate are asked for and not given, or no feature passes it.
         ModelError: training diverged.
     """
-    own = own_units(net, config.aus)
-    rows = torch.tensor([net.aus.index(au) for au in config.aus])
-    reads = net.hidden.reads[own].bool()
-    seen_by_any = reads.any(0)
-    columns = [AUS.index(au) for au in config.aus]
-    features = torch.from_numpy(seen.features[:, seen_by_any.numpy()])
-    intensities = torch.from_numpy(seen.intensity[:, columns])
-    facts = TrainConfig(total_views=1)
+    place = _place(net, config, material.enriched)
+    inputs, labels, presence = _joined(net, material, config, place)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        head = _ReadOut(
-            reads[:, seen_by_any], net.presence.reads[rows][:, own].bool(), config.dropout
-        )
+        head = _ReadOut(place, config.dropout)
         optimiser = torch.optim.AdamW(
             [
                 {"params": [p for p in head.parameters() if p.ndim > 1]},
@@ -183,23 +216,25 @@ def fit(
             lr=config.lr,
             weight_decay=decay,
         )
-        drawn = torch.from_numpy(_repeated(seen.intensity, config))
-        steps = max(1, len(drawn) // config.batch)
+        rendered = torch.from_numpy(_repeated(material.seen.intensity, config))
+        photographs = torch.arange(len(material.seen), len(inputs))
+        beside = round(config.batch * config.photographs)
+        own = config.batch - beside
+        steps = max(1, len(rendered) // own)
         schedule = TrainConfig(
             config.epochs * steps, lr=config.lr, warmup_views=_WARMUP_STEPS, hold=0.0
         )
         for epoch in range(config.epochs):
-            order = drawn[torch.randperm(len(drawn))]
+            order = rendered[torch.randperm(len(rendered))]
             total = 0.0
             for step in range(steps):
                 for group in optimiser.param_groups:
                     group["lr"] = schedule.lr_at(epoch * steps + step)
-                chosen = order[step * config.batch : (step + 1) * config.batch]
-                labels = intensities[chosen]
-                presence, intensity = head(features[chosen].float())
-                loss = facts.presence_weight * presence_loss(
-                    presence, presence_target(labels), torch.tensor(facts.pos_weight)
-                ) + facts.intensity_weight * intensity_loss(intensity, labels)
+                chosen = order[step * own : (step + 1) * own]
+                if beside:
+                    drawn = torch.randint(len(photographs), (beside,))
+                    chosen = torch.cat([chosen, photographs[drawn]])
+                loss = _loss(head(inputs[chosen].float()), presence[chosen], labels[chosen])
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -210,8 +245,88 @@ def fit(
                     f"{epoch}; lower the learning rate, {config.lr:g}"
                 )
             report(epoch, total / steps)
-        _scale(head, features, intensities, drawn)
-    return _laid_out(net, head, own, rows, seen_by_any)
+        _scale(head, inputs, presence, rendered)
+    return _laid_out(net, head, place, config.keep)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """Where read-outs sit in the network.
+
+    Attributes:
+        rows: outputs of the AUs. ``units``: hidden units they read, numbers.
+        inputs: ``(I,)`` what is read: features, or hidden units where only outputs are trained.
+        hidden: ``(U, I)`` bool, what each unit reads; None where only outputs are trained.
+        outputs: ``(A, U)`` bool, the units each output reads.
+    """
+
+    rows: torch.Tensor
+    units: torch.Tensor
+    inputs: torch.Tensor
+    hidden: torch.Tensor | None
+    outputs: torch.Tensor
+
+
+def _place(net: AUNet96, config: HeadsConfig, enriched: NDArray[np.float64] | None) -> _Place:
+    rows = torch.tensor([net.aus.index(au) for au in config.aus])
+    if config.outputs_only:
+        units = net.presence.reads[rows].bool().any(0).nonzero()[:, 0]
+        return _Place(rows, units, units, None, net.presence.reads[rows][:, units].bool())
+    units = own_units(net, config.aus).nonzero()[:, 0]
+    reads = net.hidden.reads[units].bool()
+    if config.gate:
+        if enriched is None:
+            raise ConfigError("a gate needs portraits to tell where features look; name them")
+        reads = reads & torch.from_numpy(enriched >= config.gate)
+    inputs = reads.any(0).nonzero()[:, 0]
+    if not len(inputs):
+        raise ConfigError(f"no feature passes the gate of {config.gate:g}; lower it")
+    outputs = net.presence.reads[rows][:, units].bool()
+    return _Place(rows, units, inputs, reads[:, inputs], outputs)
+
+
+def _joined(
+    net: AUNet96, material: Material, config: HeadsConfig, place: _Place
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return inputs ``(N, I)``, intensities and presence ``(N, A)``: renders, then photographs.
+
+    Of what a photograph shows was not coded how much: only that it is there is learned.
+    """
+    parts = [material.seen]
+    if config.photographs:
+        if material.photographs is None:
+            raise ConfigError("a share of photographs needs photographs; name their folder")
+        parts.append(material.photographs)
+    columns = [AUS.index(au) for au in config.aus]
+    labels = [torch.from_numpy(part.intensity[:, columns]) for part in parts]
+    presence = torch.cat([presence_target(part) for part in labels])
+    for part in labels[1:]:
+        part[part > 0] = torch.nan
+    inputs = torch.cat([_inputs(net, part, config, place) for part in parts])
+    return inputs, torch.cat(labels), presence
+
+
+@torch.no_grad()
+def _inputs(net: AUNet96, part: Features, config: HeadsConfig, place: _Place) -> torch.Tensor:
+    if not config.outputs_only:
+        return torch.from_numpy(part.features[:, place.inputs.numpy()])
+    weight = (net.hidden.weight * net.hidden.reads)[place.inputs]
+    bias = net.hidden.bias[place.inputs]
+    made = [
+        F.relu(F.linear(torch.from_numpy(part.features[k : k + _JUDGED]).float(), weight, bias))
+        for k in range(0, len(part), _JUDGED)
+    ]
+    return torch.cat(made).half()
+
+
+def _loss(
+    outputs: tuple[torch.Tensor, torch.Tensor], presence: torch.Tensor, intensity: torch.Tensor
+) -> torch.Tensor:
+    facts = TrainConfig(total_views=1)
+    weight = torch.tensor(facts.pos_weight)
+    return facts.presence_weight * presence_loss(
+        outputs[0], presence, weight
+    ) + facts.intensity_weight * intensity_loss(outputs[1], intensity)
 
 
 def _repeated(intensity: NDArray[np.float32], config: HeadsConfig) -> NDArray[np.int64]:
@@ -225,24 +340,25 @@ def _repeated(intensity: NDArray[np.float32], config: HeadsConfig) -> NDArray[np
 
 
 class _ReadOut(nn.Module):
-    """Hidden units and outputs, as :class:`AUNet96` has them, of the features that are read."""
+    """Hidden units and outputs, as :class:`AUNet96` has them, of the inputs that are read."""
 
-    def __init__(self, hidden: torch.Tensor, outputs: torch.Tensor, dropout: float) -> None:
+    def __init__(self, place: _Place, dropout: float) -> None:
         super().__init__()
         self.drop = nn.Dropout(dropout)
-        self.hidden = ZonedLinear(hidden)
-        self.presence = ZonedLinear(outputs)
-        self.intensity = ZonedLinear(outputs)
+        self.hidden = None if place.hidden is None else ZonedLinear(place.hidden)
+        self.presence = ZonedLinear(place.outputs)
+        self.intensity = ZonedLinear(place.outputs)
         # Most views do not show an AU: begin near that.
         nn.init.constant_(self.presence.bias, _FIRST_LOGIT)
 
-    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        active = self.drop(F.relu(self.hidden(self.drop(features))))
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        active = inputs if self.hidden is None else F.relu(self.hidden(self.drop(inputs)))
+        active = self.drop(active)
         return self.presence(active), self.intensity(active)
 
 
 def _scale(
-    head: _ReadOut, features: torch.Tensor, intensities: torch.Tensor, views: torch.Tensor
+    head: _ReadOut, inputs: torch.Tensor, presence: torch.Tensor, views: torch.Tensor
 ) -> None:
     """Stretch and shift the presence logits of each AU so that they are probabilities again.
 
@@ -253,10 +369,10 @@ def _scale(
     facts = TrainConfig(total_views=1)
     head.eval()
     with torch.no_grad():
-        logits = torch.cat([head(features[part].float())[0] for part in views.split(_JUDGED)])
+        logits = torch.cat([head(inputs[part].float())[0] for part in views.split(_JUDGED)])
     # Of n views none is surer than 1 in n + 2: where they separate, the scale stays finite.
     least = 1 / (len(views) + 2)
-    target = presence_target(intensities[views]).clamp(least, 1 - least)
+    target = presence[views].clamp(least, 1 - least)
     scale = torch.zeros(logits.shape[1], requires_grad=True)  # its logarithm
     shift = torch.zeros(logits.shape[1], requires_grad=True)
     optimiser = torch.optim.LBFGS([scale, shift], max_iter=60, line_search_fn="strong_wolfe")
@@ -275,53 +391,61 @@ def _scale(
 
 
 @torch.no_grad()
-def _laid_out(
-    net: AUNet96,
-    head: _ReadOut,
-    own: torch.Tensor,
-    rows: torch.Tensor,
-    features: torch.Tensor,
-) -> dict[str, torch.Tensor]:
+def _laid_out(net: AUNet96, head: _ReadOut, place: _Place, keep: float) -> dict[str, torch.Tensor]:
     """Put trained units and outputs into the layers of the whole network."""
     state = {name: value.clone() for name, value in net.state_dict().items()}
-    units = own.nonzero()[:, 0]
-    for name, places, among in (
-        ("hidden", units, features),
-        ("presence", rows, own),
-        ("intensity", rows, own),
-    ):
+    layers = [("presence", place.rows, place.units), ("intensity", place.rows, place.units)]
+    if head.hidden is not None:
+        layers.append(("hidden", place.units, place.inputs))
+    for name, places, among in layers:
         layer = getattr(head, name)
         wide = torch.zeros_like(state[f"{name}.weight"][places])
         wide[:, among] = layer.weight * layer.reads
+        old, mine = getattr(net, name), 1.0 - keep
+        if keep:
+            wide = mine * wide + keep * (old.weight * old.reads)[places]
         state[f"{name}.weight"][places] = wide
-        state[f"{name}.bias"][places] = layer.bias
+        state[f"{name}.bias"][places] = mine * layer.bias + keep * old.bias[places]
     return {name: value for name, value in state.items() if name.startswith(_LAYERS)}
 
 
-def put_in(net: AUNet96, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, object]) -> None:
+def put_in(
+    net: AUNet96, trained: Sequence[tuple[Mapping[str, torch.Tensor], Mapping[str, object]]]
+) -> None:
     """Give a network read-outs that were trained on its features.
 
     Args:
         net: changed in place.
-        tensors: of :func:`fit`.
-        facts: hold ``network``, of :func:`digest_of`.
+        trained: tensors and facts of :func:`retrain`, of different AUs.
 
     Raises:
-        ModelError: they were trained for another network.
+        ModelError: they were trained for another network, or two for the same AU.
     """
     own = digest_of(net)
-    if facts.get("network") != own:
-        raise ModelError(
-            f"the read-outs were trained for the network {facts.get('network')}, this one is "
-            f"{own}; train them for this one (`python -m training heads`), or name the same run "
-            "and the same average"
-        )
-    net.load_state_dict({**net.state_dict(), **tensors})
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    before = {name: value.clone() for name, value in state.items()}
+    renewed: list[Any] = []
+    for tensors, facts in trained:
+        if facts.get("network") != own:
+            raise ModelError(
+                f"the read-outs were trained for the network {facts.get('network')}, this one is "
+                f"{own}; train them for this one (`python -m training heads`), or name the same "
+                "run and the same average"
+            )
+        aus = facts.get("aus", ())
+        renewed += aus if isinstance(aus, list | tuple) else ()
+        for name, value in tensors.items():
+            changed = value != before[name]
+            state[name][changed] = value[changed]
+    twice = sorted({au for au in renewed if renewed.count(au) > 1})
+    if twice:
+        raise ModelError(f"two read-outs are for AU {twice[0]}; name one of them")
+    net.load_state_dict(state)
 
 
 def retrain(
     net: AUNet96,
-    seen: Features,
+    material: Material,
     held_out: Features,
     config: HeadsConfig,
     report: Callable[[str], None] = lambda _: None,
@@ -330,8 +454,8 @@ def retrain(
 
     Args:
         net: the network in eval mode; not changed.
-        seen: what its trunk made of views to train on.
-        held_out: of views of other people.
+        material: what its trunk made of views to train on.
+        held_out: of rendered views of other people.
         config: which AUs, and how.
         report: called with lines for people.
 
@@ -347,9 +471,9 @@ def retrain(
     before = _areas(net, held_out, config.aus)
     tried: list[tuple[dict[str, torch.Tensor], list[tuple[float, float]]]] = []
     for decay in config.decays:
-        tensors = fit(net, seen, config, decay)
+        tensors = fit(net, material, config, decay)
         renewed = copy.deepcopy(net)
-        put_in(renewed, tensors, {"network": digest})
+        put_in(renewed, [(tensors, {"network": digest})])
         areas = _areas(renewed, held_out, config.aus)
         tried.append((tensors, areas))
         said = ", ".join(f"AU {au} {a:.4f}" for au, (a, _) in zip(config.aus, areas, strict=True))
@@ -369,7 +493,7 @@ def retrain(
     return tried[chosen][0], asdict(config) | {
         "network": digest,
         "neighbours": sorted({other for au in config.aus for other in NEIGHBOURS.get(au, ())}),
-        "views": len(seen),
+        "views": len(material.seen),
         "validation": len(held_out),
         "decay": config.decays[chosen],
         "auc": auc,

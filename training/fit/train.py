@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from facestage.core.errors import ConfigError, ModelError
 from facestage.core.learning import metrics
-from facestage.core.network.architectures import AUNet96, au_net
+from facestage.core.network.architectures import LAYOUTS, AUNet96, au_net
+from facestage.core.network.au_network import EMBEDDED
 from facestage.core.network.card import ModelCard
 from facestage.stream.learning import checkpoints
 from facestage.stream.learning.networks import export, start
@@ -39,15 +40,18 @@ from ..face.facs import AUS
 from ..photos.portraits import FIRST_IDENTITY as FIRST_PORTRAIT
 from .heads import put_in
 from .team import Team, gathered
+from .widen import widened
 
 __all__ = [
     "Progress",
     "RunConfig",
     "averaged_network",
-    "export_newest",
+    "card_of",
+    "export_with",
     "new_network",
     "run",
     "score",
+    "stored_network",
     "validate",
 ]
 
@@ -187,7 +191,7 @@ def _learn(
     trainer = Trainer(
         new_network(config.seed)
         if config.begin == "scratch"
-        else start(config.begin, AUS, config.seed).net,
+        else stored_network(config.begin, config.seed).train(),
         TrainConfig(
             total_views=config.views,
             lr=config.lr,
@@ -298,36 +302,51 @@ def _files(shards: Path) -> list[Path]:
     return [path for path in sorted(shards.glob("*.npz")) if not path.name.startswith(".")]
 
 
-def export_newest(
-    folder: Path,
+def export_with(
+    net: AUNet96,
     facts: Mapping[str, Any],
     out: Path,
-    blends: Sequence[tuple[Path, float]] = (),
-    heads: checkpoints.Checkpoint | None = None,
+    heads: Sequence[checkpoints.Checkpoint] = (),
 ) -> ModelCard:
-    """Write the averaged weights of the newest checkpoint with a model card.
+    """Write weights with a model card.
 
     Args:
-        folder: of checkpoints.
-        facts: JSON-ready fields of the card; the sha256 is added.
+        net: the network, changed in place.
+        facts: JSON-ready fields of the card; the sha256 and the architecture are added.
         out: the ``.safetensors`` file.
-        blends: earlier checkpoints of the same run to average with (Izmailov et al., *Averaging
-            Weights Leads to Wider Optima and Better Generalization*, UAI 2018), each with its
-            share of all, 0–1; the newest has the rest.
-        heads: read-outs that were trained anew for just these weights; None for none.
+        heads: read-outs that were trained anew for just these weights.
 
     Returns:
         The card.
 
     Raises:
-        ModelError: there is no checkpoint, it cannot be read, the read-outs are of another network,
-            or the card is not valid.
-        ConfigError: the shares are more than all.
+        ModelError: the read-outs are of another network, or the card is not valid.
     """
-    net = averaged_network(folder, blends)
-    if heads is not None:
-        put_in(net, heads.tensors, heads.facts)
-    return export(net, facts, out)
+    put_in(net, [(head.tensors, head.facts) for head in heads])
+    architecture = next(name for name, layout in LAYOUTS.items() if layout == net.layout)
+    return export(net, {**facts, "architecture": architecture}, out)
+
+
+def stored_network(weights: str, seed: int = 0) -> AUNet96:
+    """Read weights that can be trained, in the newest layout of hidden units.
+
+    Args:
+        weights: ``embedded``, or the path of a ``.safetensors`` file with its card.
+        seed: of the units and outputs that the weights do not have.
+
+    Raises:
+        ModelError: the weights cannot be used.
+    """
+    net = start(weights, AUS, seed).net
+    if not isinstance(net, AUNet96):
+        raise ModelError(f"{weights}: only networks of {', '.join(LAYOUTS)} have such read-outs")
+    return widened(net, seed=seed)
+
+
+def card_of(weights: str) -> dict[str, Any]:
+    """Return the fields of the card beside weights (``embedded``, or a file)."""
+    path = EMBEDDED if weights == "embedded" else Path(weights)
+    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def averaged_network(folder: Path, blends: Sequence[tuple[Path, float]] = ()) -> AUNet96:
@@ -335,7 +354,9 @@ def averaged_network(folder: Path, blends: Sequence[tuple[Path, float]] = ()) ->
 
     Args:
         folder: of checkpoints.
-        blends: earlier checkpoints to average with, see :func:`export_newest`.
+        blends: earlier checkpoints of the same run to average with (Izmailov et al., *Averaging
+            Weights Leads to Wider Optima and Better Generalization*, UAI 2018), each with its
+            share of all, 0–1; the newest has the rest.
 
     Returns:
         The network in eval mode.
@@ -370,7 +391,7 @@ def averaged_network(folder: Path, blends: Sequence[tuple[Path, float]] = ()) ->
 def _averaged(path: Path) -> dict[str, torch.Tensor]:
     """Read the averaged weights of a checkpoint, or those of a weights file with its card."""
     if path.with_suffix(".json").is_file():
-        return start(str(path), AUS, 0).net.state_dict()
+        return stored_network(str(path)).state_dict()
     tensors = checkpoints.load(path).tensors
     return {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
 
