@@ -256,7 +256,7 @@ def _sparse_eigenpairs(
     matrix: sparse.csc_array, count: int
 ) -> tuple[FloatArray, FloatArray] | None:
     """Return the smallest eigenpairs, or None where the iteration did not converge."""
-    start = np.random.default_rng(0).standard_normal(matrix.shape[0])
+    start = np.random.default_rng(0).standard_normal(matrix.diagonal().size)
     try:
         # Shift-invert just below zero: the wanted end of the spectrum is crowded, and there a
         # plain Lanczos iteration would hardly converge.

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +42,11 @@ class Convolution(Protocol):
     def groups(self) -> int: ...
 
 
+C_co = TypeVar("C_co", bound=Convolution, covariant=True)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class ConvolutionShapes:
+class ConvolutionShapes(Generic[C_co]):
     """A convolution of a program with the shapes it runs for.
 
     Attributes:
@@ -52,7 +55,7 @@ class ConvolutionShapes:
         output_shape: ``(out, h, w)`` of one frame.
     """
 
-    conv: Convolution
+    conv: C_co
     input_shape: Sequence[int]
     output_shape: Sequence[int]
 
@@ -111,7 +114,7 @@ class Convolve:
     """
 
     def __init__(
-        self, layer: ConvolutionShapes, weight: torch.Tensor, bias: torch.Tensor | None
+        self, layer: ConvolutionShapes[Convolution], weight: torch.Tensor, bias: torch.Tensor | None
     ) -> None:
         self._conv = layer.conv
         # With prepacked weights torch reads a bias as if its entries were contiguous.
@@ -142,7 +145,7 @@ class ConvolveTranspose:
         prepacked: whether the weights are.
     """
 
-    def __init__(self, layer: ConvolutionShapes, weight: torch.Tensor) -> None:
+    def __init__(self, layer: ConvolutionShapes[Convolution], weight: torch.Tensor) -> None:
         conv = self._conv = layer.conv
         self._weight = weight.contiguous(memory_format=torch.channels_last)
         # Rows and columns at the far side that no window reaches.
@@ -174,7 +177,7 @@ class ConvolveTranspose:
         return result.to(s.dtype)
 
 
-def _may_prepack(layer: ConvolutionShapes, weight: torch.Tensor) -> bool:
+def _may_prepack(layer: ConvolutionShapes[Convolution], weight: torch.Tensor) -> bool:
     dilated = layer.conv.dilation != (1, 1)
     return (
         weight.device.type == "cpu"

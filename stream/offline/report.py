@@ -11,7 +11,7 @@ import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -314,7 +314,7 @@ def _segments(
     return segments
 
 
-def _runs(au: int, rows: tuple[FrameRow, ...]) -> Iterable[tuple[int, int, str]]:
+def _runs(au: int, rows: Sequence[FrameRow]) -> Iterable[tuple[int, int, str]]:
     """Yield the first and last row of each run of one letter (``""``: AU not active)."""
     letters = (row.labels.get(au, "") for row in rows)
     first = 0
@@ -325,7 +325,7 @@ def _runs(au: int, rows: tuple[FrameRow, ...]) -> Iterable[tuple[int, int, str]]
 
 
 def _blocks(
-    au: int, rows: tuple[FrameRow, ...], ends: list[float], axis: _Axis
+    au: int, rows: Sequence[FrameRow], ends: list[float], axis: _Axis
 ) -> list[dict[str, Any]]:
     blocks = []
     for first, last, letter in _runs(au, rows):
@@ -346,7 +346,7 @@ def _blocks(
 
 def _curves(
     presence: list[float | None],
-    rows: tuple[FrameRow, ...],
+    rows: Sequence[FrameRow],
     ends: list[float],
     axis: _Axis,
     y: float,

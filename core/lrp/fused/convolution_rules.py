@@ -72,7 +72,7 @@ class _FlatConvolution(Rule):
     two matrices.
     """
 
-    def __init__(self, layer: ConvolutionShapes, preset: Preset) -> None:
+    def __init__(self, layer: ConvolutionShapes[Convolution], preset: Preset) -> None:
         super().__init__(layer.conv, preset)
         conv = layer.conv
         self._convolve = Convolve(layer, conv.weight, conv.bias)
@@ -121,7 +121,9 @@ class _InnerConvolution(Rule):
         dtype: of the transposed convolution; denominators and relevance keep that of the weights.
     """
 
-    def __init__(self, layer: ConvolutionShapes, preset: Preset, dtype: torch.dtype) -> None:
+    def __init__(
+        self, layer: ConvolutionShapes[Convolution], preset: Preset, dtype: torch.dtype
+    ) -> None:
         super().__init__(layer.conv, preset)
         self._layer, self._dtype = layer, dtype
 
@@ -146,7 +148,11 @@ class _EpsilonConvolution(_InnerConvolution):
     """Epsilon rule: a quotient per frame and one transposed convolution, whatever the signs."""
 
     def __init__(
-        self, layer: ConvolutionShapes, preset: Preset, epsilon: float, dtype: torch.dtype
+        self,
+        layer: ConvolutionShapes[Convolution],
+        preset: Preset,
+        epsilon: float,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__(layer, preset, dtype)
         self._epsilon = epsilon
@@ -176,7 +182,7 @@ class _GammaConvolution(_InnerConvolution):
 
     def __init__(
         self,
-        layer: ConvolutionShapes,
+        layer: ConvolutionShapes[Convolution],
         preset: Preset,
         gamma: float,
         rectified: bool,
@@ -237,7 +243,11 @@ class _AlphaOneBetaZero(_InnerConvolution):
     """
 
     def __init__(
-        self, layer: ConvolutionShapes, preset: Preset, nonnegative: bool, dtype: torch.dtype
+        self,
+        layer: ConvolutionShapes[Convolution],
+        preset: Preset,
+        nonnegative: bool,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__(layer, preset, dtype)
         weight, bias = layer.conv.weight, layer.conv.bias
