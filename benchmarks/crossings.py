@@ -10,6 +10,8 @@ larger, and leans in front; both walk and cross; the second goes.
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import itertools
 import math

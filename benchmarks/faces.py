@@ -7,6 +7,8 @@ explained.
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import time
 

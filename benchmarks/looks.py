@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import base64
 import csv

@@ -7,6 +7,7 @@ prepared while its weights stay the same.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 import weakref
 from collections.abc import Sequence
@@ -451,12 +452,22 @@ def _make_engine(
                     f"{type(model).__name__} goes to the reference LRP engine, many times slower: "
                     f"{reason}"
                 )
-                # Level 4 is the caller of explain, engine_of, forward or record.
-                warnings.warn(message, SlowEngineWarning, stacklevel=4)
+                # Named is the line that called explain, engine_of, forward or record, however many
+                # functions of the package lie between.
+                warnings.warn(message, SlowEngineWarning, stacklevel=_outside())
     # zennit, and torchvision with it, take a second to import, and few networks need them.
     from .reference.engine import ReferenceEngine
 
     return ReferenceEngine(exact, shape, preset), EngineChoice("reference", reason)
+
+
+def _outside() -> int:
+    """Return the ``stacklevel`` by which a warning names the first line outside the package."""
+    package = f"{__name__.removesuffix('.core.lrp.api')}."
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and (level == 0 or frame.f_globals["__name__"].startswith(package)):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _check_weights(model: nn.Module) -> None:

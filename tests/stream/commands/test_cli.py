@@ -65,7 +65,7 @@ def test_version_and_help(run: Run) -> None:
 def test_every_command_is_listed_once_the_first_ones_first() -> None:
     names = [getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
     expected = ["demo", "live", "analyze", "corpus", "train", "evaluate", "explain_quality"]
-    expected += ["doctor"]
+    expected += ["bench", "doctor"]
     assert names == expected
 
 

@@ -63,7 +63,7 @@ def test_the_demo_is_explained_on_its_page(tmp_path: Path) -> None:
                 thumbnails = "document.querySelectorAll('.prototype').length"
                 assert await page.evaluate(thumbnails) >= 5
                 facts = await page.evaluate("document.getElementById('facts').textContent")
-                for said in (EMBEDDED.stem, "haar", "cpu", "fused"):
+                for said in (EMBEDDED.stem, "ours", "cpu", "fused"):
                     assert said in facts
                 await page.screenshot(picture)
                 # It plays once without a terminal, says goodbye, and the page does not pretend.
