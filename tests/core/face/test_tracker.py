@@ -32,11 +32,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.support.painted_faces import TEMPLATE, WEIGHTS, find_marks
 from tests.support.paths import DEMO_CLIP
 
 SIZE = 96
-TEMPLATE = np.array([[33, 33], [63, 33], [48, 51], [36, 68], [60, 68]], np.float32)
-WEIGHTS = np.array([1, 1, 1, 0.6, 0.6], np.float32)
 BOX_TO_POINTS = np.array(
     [[0.32, 0.4], [0.68, 0.4], [0.5, 0.616], [0.356, 0.82], [0.644, 0.82]], np.float32
 )
@@ -303,26 +302,6 @@ def draw(
             at = (round(float(x) * 16), round(float(y) * 16))
             cv2.circle(image, at, round(radius * 16), 255, -1, cv2.LINE_AA, shift=4)
     return np.repeat(image[:, :, None], 3, axis=2)
-
-
-def find_marks(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A landmark network for that world: the marks, or blindly the mean shape, as a real one."""
-    answers = []
-    for crop in crops:
-        count, _, stats, centres = cv2.connectedComponentsWithStats((crop > 215).astype(np.uint8))
-        order = np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:5] + 1
-        if count < 6:
-            answers.append(TEMPLATE)
-            continue
-        marks = centres[order]
-        marks = marks[np.argsort(marks[:, 1])]
-        eyes, nose, mouth = marks[:2], marks[2:3], marks[3:]
-        by_x = [pair[np.argsort(pair[:, 0])] for pair in (eyes, mouth)]
-        found = np.concatenate([by_x[0], nose, by_x[1]])
-        if np.ptp(eyes[:, 0]) < np.ptp(mouth[:, 0]):  # on its head: half an answer, as a real one
-            found = (TEMPLATE + found) / 2
-        answers.append(found)
-    return np.array(answers, np.float32)
 
 
 def box_of(points: NDArray[np.float32]) -> tuple[float, float, float, float]:
