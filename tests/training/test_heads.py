@@ -278,6 +278,38 @@ def test_photographs_teach_presence_and_only_where_they_are_labelled(net: AUNet9
         heads.fit(net, heads.Material(plain), heads.HeadsConfig((6,), photographs=0.5), 0.1)
 
 
+def test_a_teacher_says_what_photographs_show_that_nobody_coded(net: AUNet96) -> None:
+    """Renders never show the AU; portraits are not labelled but for those that are neutral."""
+    seen, row = drawn(256, 0), AUS.index(6)
+    plain = features.Features(seen.features, np.zeros_like(seen.intensity))
+    teacher = copy.deepcopy(net)
+    learned = heads.HeadsConfig((6,), 30, 64, decays=(0.02,))
+    tensors = heads.fit(net, heads.Material(drawn(256, 3)), learned, 0.02)
+    heads.put_in(teacher, [(tensors, {"network": features.digest_of(net), "aus": (6,)})])
+    portraits = drawn(256, 1)
+    truth = portraits.intensity[:, row] > 0
+    uncoded = features.Features(portraits.features, np.full_like(portraits.intensity, np.nan))
+    taught = heads.HeadsConfig((6,), 30, 64, decays=(0.02,), photographs=0.5, teacher=heads.GIVEN)
+
+    def area(material: heads.Material, config: heads.HeadsConfig) -> float:
+        layers = heads.fit(net, material, config, 0.02)
+        hidden = torch.relu(
+            torch.from_numpy(portraits.features).float() @ layers["hidden.weight"].T
+            + layers["hidden.bias"]
+        )
+        return roc_auc(truth, (hidden @ layers["presence.weight"][row]).numpy())
+
+    learned_from = area(heads.Material(plain, uncoded, teacher=teacher), taught)
+    assert learned_from > 0.75
+    labelled = features.Features(portraits.features, np.zeros_like(portraits.intensity))
+    # Who is known to be neutral is not taught.
+    assert area(heads.Material(plain, labelled, teacher=teacher), taught) < learned_from - 0.1
+    with pytest.raises(ConfigError, match="a teacher is asked for and not given"):
+        heads.fit(net, heads.Material(plain, uncoded), taught, 0.02)
+    with pytest.raises(ConfigError, match="needs photographs"):
+        heads.HeadsConfig((6,), teacher=heads.PRESENT)
+
+
 def test_a_gate_closes_features_that_look_elsewhere(net: AUNet96) -> None:
     enriched = np.ones(6 * 6 * 96)
     enriched[: 6 * 6 * 48] = 3.0

@@ -228,7 +228,8 @@ def renewed(
 def _judged(card: dict[str, Any], judged: Judgement) -> dict[str, Any]:
     """Add thresholds, grades and figures, and the limits that follow from them."""
     if judged.calibration is not None:
-        card |= {key: judged.calibration[key] for key in ("thresholds", "neutral", "grades")}
+        chosen = ("thresholds", "neutral", "rise", "grades")
+        card |= {key: judged.calibration[key] for key in chosen if key in judged.calibration}
         card["evaluation"] |= judged.calibration["evaluation"]
     if judged.real is not None:
         card["evaluation"]["must_show"] = judged.real["must_show"]
@@ -253,6 +254,7 @@ def _read_outs(heads: Mapping[str, Any]) -> str:
             f", only features whose relevance is {heads['gate']:g} times as dense in the region of "
             "the AU as in the face"
         )
+    beside += _taught(heads)
     faces = f" of faces rendered at commit {heads['commit']}" if "commit" in heads else ""
     if heads.get("keep"):
         beside += f", averaged with the old outputs, share {heads['keep']:g}"
@@ -267,6 +269,19 @@ def _read_outs(heads: Mapping[str, Any]) -> str:
         f"AU {', '.join(map(str, heads['aus']))}: {what} trained anew on the features of "
         f"{heads['views']:,} views{faces}, {heads['epochs']} epochs, batch {heads['batch']}, lr "
         f"{heads['lr']:g}, seed {heads['seed']}{beside}; {decay} (AUC on rendered views: {areas})"
+    )
+
+
+def _taught(heads: Mapping[str, Any]) -> str:
+    """Say who told what portraits show that nobody coded."""
+    if not heads.get("teacher"):
+        return ""
+    by = heads.get("taught_by")
+    if by is None:
+        return ", where they are not labelled taught by what the old read-outs say"
+    return (
+        ", where they are not labelled taught by read-outs that may read every feature of their "
+        f"zone ({100 * by['photographs']:g} % portraits, weight decay {by['decay']:g})"
     )
 
 
