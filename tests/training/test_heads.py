@@ -396,7 +396,7 @@ def test_renewed_weights_keep_what_their_card_says_of_the_trunk(tmp_path: Path) 
     assert facts["data"]["renewal"]["faces"] == 84
     assert facts["data"]["renewal"]["from_version"] == old["version"]
     assert facts["recipe"]["read_outs"].startswith("AU 6: hidden units of its own")
-    assert facts["recipe"]["read_outs_kept"] == old["recipe"]["read_outs"]
+    assert "AU 6: " not in facts["recipe"]["read_outs_kept"]
     assert "grades" not in facts
     assert f"{old['trained_on']}. Version 9.0.0: the read-outs of AU06 anew" in facts["trained_on"]
     exported = train.export_with(net, facts, tmp_path / "net.safetensors", [kept])
@@ -410,6 +410,22 @@ def test_renewed_weights_keep_what_their_card_says_of_the_trunk(tmp_path: Path) 
         before.predict(crops).presence[:, others],
         atol=1e-5,
     )
+
+
+def test_a_card_drops_what_it_said_of_read_outs_that_are_renewed(tmp_path: Path) -> None:
+    shards = render(tmp_path, 84)
+    net = train.stored_network("embedded")
+    facts = heads.retrain(net, heads.Material(drawn(24, 0)), drawn(40, 1), CONFIG)[1]
+    old = train.card_of("embedded")
+    old["recipe"] = {
+        "epochs": 20,
+        "read_outs_kept": "AU 6: twice; weight decay 8 (AUC on rendered views: AU 6 0.9)",
+        "read_outs": "AU 1: once; weight decay 1; AU 6, 7: both; AU 6: later",
+    }
+    made = card.Making("abc", "a clock", heads=(facts,))
+    recipe = card.renewed(old, "9.0.0", shards, made, card.Judgement())["recipe"]
+    assert recipe["read_outs_kept"] == "AU 1: once; weight decay 1; AU 6, 7: both"
+    assert recipe["epochs"] == 20
 
 
 def test_the_card_takes_read_outs_of_its_own_network_only(net: AUNet96, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from `benchmarks/calibrate_au.py`, the figures on real faces from `benchmarks/au
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,10 +213,9 @@ def renewed(
     if made.beside:
         card["data"]["photographs"] = renewal["photographs"]
     anew = sorted({au for facts in made.heads for au in facts["aus"]})
-    kept = {"read_outs_kept": old["recipe"]["read_outs"]} if "read_outs" in old["recipe"] else {}
-    card["recipe"] = (
-        dict(old["recipe"]) | kept | {"read_outs": "; ".join(map(_read_outs, made.heads))}
-    )
+    kept = _still_true(old["recipe"], set(anew))
+    recipe = {key: value for key, value in old["recipe"].items() if not key.startswith("read_outs")}
+    card["recipe"] = recipe | kept | {"read_outs": "; ".join(map(_read_outs, made.heads))}
     more = _trained_on(data | {"photographs": renewal.get("photographs")}, None)
     card["trained_on"] = (
         f"{old['trained_on']}. Version {version}: the read-outs of "
@@ -223,6 +223,19 @@ def renewed(
     )
     card["evaluation"] = {}
     return _judged(card, judged)
+
+
+def _still_true(recipe: Mapping[str, Any], anew: Set[int]) -> dict[str, str]:
+    """Return what an old recipe says of read-outs that are not all renewed."""
+    told = [recipe[key] for key in ("read_outs_kept", "read_outs") if key in recipe]
+    parts = re.split(r"; (?=AU \d+(?:, \d+)*: )", "; ".join(told))
+    said = [part for part in parts if not _aus_of(part) <= anew]
+    return {"read_outs_kept": "; ".join(said)} if told and said else {}
+
+
+def _aus_of(read_outs: str) -> set[int]:
+    """Return the AUs that a part of a recipe begins with."""
+    return set(map(int, re.findall(r"\d+", read_outs.split(":")[0])))
 
 
 def _judged(card: dict[str, Any], judged: Judgement) -> dict[str, Any]:
