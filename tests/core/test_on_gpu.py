@@ -23,7 +23,7 @@ from facestage.core.network.recording import Recorder, Recording
 from facestage.core.observer import Observation, Observer
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.types import Frame, FrameResult, RestLevels
-from facestage.stream.detectors import HaarDetector
+from facestage.stream.detectors import OurDetector
 from numpy.typing import NDArray
 
 from tests.support.cuda_twin import POISON, CudaTwin
@@ -58,7 +58,7 @@ class KnownPoints:
 
 @pytest.fixture(scope="module")
 def points(pictures: list[NDArray[np.uint8]]) -> dict[int, NDArray[np.float32]]:
-    observer = Observer(HaarDetector(), AUNetwork.load(device="cpu"))
+    observer = Observer(OurDetector(), AUNetwork.load(device="cpu"))
     seen = observer.update(
         [Frame("a", i, picture, pts=i / 30) for i, picture in enumerate(pictures)]
     )
@@ -255,7 +255,7 @@ def test_landmarks_of_all_cameras_are_one_more(
     cameras: int, pictures: list[NDArray[np.uint8]], twin: CudaTwin
 ) -> None:
     """With a detector of boxes the landmarks say where to cut the crop, so they come before."""
-    analyzer = Analyzer(HaarDetector(), AUNetwork.load(device="cuda"), MASKS)
+    analyzer = Analyzer(OurDetector(), AUNetwork.load(device="cuda"), MASKS)
     analyzer.warm_up()
     for first in range(5):
         twin.clear()
@@ -435,7 +435,7 @@ def test_tf32_is_refused_on_a_cpu() -> None:
     network = AUNetwork.load(device="cpu")
     config = AnalyzerConfig(explain=ExplainConfig(precision="tf32"))
     with pytest.raises(ConfigError, match="for GPUs, and the network runs on the CPU"):
-        Observer(HaarDetector(), network, config)
+        Observer(OurDetector(), network, config)
     with pytest.raises(ConfigError, match="precision of GPUs; use float32 on a CPU"):
         lrp.explain(network.logits_module, torch.zeros(1, 1, 96, 96), [(0, 0)], dtype=lrp.TF32)
 
