@@ -8,6 +8,7 @@ their cost does not grow with the camera.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,21 +72,27 @@ class OurDetector:
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return faces with points; the score is the network's, 0–1.
 
-        See :meth:`facestage.core.face.tracker.Detector.detect`; the network sees all sizes at once.
+        See :meth:`facestage.core.face.tracker.Detector.detect`; the network sees all sizes at once,
+        and then each face once more, closely, for its points.
         """
+        from ..core.face.close_up import close_up  # torch: `--help` need not wait for it
+
         del smallest
         # Grey first: a third of the numbers to reduce.
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
         small, scale_x, scale_y = _reduce(grey, self.long_side)
         (found,) = self._finder.find([small])
         scale = np.array([scale_x, scale_y], np.float32)
-        # Areas are reduced, not centres: pixel centre x of the small picture is (x + ½)/s − ½.
-        points = (found.points + 0.5) / scale - 0.5
         boxes = found.boxes / np.tile(scale, 2)
+        # Areas are reduced, not centres: pixel centre x of the small picture is (x + ½)/s − ½.
         boxes[:, :2] += 0.5 / scale - 0.5
+        points = (found.points + 0.5) / scale - 0.5
+        found = close_up(self._finder, grey, replace(found, boxes=boxes, points=points))
         return [
             Detection((float(x), float(y), float(w), float(h)), float(score), spots, rough=True)
-            for (x, y, w, h), score, spots in zip(boxes, found.scores, points, strict=True)
+            for (x, y, w, h), score, spots in zip(
+                found.boxes, found.scores, found.points, strict=True
+            )
         ]
 
 
@@ -239,7 +246,8 @@ class YuNetDetector:
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return faces with points; the score is the network's, 0–1.
 
-        See :meth:`facestage.core.face.tracker.Detector.detect`; the network sees all sizes at once.
+        See :meth:`facestage.core.face.tracker.Detector.detect`; the network sees all sizes at once,
+        and then each face once more, closely, for its points.
         """
         del smallest
         small, scale_x, scale_y = _reduce(image, self.long_side)
