@@ -53,7 +53,7 @@ class OurDetector:
     Args:
         path: weights (safetensors) with their card (JSON) beside them; the embedded ones if None.
         long_side: side of the reduced picture, pixels. The time grows with its square.
-        threshold: least score, 0–1; that of the card if None.
+        threshold: least score, 0–1, the mean of two looks; that of the card if None.
 
     Raises:
         ModelError: no such files, or not those of a face finder.
@@ -67,7 +67,7 @@ class OurDetector:
         self.long_side = long_side
         embedded = resources.files("facestage.core.weights") / f"{_EMBEDDED}.safetensors"
         self.path = Path(str(embedded) if path is None else path)
-        self._finder = _load_finder(self.path, threshold)
+        self._finder, self.threshold = _load_finder(self.path, threshold)
 
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return faces with points; the score is the network's, 0–1.
@@ -87,7 +87,8 @@ class OurDetector:
         # Areas are reduced, not centres: pixel centre x of the small picture is (x + ½)/s − ½.
         boxes[:, :2] += 0.5 / scale - 0.5
         points = (found.points + 0.5) / scale - 0.5
-        found = close_up(self._finder, grey, replace(found, boxes=boxes, points=points))
+        candidates = replace(found, boxes=boxes, points=points)
+        found = close_up(self._finder, grey, candidates, self.threshold)
         return [
             Detection((float(x), float(y), float(w), float(h)), float(score), spots, rough=True)
             for (x, y, w, h), score, spots in zip(
@@ -96,12 +97,16 @@ class OurDetector:
         ]
 
 
-def _load_finder(path: Path, threshold: float | None) -> FaceFinder:
-    """Read card and weights of a face finder and build it."""
+def _load_finder(path: Path, threshold: float | None) -> tuple[FaceFinder, float]:
+    """Read card and weights of a face finder; build it, and return what a face's score has to be.
+
+    The network answers with less certain ones, too: a second look at them decides.
+    """
     import torch  # `--help` need not wait for it
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    from ..core.face.close_up import CANDIDATE
     from ..core.face.detection import FaceFinder
 
     beside = path.with_suffix(".json")
@@ -115,7 +120,9 @@ def _load_finder(path: Path, threshold: float | None) -> FaceFinder:
                 f"{_CARD_SCHEMA!r}): {advice}"
             )
         least = float(card["threshold"]) if threshold is None else threshold
-        return FaceFinder(tensors, least, float(card["overlap"]))
+        if not 0 <= least < 1:
+            raise ModelError(f"the threshold of the face finder is {least}; give 0 to below 1")
+        return FaceFinder(tensors, max(0.0, least - CANDIDATE), float(card["overlap"])), least
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(
             f"{path} with its card {beside.name} is no face finder ({error!r}): {advice}"
