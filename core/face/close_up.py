@@ -5,7 +5,7 @@ pixels there; where a face fills the picture, the cells that speak of it see a p
 disagree on which way is up, and the mean of their points collapses. So whatever may be a face is
 cut out of the full picture with its surroundings, brought to one size, and looked at again: a pass
 over 96 × 96 pixels, a sixth of the one over a picture. What both looks together are sure of is a
-face; its box, points and roll are those of the second.
+face; its points and roll are those of the second.
 
 On 30 people, who choose thresholds, pasted into pictures at five sizes and rolls
 (``benchmarks/finder.py``), with 8 pixels between the eyes: 97 instead of 50 % found upright, 80
@@ -33,16 +33,19 @@ SIDE = 96
 SPAN = 2.4
 """Side of what is cut out, in sides of the face's box: the face is 40 pixels wide then."""
 OTHER_SPANS = (1.9, 3.4)
-"""Where the closer look is not :data:`SURE`, these are tried, and the surest gives box and points:
-what was found may be a part of the face, or more than it."""
+"""Where the closer look is not :data:`SURE`, these are tried, and the surest gives the points: what
+was found may be a part of the face, or more than it."""
 SURE = 0.8
 CANDIDATE = 0.2
 """What is so much less certain than a face has to be is looked at again, too."""
 MOST = 6
 """Most faces of a picture that are looked at again, the most certain first. Of any others the first
 look decides, and tells their points."""
-SAME = 0.2
-"""Intersection over union from which the face of a closer look is that of the first."""
+SAME = 0.1
+"""Intersection over union from which the face of a closer look is that of the first: a first box may
+hold the whole head."""
+AGREED = 0.4
+"""Intersection over union from which the box of a face is the mean of those of both looks."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,10 @@ def close_up(
             if face.score < SURE:
                 others = _look(finder, picture, [(face.box, span) for span in OTHER_SPANS])
                 best = max((face, *filter(None, others)), key=lambda one: one.score)
-            seen.append(replace(best, score=(before.score + face.score) / 2))
+            # Sizes err to both sides, unless the first look took the whole head for the face.
+            alike = _overlap(before.box[None], face.box)[0] >= AGREED
+            box = (before.box + face.box) / 2 if alike else face.box
+            seen.append(replace(best, box=box, score=(before.score + face.score) / 2))
     seen.sort(key=lambda face: -face.score)
     kept: list[_Face] = []
     for face in seen:  # two may have turned out to be one
