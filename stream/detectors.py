@@ -156,7 +156,7 @@ class HaarDetector:
         self.step = step
         path = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
         # OpenCV 5 has neither the class nor the file.
-        self._cascade = cv2.CascadeClassifier() if hasattr(cv2, "CascadeClassifier") else None
+        self._cascade: Any = cv2.CascadeClassifier() if hasattr(cv2, "CascadeClassifier") else None
         if self._cascade is None or not path.is_file() or not self._cascade.load(str(path)):
             raise ModelError(
                 f"OpenCV {cv2.__version__} has no face cascade at {path}: install "
