@@ -690,6 +690,15 @@ class Replay(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     command: Literal["play", "pause", "seek", "step", "speed"]
     value: float | None = None
 
+    def __post_init__(self) -> None:
+        value = self.value
+        if self.command == "seek" and value is None:
+            raise ProtocolError("'seek' needs a value: seconds from the begin of the recording")
+        if self.command == "speed" and value is not None and not value > 0:
+            raise ProtocolError(f"a speed of {value} is impossible; send one above 0, or null")
+        if self.command == "step" and value is not None and value != int(value):
+            raise ProtocolError(f"{value} frames cannot be stepped; send a whole number")
+
 
 class _ClientHeartbeat(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     type: ClassVar[str] = "heartbeat"
