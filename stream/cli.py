@@ -30,6 +30,7 @@ from .commands.signatures import (
     EvaluateOptions,
     LiveOptions,
     QualityOptions,
+    ReplayOptions,
     TrainOptions,
 )
 from .console import err, is_output_error, out, silence, tell_warnings
@@ -91,6 +92,15 @@ def live(options: LiveOptions) -> None:
     from .commands.live import run_live
 
     run_live(options)
+
+
+@app.command()
+@takes(ReplayOptions)
+def replay(options: ReplayOptions) -> None:
+    """Play a recorded session: the same page and socket as live, with pause and seek."""
+    from .commands.replay import run_replay
+
+    run_replay(options)
 
 
 @app.command()

@@ -68,7 +68,7 @@ PLAN = {
         "corpus": "compute datasets detectors offline",
         "bench": "compute live protocol server sources step_clock",
         "commands": "bench compute console corpus datasets detectors files learning live "
-        "model_store offline progress protocol server sources",
+        "model_store offline progress protocol recording server sources",
         "cli": "commands console passive_threads",
         "__main__": "cli",
     },

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import os
-import signal
 import sys
 import threading
 import time
@@ -44,6 +43,7 @@ from .credentials import (
 )
 from .options import analyzer_config, dwell
 from .rest import judges_by_rise, load_rest, save_rest
+from .serving import ending_signals
 from .signatures import DemoOptions, LiveOptions, WatchOptions
 from .text import device_text, lrp_text, selection_text
 
@@ -254,7 +254,7 @@ def _require(options: LiveOptions) -> Require:
 async def _serve(session: _Session, *, open_page: bool) -> Summary:
     pipeline, server = session.pipeline, session.server
     loop = asyncio.get_running_loop()
-    for number in _ending_signals():
+    for number in ending_signals():
         # Not on every platform; there KeyboardInterrupt ends the run without a summary.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, pipeline.stop)
@@ -273,18 +273,6 @@ async def _serve(session: _Session, *, open_page: bool) -> Summary:
             return await asyncio.to_thread(pipeline.run)
         finally:
             pipeline.stop()
-
-
-def _ending_signals() -> list[signal.Signals]:
-    """Return the signals that end a run in good order.
-
-    A terminal that closes sends SIGHUP, unless ``nohup`` said that it means nothing.
-    """
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
-    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        numbers.append(hangup)
-    return numbers
 
 
 def _show(address: str) -> None:

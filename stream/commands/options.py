@@ -42,6 +42,7 @@ __all__ = [
     "PrintToken",
     "Rest",
     "RestFrom",
+    "SessionFolder",
     "SprayPreset",
     "Token",
     "TokenFile",
@@ -143,6 +144,9 @@ RestFrom = Annotated[
     typer.Option(
         "--rest-from", metavar="SPAN", help="The face is neutral in this span, such as 0-2s."
     ),
+]
+SessionFolder = Annotated[
+    Path, typer.Argument(metavar="SESSION", help="Folder that --record wrote.")
 ]
 Faces = Annotated[
     int,

@@ -49,6 +49,7 @@ from .options import (
     PrintToken,
     Rest,
     RestFrom,
+    SessionFolder,
     SprayPreset,
     Token,
     TokenFile,
@@ -69,6 +70,7 @@ __all__ = [
     "EvaluateOptions",
     "LiveOptions",
     "QualityOptions",
+    "ReplayOptions",
     "TrainOptions",
     "WatchOptions",
 ]
@@ -197,6 +199,33 @@ class LiveOptions(WatchOptions):
             raise ConfigError(
                 "no source is given; add a SOURCE such as 0 or rtsp://…, or --source-file FILE"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOptions:
+    """Options of ``facestage replay``."""
+
+    session: SessionFolder
+    speed: Annotated[
+        str, typer.Option(help="Seconds of the session per second, or max: as fast as can be sent.")
+    ] = "1"
+    start: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="Begin there: seconds, or 00:01:20.")
+    ] = "0"
+    paused: Annotated[
+        bool, typer.Option("--paused", help="Wait until the page, or a client, says play.")
+    ] = False
+    once: Annotated[
+        bool, typer.Option("--once", help="End with the session; else Ctrl-C ends it.")
+    ] = False
+    host: Host = "127.0.0.1"
+    port: Port = 8765
+    token: Token = None
+    token_file: TokenFile = None
+    print_token: PrintToken = False
+    max_connections: MaxConnections = MAX_CONNECTIONS
+    cert: Cert = None
+    key: Key = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,20 +115,18 @@ class Session:
             if piece.last_s is not None and piece.last_s < start_s:
                 continue
             for line in _lines(piece):
-                record = _record(line)
-                if record is not None and record.at >= start_s:
+                record = _record(line, start_s)
+                if record is not None:
                     yield record
 
     def _length(self) -> float:
-        if self.end is not None:
-            return self.end.seconds
-        last = 0.0
+        last = 0.0 if self.end is None else self.end.seconds
         for kind, pieces in self._pieces.items():
             for piece in pieces[-1:]:
                 at = piece.last_s
-                if at is None:
+                if at is None and self.end is None:
                     at = max((record.at for record in self._records(kind, 0.0)), default=0.0)
-                last = max(last, at)
+                last = max(last, at or 0.0)
         return last
 
     def _lay_out(self) -> None:
@@ -267,11 +265,13 @@ def _checksum(path: Path, whole: Range) -> str:
     return total.hexdigest()
 
 
-def _record(line: bytes) -> Record | None:
-    """Return the message of a line; None where it is no line of ours."""
+def _record(line: bytes, start_s: float) -> Record | None:
+    """Return the message of a line; None where it is earlier, or no line of ours."""
     try:
         at, raw = _LINE.decode(line)
     except msgspec.DecodeError:
+        return None
+    if at < start_s:
         return None
     message = bytes(raw)
     try:

@@ -29,6 +29,8 @@ __all__ = [
     "EventsLostError",
     "Hub",
     "Past",
+    "Slot",
+    "StreamState",
     "Tap",
 ]
 
@@ -69,7 +71,7 @@ class EventsLostError(ProtocolError):
 
 
 @dataclass(slots=True)
-class _State:
+class StreamState:
     """What a client that joins now has to know of one stream."""
 
     stage: protocol.StageEnter | None = None
@@ -79,7 +81,7 @@ class _State:
     updates: dict[str, bytes] = field(default_factory=dict)
 
 
-class _Slot:
+class Slot:
     """The latest sample of one topic and stream; encoded only if somebody reads it."""
 
     __slots__ = ("_message", "_sample", "_stream", "_t_capture", "_t_emit", "version")
@@ -179,9 +181,9 @@ class Hub:
         self._ring_bytes = 0
         self._first = 1
         self._last = 0
-        self._states = {stream.id: _State() for stream in self.streams}
+        self._states = {stream.id: StreamState() for stream in self.streams}
         self._version = 0
-        self._samples: dict[tuple[str, str | None], _Slot] = {}
+        self._samples: dict[tuple[str, str | None], Slot] = {}
         self._pictures: dict[str, tuple[int, bytes]] = {}
         self._recording: bytes | None = None
         self._tap: Tap | None = None
@@ -247,7 +249,7 @@ class Hub:
         with self._lock:
             self._version += 1
             t_emit = self._clock()
-            self._samples[sample.type, stream] = _Slot(
+            self._samples[sample.type, stream] = Slot(
                 self._version, sample, stream, t_capture, t_emit
             )
             if self._tap is not None:
@@ -477,7 +479,7 @@ class Hub:
             self._recording = message
 
     @staticmethod
-    def _remember(state: _State, event: protocol.Event, message: bytes) -> None:
+    def _remember(state: StreamState, event: protocol.Event, message: bytes) -> None:
         match event:
             case protocol.StageEnter():
                 state.stage = event
