@@ -31,6 +31,7 @@ from .commands.signatures import (
     LiveOptions,
     QualityOptions,
     ReplayOptions,
+    ReportOptions,
     TrainOptions,
 )
 from .console import err, is_output_error, out, silence, tell_warnings
@@ -101,6 +102,15 @@ def replay(options: ReplayOptions) -> None:
     from .commands.replay import run_replay
 
     run_replay(options)
+
+
+@app.command()
+@takes(ReportOptions)
+def report(options: ReportOptions) -> None:
+    """Write what analyze writes, from a recorded session."""
+    from .commands.report import run_report
+
+    run_report(options)
 
 
 @app.command()

@@ -30,9 +30,11 @@ from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS
 from ..server.limits import MAX_CONNECTIONS
 from .options import (
+    AllowControl,
     Aus,
     Baseline,
     Cert,
+    Config,
     Detector,
     Device,
     Faces,
@@ -43,10 +45,14 @@ from .options import (
     LrpPreset,
     MaxConnections,
     MinStage,
+    Names,
     NetworkThreads,
     Paper,
+    People,
     Port,
     PrintToken,
+    Record,
+    RecordMax,
     Rest,
     RestFrom,
     SessionFolder,
@@ -71,6 +77,7 @@ __all__ = [
     "LiveOptions",
     "QualityOptions",
     "ReplayOptions",
+    "ReportOptions",
     "TrainOptions",
     "WatchOptions",
 ]
@@ -119,6 +126,12 @@ class WatchOptions(ExplainOptions):
     rest: Rest = None
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
+    name: Names = None
+    person: People = None
+    record: Record = None
+    record_max: RecordMax = "20GB"
+    allow_control: AllowControl = False
+    config: Config = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
 
 
@@ -226,6 +239,24 @@ class ReplayOptions:
     max_connections: MaxConnections = MAX_CONNECTIONS
     cert: Cert = None
     key: Key = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """Options of ``facestage report``."""
+
+    session: SessionFolder
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            envvar="FACESTAGE_REPORT_OUT",
+            help="Folder for the results; default: report, in the session.",
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool, typer.Option(help="Move a folder that holds something else aside.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
