@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -178,7 +178,8 @@ class Analyzer:
         config: constants of all steps.
         device: torch device for the embedded network (``auto``, ``cpu``, ``cuda``, ``cuda:1``);
             a given ``model`` brings its own.
-        rest: rest levels with which the first person of every source begins.
+        rest: rest levels with which the first person of every source begins, or source → those of
+            its first person.
 
     Attributes:
         network: the AU network.
@@ -198,7 +199,7 @@ class Analyzer:
         config: AnalyzerConfig | None = None,
         *,
         device: str = "auto",
-        rest: RestLevels | None = None,
+        rest: RestLevels | Mapping[str, RestLevels] | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
         # What cannot work is refused here, not at the first face.

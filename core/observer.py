@@ -7,7 +7,7 @@ offline analysis share. Letters and stages come after, and differ between the tw
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -245,7 +245,8 @@ class Observer:
         detector: finds faces.
         network: the AU network.
         config: all defaults, when not given.
-        rest: rest levels with which the first person of every source begins.
+        rest: rest levels with which the first person of every source begins, or source → those of
+            its first person.
 
     Raises:
         ConfigError: the network lacks AUs that were asked for, the baseline cannot work, the rest
@@ -261,7 +262,7 @@ class Observer:
         network: AUNetwork,
         config: AnalyzerConfig | None = None,
         *,
-        rest: RestLevels | None = None,
+        rest: RestLevels | Mapping[str, RestLevels] | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
         self._rest = rest
@@ -280,7 +281,10 @@ class Observer:
         self._dtype: lrp.Reduced = lrp.PRECISIONS[precision]
         self.shown = select_aus(network.card, self.config.aus)
         self._takes_part = np.isin(network.card.aus, self.shown)
-        self._make_baseline()  # one that cannot work is refused here, not at the first face
+        # One that cannot work is refused here, not at the first face.
+        for source in rest if isinstance(rest, Mapping) else ("",):
+            self._make_baseline(source)
+        self._make_baseline(None)
         check_follow(self.config.follow)
         self._sources: dict[str, _Source] = {}
         self._states: dict[str, _SourceFaces] = {}
@@ -672,13 +676,15 @@ class Observer:
             "weights and the normalisation in its card"
         )
 
-    def _make_baseline(self, first: bool = True) -> PersonalBaseline | None:
-        """Make a baseline; rest levels that are known are those of the ``first`` face."""
+    def _make_baseline(self, source: str | None) -> PersonalBaseline | None:
+        """Make a baseline for the first face of a source; None: for another face."""
         if not self.config.baseline.enabled:
             return None
         baseline = PersonalBaseline.of_network(self.network.card, self.config.baseline)
-        if self._rest is not None and first:
-            baseline.begin(self._rest)
+        if source is not None:
+            rest = self._rest.get(source) if isinstance(self._rest, Mapping) else self._rest
+            if rest is not None:
+                baseline.begin(rest)
         return baseline
 
     def _make_people(self) -> People:
@@ -699,7 +705,7 @@ class Observer:
     def _state(self, stream: str) -> _SourceFaces:
         if stream not in self._states:
             gate = PresenceGate(*self.network.card.thresholds())
-            baseline = self._make_baseline(first=stream in self._sources)
+            baseline = self._make_baseline(stream if stream in self._sources else None)
             last = LastFaces(self.config.face.same_person)
             self._states[stream] = _SourceFaces(gate, baseline, last)
         return self._states[stream]

@@ -30,6 +30,8 @@ from .commands.signatures import (
     EvaluateOptions,
     LiveOptions,
     QualityOptions,
+    ReplayOptions,
+    ReportOptions,
     TrainOptions,
 )
 from .console import err, is_output_error, out, silence, tell_warnings
@@ -91,6 +93,24 @@ def live(options: LiveOptions) -> None:
     from .commands.live import run_live
 
     run_live(options)
+
+
+@app.command()
+@takes(ReplayOptions)
+def replay(options: ReplayOptions) -> None:
+    """Play a recorded session: the same page and socket as live, with pause and seek."""
+    from .commands.replay import run_replay
+
+    run_replay(options)
+
+
+@app.command()
+@takes(ReportOptions)
+def report(options: ReportOptions) -> None:
+    """Write what analyze writes, from a recorded session."""
+    from .commands.report import run_report
+
+    run_report(options)
 
 
 @app.command()

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import os
-import signal
 import sys
 import threading
 import time
@@ -15,6 +14,7 @@ import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import cast, get_args
 
 from ...core.analyzer import Analyzer
@@ -31,6 +31,7 @@ from ..live.metrics import Summary
 from ..live.pipeline import Pipeline, Require, Stream
 from ..live.publish import MASK_SIDE, action_units
 from ..protocol.messages import Hello, StreamInfo
+from ..recording.recorder import Recorder
 from ..server.certificate import Certificate
 from ..server.hub import Hub
 from ..server.server import Server
@@ -43,7 +44,10 @@ from .credentials import (
     visible_secrets,
 )
 from .options import analyzer_config, dwell
+from .people import people_of, rest_of_people
+from .recording import make_recorder, name_sources, tell_recorded
 from .rest import judges_by_rise, load_rest, save_rest
+from .serving import ending_signals
 from .signatures import DemoOptions, LiveOptions, WatchOptions
 from .text import device_text, lrp_text, selection_text
 
@@ -87,11 +91,12 @@ def run_live(options: LiveOptions, *, loop: bool = False, open_page: bool = Fals
     session = _prepare(options, sources, _Access(token, certificate), loop=loop)
     summary = asyncio.run(_serve(session, open_page=open_page))
     _print_summary(summary)
-    if options.rest is not None:
-        analyzer, (stream, *_) = session.analyzer, session.pipeline.streams
-        saved = save_rest(options.rest, analyzer.rest(stream.id), analyzer.network.card)
+    for stream, path in session.rest.items():
+        analyzer = session.analyzer
+        saved = save_rest(path, analyzer.rest(stream), analyzer.network.card)
         if saved:
             out.print(f"rest     {saved}", markup=False)
+    tell_recorded(session.recorder)
     unmet = session.pipeline.unmet()
     for error in session.pipeline.failed:
         if error is not unmet:
@@ -119,6 +124,9 @@ class _Session:
     server: Server
     print_token: bool
     notes: list[str]
+    recorder: Recorder | None
+    rest: dict[str, Path]
+    """Stream → file of the rest level of its person."""
 
     @property
     def address(self) -> str:
@@ -143,9 +151,16 @@ def _prepare(
     follow = FollowConfig(faces=options.faces, follow=options.follow)
     config = dataclasses.replace(config, explain=explain, follow=follow)
     detector = make_detector(options.detector)
+    names = name_sources(_stream_ids(sources), options.name or ())
+    people = people_of(
+        names, options.person or (), rest=options.rest, judged=config.baseline.enabled
+    )
     rest = load_rest(options.rest, network.card, sources=len(sources))
-    analyzer = Analyzer(detector, network, config, rest=rest)
-    names = _stream_ids(sources)
+    if options.rest is not None:
+        people = {names[0]: options.rest}
+    analyzer = Analyzer(
+        detector, network, config, rest=rest or rest_of_people(people, network.card)
+    )
     hub = Hub(_stream_infos(analyzer, names))
     several = len(hub.streams) > 1
     pipeline = Pipeline(
@@ -166,6 +181,7 @@ def _prepare(
             endless=may_appear(spec) and (several or options.require == "none"),
         )
     hello = _hello(options, analyzer, detector.name)
+    recorder = make_recorder(options, hub, hello, network.card)
     server = Server(
         hub,
         hello=hello,
@@ -175,10 +191,11 @@ def _prepare(
         allowed_origins=tuple(options.origin or ()),
         certificate=access.certificate,
         max_connections=options.max_connections,
+        command=recorder.command if recorder is not None and options.allow_control else None,
     )
     notes = visible_secrets(access.token, sources)
     notes += certificate_notes(access.certificate, time.time())
-    return _Session(analyzer, pipeline, hello, server, options.print_token, notes)
+    return _Session(analyzer, pipeline, hello, server, options.print_token, notes, recorder, people)
 
 
 def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
@@ -200,6 +217,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         aus=action_units(network, analyzer.shown),
         baseline=analyzer.config.baseline.enabled,
         video=options.video,
+        allow_control=options.allow_control,
     )
 
 
@@ -254,7 +272,7 @@ def _require(options: LiveOptions) -> Require:
 async def _serve(session: _Session, *, open_page: bool) -> Summary:
     pipeline, server = session.pipeline, session.server
     loop = asyncio.get_running_loop()
-    for number in _ending_signals():
+    for number in ending_signals():
         # Not on every platform; there KeyboardInterrupt ends the run without a summary.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, pipeline.stop)
@@ -262,6 +280,8 @@ async def _serve(session: _Session, *, open_page: bool) -> Summary:
         await asyncio.to_thread(session.analyzer.warm_up)
         await asyncio.to_thread(pipeline.open)
         try:
+            if session.recorder is not None:
+                session.recorder.start()
             _print_head(session)
         except BaseException:
             # A capture thread that outlives the interpreter's end aborts the process.
@@ -273,18 +293,8 @@ async def _serve(session: _Session, *, open_page: bool) -> Summary:
             return await asyncio.to_thread(pipeline.run)
         finally:
             pipeline.stop()
-
-
-def _ending_signals() -> list[signal.Signals]:
-    """Return the signals that end a run in good order.
-
-    A terminal that closes sends SIGHUP, unless ``nohup`` said that it means nothing.
-    """
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
-    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        numbers.append(hangup)
-    return numbers
+            if session.recorder is not None:
+                await asyncio.to_thread(session.recorder.stop)
 
 
 def _show(address: str) -> None:
@@ -320,6 +330,8 @@ def _print_head(session: _Session) -> None:
         f"AUs      {selection_text(analyzer.network.card, analyzer.shown)}{personal}", markup=False
     )
     out.print(f"source   {', '.join(s.id for s in session.pipeline.streams)}", markup=False)
+    if session.recorder is not None:
+        out.print(f"record   {session.recorder.folder}", markup=False)
 
 
 def _print_stage(stream: Stream, event: StageEvent, *, several: bool) -> None:

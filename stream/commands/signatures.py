@@ -30,9 +30,11 @@ from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS
 from ..server.limits import MAX_CONNECTIONS
 from .options import (
+    AllowControl,
     Aus,
     Baseline,
     Cert,
+    Config,
     Detector,
     Device,
     Faces,
@@ -43,12 +45,17 @@ from .options import (
     LrpPreset,
     MaxConnections,
     MinStage,
+    Names,
     NetworkThreads,
     Paper,
+    People,
     Port,
     PrintToken,
+    Record,
+    RecordMax,
     Rest,
     RestFrom,
+    SessionFolder,
     SprayPreset,
     Token,
     TokenFile,
@@ -69,6 +76,8 @@ __all__ = [
     "EvaluateOptions",
     "LiveOptions",
     "QualityOptions",
+    "ReplayOptions",
+    "ReportOptions",
     "TrainOptions",
     "WatchOptions",
 ]
@@ -117,6 +126,12 @@ class WatchOptions(ExplainOptions):
     rest: Rest = None
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
+    name: Names = None
+    person: People = None
+    record: Record = None
+    record_max: RecordMax = "20GB"
+    allow_control: AllowControl = False
+    config: Config = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
 
 
@@ -197,6 +212,51 @@ class LiveOptions(WatchOptions):
             raise ConfigError(
                 "no source is given; add a SOURCE such as 0 or rtsp://…, or --source-file FILE"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOptions:
+    """Options of ``facestage replay``."""
+
+    session: SessionFolder
+    speed: Annotated[
+        str, typer.Option(help="Seconds of the session per second, or max: as fast as can be sent.")
+    ] = "1"
+    start: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="Begin there: seconds, or 00:01:20.")
+    ] = "0"
+    paused: Annotated[
+        bool, typer.Option("--paused", help="Wait until the page, or a client, says play.")
+    ] = False
+    once: Annotated[
+        bool, typer.Option("--once", help="End with the session; else Ctrl-C ends it.")
+    ] = False
+    host: Host = "127.0.0.1"
+    port: Port = 8765
+    token: Token = None
+    token_file: TokenFile = None
+    print_token: PrintToken = False
+    max_connections: MaxConnections = MAX_CONNECTIONS
+    cert: Cert = None
+    key: Key = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """Options of ``facestage report``."""
+
+    session: SessionFolder
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            envvar="FACESTAGE_REPORT_OUT",
+            help="Folder for the results; default: report, in the session.",
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool, typer.Option(help="Move a folder that holds something else aside.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,6 +117,23 @@ export interface FaceChanged {
 }
 
 /**
+ * A recording began, went on in another way, or ended; of no stream.
+ *
+ * Attributes:
+ *     state: `recording` or `stopped`.
+ *     name: of the session's folder, without the path to it; empty where none was made.
+ *     reason: why, one sentence: a full disk, a clock that was set; empty if somebody asked for
+ *         it.
+ *     bytes: size of the session so far.
+ */
+export interface RecordState {
+  state: "recording" | "stopped";
+  name: string;
+  reason: string;
+  bytes: number;
+}
+
+/**
  * The source's state changed.
  *
  * Attributes:
@@ -253,6 +270,21 @@ export interface Mask {
 }
 
 /**
+ * Where a replay is; sent after each change, and four times a second while it plays.
+ *
+ * Attributes:
+ *     playing: whether time goes on; false at the end, too.
+ *     speed: seconds of the recording per second; null: as fast as it can be sent.
+ *     position_s, duration_s: where it is and how long it is, seconds.
+ */
+export interface ReplayState {
+  playing: boolean;
+  speed: number | null;
+  position_s: number;
+  duration_s: number;
+}
+
+/**
  * How the pipeline fares, once per second.
  *
  * Attributes:
@@ -309,6 +341,8 @@ export interface Percentiles {
  *     video: whether pictures are sent at all.
  *     baseline: whether presence is judged by its rise over the person's rest level; each frame
  *         says how much of that is the person's own.
+ *     replay: what is replayed; None where it is live. Then all times are those of the recording.
+ *     allow_control: whether clients may send `record.start` and `record.stop`.
  *     notice: shown on every page.
  */
 export interface Hello {
@@ -331,6 +365,8 @@ export interface Hello {
   last: number;
   video: boolean;
   baseline: boolean;
+  replay: Replaying | null;
+  allow_control: boolean;
   notice: string;
 }
 
@@ -367,6 +403,12 @@ export interface StreamInfo {
   number: number;
 }
 
+/** The recording that is replayed: its length, seconds, and its begin, seconds since 1970. */
+export interface Replaying {
+  duration_s: number;
+  start: number;
+}
+
 /** The message of type `to` was accepted. */
 export interface Ack {
   to: string;
@@ -375,8 +417,8 @@ export interface Ack {
 /**
  * What the client did wrong; the connection is closed after it.
  *
- * `code`: `bad_message`, `unknown_type`, `unauthorised`, `rate_limit`, `silent` or
- * `too_many_clients`.
+ * `code`: `bad_message`, `unknown_type`, `not_allowed`, `unauthorised`, `rate_limit`,
+ * `silent` or `too_many_clients`.
  */
 export interface Error {
   code: string;
@@ -418,6 +460,26 @@ export interface Auth {
   token: string;
 }
 
+/** Begin a recording; only where `hello.allow_control` is set. */
+export interface RecordStart {}
+
+/** End the recording; only where `hello.allow_control` is set. */
+export interface RecordStop {}
+
+/**
+ * Move in a replay; only where `hello.replay` is set.
+ *
+ * Attributes:
+ *     command: `play`, `pause`, `seek`, `step` or `speed`.
+ *     value: of `seek`, seconds from the begin, held within the recording; of `step`, frames,
+ *         backwards where it is below 0 (null: one), and the replay pauses there; of `speed`,
+ *         seconds of the recording per second, above 0 (null: as fast as it can be sent).
+ */
+export interface Replay {
+  command: "pause" | "play" | "seek" | "speed" | "step";
+  value?: number | null;
+}
+
 /**
  * Begin to receive.
  *
@@ -432,7 +494,7 @@ export interface Auth {
 export interface Subscribe {
   since?: Cursor | null;
   history_s?: number;
-  topics?: ("frame" | "heat" | "stats")[] | null;
+  topics?: ("frame" | "heat" | "replay.state" | "stats")[] | null;
   streams?: string[] | null;
 }
 
@@ -456,12 +518,14 @@ export type Events =
   | { v: 1; type: "prototype.retire"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: PrototypeRetire; }
   | { v: 1; type: "prototype.update"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: PrototypeUpdate; }
   | { v: 1; type: "face.state"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: FaceChanged; }
+  | { v: 1; type: "record.state"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: RecordState; }
   | { v: 1; type: "source.state"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: SourceChanged; }
   | { v: 1; type: "gap"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: Gap; };
 
 export type Samples =
   | { v: 1; type: "frame"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: FrameSample; }
   | { v: 1; type: "heat"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Heat; }
+  | { v: 1; type: "replay.state"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: ReplayState; }
   | { v: 1; type: "stats"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Stats; };
 
 export type ServerControls =
@@ -475,6 +539,9 @@ export type ServerControls =
 
 export type ClientMessages =
   | { v: 1; type: "auth"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Auth; }
+  | { v: 1; type: "record.start"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: RecordStart; }
+  | { v: 1; type: "record.stop"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: RecordStop; }
+  | { v: 1; type: "replay"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Replay; }
   | { v: 1; type: "subscribe"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Subscribe; }
   | { v: 1; type: "heartbeat"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: ClientHeartbeat; }
   | { v: 1; type: "bye"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: ClientBye; };

@@ -75,6 +75,12 @@ __all__ = [
     "PrototypeNew",
     "PrototypeRetire",
     "PrototypeUpdate",
+    "RecordStart",
+    "RecordState",
+    "RecordStop",
+    "Replay",
+    "ReplayState",
+    "Replaying",
     "Resync",
     "Sample",
     "Snapshot",
@@ -279,6 +285,24 @@ class Gap(Event, frozen=True, kw_only=True):
     cause: str
 
 
+class RecordState(Event, frozen=True, kw_only=True):
+    """A recording began, went on in another way, or ended; of no stream.
+
+    Attributes:
+        state: ``recording`` or ``stopped``.
+        name: of the session's folder, without the path to it; empty where none was made.
+        reason: why, one sentence: a full disk, a clock that was set; empty if somebody asked for
+            it.
+        bytes: size of the session so far.
+    """
+
+    type: ClassVar[str] = "record.state"
+    state: Literal["recording", "stopped"]
+    name: str = ""
+    reason: str = ""
+    bytes: int = 0
+
+
 # --- Samples ----------------------------------------------------------------------------------
 
 
@@ -439,6 +463,22 @@ class Stats(Sample, frozen=True, kw_only=True):
     steps_ms: dict[str, float] = {}
 
 
+class ReplayState(Sample, frozen=True, kw_only=True):
+    """Where a replay is; sent after each change, and four times a second while it plays.
+
+    Attributes:
+        playing: whether time goes on; false at the end, too.
+        speed: seconds of the recording per second; null: as fast as it can be sent.
+        position_s, duration_s: where it is and how long it is, seconds.
+    """
+
+    type: ClassVar[str] = "replay.state"
+    playing: bool
+    speed: float | None
+    position_s: float
+    duration_s: float
+
+
 # --- Control, server to client ----------------------------------------------------------------
 
 
@@ -475,6 +515,13 @@ class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 0
 
 
+class Replaying(msgspec.Struct, frozen=True, kw_only=True):
+    """The recording that is replayed: its length, seconds, and its begin, seconds since 1970."""
+
+    duration_s: float
+    start: float
+
+
 class Hello(Body, frozen=True, kw_only=True):
     """Who the server is and what it analyses.
 
@@ -494,6 +541,8 @@ class Hello(Body, frozen=True, kw_only=True):
         video: whether pictures are sent at all.
         baseline: whether presence is judged by its rise over the person's rest level; each frame
             says how much of that is the person's own.
+        replay: what is replayed; None where it is live. Then all times are those of the recording.
+        allow_control: whether clients may send ``record.start`` and ``record.stop``.
         notice: shown on every page.
     """
 
@@ -517,6 +566,8 @@ class Hello(Body, frozen=True, kw_only=True):
     last: int = 0
     video: bool = True
     baseline: bool = False
+    replay: Replaying | None = None
+    allow_control: bool = False
     notice: str = RESEARCH_NOTICE
 
 
@@ -530,8 +581,8 @@ class Ack(Body, frozen=True, kw_only=True):
 class Error(Body, frozen=True, kw_only=True):
     """What the client did wrong; the connection is closed after it.
 
-    ``code``: ``bad_message``, ``unknown_type``, ``unauthorised``, ``rate_limit``, ``silent`` or
-    ``too_many_clients``.
+    ``code``: ``bad_message``, ``unknown_type``, ``not_allowed``, ``unauthorised``, ``rate_limit``,
+    ``silent`` or ``too_many_clients``.
     """
 
     type: ClassVar[str] = "error"
@@ -609,8 +660,44 @@ class Subscribe(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     type: ClassVar[str] = "subscribe"
     since: Cursor | None = None
     history_s: float = 0.0
-    topics: tuple[Literal["frame", "heat", "stats"], ...] | None = None
+    topics: tuple[Literal["frame", "heat", "replay.state", "stats"], ...] | None = None
     streams: tuple[str, ...] | None = None
+
+
+class RecordStart(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Begin a recording; only where ``hello.allow_control`` is set."""
+
+    type: ClassVar[str] = "record.start"
+
+
+class RecordStop(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """End the recording; only where ``hello.allow_control`` is set."""
+
+    type: ClassVar[str] = "record.stop"
+
+
+class Replay(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Move in a replay; only where ``hello.replay`` is set.
+
+    Attributes:
+        command: ``play``, ``pause``, ``seek``, ``step`` or ``speed``.
+        value: of ``seek``, seconds from the begin, held within the recording; of ``step``, frames,
+            backwards where it is below 0 (null: one), and the replay pauses there; of ``speed``,
+            seconds of the recording per second, above 0 (null: as fast as it can be sent).
+    """
+
+    type: ClassVar[str] = "replay"
+    command: Literal["play", "pause", "seek", "step", "speed"]
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        value = self.value
+        if self.command == "seek" and value is None:
+            raise ProtocolError("'seek' needs a value: seconds from the begin of the recording")
+        if self.command == "speed" and value is not None and not value > 0:
+            raise ProtocolError(f"a speed of {value} is impossible; send one above 0, or null")
+        if self.command == "step" and value is not None and value != int(value):
+            raise ProtocolError(f"{value} frames cannot be stepped; send a whole number")
 
 
 class _ClientHeartbeat(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -639,14 +726,17 @@ EVENTS: dict[str, type[Event]] = _by_type(
     PrototypeRetire,
     PrototypeUpdate,
     FaceChanged,
+    RecordState,
     SourceChanged,
     Gap,
 )
-SAMPLES: dict[str, type[Sample]] = _by_type(FrameSample, Heat, Stats)
+SAMPLES: dict[str, type[Sample]] = _by_type(FrameSample, Heat, ReplayState, Stats)
 SERVER_CONTROLS: dict[str, type[Body]] = _by_type(
     Hello, Ack, Error, Heartbeat, Bye, Resync, Snapshot
 )
-CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(Auth, Subscribe, _ClientHeartbeat, _ClientBye)
+CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(
+    Auth, RecordStart, RecordStop, Replay, Subscribe, _ClientHeartbeat, _ClientBye
+)
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):

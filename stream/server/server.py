@@ -37,9 +37,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from ...core.errors import ConfigError
+from ...core.errors import ConfigError, ProtocolError
 from ..protocol.codec import json_schema
-from ..protocol.messages import Hello
+from ..protocol.messages import Body, Hello
 from . import limits
 from .certificate import Certificate
 from .connection import Client, cancel
@@ -120,6 +120,10 @@ class Server:
         allowed_origins: origins of foreign pages that may connect (``https://example.org``).
         max_connections: open sockets.
         certificate: to serve https and wss with; None: plain HTTP.
+        command: does what a client commands (``record.start``, ``record.stop``, ``replay``); called
+            in the server's thread, it must return at once, and raises
+            :class:`~facestage.core.errors.ProtocolError` where that is not allowed. None: nothing
+            is.
 
     Raises:
         ConfigError: the options cannot work together (on construction), or the port or the address
@@ -137,6 +141,7 @@ class Server:
         allowed_origins: Sequence[str] = (),
         max_connections: int = limits.MAX_CONNECTIONS,
         certificate: Certificate | None = None,
+        command: Callable[[Body], None] | None = None,
     ) -> None:
         if token is not None and not token.strip():
             raise ConfigError(
@@ -160,6 +165,7 @@ class Server:
         self.max_connections = max_connections
         self._wanted_port = port
         self._certificate = certificate
+        self._command = command or _refuse
         self._hello = hello
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
         self._clients: dict[Client, None] = {}  # in the order they came
@@ -339,6 +345,7 @@ class Server:
             token=self.token,
             guesses=self._guesses,
             turns=self._turns,
+            command=self._command,
         )
         strangers = [other for other in self._clients if other.stranger]
         if client.stranger and len(strangers) >= limits.MAX_STRANGERS:
@@ -442,6 +449,13 @@ class Server:
             names |= {urlsplit(origin).hostname or "" for origin in self._allowed_origins}
             return bool(name) and name.rstrip(".") in names
         return True  # no name that somebody else could point here
+
+
+def _refuse(command: Body) -> None:
+    raise ProtocolError(
+        f"this server takes no {command.type!r}: it replays nothing, and recordings are begun and "
+        "ended from afar only with --allow-control"
+    )
 
 
 def _is_loopback(host: str) -> bool:
