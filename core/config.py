@@ -508,6 +508,9 @@ class AnalyzerConfig:
     window: WindowConfig = field(default_factory=WindowConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    scores: tuple[str, ...] = ()
+    """Scores that are followed: ``PSPI``, or ``NAME=FORMULA``, see :mod:`facestage.core.scores`."""
 
 
 MOST_FACES = 16

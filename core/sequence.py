@@ -209,6 +209,11 @@ class SequenceAnalyzer:
         self._others: dict[str, SequenceAnalyzer] = {}
         self.reset()
 
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """AUs that take part, in the order of the model's card."""
+        return self._observer.shown
+
     def reset(self) -> None:
         """Forget the sequence."""
         self._observer.reset()

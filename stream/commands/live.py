@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast, get_args
 
+import msgspec
+
 from ...core.analyzer import Analyzer
 from ...core.config import FollowConfig
 from ...core.errors import ConfigError
@@ -45,7 +47,7 @@ from .credentials import (
 from .options import analyzer_config, dwell
 from .rest import judges_by_rise, load_rest, save_rest
 from .signatures import DemoOptions, LiveOptions, WatchOptions
-from .text import device_text, lrp_text, selection_text
+from .text import device_text, lrp_text, scores_text, selection_text
 
 __all__ = ["run_demo", "run_live"]
 
@@ -141,7 +143,8 @@ def _prepare(
     )
     explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
     follow = FollowConfig(faces=options.faces, follow=options.follow)
-    config = dataclasses.replace(config, explain=explain, follow=follow)
+    scores = tuple(options.score or ())
+    config = dataclasses.replace(config, explain=explain, follow=follow, scores=scores)
     detector = make_detector(options.detector)
     rest = load_rest(options.rest, network.card, sources=len(sources))
     analyzer = Analyzer(detector, network, config, rest=rest)
@@ -166,6 +169,7 @@ def _prepare(
             endless=may_appear(spec) and (several or options.require == "none"),
         )
     hello = _hello(options, analyzer, detector.name)
+    hello = msgspec.structs.replace(hello, scores=pipeline.scoring.infos())
     server = Server(
         hub,
         hello=hello,
@@ -319,6 +323,8 @@ def _print_head(session: _Session) -> None:
     out.print(
         f"AUs      {selection_text(analyzer.network.card, analyzer.shown)}{personal}", markup=False
     )
+    for line in scores_text(session.pipeline.scoring.scores, analyzer.shown):
+        out.print(f"score    {line}", markup=False)
     out.print(f"source   {', '.join(s.id for s in session.pipeline.streams)}", markup=False)
 
 

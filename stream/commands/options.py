@@ -42,6 +42,7 @@ __all__ = [
     "PrintToken",
     "Rest",
     "RestFrom",
+    "Scores",
     "SprayPreset",
     "Token",
     "TokenFile",
@@ -142,6 +143,16 @@ RestFrom = Annotated[
     str | None,
     typer.Option(
         "--rest-from", metavar="SPAN", help="The face is neutral in this span, such as 0-2s."
+    ),
+]
+Scores = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--score",
+        metavar="NAME[=FORMULA]",
+        envvar="FACESTAGE_SCORE",
+        help="Follow a score: PSPI, or one of your own such as 'smile=AU12*AU6' (numbers, AUs, "
+        "+ - * / min max and parentheses); may be repeated. See docs/scores.md.",
     ),
 ]
 Faces = Annotated[

@@ -49,6 +49,7 @@ from .options import (
     PrintToken,
     Rest,
     RestFrom,
+    Scores,
     SprayPreset,
     Token,
     TokenFile,
@@ -115,6 +116,7 @@ class WatchOptions(ExplainOptions):
     threads: NetworkThreads = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
+    score: Scores = None
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
@@ -214,6 +216,7 @@ class AnalyzeOptions(ExplainOptions):
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
     rest_from: RestFrom = None
+    score: Scores = None
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None

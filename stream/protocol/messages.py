@@ -22,6 +22,7 @@ Three families of messages share it:
                                resync                 only if ``since`` cannot be served
                                snapshot …, prototype.new …    unless ``since`` is served
                                events, samples
+      marker.add, notice.ack   marker, notice.ack     events for all
       heartbeat                heartbeat              every 2 s; the client answers
                                bye
 
@@ -44,6 +45,17 @@ from typing import Any, ClassVar, Literal, TypeVar
 import msgspec
 
 from ...core.errors import ProtocolError
+from .bodies import Body, Event, Sample
+from .markers import Marker, MarkerAdd
+from .scores import (
+    NoticeAck,
+    NoticeAcknowledged,
+    NoticeOff,
+    NoticeOn,
+    NoticeState,
+    ScoreInfo,
+    ScoreValue,
+)
 
 __all__ = [
     "CLIENT_MESSAGES",
@@ -101,20 +113,6 @@ def _check_cells(size: int, data: bytes) -> None:
             f"a map of side {size} with {len(data)} bytes cannot be sent; "
             f"it needs side * side bytes and a side of 1 to {MAX_THUMBNAIL_SIDE}"
         )
-
-
-class Body(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of everything that may stand in an envelope's ``data``; ``type`` names it there."""
-
-    type: ClassVar[str]
-
-
-class Event(Body, frozen=True, kw_only=True):
-    """Base of the numbered messages."""
-
-
-class Sample(Body, frozen=True, kw_only=True):
-    """Base of the latest-wins messages."""
 
 
 # --- Events -----------------------------------------------------------------------------------
@@ -346,6 +344,7 @@ class FrameSample(Sample, frozen=True, kw_only=True):
             general) or ``active`` (by the person's own).
         rest_s: seconds of this face at rest that its rest level rests on.
         rest_prior: how much of it still is that of faces in general, 0 to 1.
+        scores: one value per score that is followed, see :class:`Hello`.
     """
 
     type: ClassVar[str] = "frame"
@@ -362,6 +361,7 @@ class FrameSample(Sample, frozen=True, kw_only=True):
     baseline: str = "off"
     rest_s: float = 0.0
     rest_prior: float = 1.0
+    scores: tuple[ScoreValue, ...] = ()
 
 
 class Mask(msgspec.Struct, frozen=True, kw_only=True):
@@ -426,7 +426,7 @@ class Stats(Sample, frozen=True, kw_only=True):
     type: ClassVar[str] = "stats"
     fps_in: float
     fps_analysed: float
-    drops: dict[str, int] = {}
+    drops: dict[str, int] = msgspec.field(default_factory=dict)
     latency_ms: Percentiles | None = None
     clients: int = 0
     device: str = ""
@@ -434,9 +434,9 @@ class Stats(Sample, frozen=True, kw_only=True):
     detector: str = ""
     lrp_engine: str = ""
     lrp_engine_reason: str = ""
-    counters: dict[str, int] = {}
+    counters: dict[str, int] = msgspec.field(default_factory=dict)
     uptime_s: float = 0.0
-    steps_ms: dict[str, float] = {}
+    steps_ms: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 # --- Control, server to client ----------------------------------------------------------------
@@ -495,6 +495,7 @@ class Hello(Body, frozen=True, kw_only=True):
         baseline: whether presence is judged by its rise over the person's rest level; each frame
             says how much of that is the person's own.
         notice: shown on every page.
+        scores: those that are followed (``--score``).
     """
 
     type: ClassVar[str] = "hello"
@@ -518,6 +519,7 @@ class Hello(Body, frozen=True, kw_only=True):
     video: bool = True
     baseline: bool = False
     notice: str = RESEARCH_NOTICE
+    scores: tuple[ScoreInfo, ...] = ()
 
 
 class Ack(Body, frozen=True, kw_only=True):
@@ -567,6 +569,7 @@ class Snapshot(Body, frozen=True, kw_only=True):
         stage: the current stage as it was entered (or last revised); None before the first.
         face, source: the last of their events; None before the first.
         prototypes: labels of the prototypes alive; their ``prototype.new`` events follow.
+        notices: those that go on, and those that nobody has acknowledged; the last of them.
     """
 
     type: ClassVar[str] = "snapshot"
@@ -575,6 +578,7 @@ class Snapshot(Body, frozen=True, kw_only=True):
     face: FaceChanged | None = None
     source: SourceChanged | None = None
     prototypes: tuple[str, ...] = ()
+    notices: tuple[NoticeState, ...] = ()
 
 
 # --- Control, client to server ----------------------------------------------------------------
@@ -641,12 +645,18 @@ EVENTS: dict[str, type[Event]] = _by_type(
     FaceChanged,
     SourceChanged,
     Gap,
+    Marker,
+    NoticeOn,
+    NoticeOff,
+    NoticeAcknowledged,
 )
 SAMPLES: dict[str, type[Sample]] = _by_type(FrameSample, Heat, Stats)
 SERVER_CONTROLS: dict[str, type[Body]] = _by_type(
     Hello, Ack, Error, Heartbeat, Bye, Resync, Snapshot
 )
-CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(Auth, Subscribe, _ClientHeartbeat, _ClientBye)
+CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(
+    Auth, Subscribe, MarkerAdd, NoticeAck, _ClientHeartbeat, _ClientBye
+)
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):

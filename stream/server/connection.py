@@ -37,6 +37,7 @@ from . import limits
 from .allowance import TokenBucket
 from .guarded import GuardedConnection
 from .hub import PICTURE, EventsLostError, Hub, Past
+from .requests import Requests
 from .strangers import Guesses
 from .turns import Turns, cost_of
 
@@ -78,6 +79,7 @@ class Client:
         token: secret it must send first; None: none.
         guesses: what is remembered of wrong tokens.
         turns: gives out the past.
+        requests: carries out what it asks for beyond that.
 
     Attributes:
         address: of its peer, see :func:`~facestage.stream.server.strangers.address_of`.
@@ -99,6 +101,7 @@ class Client:
         token: str | None,
         guesses: Guesses,
         turns: Turns,
+        requests: Requests,
     ) -> None:
         self._hub = hub
         self._connection = connection
@@ -106,6 +109,7 @@ class Client:
         self._token = token
         self._guesses = guesses
         self._turns = turns
+        self._requests = requests
         self.stranger = token is not None
         self.pictures = pictures
         peer = connection.remote_address
@@ -251,7 +255,16 @@ class Client:
                 self._beats = True
             elif message.type == Bye.type:
                 await self._connection.close()
-            # auth on a server without a token asks for nothing: the page sends what its URL holds
+            else:
+                # auth on a server without a token asks for nothing: the page sends what its URL
+                # holds.
+                self._carry_out(message)
+
+    def _carry_out(self, message: Body) -> None:
+        try:
+            self._requests.take(message)
+        except ProtocolError as error:
+            raise _Refusal("bad_message", _BAD_DATA, str(error)) from error
 
     def _parse(self, message: str | bytes) -> Body:
         self._heard = time.monotonic()

@@ -46,6 +46,7 @@ from .connection import Client, cancel
 from .door import TlsDoor
 from .guarded import GuardedConnection, HalfOpen
 from .hub import Hub
+from .requests import Requests
 from .strangers import Guesses, Tally
 from .turns import Turns
 
@@ -163,6 +164,7 @@ class Server:
         self._hello = hello
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
         self._clients: dict[Client, None] = {}  # in the order they came
+        self._requests = Requests(hub)
         self._guesses = Guesses()
         self._half_open = HalfOpen()
         self._pushed_out = Tally(limits.REFUSAL_LOG_S)
@@ -339,6 +341,7 @@ class Server:
             token=self.token,
             guesses=self._guesses,
             turns=self._turns,
+            requests=self._requests,
         )
         strangers = [other for other in self._clients if other.stranger]
         if client.stranger and len(strangers) >= limits.MAX_STRANGERS:
