@@ -64,6 +64,7 @@ _MIME = {
 }
 _FILES = (
     "overlay.css",
+    "scores.css",
     "address.js",
     "age.js",
     "announcer.js",
@@ -79,12 +80,15 @@ _FILES = (
     "labels.js",
     "lanes.js",
     "layout.js",
+    "markers.js",
     "masks.js",
     "model.js",
+    "notices.js",
     "patterns.js",
     "picture.js",
     "prototypes.js",
     "ribbon.js",
+    "scores.js",
     "stage.js",
     "states.js",
     "stream.js",
