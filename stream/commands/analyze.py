@@ -28,7 +28,7 @@ from ..offline.exports import ANNOTATED, check_output, write_analysis
 from ..offline.shelf import DiskShelf
 from ..sources import source_name
 from .options import analyzer_config, dwell
-from .rest import judges_by_rise, load_rest, parse_span, save_rest
+from .rest import judges_by_rise, load_rest, parse_span, parse_spans, save_rest
 from .signatures import AnalyzeOptions
 from .text import device_text, lrp_text, scores_text, selection_text
 
@@ -49,6 +49,7 @@ def run_analyze(options: AnalyzeOptions) -> SequenceResult:
     use_threads(options.threads)
     network = AUNetwork.load(options.model, device=options.device)
     rest = load_rest(options.rest, network.card)
+    exclude = parse_spans(options.exclude)
     scores = parse_scores(options.score or ())
     analyzer = _analyzer(options, network, rest)
     # What cannot be followed is refused here, not after an hour of analysis.
@@ -61,6 +62,7 @@ def run_analyze(options: AnalyzeOptions) -> SequenceResult:
             max_frames=options.frames,
             on_progress=move,
             on_seen=None if track is None else track.add,
+            exclude=exclude,
         )
     on, off = network.card.thresholds()
     thresholds = {au: (float(on[i]), float(off[i])) for i, au in enumerate(network.card.aus)}

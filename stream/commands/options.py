@@ -28,6 +28,7 @@ __all__ = [
     "Cert",
     "Detector",
     "Device",
+    "Exclude",
     "Faces",
     "Follow",
     "Host",
@@ -143,6 +144,14 @@ RestFrom = Annotated[
     str | None,
     typer.Option(
         "--rest-from", metavar="SPAN", help="The face is neutral in this span, such as 0-2s."
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="SPAN",
+        help="Leave this span out, such as 12-15s; may be repeated.",
     ),
 ]
 Scores = Annotated[

@@ -35,6 +35,7 @@ from .options import (
     Cert,
     Detector,
     Device,
+    Exclude,
     Faces,
     Follow,
     Host,
@@ -217,6 +218,7 @@ class AnalyzeOptions(ExplainOptions):
     rest: Rest = None
     rest_from: RestFrom = None
     score: Scores = None
+    exclude: Exclude = None
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None
