@@ -35,6 +35,7 @@ PLAN = {
         "network": "action_units backend errors steps",
         "stages": "action_units config errors steps types",
         "lrp": "backend config errors network steps",
+        "scores": "action_units config errors types",
         "window": "action_units backend clustering config errors steps",
         "baseline": "action_units config errors network stages types",
         "corpus": "action_units backend clustering errors stages types",

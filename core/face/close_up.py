@@ -42,8 +42,8 @@ MOST = 6
 """Most faces of a picture that are looked at again, the most certain first. Of any others the first
 look decides, and tells their points."""
 SAME = 0.1
-"""Intersection over union from which the face of a closer look is that of the first: a first box may
-hold the whole head."""
+"""Intersection over union from which the face of a closer look is that of the first: the first may
+have taken the whole head."""
 AGREED = 0.4
 """Intersection over union from which the box of a face is the mean of those of both looks."""
 

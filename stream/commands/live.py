@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import cast, get_args
 
+import msgspec
+
 from ...core.analyzer import Analyzer
 from ...core.config import FollowConfig
 from ...core.errors import ConfigError
@@ -49,7 +51,7 @@ from .recording import make_recorder, name_sources, tell_recorded
 from .rest import judges_by_rise, load_rest, save_rest
 from .serving import ending_signals
 from .signatures import DemoOptions, LiveOptions, WatchOptions
-from .text import device_text, lrp_text, selection_text
+from .text import device_text, lrp_text, scores_text, selection_text
 
 __all__ = ["run_demo", "run_live"]
 
@@ -149,7 +151,8 @@ def _prepare(
     )
     explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
     follow = FollowConfig(faces=options.faces, follow=options.follow)
-    config = dataclasses.replace(config, explain=explain, follow=follow)
+    scores = tuple(options.score or ())
+    config = dataclasses.replace(config, explain=explain, follow=follow, scores=scores)
     detector = make_detector(options.detector)
     names = name_sources(_stream_ids(sources), options.name or ())
     people = people_of(
@@ -181,6 +184,7 @@ def _prepare(
             endless=may_appear(spec) and (several or options.require == "none"),
         )
     hello = _hello(options, analyzer, detector.name)
+    hello = msgspec.structs.replace(hello, scores=pipeline.scoring.infos())
     recorder = make_recorder(options, hub, hello, network.card)
     server = Server(
         hub,
@@ -329,6 +333,8 @@ def _print_head(session: _Session) -> None:
     out.print(
         f"AUs      {selection_text(analyzer.network.card, analyzer.shown)}{personal}", markup=False
     )
+    for line in scores_text(session.pipeline.scoring.scores, analyzer.shown):
+        out.print(f"score    {line}", markup=False)
     out.print(f"source   {', '.join(s.id for s in session.pipeline.streams)}", markup=False)
     if session.recorder is not None:
         out.print(f"record   {session.recorder.folder}", markup=False)

@@ -37,6 +37,7 @@ from .options import (
     Config,
     Detector,
     Device,
+    Exclude,
     Faces,
     Follow,
     Host,
@@ -55,6 +56,7 @@ from .options import (
     RecordMax,
     Rest,
     RestFrom,
+    Scores,
     SessionFolder,
     SprayPreset,
     Token,
@@ -124,6 +126,7 @@ class WatchOptions(ExplainOptions):
     threads: NetworkThreads = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
+    score: Scores = None
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     name: Names = None
@@ -274,6 +277,8 @@ class AnalyzeOptions(ExplainOptions):
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
     rest_from: RestFrom = None
+    score: Scores = None
+    exclude: Exclude = None
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None

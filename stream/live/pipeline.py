@@ -19,6 +19,7 @@ from typing import Literal
 from ...core.analyzer import Analyzer
 from ...core.errors import FacestageError, SourceError
 from ...core.lrp import EngineChoice
+from ...core.scores.values import Notice
 from ...core.steps import watching
 from ...core.types import Frame, FrameResult, PrototypeFound, StageEvent
 from .. import protocol
@@ -30,6 +31,7 @@ from .capture import Capture, CaptureOptions, SourceState, SourceStateChange
 from .encoder import Analysed, Emitter, Encoder
 from .handover import Policy
 from .metrics import Metrics, Summary
+from .scoring import Scoring, notice_message
 
 __all__ = ["Pipeline", "Require", "Stream"]
 
@@ -102,6 +104,10 @@ class Pipeline:
         streams: the sources.
         metrics: what was counted so far.
         failed: errors of sources that failed for good.
+        scoring: follows the scores of all streams.
+
+    Raises:
+        ConfigError: a score that the analyzer's configuration names cannot be followed.
     """
 
     def __init__(
@@ -130,6 +136,7 @@ class Pipeline:
         self._on_stage = on_stage or (lambda stream, event: None)
         self._on_result = on_result or (lambda stream, result: None)
         self._engine = EngineChoice("")
+        self.scoring = Scoring(analyzer)
         emitter = Emitter(
             hub,
             analyzer.network.card.aus,
@@ -330,6 +337,10 @@ class Pipeline:
                 stream.dropped += result.frame.dropped_before
                 self._analysed += 1
             self._publish_events(face, result)
+            values, notices = self.scoring.update(
+                result, paced=stream.capture.policy != "every", now_ns=time.monotonic_ns()
+            )
+            self._publish_notices(face, notices, result.frame)
             analysed.append(
                 Analysed(
                     stream=face.id,
@@ -339,6 +350,7 @@ class Pipeline:
                     dropped=stream.dropped,
                     tell=partial(self._on_result, face, result),
                     followed=followed,
+                    scores=values,
                 )
             )
         self._note_steps(self._steps.take())
@@ -385,6 +397,16 @@ class Pipeline:
             )
             self._on_stage(stream, event)
 
+    def _publish_notices(
+        self, stream: Stream, notices: Sequence[Notice], frame: Frame | None = None
+    ) -> None:
+        for notice in notices:
+            self._hub.publish_event(
+                notice_message(notice, self.scoring.score(notice.score)),
+                stream=stream.id,
+                t_capture=None if frame is None else frame.t_wall,
+            )
+
     def _close_stages(self) -> None:
         """End the stages of sources that ended or paused, once their last frame was analysed.
 
@@ -395,10 +417,12 @@ class Pipeline:
                 stream.finished = True
                 for face in stream.each:
                     self._publish_stage_events(face, self._analyzer.finish(face.id), None)
+                    self._publish_notices(face, self.scoring.gap(face.id, "the source ended"))
             elif stream.paused and stream.drained:
                 stream.paused = False
                 for face in stream.each:
                     self._publish_stage_events(face, self._analyzer.gap(face.id), None)
+                    self._publish_notices(face, self.scoring.gap(face.id, "the source paused"))
 
     def _publish_states(self) -> None:
         while True:

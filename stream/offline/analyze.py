@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from ...core.errors import ConfigError, SourceError
@@ -29,6 +29,7 @@ def analyze_source(
     max_frames: int | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
     on_seen: Callable[[list[Observation]], None] | None = None,
+    exclude: Sequence[tuple[float, float]] = (),
 ) -> SequenceResult:
     """Analyse a video file or image folder as a whole (paper §3).
 
@@ -39,6 +40,8 @@ def analyze_source(
         on_progress: called with (frames done, frames in total or None) after each batch.
         on_seen: called with what frames show as soon as it is decided, in order, before it is
             clustered.
+        exclude: spans in which nothing is analysed, seconds, both ends included. Their frames have
+            no rows, and a stage LOST stands in their place.
 
     Raises:
         ConfigError: the source has no end (camera, stream).
@@ -54,7 +57,9 @@ def analyze_source(
         fps = source.fps or DEFAULT_FPS
         batch: list[Frame] = []
         done = 0
-        for frame in itertools.islice(_frames(source, fps), max_frames):
+        for frame, is_break in itertools.islice(_frames(source, fps, exclude), max_frames):
+            if is_break:
+                analyzer.break_before(frame.index)
             batch.append(frame)
             if len(batch) == BATCH:
                 take(analyzer.update(batch))
@@ -73,29 +78,44 @@ def analyze_source(
             raise SourceError(
                 f"{source.name} holds no frame; check that it plays in a video player"
             )
-        note = _what_is_missing(source, done, max_frames)
+        note = _what_is_missing(source, done, max_frames, exclude)
         result = analyzer.finish(source=source.name, fps=fps, note=note)
         remarks = filter(None, (source.remark, result.remark))
         others = tuple(replace(other, files=source.files) for other in result.others)
         return replace(result, files=source.files, remark="; ".join(remarks), others=others)
 
 
-def _frames(source: Source, fps: float) -> Iterator[Frame]:
+def _frames(
+    source: Source, fps: float, exclude: Sequence[tuple[float, float]]
+) -> Iterator[tuple[Frame, bool]]:
     """Read a source to its end; pictures of another size begin an epoch.
 
-    Nothing that was seen before lies at the same place in them.
+    Nothing that was seen before lies at the same place in them. With each frame comes whether
+    frames before it were left out; that begins an epoch, too.
     """
     epoch, size = 0, source.size
+    begun = left_out = False
     for grab in iter(source.read, None):
         before, size = size, (grab.image.shape[1], grab.image.shape[0])
         epoch += size != before
         pts = grab.index / fps if grab.pts is None else grab.pts
+        if any(first <= pts <= last for first, last in exclude):
+            left_out = begun
+            continue
+        epoch += left_out
         now_ns, t_wall = time.monotonic_ns(), time.time()
-        yield Frame(source.name, grab.index, grab.image, now_ns, t_wall, pts, epoch=epoch)
+        yield Frame(source.name, grab.index, grab.image, now_ns, t_wall, pts, epoch=epoch), left_out
+        begun, left_out = True, False
 
 
-def _what_is_missing(source: Source, done: int, max_frames: int | None) -> str:
+def _what_is_missing(
+    source: Source, done: int, max_frames: int | None, exclude: Sequence[tuple[float, float]]
+) -> str:
     """Say why a result does not cover its whole source; empty where it does."""
+    if exclude:
+        spans = ", ".join(f"{first:g} to {last:g} s" for first, last in exclude)
+        rest = _what_is_missing(source, done, max_frames, ())
+        return f"left out as asked: {spans}" + (f"; {rest}" if rest else "")
     if max_frames is not None and done == max_frames:
         return f"only the first {done} frames were asked for"
     if source.broke_off:

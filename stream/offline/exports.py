@@ -7,6 +7,7 @@ rename. An earlier result in the same place is replaced only then, and comes bac
 from __future__ import annotations
 
 import errno
+import functools
 import heapq
 import itertools
 import json
@@ -15,7 +16,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -25,12 +26,14 @@ from numpy.typing import NDArray
 from ...core.action_units import au_code
 from ...core.errors import ConfigError
 from ...core.render import SequencePictures, strip
+from ...core.scores.definition import Score
 from ...core.stages import format_prototype, reduction
 from ...core.types import BaselineState, FrameRow, SequenceResult, Stage
 from .cells import csv_text
 from .durable import sweep, sync, sync_tree
 from .encoding import png_bytes
 from .report import render_report
+from .scores import ScoredSequence, score_sequence
 
 __all__ = ["ANNOTATED", "SCHEMA", "check_output", "unwritable", "write_analysis"]
 
@@ -50,6 +53,8 @@ _PICTURE = re.compile(r"AU\d{2}_[A-Z]+\.png")
 _FRESH = "new"
 _PROTOTYPE_SIDE, _PROTOTYPE_GAP = 448, 24
 
+Scorer = Callable[[SequenceResult], ScoredSequence]
+
 
 def write_analysis(
     result: SequenceResult,
@@ -58,6 +63,7 @@ def write_analysis(
     overwrite: bool = False,
     thresholds: Mapping[int, tuple[float, float]] | None = None,
     pictures: SequencePictures | None = None,
+    scores: Sequence[Score] = (),
 ) -> list[Path]:
     """Write the files of ``facestage analyze`` into a folder.
 
@@ -69,6 +75,7 @@ def write_analysis(
         thresholds: AU number → presence probability that turns the AU on and the one that turns it
             off again; drawn in the report's timeline where given.
         pictures: those of the result, where they are needed for something else as well.
+        scores: those whose columns ``frames.csv`` gets, and whose notices the manifest gets.
 
     Returns:
         The files written: ``temporal_prototype.json``, ``stages.csv``, ``frames.csv``,
@@ -96,7 +103,9 @@ def write_analysis(
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".partial", dir=home))
         fresh = staging / _FRESH
         fresh.mkdir()
-        names = _write_all(result, fresh, thresholds or {}, pictures or SequencePictures(result))
+        pictures = pictures or SequencePictures(result)
+        scored = functools.cache(functools.partial(score_sequence, scores=tuple(scores)))
+        names = _write_all(result, fresh, thresholds or {}, pictures, scored)
         sync_tree(fresh)
         _publish(staging, target)
         sync(home)
@@ -146,15 +155,16 @@ def _write_all(
     folder: Path,
     thresholds: Mapping[int, tuple[float, float]],
     pictures: SequencePictures,
+    scored: Scorer,
 ) -> list[str]:
-    _write_text(folder / _MANIFEST, _manifest(result))
+    _write_text(folder / _MANIFEST, _manifest(result, scored(result)))
     _write_text(folder / _STAGES, _stages_csv(result))
-    _write_text(folder / _FRAMES, _frames_csv(result))
+    _write_text(folder / _FRAMES, _frames_csv(result, scored))
     names = [_MANIFEST, _STAGES, _FRAMES]
     for place, other in enumerate(result.others, start=2):
         inner = folder / f"{_FACE}{place}"
         inner.mkdir()
-        written = _write_all(other, inner, thresholds, SequencePictures(other))
+        written = _write_all(other, inner, thresholds, SequencePictures(other), scored)
         names += [f"{inner.name}/{name}" for name in written]
     (folder / _PROTOTYPES).mkdir()
     for label in result.prototypes:
@@ -166,7 +176,7 @@ def _write_all(
     return [*names, _STRIP, _REPORT]
 
 
-def _manifest(result: SequenceResult) -> str:
+def _manifest(result: SequenceResult, scored: ScoredSequence) -> str:
     document = {
         "schema": SCHEMA,
         "source": result.source,
@@ -212,6 +222,7 @@ def _manifest(result: SequenceResult) -> str:
             }
             for label, item in result.prototypes.items()
         ],
+        **({"scores": scored.document()} if scored.scores else {}),
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
@@ -267,7 +278,7 @@ def _person(stage: Stage, persons: Mapping[int, str]) -> str:
     return next((persons[frame] for frame in frames if frame in persons), "")
 
 
-def _frames_csv(result: SequenceResult) -> str:
+def _frames_csv(result: SequenceResult, scored: Scorer) -> str:
     codes = [au_code(au) for au in result.aus]
     header = ["frame", "face_id", "time", "face", "yaw", "pitch", "roll", *codes]
     header += [f"{code}_r" for code in codes] + [f"{code}_label" for code in codes]
@@ -276,9 +287,11 @@ def _frames_csv(result: SequenceResult) -> str:
         header += [f"{code}_adjusted_r" for code in codes]
     if result.files:
         header.append("file")
+    header += scored(result).header()
     each = [((row, one) for row in one.rows) for one in (result, *result.others)]
     rows = heapq.merge(*each, key=lambda pair: pair[0].index)
-    return csv_text(header, (_frame_cells(row, one) for row, one in rows))
+    cells = ([*_frame_cells(row, one), *scored(one).cells(row.index)] for row, one in rows)
+    return csv_text(header, cells)
 
 
 def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:

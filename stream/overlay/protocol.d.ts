@@ -159,6 +159,126 @@ export interface Gap {
 }
 
 /**
+ * Somebody marked a moment or a span.
+ *
+ * Attributes:
+ *     id: number of the marker, 1 first; over all streams.
+ *     text: what they wrote.
+ *     start_s, end_s: on the source's time line, seconds; the same for a moment.
+ */
+export interface Marker {
+  id: number;
+  text: string;
+  start_s: number;
+  end_s: number;
+}
+
+/**
+ * A score has been high for long. It is no alarm and no finding.
+ *
+ * Attributes:
+ *     score: its name.
+ *     id: number of the notice in its stream.
+ *     start, start_s: frame and time at which the score rose.
+ *     at: frame at which that counted.
+ *     threshold: what the least value of the score (`low`) reached.
+ *     value: the score at `at`.
+ *     text: the same in a sentence.
+ */
+export interface NoticeOn {
+  score: string;
+  id: number;
+  start: number;
+  start_s: number;
+  at: number;
+  threshold: number;
+  value: ScoreValue;
+  text: string;
+}
+
+/**
+ * A score in one frame.
+ *
+ * Attributes:
+ *     name: of the score, see `ScoreInfo`.
+ *     value: null where it is withheld, or where an AU that is not known could change it.
+ *     low, high: between them it lies; null where it is withheld.
+ *     terms: its summands; empty where it is withheld.
+ *     missing: numbers of the AUs that are not known. They are not 0.
+ *     withheld: why nothing is said of this frame; empty where something is.
+ */
+export interface ScoreValue {
+  name: string;
+  value: number | null;
+  low: number | null;
+  high: number | null;
+  terms: ScoreTerm[];
+  missing: number[];
+  withheld: string;
+}
+
+/**
+ * One summand of a score.
+ *
+ * Attributes:
+ *     text: as the formula has it, `max(AU6, AU7)`.
+ *     value: null where an AU that is not known could change it.
+ *     low, high: between them it lies.
+ *     aus: what went in.
+ */
+export interface ScoreTerm {
+  text: string;
+  value: number | null;
+  low: number;
+  high: number;
+  aus: ScorePart[];
+}
+
+/**
+ * An AU in a term of a score.
+ *
+ * `value`: what went in, 0–5 (AU43: 0 or 1), or null where it is not known. `grade`: of the
+ * AU, by the model card.
+ */
+export interface ScorePart {
+  au: number;
+  value: number | null;
+  grade: string | null;
+}
+
+/**
+ * A notice ended.
+ *
+ * Attributes:
+ *     score, id, start, start_s: as in its `notice.on`.
+ *     end, end_s: frame and time at which the score fell, or was last known.
+ *     at: frame at which that counted.
+ *     duration_s: from start to end, seconds.
+ *     peak, peak_s: the score where its least value was largest, and when.
+ *     reason: `below`; why the score was withheld; or what ended the stream.
+ *     text: the same in a sentence.
+ */
+export interface NoticeOff {
+  score: string;
+  id: number;
+  start: number;
+  start_s: number;
+  end: number;
+  end_s: number;
+  at: number;
+  duration_s: number;
+  peak: ScoreValue;
+  peak_s: number;
+  reason: string;
+  text: string;
+}
+
+/** Somebody has seen a notice; sent once for each, whoever says so and however often. */
+export interface NoticeAcknowledged {
+  id: number;
+}
+
+/**
  * What was found in one analysed frame.
  *
  * Attributes:
@@ -177,6 +297,7 @@ export interface Gap {
  *         general) or `active` (by the person's own).
  *     rest_s: seconds of this face at rest that its rest level rests on.
  *     rest_prior: how much of it still is that of faces in general, 0 to 1.
+ *     scores: one value per score that is followed, see `Hello`.
  */
 export interface FrameSample {
   frame: number;
@@ -192,6 +313,7 @@ export interface FrameSample {
   baseline: string;
   rest_s: number;
   rest_prior: number;
+  scores: ScoreValue[];
 }
 
 /**
@@ -344,6 +466,7 @@ export interface Percentiles {
  *     replay: what is replayed; None where it is live. Then all times are those of the recording.
  *     allow_control: whether clients may send `record.start` and `record.stop`.
  *     notice: shown on every page.
+ *     scores: those that are followed (`--score`).
  */
 export interface Hello {
   server: string;
@@ -368,6 +491,7 @@ export interface Hello {
   replay: Replaying | null;
   allow_control: boolean;
   notice: string;
+  scores: ScoreInfo[];
 }
 
 /**
@@ -409,6 +533,32 @@ export interface Replaying {
   start: number;
 }
 
+/**
+ * A score that is followed.
+ *
+ * Attributes:
+ *     name: such as `PSPI`. `formula`: how it is made of AU intensities.
+ *     source: who defined it; empty for a user's own.
+ *     caution: what must be said wherever it is shown; may be empty.
+ *     low, high: between them every value lies.
+ *     on, off: a notice begins at the first and ends below the second.
+ *     delay_s: by how much it lags behind the face, seconds: every AU goes in as its mean over
+ *         twice that time.
+ *     closed_s: closed eyes count after so long, seconds.
+ */
+export interface ScoreInfo {
+  name: string;
+  formula: string;
+  source: string;
+  caution: string;
+  low: number;
+  high: number;
+  on: number;
+  off: number;
+  delay_s: number;
+  closed_s: number;
+}
+
 /** The message of type `to` was accepted. */
 export interface Ack {
   to: string;
@@ -446,6 +596,7 @@ export interface Resync {
  *     stage: the current stage as it was entered (or last revised); None before the first.
  *     face, source: the last of their events; None before the first.
  *     prototypes: labels of the prototypes alive; their `prototype.new` events follow.
+ *     notices: those that go on, and those that nobody has acknowledged; the last of them.
  */
 export interface Snapshot {
   seq: number;
@@ -453,11 +604,41 @@ export interface Snapshot {
   face: FaceChanged | null;
   source: SourceChanged | null;
   prototypes: string[];
+  notices: NoticeState[];
+}
+
+/** A notice in a snapshot: it goes on (`off` is null), or nobody has acknowledged it yet. */
+export interface NoticeState {
+  on: NoticeOn;
+  off: NoticeOff | null;
+  acknowledged: boolean;
 }
 
 /** The first message where the server has a token. */
 export interface Auth {
   token: string;
+}
+
+/**
+ * From a client: mark a moment or a span of a stream.
+ *
+ * Attributes:
+ *     stream: id of the stream.
+ *     text: free text of at most `MAX_MARKER_CHARACTERS`; not empty.
+ *     start_s: on the source's time line, seconds; null: the latest frame.
+ *     end_s: null: a moment.
+ */
+export interface MarkerAdd {
+  stream: string;
+  text: string;
+  start_s?: number | null;
+  end_s?: number | null;
+}
+
+/** From a client: somebody has seen this notice. One that is not open changes nothing. */
+export interface NoticeAck {
+  stream: string;
+  id: number;
 }
 
 /** Begin a recording; only where `hello.allow_control` is set. */
@@ -520,7 +701,11 @@ export type Events =
   | { v: 1; type: "face.state"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: FaceChanged; }
   | { v: 1; type: "record.state"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: RecordState; }
   | { v: 1; type: "source.state"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: SourceChanged; }
-  | { v: 1; type: "gap"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: Gap; };
+  | { v: 1; type: "gap"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: Gap; }
+  | { v: 1; type: "marker"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: Marker; }
+  | { v: 1; type: "notice.on"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: NoticeOn; }
+  | { v: 1; type: "notice.off"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: NoticeOff; }
+  | { v: 1; type: "notice.ack"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: NoticeAcknowledged; };
 
 export type Samples =
   | { v: 1; type: "frame"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: FrameSample; }
@@ -539,6 +724,8 @@ export type ServerControls =
 
 export type ClientMessages =
   | { v: 1; type: "auth"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Auth; }
+  | { v: 1; type: "marker.add"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: MarkerAdd; }
+  | { v: 1; type: "notice.ack"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: NoticeAck; }
   | { v: 1; type: "record.start"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: RecordStart; }
   | { v: 1; type: "record.stop"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: RecordStop; }
   | { v: 1; type: "replay"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Replay; }

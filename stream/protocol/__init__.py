@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from .bodies import Body, Event, Sample
 from .codec import UnknownTypeError, decode, decode_client, encode, json_schema
+from .markers import MAX_MARKER_CHARACTERS, Marker, MarkerAdd
 from .messages import (
     CLIENT_MESSAGES,
     EVENTS,
@@ -15,12 +17,10 @@ from .messages import (
     ActionUnit,
     ActionUnitValue,
     Auth,
-    Body,
     Bye,
     Cursor,
     Envelope,
     Error,
-    Event,
     FaceChanged,
     FaceValue,
     FrameSample,
@@ -40,7 +40,6 @@ from .messages import (
     Replaying,
     ReplayState,
     Resync,
-    Sample,
     Snapshot,
     SourceChanged,
     StageEnter,
@@ -58,11 +57,23 @@ from .pictures import (
     pack_picture,
     unpack_picture,
 )
+from .scores import (
+    NoticeAck,
+    NoticeAcknowledged,
+    NoticeOff,
+    NoticeOn,
+    NoticeState,
+    ScoreInfo,
+    ScorePart,
+    ScoreTerm,
+    ScoreValue,
+)
 
 __all__ = [
     "CLIENT_MESSAGES",
     "EVENTS",
     "HEADER_BYTES",
+    "MAX_MARKER_CHARACTERS",
     "MAX_PICTURE_BYTES",
     "MAX_THUMBNAIL_SIDE",
     "PROTOCOL_VERSION",
@@ -86,7 +97,14 @@ __all__ = [
     "Heartbeat",
     "Heat",
     "Hello",
+    "Marker",
+    "MarkerAdd",
     "Mask",
+    "NoticeAck",
+    "NoticeAcknowledged",
+    "NoticeOff",
+    "NoticeOn",
+    "NoticeState",
     "Percentiles",
     "Picture",
     "PrototypeNew",
@@ -100,6 +118,10 @@ __all__ = [
     "Replaying",
     "Resync",
     "Sample",
+    "ScoreInfo",
+    "ScorePart",
+    "ScoreTerm",
+    "ScoreValue",
     "Snapshot",
     "SourceChanged",
     "StageEnter",

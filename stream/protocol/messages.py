@@ -22,6 +22,7 @@ Three families of messages share it:
                                resync                 only if ``since`` cannot be served
                                snapshot …, prototype.new …    unless ``since`` is served
                                events, samples
+      marker.add, notice.ack   marker, notice.ack     events for all
       heartbeat                heartbeat              every 2 s; the client answers
                                bye
 
@@ -44,6 +45,17 @@ from typing import Any, ClassVar, Literal, TypeVar
 import msgspec
 
 from ...core.errors import ProtocolError
+from .bodies import Body, Event, Sample
+from .markers import Marker, MarkerAdd
+from .scores import (
+    NoticeAck,
+    NoticeAcknowledged,
+    NoticeOff,
+    NoticeOn,
+    NoticeState,
+    ScoreInfo,
+    ScoreValue,
+)
 
 __all__ = [
     "CLIENT_MESSAGES",
@@ -107,20 +119,6 @@ def _check_cells(size: int, data: bytes) -> None:
             f"a map of side {size} with {len(data)} bytes cannot be sent; "
             f"it needs side * side bytes and a side of 1 to {MAX_THUMBNAIL_SIDE}"
         )
-
-
-class Body(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of everything that may stand in an envelope's ``data``; ``type`` names it there."""
-
-    type: ClassVar[str]
-
-
-class Event(Body, frozen=True, kw_only=True):
-    """Base of the numbered messages."""
-
-
-class Sample(Body, frozen=True, kw_only=True):
-    """Base of the latest-wins messages."""
 
 
 # --- Events -----------------------------------------------------------------------------------
@@ -370,6 +368,7 @@ class FrameSample(Sample, frozen=True, kw_only=True):
             general) or ``active`` (by the person's own).
         rest_s: seconds of this face at rest that its rest level rests on.
         rest_prior: how much of it still is that of faces in general, 0 to 1.
+        scores: one value per score that is followed, see :class:`Hello`.
     """
 
     type: ClassVar[str] = "frame"
@@ -386,6 +385,7 @@ class FrameSample(Sample, frozen=True, kw_only=True):
     baseline: str = "off"
     rest_s: float = 0.0
     rest_prior: float = 1.0
+    scores: tuple[ScoreValue, ...] = ()
 
 
 class Mask(msgspec.Struct, frozen=True, kw_only=True):
@@ -450,7 +450,7 @@ class Stats(Sample, frozen=True, kw_only=True):
     type: ClassVar[str] = "stats"
     fps_in: float
     fps_analysed: float
-    drops: dict[str, int] = {}
+    drops: dict[str, int] = msgspec.field(default_factory=dict)
     latency_ms: Percentiles | None = None
     clients: int = 0
     device: str = ""
@@ -458,9 +458,9 @@ class Stats(Sample, frozen=True, kw_only=True):
     detector: str = ""
     lrp_engine: str = ""
     lrp_engine_reason: str = ""
-    counters: dict[str, int] = {}
+    counters: dict[str, int] = msgspec.field(default_factory=dict)
     uptime_s: float = 0.0
-    steps_ms: dict[str, float] = {}
+    steps_ms: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 class ReplayState(Sample, frozen=True, kw_only=True):
@@ -544,6 +544,7 @@ class Hello(Body, frozen=True, kw_only=True):
         replay: what is replayed; None where it is live. Then all times are those of the recording.
         allow_control: whether clients may send ``record.start`` and ``record.stop``.
         notice: shown on every page.
+        scores: those that are followed (``--score``).
     """
 
     type: ClassVar[str] = "hello"
@@ -569,6 +570,7 @@ class Hello(Body, frozen=True, kw_only=True):
     replay: Replaying | None = None
     allow_control: bool = False
     notice: str = RESEARCH_NOTICE
+    scores: tuple[ScoreInfo, ...] = ()
 
 
 class Ack(Body, frozen=True, kw_only=True):
@@ -618,6 +620,7 @@ class Snapshot(Body, frozen=True, kw_only=True):
         stage: the current stage as it was entered (or last revised); None before the first.
         face, source: the last of their events; None before the first.
         prototypes: labels of the prototypes alive; their ``prototype.new`` events follow.
+        notices: those that go on, and those that nobody has acknowledged; the last of them.
     """
 
     type: ClassVar[str] = "snapshot"
@@ -626,6 +629,7 @@ class Snapshot(Body, frozen=True, kw_only=True):
     face: FaceChanged | None = None
     source: SourceChanged | None = None
     prototypes: tuple[str, ...] = ()
+    notices: tuple[NoticeState, ...] = ()
 
 
 # --- Control, client to server ----------------------------------------------------------------
@@ -729,13 +733,25 @@ EVENTS: dict[str, type[Event]] = _by_type(
     RecordState,
     SourceChanged,
     Gap,
+    Marker,
+    NoticeOn,
+    NoticeOff,
+    NoticeAcknowledged,
 )
 SAMPLES: dict[str, type[Sample]] = _by_type(FrameSample, Heat, ReplayState, Stats)
 SERVER_CONTROLS: dict[str, type[Body]] = _by_type(
     Hello, Ack, Error, Heartbeat, Bye, Resync, Snapshot
 )
 CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(
-    Auth, RecordStart, RecordStop, Replay, Subscribe, _ClientHeartbeat, _ClientBye
+    Auth,
+    MarkerAdd,
+    NoticeAck,
+    RecordStart,
+    RecordStop,
+    Replay,
+    Subscribe,
+    _ClientHeartbeat,
+    _ClientBye,
 )
 
 

@@ -46,6 +46,7 @@ from .connection import Client, cancel
 from .door import TlsDoor
 from .guarded import GuardedConnection, HalfOpen
 from .hub import Hub
+from .requests import Requests
 from .strangers import Guesses, Tally
 from .turns import Turns
 
@@ -63,6 +64,7 @@ _MIME = {
 }
 _FILES = (
     "overlay.css",
+    "scores.css",
     "address.js",
     "age.js",
     "announcer.js",
@@ -78,12 +80,15 @@ _FILES = (
     "labels.js",
     "lanes.js",
     "layout.js",
+    "markers.js",
     "masks.js",
     "model.js",
+    "notices.js",
     "patterns.js",
     "picture.js",
     "prototypes.js",
     "ribbon.js",
+    "scores.js",
     "stage.js",
     "states.js",
     "stream.js",
@@ -169,6 +174,7 @@ class Server:
         self._hello = hello
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
         self._clients: dict[Client, None] = {}  # in the order they came
+        self._requests = Requests(hub)
         self._guesses = Guesses()
         self._half_open = HalfOpen()
         self._pushed_out = Tally(limits.REFUSAL_LOG_S)
@@ -346,6 +352,7 @@ class Server:
             guesses=self._guesses,
             turns=self._turns,
             command=self._command,
+            requests=self._requests,
         )
         strangers = [other for other in self._clients if other.stranger]
         if client.stranger and len(strangers) >= limits.MAX_STRANGERS:

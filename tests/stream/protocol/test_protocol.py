@@ -53,8 +53,42 @@ ENTER = StageEnter(
     text="(AU01_A, AU12_B)",
 )
 
+SCORE = protocol.ScoreValue(
+    name="PSPI",
+    low=2.5,
+    high=12.0,
+    terms=(
+        protocol.ScoreTerm(
+            text="max(AU9, AU10)",
+            low=2.5,
+            high=5.0,
+            aus=(protocol.ScorePart(au=9), protocol.ScorePart(au=10, value=2.5, grade="A")),
+        ),
+    ),
+    missing=(9,),
+)
+RISE = protocol.NoticeOn(
+    score="PSPI", id=1, start=3, start_s=0.1, at=21, threshold=4.8, value=SCORE, text="high"
+)
 BODIES: list[protocol.Body] = [
     ENTER,
+    protocol.Marker(id=1, text="she moved", start_s=0.5, end_s=1.5),
+    RISE,
+    protocol.NoticeOff(
+        score="PSPI",
+        id=1,
+        start=3,
+        start_s=0.1,
+        end=63,
+        end_s=2.1,
+        at=108,
+        duration_s=2.0,
+        peak=SCORE,
+        peak_s=1.0,
+        reason="below",
+        text="was high",
+    ),
+    protocol.NoticeAcknowledged(id=1),
     protocol.StageExit(
         labels=("NONE",), start=0, end=6, start_s=0.0, end_s=0.2, reason="au_on", at=9
     ),
@@ -139,6 +173,8 @@ CLIENT_BODIES: list[protocol.Body] = [
     protocol.RecordStart(),
     protocol.RecordStop(),
     protocol.Replay(command="seek", value=80.0),
+    protocol.MarkerAdd(stream="cam", text="she moved", start_s=0.5),
+    protocol.NoticeAck(stream="cam", id=1),
     protocol.CLIENT_MESSAGES["heartbeat"](),
     protocol.CLIENT_MESSAGES["bye"](),
 ]
