@@ -29,6 +29,7 @@ from ...core.config import (
 from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS
 from ..server.limits import MAX_CONNECTIONS
+from .cameras import no_source_text
 from .options import (
     Aus,
     Baseline,
@@ -118,13 +119,14 @@ class WatchOptions(ExplainOptions):
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
+    browser: Annotated[
+        bool, typer.Option(help="Open the page in a browser, where there is a terminal.")
+    ] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions(WatchOptions):
     """Options of ``facestage demo``."""
-
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,8 @@ class LiveOptions(WatchOptions):
             metavar="SOURCE...",
             envvar="FACESTAGE_LIVE_SOURCE",
             help="Camera number, /dev/video0, rtsp:// or http(s):// address, video file, folder of "
-            "images, or demo:; in the environment, several are separated by spaces.",
+            "images, browser: (the webcam of a browser, here or elsewhere) or demo:; in the "
+            "environment, several are separated by spaces.",
         ),
     ] = None
     source_file: Annotated[
@@ -194,9 +197,7 @@ class LiveOptions(WatchOptions):
 
     def __post_init__(self) -> None:
         if not self.sources and self.source_file is None:
-            raise ConfigError(
-                "no source is given; add a SOURCE such as 0 or rtsp://…, or --source-file FILE"
-            )
+            raise ConfigError(no_source_text())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,7 +56,7 @@ class Page {
       picture: (picture) => this.receivePicture(picture),
       state: (state, waitMs) => {
         this.states.showConnection(state, waitMs);
-        if (state === "refused") dialog.ask();
+        if (state === "refused") dialog.ask(address.token !== null);
       },
     });
     this.timeline = new Timeline(this.ribbon, this.model, this.feed, () => this.stream);

@@ -375,8 +375,8 @@ export interface Ack {
 /**
  * What the client did wrong; the connection is closed after it.
  *
- * `code`: `bad_message`, `unknown_type`, `unauthorised`, `rate_limit`, `silent` or
- * `too_many_clients`.
+ * `code`: `bad_message`, `unknown_type`, `unauthorised`, `rate_limit`, `silent`,
+ * `too_many_clients` or `camera_taken`.
  */
 export interface Error {
   code: string;
@@ -413,6 +413,29 @@ export interface Snapshot {
   prototypes: string[];
 }
 
+/**
+ * On `/ws/camera`: the page gives the pictures of this source now.
+ *
+ * Attributes:
+ *     source: name of the source.
+ *     max_bytes: largest message, bytes. max_side: longest side of a picture, pixels.
+ */
+export interface CameraReady {
+  source: string;
+  max_bytes: number;
+  max_side: number;
+}
+
+/**
+ * On `/ws/camera`: the picture was looked at, and the next may be sent.
+ *
+ * `result`: `taken`; `broken` (no whole JPEG) and `too_large` pictures are left out and
+ * counted; `late`: it waited until it was too old to be taken.
+ */
+export interface CameraAck {
+  result: string;
+}
+
 /** The first message where the server has a token. */
 export interface Auth {
   token: string;
@@ -440,6 +463,20 @@ export interface Subscribe {
 export interface Cursor {
   epoch: number;
   seq: number;
+}
+
+/**
+ * On `/ws/camera`: become the one who gives the pictures of a source.
+ *
+ * `source`: its name; None: the first that nobody gives yet.
+ */
+export interface CameraOpen {
+  source?: string | null;
+}
+
+/** On `/ws/camera`: no picture follows until the next one is sent, and why. */
+export interface CameraPause {
+  reason: "ended" | "hidden" | "muted" | "stopped";
 }
 
 export interface ClientHeartbeat {}
@@ -471,10 +508,14 @@ export type ServerControls =
   | { v: 1; type: "heartbeat"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Heartbeat; }
   | { v: 1; type: "bye"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Bye; }
   | { v: 1; type: "resync"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Resync; }
-  | { v: 1; type: "snapshot"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Snapshot; };
+  | { v: 1; type: "snapshot"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Snapshot; }
+  | { v: 1; type: "camera.ready"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: CameraReady; }
+  | { v: 1; type: "camera.ack"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: CameraAck; };
 
 export type ClientMessages =
   | { v: 1; type: "auth"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Auth; }
   | { v: 1; type: "subscribe"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Subscribe; }
+  | { v: 1; type: "camera.open"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: CameraOpen; }
+  | { v: 1; type: "camera.pause"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: CameraPause; }
   | { v: 1; type: "heartbeat"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: ClientHeartbeat; }
   | { v: 1; type: "bye"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: ClientBye; };

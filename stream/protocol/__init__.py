@@ -17,6 +17,10 @@ from .messages import (
     Auth,
     Body,
     Bye,
+    CameraAck,
+    CameraOpen,
+    CameraPause,
+    CameraReady,
     Cursor,
     Envelope,
     Error,
@@ -50,6 +54,7 @@ from .pictures import (
     Picture,
     mask_to_frame,
     pack_picture,
+    unpack_camera_picture,
     unpack_picture,
 )
 
@@ -69,6 +74,10 @@ __all__ = [
     "Auth",
     "Body",
     "Bye",
+    "CameraAck",
+    "CameraOpen",
+    "CameraPause",
+    "CameraReady",
     "Cursor",
     "Envelope",
     "Error",
@@ -103,5 +112,6 @@ __all__ = [
     "json_schema",
     "mask_to_frame",
     "pack_picture",
+    "unpack_camera_picture",
     "unpack_picture",
 ]

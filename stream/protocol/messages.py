@@ -29,6 +29,14 @@ Three families of messages share it:
   ``seq <= snapshot.seq`` carry their first number again: the prototypes alive, and the past that
   was asked for with ``history_s``.
 
+A page that gives the pictures of its own webcam does so on ``/ws/camera``::
+
+      page                     server
+      auth, hello              as above
+      camera.open              camera.ready           or error{camera_taken}, and the end
+      picture (binary)         camera.ack             one at a time
+      camera.pause                                    hidden, muted, ended or stopped
+
 Pictures travel on ``/ws/frames`` as binary messages: a 16-byte header
 (:func:`~facestage.stream.protocol.pictures.pack_picture`), then a JPEG. That socket is opened by
 the same handshake; it gets no hello, events and samples.
@@ -59,6 +67,10 @@ __all__ = [
     "Auth",
     "Body",
     "Bye",
+    "CameraAck",
+    "CameraOpen",
+    "CameraPause",
+    "CameraReady",
     "Cursor",
     "Envelope",
     "Error",
@@ -530,8 +542,8 @@ class Ack(Body, frozen=True, kw_only=True):
 class Error(Body, frozen=True, kw_only=True):
     """What the client did wrong; the connection is closed after it.
 
-    ``code``: ``bad_message``, ``unknown_type``, ``unauthorised``, ``rate_limit``, ``silent`` or
-    ``too_many_clients``.
+    ``code``: ``bad_message``, ``unknown_type``, ``unauthorised``, ``rate_limit``, ``silent``,
+    ``too_many_clients`` or ``camera_taken``.
     """
 
     type: ClassVar[str] = "error"
@@ -577,6 +589,31 @@ class Snapshot(Body, frozen=True, kw_only=True):
     prototypes: tuple[str, ...] = ()
 
 
+class CameraReady(Body, frozen=True, kw_only=True):
+    """On ``/ws/camera``: the page gives the pictures of this source now.
+
+    Attributes:
+        source: name of the source.
+        max_bytes: largest message, bytes. max_side: longest side of a picture, pixels.
+    """
+
+    type: ClassVar[str] = "camera.ready"
+    source: str
+    max_bytes: int
+    max_side: int
+
+
+class CameraAck(Body, frozen=True, kw_only=True):
+    """On ``/ws/camera``: the picture was looked at, and the next may be sent.
+
+    ``result``: ``taken``; ``broken`` (no whole JPEG) and ``too_large`` pictures are left out and
+    counted; ``late``: it waited until it was too old to be taken.
+    """
+
+    type: ClassVar[str] = "camera.ack"
+    result: str
+
+
 # --- Control, client to server ----------------------------------------------------------------
 
 
@@ -613,6 +650,23 @@ class Subscribe(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     streams: tuple[str, ...] | None = None
 
 
+class CameraOpen(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """On ``/ws/camera``: become the one who gives the pictures of a source.
+
+    ``source``: its name; None: the first that nobody gives yet.
+    """
+
+    type: ClassVar[str] = "camera.open"
+    source: str | None = None
+
+
+class CameraPause(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """On ``/ws/camera``: no picture follows until the next one is sent, and why."""
+
+    type: ClassVar[str] = "camera.pause"
+    reason: Literal["hidden", "muted", "ended", "stopped"]
+
+
 class _ClientHeartbeat(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     type: ClassVar[str] = "heartbeat"
 
@@ -644,9 +698,11 @@ EVENTS: dict[str, type[Event]] = _by_type(
 )
 SAMPLES: dict[str, type[Sample]] = _by_type(FrameSample, Heat, Stats)
 SERVER_CONTROLS: dict[str, type[Body]] = _by_type(
-    Hello, Ack, Error, Heartbeat, Bye, Resync, Snapshot
+    Hello, Ack, Error, Heartbeat, Bye, Resync, Snapshot, CameraReady, CameraAck
 )
-CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(Auth, Subscribe, _ClientHeartbeat, _ClientBye)
+CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(
+    Auth, Subscribe, CameraOpen, CameraPause, _ClientHeartbeat, _ClientBye
+)
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
