@@ -26,6 +26,7 @@ from ...core.types import StageEvent
 from ..compute import choose_precision, use_threads
 from ..console import out
 from ..detectors import make_detector
+from ..live.capture import BACKOFF_S
 from ..live.handover import Policy
 from ..live.metrics import Summary
 from ..live.pipeline import Pipeline, Require, Stream
@@ -57,6 +58,9 @@ from .text import device_text, lrp_text, selection_text
 
 __all__ = ["run_demo", "run_live"]
 
+
+PAGE_WAIT_S = 0.2
+"""Wait before the webcam of a browser is taken again after a loss, seconds."""
 
 _TEXT_BROWSERS = ("www-browser", "links", "elinks", "lynx", "w3m")
 
@@ -187,6 +191,8 @@ def _prepare(
             loop=loop,
             # With one source "any" is "all": its error ends the run at once, and is said once.
             endless=may_appear(spec) and (several or options.require == "none"),
+            # Nothing has to be connected to: the page comes to us.
+            backoff=(PAGE_WAIT_S,) if name in inboxes else BACKOFF_S,
         )
     hello = _hello(options, analyzer, detector.name)
     server = Server(

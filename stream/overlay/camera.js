@@ -63,8 +63,6 @@ class CameraPage {
   }
 
   begin() {
-    const watch = byId("watch", HTMLAnchorElement);
-    watch.href = `./${location.hash}`;
     this.start.addEventListener("click", () => this.turnOn());
     this.stop.addEventListener("click", () => {
       this.webcam.stop();
@@ -133,6 +131,7 @@ class CameraPage {
       this.refusal = "";
       this.link.attempt = 0;
       setText(byId("source", HTMLElement), message.data.source);
+      byId("watch", HTMLAnchorElement).href = `./${location.hash}`; // with the token
       this.give();
     } else if (message.type === "camera.ack") {
       this.inFlight = false;

@@ -82,6 +82,7 @@ class Inbox:
         self._answer: Callable[[str], None] = lambda result: None
         self._in_flight = False
         self._opened = False
+        self._told = ""
 
     # --- the page's side ------------------------------------------------------------------------
 
@@ -146,6 +147,8 @@ class Inbox:
             for item in old:
                 if isinstance(item, _Sent):
                     self.answer(item, "late")
+            if old and isinstance(old[-1], _Loss):  # that is how it is now
+                self._waiting.append(old[-1])
 
     def take(self, is_over: Callable[[], bool]) -> _Sent | None:
         """Wait for the next picture; None once it is over.
@@ -162,9 +165,10 @@ class Inbox:
                 if isinstance(item, _Sent):
                     self._opened = True
                     return item
-                if self._opened:
+                # Where nothing was given, nothing is lost, but the reason may be another by now.
+                if self._opened or (self._told and item.reason != self._told):
+                    self._told = item.reason
                     raise SourceError(item.reason)
-                # Nothing was given yet, so nothing is lost: the next page is waited for.
         return None
 
     def answer(self, sent: _Sent, result: str) -> None:
