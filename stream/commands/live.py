@@ -31,7 +31,7 @@ from ..live.handover import Policy
 from ..live.metrics import Summary
 from ..live.pipeline import Pipeline, Require, Stream
 from ..live.publish import MASK_SIDE, action_units
-from ..protocol.messages import Hello, StreamInfo
+from ..protocol.messages import Bye, Hello, StreamInfo
 from ..server.certificate import Certificate
 from ..server.hub import Hub
 from ..server.server import Server
@@ -303,7 +303,10 @@ async def _serve(session: _Session, *, open_page: bool) -> Summary:
             address = session.camera_address or session.address
             threading.Thread(target=_show, args=(address,), daemon=True).start()
         try:
-            return await asyncio.to_thread(pipeline.run)
+            summary = await asyncio.to_thread(pipeline.run)
+            if not (pipeline.is_stopped or pipeline.failed):
+                server.farewell = Bye(reason="the recording has ended", ended=True)
+            return summary
         finally:
             pipeline.stop()
 

@@ -244,6 +244,11 @@ class Pipeline:
         self._stop.set()
         self._ready.set()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stop.is_set()
+
     def run(self) -> Summary:
         """Analyse until every source has ended, the limit is reached or :meth:`stop` is called.
 

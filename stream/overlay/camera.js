@@ -54,6 +54,12 @@ class CameraPage {
     this.sent = 0;
     this.leftOut = 0;
     this.refusal = "";
+    // What is found, in words: browsers stop the camera of a page that lies behind another.
+    this.found = new Connection("ws", {
+      token: () => this.address.token,
+      subscription: () => ({ topics: [], streams: this.ready ? [this.ready.source] : null }),
+      message: (message) => this.showStage(message),
+    });
     this.link = new CameraLink("ws/camera", {
       token: () => this.address.token,
       subscription: () => ({}),
@@ -68,6 +74,11 @@ class CameraPage {
       this.webcam.stop();
       this.pause("stopped");
       this.link.close();
+      this.found.close();
+    });
+    byId("watch", HTMLAnchorElement).addEventListener("click", (event) => {
+      event.preventDefault();
+      window.open(`./${location.hash}`, "facestage", "popup,width=1200,height=800");
     });
     this.device.addEventListener("change", () => this.turnOn());
     document.addEventListener("visibilitychange", () => this.showOrHide());
@@ -132,6 +143,7 @@ class CameraPage {
       this.link.attempt = 0;
       setText(byId("source", HTMLElement), message.data.source);
       byId("watch", HTMLAnchorElement).href = `./${location.hash}`; // with the token
+      this.found.open();
       this.give();
     } else if (message.type === "camera.ack") {
       this.inFlight = false;
@@ -143,6 +155,15 @@ class CameraPage {
     } else if (message.type === "bye") {
       this.refusal = message.data.reason;
     }
+  }
+
+  /** @param {import("./wire.js").ServerMessage} message */
+  showStage(message) {
+    let stage = null;
+    if (message.type === "snapshot") stage = message.data.stage;
+    else if (message.type === "stage.enter" || message.type === "stage.revise") stage = message.data;
+    if (stage === null || message.stream !== this.ready?.source) return;
+    setText(byId("stage", HTMLElement), stage.labels.join(", "));
   }
 
   /** @param {import("./protocol").CameraPause["reason"]} reason */

@@ -386,9 +386,10 @@ export interface Error {
 /** I am here. Sent by the server every 2 s; a client answers it. */
 export interface Heartbeat {}
 
-/** The server is going away on purpose. */
+/** The server is going away on purpose; `ended`: because all sources came to their end. */
 export interface Bye {
   reason: string;
+  ended: boolean;
 }
 
 /** Events were lost to this client: forget what you know, a snapshot follows. */

@@ -558,10 +558,11 @@ class Heartbeat(Body, frozen=True, kw_only=True):
 
 
 class Bye(Body, frozen=True, kw_only=True):
-    """The server is going away on purpose."""
+    """The server is going away on purpose; ``ended``: because all sources came to their end."""
 
     type: ClassVar[str] = "bye"
     reason: str
+    ended: bool = False
 
 
 class Resync(Body, frozen=True, kw_only=True):

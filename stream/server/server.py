@@ -40,7 +40,7 @@ from websockets.http11 import Request, Response
 
 from ...core.errors import ConfigError
 from ..protocol.codec import json_schema
-from ..protocol.messages import Hello
+from ..protocol.messages import Bye, Hello
 from . import limits
 from .camera import CameraClient, PictureInbox
 from .certificate import Certificate
@@ -131,6 +131,7 @@ class Server:
     Attributes:
         cameras: where the webcams of browsers give their pictures; without one there is no
             ``/camera``. To be set before the server is entered.
+        farewell: what clients are told when it stops.
 
     Raises:
         ConfigError: the options cannot work together (on construction), or the port or the address
@@ -167,6 +168,7 @@ class Server:
                 )
         self.hub = hub
         self.cameras: Sequence[PictureInbox] = ()
+        self.farewell = Bye(reason="the server stops")
         self.host = host
         self.token = token
         self.max_connections = max_connections
@@ -279,7 +281,7 @@ class Server:
         await cancel([heart])
         server.close(close_connections=False)
         self._half_open.drop_all()
-        await asyncio.gather(*(client.say_bye("the server stops") for client in self.clients))
+        await asyncio.gather(*(client.say_bye(self.farewell) for client in self.clients))
         server.close()
         await server.wait_closed()
 
