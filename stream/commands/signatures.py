@@ -60,6 +60,7 @@ from .options import (
 
 __all__ = [
     "ALL_PRESETS",
+    "ANNOTATE_FORMATS",
     "CORPUS_LAYOUTS",
     "MOST_FRAMES",
     "AnalyzeOptions",
@@ -76,6 +77,8 @@ __all__ = [
 
 CORPUS_LAYOUTS = ("ckplus", "actorstudy", "videos", "manifest")
 """Names of the layouts that ``corpus`` reads."""
+ANNOTATE_FORMATS = ("mp4", "webm")
+"""Formats of the annotated video."""
 ALL_PRESETS = "all"
 """In place of an LRP preset: each of them, a table each."""
 MOST_FRAMES = 1000
@@ -220,13 +223,22 @@ class AnalyzeOptions(ExplainOptions):
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None
     annotate: Annotated[
         bool,
-        typer.Option(
-            "--annotate", help="Write annotated.webm too: relevance over the moving face."
-        ),
+        typer.Option("--annotate", help="Write annotated.mp4 too: relevance over the moving face."),
     ] = False
+    annotate_format: Annotated[
+        str, typer.Option(help="mp4 (H.264) or webm (VP8): what --annotate writes.")
+    ] = "mp4"
     overwrite: Annotated[
-        bool, typer.Option(help="Move a folder that holds something else aside.")
+        bool,
+        typer.Option(help="Move a folder that holds something else, or another result, aside."),
     ] = False
+
+    def __post_init__(self) -> None:
+        if self.annotate_format not in ANNOTATE_FORMATS:
+            raise ConfigError(
+                f"--annotate-format {self.annotate_format} is unknown; use "
+                f"{' or '.join(ANNOTATE_FORMATS)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,15 +37,15 @@ __all__ = ["ANNOTATED", "SCHEMA", "check_output", "unwritable", "write_analysis"
 SCHEMA = "facestage/temporal-prototype/1"
 """``schema`` of ``temporal_prototype.json``; the number rises when a reader would break."""
 
-ANNOTATED = "annotated.webm"
-"""Name of the annotated video in the folder of results, see :mod:`.annotate`."""
+ANNOTATED = {"mp4": "annotated.mp4", "webm": "annotated.webm"}
+"""Names of the annotated video in the folder of results, by format; see :mod:`.annotate`."""
 
 _MANIFEST = "temporal_prototype.json"
 _STAGES, _FRAMES, _STRIP, _REPORT = "stages.csv", "frames.csv", "strip.png", "report.html"
 _PROTOTYPES = "prototypes"
 _FACE = "face"
 """Begins the names of the folders of other faces: ``face2``, ``face3``, …"""
-_NAMES = frozenset({_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES, ANNOTATED})
+_NAMES = frozenset({_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES, *ANNOTATED.values()})
 _PICTURE = re.compile(r"AU\d{2}_[A-Z]+\.png")
 _FRESH = "new"
 _PROTOTYPE_SIDE, _PROTOTYPE_GAP = 448, 24
@@ -58,17 +58,20 @@ def write_analysis(
     overwrite: bool = False,
     thresholds: Mapping[int, tuple[float, float]] | None = None,
     pictures: SequencePictures | None = None,
+    film: str = "",
 ) -> list[Path]:
     """Write the files of ``facestage analyze`` into a folder.
 
     Args:
         result: the analysed sequence.
-        out: the folder; its parent folders are made. An earlier result of facestage is replaced.
-        overwrite: where ``out`` holds anything else, move that aside to ``<out>.old`` (then
-            ``.old-2``, …) instead of refusing.
+        out: the folder; its parent folders are made. An earlier result of the same source is
+            replaced.
+        overwrite: where ``out`` holds anything else, or the result of another source, move that
+            aside to ``<out>.old`` (then ``.old-2``, …) instead of refusing.
         thresholds: AU number → presence probability that turns the AU on and the one that turns it
             off again; drawn in the report's timeline where given.
         pictures: those of the result, where they are needed for something else as well.
+        film: name of the annotated video that will lie in the folder; the report plays it.
 
     Returns:
         The files written: ``temporal_prototype.json``, ``stages.csv``, ``frames.csv``,
@@ -87,7 +90,7 @@ def write_analysis(
         ConfigError: ``out`` holds something else, or cannot be written.
     """
     target = Path(out).resolve()
-    check_output(target, overwrite=overwrite)
+    check_output(target, overwrite=overwrite, source=result.source)
     # A mount point (a container's volume) cannot be renamed; its entries can.
     home = target if target.is_mount() else target.parent
     staging: Path | None = None
@@ -96,9 +99,10 @@ def write_analysis(
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".partial", dir=home))
         fresh = staging / _FRESH
         fresh.mkdir()
-        names = _write_all(result, fresh, thresholds or {}, pictures or SequencePictures(result))
+        pictures = pictures or SequencePictures(result)
+        names = _write_all(result, fresh, thresholds or {}, pictures, film)
         sync_tree(fresh)
-        _publish(staging, target)
+        _publish(staging, target, result.source)
         sync(home)
     except OSError as error:
         raise unwritable(target, error) from error
@@ -110,12 +114,17 @@ def write_analysis(
     return [target / name for name in names]
 
 
-def check_output(out: Path, *, overwrite: bool = False) -> None:
+def check_output(out: Path, *, overwrite: bool = False, source: str | None = None) -> None:
     """Check that a result could be written to a folder, before the work of making it.
 
+    Args:
+        out: the folder.
+        overwrite: whether anything else in it may be moved aside.
+        source: what is analysed; None: not known.
+
     Raises:
-        ConfigError: ``out`` is a file, holds something that is not an earlier result of facestage
-            (and ``overwrite`` is not set), or cannot be written.
+        ConfigError: ``out`` is a file, holds something that is not an earlier result of facestage,
+            or that of another source (and ``overwrite`` is not set), or cannot be written.
     """
     target = Path(out).resolve()
     try:
@@ -127,6 +136,12 @@ def check_output(out: Path, *, overwrite: bool = False) -> None:
                 raise ConfigError(
                     f"{target} holds {foreign!r}, which is not an earlier result of facestage; "
                     "name a new or empty folder, or allow overwriting to move the old one aside"
+                )
+            other = _other_source(target, source)
+            if other is not None:
+                raise ConfigError(
+                    f"{target} holds the result of {other}; name another folder for that of "
+                    f"{source}, or add --overwrite to move the old one aside"
                 )
         existing = target if target.is_mount() else target.parent
         while not existing.exists():
@@ -146,6 +161,7 @@ def _write_all(
     folder: Path,
     thresholds: Mapping[int, tuple[float, float]],
     pictures: SequencePictures,
+    film: str = "",
 ) -> list[str]:
     _write_text(folder / _MANIFEST, _manifest(result))
     _write_text(folder / _STAGES, _stages_csv(result))
@@ -162,7 +178,7 @@ def _write_all(
         _write_png(folder / name, _prototype_picture(pictures, label))
         names.append(name)
     _write_png(folder / _STRIP, strip(result, pictures))
-    _write_text(folder / _REPORT, render_report(result, pictures, thresholds))
+    _write_text(folder / _REPORT, render_report(result, pictures, thresholds, film))
     return [*names, _STRIP, _REPORT]
 
 
@@ -200,7 +216,9 @@ def _manifest(result: SequenceResult) -> str:
             for stage in result.stages
         ],
         "text": format_prototype(result.stages),
-        "reduction": round(reduction(len(result.stages), len(result.rows)), 6),
+        "reduction": round(reduction(len(result.stages), len(result.rows)), 6)
+        if any(row.presence is not None for row in result.rows)
+        else None,
         "unique_stages": len({stage.labels for stage in result.stages}),
         "prototypes": [
             {
@@ -344,17 +362,35 @@ def _foreign_entry(folder: Path) -> str | None:
     return next((f"{_PROTOTYPES}/{name}" for name in inside if not _PICTURE.fullmatch(name)), None)
 
 
+def _other_source(folder: Path, source: str | None) -> str | None:
+    """Return the source of the result in a folder, where that is another; else None."""
+    try:
+        known = json.loads((folder / _MANIFEST).read_bytes()).get("source")
+    except (OSError, ValueError, AttributeError):
+        return None
+    if source is None or not isinstance(known, str) or known == _written(source):
+        return None
+    return None if os.path.realpath(known) == os.path.realpath(source) else known
+
+
+def _written(text: str) -> str:
+    """Return a text as it is read back from a file of ours: what is no UTF-8 is escaped."""
+    return text.encode("utf-8", errors="backslashreplace").decode()
+
+
 def _leftovers(target: Path) -> re.Pattern[str]:
     """Return the names of what a killed run may have left half-written of a result."""
     return re.compile(
         rf"\.{re.escape(target.name)}-\w+\.(partial|previous)"
-        rf"|\.{Path(ANNOTATED).stem}-\w+\{Path(ANNOTATED).suffix}"
+        r"|\.annotated-\w+\.(mp4|webm)"
     )
 
 
-def _publish(staging: Path, target: Path) -> None:
+def _publish(staging: Path, target: Path, source: str) -> None:
     """Move the finished files into place; undo every move if one fails."""
-    foreign = target.is_dir() and _foreign_entry(target) is not None
+    foreign = target.is_dir() and (
+        _foreign_entry(target) is not None or _other_source(target, source) is not None
+    )
     aside = staging.with_suffix(".previous")
     if staging.parent == target:
         if foreign:

@@ -39,6 +39,7 @@ def render_report(
     result: SequenceResult,
     pictures: SequencePictures,
     thresholds: Mapping[int, tuple[float, float]],
+    film: str = "",
 ) -> str:
     """Return the report of a sequence as HTML.
 
@@ -46,6 +47,7 @@ def render_report(
         result: the sequence.
         pictures: its pictures.
         thresholds: AU number → presence probability that turns the AU on and off; may be empty.
+        film: name of the annotated video beside the report; empty: there is none.
     """
     stages = _stages(result, pictures)
     marked = {

@@ -29,7 +29,7 @@ cli.main()
 @pytest.mark.parametrize("word", ["live", "demo"])
 def test_the_first_line_comes_before_torch_is_loaded(word: str) -> None:
     code = FIRST.replace("WORD", repr(word))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     first, second = done.stdout.splitlines()
     assert first.startswith("facestage ")
     assert "not a medical device" in first

@@ -584,7 +584,7 @@ def test_failure_keeps_the_earlier_result(tmp_path: Path, monkeypatch: pytest.Mo
     before = tree(tmp_path)
     monkeypatch.setattr(exports, "render_report", fail)
     with pytest.raises(RuntimeError):
-        write_analysis(story(source="other.mp4"), tmp_path / "out")
+        write_analysis(result_of([{}, {1: "A"}]), tmp_path / "out")
     assert tree(tmp_path) == before
 
 
@@ -602,7 +602,7 @@ def test_failure_of_the_last_rename_brings_the_earlier_result_back(
 
     monkeypatch.setattr(Path, "rename", refuse_new)
     with pytest.raises(ConfigError, match="could not be written"):
-        write_analysis(story(source="other.mp4"), tmp_path / "out")
+        write_analysis(result_of([{}, {1: "A"}]), tmp_path / "out")
     assert tree(tmp_path) == before
 
 
@@ -619,6 +619,31 @@ def test_an_earlier_result_is_replaced_whole(tmp_path: Path) -> None:
     pictures = [path.name for path in (tmp_path / "out" / "prototypes").iterdir()]
     assert pictures == ["AU01_A.png"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_result_of_another_recording_is_not_replaced_unasked(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_analysis(story(), out)
+    before = tree(out)
+    with pytest.raises(ConfigError, match=r"result of clip\.mp4; .* other\.mp4, or add --overwrite"):
+        check_output(out, source="other.mp4")
+    with pytest.raises(ConfigError, match="holds the result of"):
+        write_analysis(story(source="other.mp4"), out)
+    assert tree(out) == before
+    write_analysis(story(source="other.mp4"), out, overwrite=True)
+    assert tree(tmp_path / "out.old") == before
+    assert json.loads((out / "temporal_prototype.json").read_text())["source"] == "other.mp4"
+
+
+def test_the_same_recording_by_another_path_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_analysis(story(source="clip.mp4"), tmp_path / "out")
+    write_analysis(story(source=str(tmp_path / "clip.mp4")), tmp_path / "out")
+    name = "broken \udcff.mp4"
+    write_analysis(story(source=name), tmp_path / "odd")
+    write_analysis(story(source=name), tmp_path / "odd")
 
 
 @pytest.mark.parametrize("kind", ["foreign folder", "notes beside a result", "other schema"])
