@@ -18,13 +18,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ...core.action_units import au_code
 from ...core.errors import ConfigError
-from ...core.render import SequencePictures, strip
+from ...core.render import SequencePictures, prototype_card, strip
 from ...core.stages import format_prototype, reduction
 from ...core.types import BaselineState, FrameRow, SequenceResult, Stage
 from .cells import csv_text
@@ -48,7 +47,6 @@ _FACE = "face"
 _NAMES = frozenset({_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES, *ANNOTATED.values()})
 _PICTURE = re.compile(r"AU\d{2}_[A-Z]+\.png")
 _FRESH = "new"
-_PROTOTYPE_SIDE, _PROTOTYPE_GAP = 448, 24
 
 
 def write_analysis(
@@ -175,7 +173,7 @@ def _write_all(
     (folder / _PROTOTYPES).mkdir()
     for label in result.prototypes:
         name = f"{_PROTOTYPES}/{label}.png"
-        _write_png(folder / name, _prototype_picture(pictures, label))
+        _write_png(folder / name, prototype_card(result, pictures, label))
         names.append(name)
     _write_png(folder / _STRIP, strip(result, pictures))
     _write_text(folder / _REPORT, render_report(result, pictures, thresholds, film))
@@ -316,15 +314,6 @@ def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
     if result.files:
         texts.append(result.files[row.index])
     return texts
-
-
-def _prototype_picture(pictures: SequencePictures, label: str) -> NDArray[np.uint8]:
-    """Return the projection over the face and, beside it, the heatmap in a thin frame."""
-    face = pictures.prototype(label, _PROTOTYPE_SIDE)
-    heat = pictures.heat(label, _PROTOTYPE_SIDE)
-    cv2.rectangle(heat, (0, 0), (_PROTOTYPE_SIDE - 1, _PROTOTYPE_SIDE - 1), (206, 198, 192), 2)
-    gap = np.full((_PROTOTYPE_SIDE, _PROTOTYPE_GAP, 3), 255, np.uint8)
-    return np.hstack([face, gap, heat])
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -35,7 +35,7 @@ _CURVE_BINS = 800
 _LEAST = 0.4
 """Width of a stage or a run of letters in the drawing below which it is drawn with its neighbours,
 units: 10,000 of them would be no picture, and no browser draws them at once."""
-FIRST_TILES, FIRST_PROTOTYPES = 12, 6
+FIRST_TILES, FIRST_PROTOTYPES = 12, 4
 """Stages and prototypes that are seen at once; the others are folded."""
 _LETTER_ROOM = 11.0
 _NUMBER_ROOM = 8.0

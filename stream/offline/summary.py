@@ -21,7 +21,7 @@ def summary(result: SequenceResult) -> str:
     if not usable:
         return f"{parts[0]}, none of them with a face that could be analysed."
     if usable < len(rows):
-        parts.append(f"a face could be analysed in {usable / len(rows):.0%} of them")
+        parts.append(f"a face could be analysed in {100 * usable / len(rows):.0f} % of them")
     parts = [", ".join(parts) + "."]
     shares = Counter(au for row in rows for au in row.labels)
     if not shares:
@@ -30,7 +30,7 @@ def summary(result: SequenceResult) -> str:
     order = sorted(shares, key=lambda au: (au in result.marks, -shares[au], au))
     told = [
         f"{au_code(au)} {AU_NAMES.get(au, '')} ({'weak, ' * (au in result.marks)}"
-        f"{shares[au] / usable:.0%} of the time)"
+        f"{100 * shares[au] / usable:.0f} % of the time)"
         for au in order[:3]
     ]
     more = f" and {len(order) - 3} more" if len(order) > 3 else ""

@@ -117,6 +117,8 @@
       film.hidden = true;
       document.getElementById("no-film").hidden = false;
     });
+    // The first picture, instead of black.
+    film.addEventListener("loadedmetadata", () => { film.currentTime ||= 1e-3; }, { once: true });
     film.load();
   }
 

@@ -21,7 +21,10 @@ from typing import NoReturn
 import cv2
 import numpy as np
 import pytest
+from facestage.core.action_units import AU_COLOURS
 from facestage.core.errors import ConfigError
+from facestage.core.render.lettering import bgr
+from facestage.core.render.prototype_card import CARD_GAP, CARD_HEAD, CARD_SIDE
 from facestage.core.stages import stage_labels
 from facestage.core.types import (
     LOST,
@@ -389,10 +392,15 @@ def test_prototype_picture_shows_projection_and_heatmap_side_by_side(tmp_path: P
     write_analysis(story(), tmp_path / "out")
     picture = cv2.imread(str(tmp_path / "out" / "prototypes" / "AU12_A.png"))
     assert picture is not None
-    height, width = picture.shape[:2]
-    assert width > 2 * height
-    gap = picture[:, height : width - height]
-    assert (gap == 255).all()
+    assert picture.shape[1] == 2 * CARD_SIDE + CARD_GAP
+    shown = picture[CARD_HEAD : CARD_HEAD + CARD_SIDE]
+    assert (shown[:, CARD_SIDE : CARD_SIDE + CARD_GAP] == 255).all()
+    assert (shown[:, :CARD_SIDE] < 255).any(axis=2).all()
+    # Captions: the label with its colour above, words below both pictures.
+    assert (picture[20, 4] == bgr(AU_COLOURS[12])).all()
+    below = picture[CARD_HEAD + CARD_SIDE :]
+    assert (below[:, :CARD_SIDE] < 128).any()
+    assert (below[:, CARD_SIDE + CARD_GAP :] < 128).any()
 
 
 def test_the_same_result_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -465,9 +473,9 @@ def test_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
 def test_page_begins_with_a_summary_and_folds_what_is_many(tmp_path: Path) -> None:
     _, page = page_of(story(), tmp_path / "out")
     assert (
-        "0.6 seconds in 6 frames, a face could be analysed in 83% of them. "
-        "Active were AU12 lip corner puller (60% of the time), "
-        "AU01 inner brow raiser (40% of the time). "
+        "0.6 seconds in 6 frames, a face could be analysed in 83 % of them. "
+        "Active were AU12 lip corner puller (60 % of the time), "
+        "AU01 inner brow raiser (40 % of the time). "
         "The explanation of an active Action Unit changed: AU12 A → B at 0.4 s."
     ) in page.text
     assert "more stage" not in page.text
@@ -486,7 +494,7 @@ def test_weak_aus_can_be_hidden_and_lie_last(tmp_path: Path) -> None:
     data = json.loads(page.scripts[0])
     assert [lane["code"] for lane in data["lanes"]] == ["AU12", "AU01"]
     assert data["strong"] < data["height"]
-    assert "AU01 inner brow raiser (weak, 40% of the time)" in page.text
+    assert "AU01 inner brow raiser (weak, 40 % of the time)" in page.text
 
 
 def test_a_clip_without_a_face_boasts_of_nothing(tmp_path: Path) -> None:
