@@ -74,6 +74,13 @@ def _root(
     logging.getLogger("websockets").setLevel(logging.ERROR if not verbose else logging.INFO)
 
 
+def _announce() -> None:
+    """Say at once who speaks: loading torch and the network takes seconds."""
+    from importlib.metadata import version
+
+    out.print(f"facestage {version('facestage')}: research software, not a medical device")
+
+
 @app.command()
 @takes(DemoOptions)
 def demo(options: DemoOptions) -> None:
@@ -81,6 +88,7 @@ def demo(options: DemoOptions) -> None:
 
     On a terminal it loops until Ctrl-C; without one it plays once.
     """
+    _announce()
     from .commands.live import run_demo
 
     run_demo(options)
@@ -90,6 +98,7 @@ def demo(options: DemoOptions) -> None:
 @takes(LiveOptions)
 def live(options: LiveOptions) -> None:
     """Explain live sources, with a page to watch and a websocket to listen to."""
+    _announce()
     from .commands.live import run_live
 
     run_live(options)

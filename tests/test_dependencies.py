@@ -16,7 +16,7 @@ from tests.support.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REASONS = (ROOT / "docs" / "dependencies.md").read_text()
-IMPORTED_AS = {"opencv-python-headless": "cv2"}
+IMPORTED_AS = {"opencv-python-headless": "cv2", "pillow": "PIL"}
 """Distribution → module, where the names differ."""
 BROUGHT_BY = {"rich": "typer", "torchvision": "zennit"}
 """Module that is not asked for by itself → the dependency that brings it."""

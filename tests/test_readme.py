@@ -158,8 +158,9 @@ def test_the_client_in_ten_lines_prints_the_stages(capsys: pytest.CaptureFixture
                 client = asyncio.create_task(asyncio.to_thread(execute, block, address))
                 while not hub.clients and not client.done():
                     await asyncio.sleep(0.01)
-                hub.publish_event(stage, stream="cam")
                 while "\n" not in printed and not client.done():
+                    # Again and again: what comes before the client's snapshot is part of that.
+                    hub.publish_event(stage, stream="cam")
                     await asyncio.sleep(0.01)
                     printed += capsys.readouterr().out
             await client  # ends with the server

@@ -28,16 +28,25 @@ from ...core.types import StageEvent
 from ..compute import choose_precision, use_threads
 from ..console import out
 from ..detectors import make_detector
+from ..live.capture import BACKOFF_S
 from ..live.handover import Policy
 from ..live.metrics import Summary
 from ..live.pipeline import Pipeline, Require, Stream
 from ..live.publish import MASK_SIDE, action_units
-from ..protocol.messages import Hello, StreamInfo
+from ..protocol.messages import Bye, Hello, StreamInfo
 from ..recording.recorder import Recorder
 from ..server.certificate import Certificate
 from ..server.hub import Hub
 from ..server.server import Server
-from ..sources import Source, may_appear, open_source, source_name
+from ..sources import (
+    BrowserCamera,
+    Inbox,
+    Source,
+    browser_name,
+    may_appear,
+    open_source,
+    source_name,
+)
 from .credentials import (
     certificate_notes,
     read_certificate,
@@ -56,6 +65,9 @@ from .text import device_text, lrp_text, scores_text, selection_text
 __all__ = ["run_demo", "run_live"]
 
 
+PAGE_WAIT_S = 0.2
+"""Wait before the webcam of a browser is taken again after a loss, seconds."""
+
 _TEXT_BROWSERS = ("www-browser", "links", "elinks", "lynx", "w3m")
 
 
@@ -65,23 +77,24 @@ def run_demo(options: DemoOptions) -> Summary:
     Raises:
         FacestageError: an option, the model or the port cannot be used.
     """
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    terminal = _is_terminal()
     shared = {
         field.name: getattr(options, field.name) for field in dataclasses.fields(WatchOptions)
     }
     live = LiveOptions(sources=["demo:"], policy="latest", realtime=True, **shared)
-    return run_live(
-        live, loop=terminal and options.frames is None, open_page=terminal and options.browser
-    )
+    return run_live(live, loop=terminal and options.frames is None)
 
 
-def run_live(options: LiveOptions, *, loop: bool = False, open_page: bool = False) -> Summary:
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def run_live(options: LiveOptions, *, loop: bool = False) -> Summary:
     """Explain sources until they end, a signal comes or enough frames were analysed.
 
     Args:
-        options: of the command.
+        options: of the command. The page is opened in a browser on a terminal only.
         loop: whether files begin again at their end.
-        open_page: whether to open the page in a browser.
 
     Raises:
         FacestageError: an option, the model or the port cannot be used, or a source failed.
@@ -91,6 +104,7 @@ def run_live(options: LiveOptions, *, loop: bool = False, open_page: bool = Fals
     certificate = read_certificate(options.cert, options.key)
     use_threads(options.threads)
     session = _prepare(options, sources, _Access(token, certificate), loop=loop)
+    open_page = options.browser and _is_terminal()
     summary = asyncio.run(_serve(session, open_page=open_page))
     _print_summary(summary)
     for stream, path in session.rest.items():
@@ -135,6 +149,14 @@ class _Session:
         """Address of the page, with the token only if that was asked for."""
         return self.server.url if self.print_token else self.server.address
 
+    @property
+    def camera_address(self) -> str:
+        """Address of the page that gives the pictures of its webcam; empty where none waits."""
+        if not self.server.cameras:
+            return ""
+        page, mark, token = self.address.partition("#")
+        return f"{page}camera{mark}{token}"
+
 
 def _prepare(
     options: LiveOptions, sources: Sequence[str], access: _Access, *, loop: bool
@@ -166,6 +188,11 @@ def _prepare(
     )
     hub = Hub(_stream_infos(analyzer, names))
     several = len(hub.streams) > 1
+    inboxes = {
+        name: Inbox(name)
+        for name, spec in zip(names, sources, strict=True)
+        if browser_name(spec) is not None
+    }
     pipeline = Pipeline(
         analyzer,
         hub,
@@ -177,11 +204,13 @@ def _prepare(
     for name, spec in zip(names, sources, strict=True):
         pipeline.add(
             name,
-            partial(_open, spec, options),
+            partial(_open, spec, options, inboxes.get(name)),
             policy=_policy(spec, options),
             loop=loop,
             # With one source "any" is "all": its error ends the run at once, and is said once.
             endless=may_appear(spec) and (several or options.require == "none"),
+            # Nothing has to be connected to: the page comes to us.
+            backoff=(PAGE_WAIT_S,) if name in inboxes else BACKOFF_S,
         )
     hello = _hello(options, analyzer, detector.name)
     hello = msgspec.structs.replace(hello, scores=pipeline.scoring.infos())
@@ -197,6 +226,7 @@ def _prepare(
         max_connections=options.max_connections,
         command=recorder.command if recorder is not None and options.allow_control else None,
     )
+    server.cameras = tuple(inboxes.values())
     notes = visible_secrets(access.token, sources)
     notes += certificate_notes(access.certificate, time.time())
     return _Session(analyzer, pipeline, hello, server, options.print_token, notes, recorder, people)
@@ -247,7 +277,9 @@ def _stream_infos(analyzer: Analyzer, names: Sequence[str]) -> list[StreamInfo]:
     return infos
 
 
-def _open(spec: str, options: LiveOptions) -> Source:
+def _open(spec: str, options: LiveOptions, inbox: Inbox | None) -> Source:
+    if inbox is not None:
+        return BrowserCamera(inbox)
     return open_source(
         spec,
         realtime=options.realtime,
@@ -292,9 +324,13 @@ async def _serve(session: _Session, *, open_page: bool) -> Summary:
             await asyncio.to_thread(pipeline.close)
             raise
         if open_page:
-            threading.Thread(target=_show, args=(session.address,), daemon=True).start()
+            address = session.camera_address or session.address
+            threading.Thread(target=_show, args=(address,), daemon=True).start()
         try:
-            return await asyncio.to_thread(pipeline.run)
+            summary = await asyncio.to_thread(pipeline.run)
+            if not (pipeline.is_stopped or pipeline.failed):
+                server.farewell = Bye(reason="the recording has ended", ended=True)
+            return summary
         finally:
             pipeline.stop()
             if session.recorder is not None:
@@ -317,11 +353,15 @@ def _show(address: str) -> None:
 
 def _print_head(session: _Session) -> None:
     hello, analyzer = session.hello, session.analyzer
-    out.print(f"facestage {hello.server}: research software, not a medical device")
     hint = ""
     if session.server.token is not None and not session.print_token:
         hint = "  (asks for the token; --print-token puts it into the address)"
     out.print(f"page     {session.address}{hint}", markup=False)
+    if session.camera_address:
+        out.print(
+            f"camera   open {session.camera_address} in the browser that has the camera",
+            markup=False,
+        )
     for note in session.notes:
         out.print(f"note     {note}", markup=False)
     out.print(

@@ -29,6 +29,7 @@ from ...core.config import (
 from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS
 from ..server.limits import MAX_CONNECTIONS
+from .cameras import no_source_text
 from .options import (
     AllowControl,
     Aus,
@@ -68,6 +69,7 @@ from .options import (
 
 __all__ = [
     "ALL_PRESETS",
+    "ANNOTATE_FORMATS",
     "CORPUS_LAYOUTS",
     "MOST_FRAMES",
     "AnalyzeOptions",
@@ -86,6 +88,8 @@ __all__ = [
 
 CORPUS_LAYOUTS = ("ckplus", "actorstudy", "videos", "manifest")
 """Names of the layouts that ``corpus`` reads."""
+ANNOTATE_FORMATS = ("mp4", "webm")
+"""Formats of the annotated video."""
 ALL_PRESETS = "all"
 """In place of an LRP preset: each of them, a table each."""
 MOST_FRAMES = 1000
@@ -136,13 +140,14 @@ class WatchOptions(ExplainOptions):
     allow_control: AllowControl = False
     config: Config = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
+    browser: Annotated[
+        bool, typer.Option(help="Open the page in a browser, where there is a terminal.")
+    ] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions(WatchOptions):
     """Options of ``facestage demo``."""
-
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +164,8 @@ class LiveOptions(WatchOptions):
             metavar="SOURCE...",
             envvar="FACESTAGE_LIVE_SOURCE",
             help="Camera number, /dev/video0, rtsp:// or http(s):// address, video file, folder of "
-            "images, or demo:; in the environment, several are separated by spaces.",
+            "images, browser: (the webcam of a browser, here or elsewhere) or demo:; in the "
+            "environment, several are separated by spaces.",
         ),
     ] = None
     source_file: Annotated[
@@ -212,9 +218,7 @@ class LiveOptions(WatchOptions):
 
     def __post_init__(self) -> None:
         if not self.sources and self.source_file is None:
-            raise ConfigError(
-                "no source is given; add a SOURCE such as 0 or rtsp://…, or --source-file FILE"
-            )
+            raise ConfigError(no_source_text())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,13 +288,22 @@ class AnalyzeOptions(ExplainOptions):
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None
     annotate: Annotated[
         bool,
-        typer.Option(
-            "--annotate", help="Write annotated.webm too: relevance over the moving face."
-        ),
+        typer.Option("--annotate", help="Write annotated.mp4 too: relevance over the moving face."),
     ] = False
+    annotate_format: Annotated[
+        str, typer.Option(help="mp4 (H.264) or webm (VP8): what --annotate writes.")
+    ] = "mp4"
     overwrite: Annotated[
-        bool, typer.Option(help="Move a folder that holds something else aside.")
+        bool,
+        typer.Option(help="Move a folder that holds something else, or another result, aside."),
     ] = False
+
+    def __post_init__(self) -> None:
+        if self.annotate_format not in ANNOTATE_FORMATS:
+            raise ConfigError(
+                f"--annotate-format {self.annotate_format} is unknown; use "
+                f"{' or '.join(ANNOTATE_FORMATS)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from ..server.hub import Hub
 from ..sources import Source
 from ..step_clock import StepClock, StepTimes
 from . import publish
-from .capture import Capture, CaptureOptions, SourceState, SourceStateChange
+from .capture import BACKOFF_S, Capture, CaptureOptions, SourceState, SourceStateChange
 from .encoder import Analysed, Emitter, Encoder
 from .handover import Policy
 from .metrics import Metrics, Summary
@@ -162,6 +162,7 @@ class Pipeline:
         loop: bool = False,
         endless: bool = False,
         max_attempts: int | None = None,
+        backoff: Sequence[float] = BACKOFF_S,
     ) -> Stream:
         """Add a source; it is opened by :meth:`open`.
 
@@ -173,6 +174,7 @@ class Pipeline:
             loop: begin a source that ends again.
             endless: it has no end of its own (a camera, a stream), so it may appear later.
             max_attempts: attempts to reconnect after one loss; None never gives up.
+            backoff: waits before them, seconds; the last one repeats.
         """
         numbers = {info.id: info.number for info in self._hub.streams}
         capture = Capture(
@@ -182,6 +184,7 @@ class Pipeline:
                 loop=loop,
                 patient=endless and self._require != "all",
                 max_attempts=max_attempts,
+                backoff=backoff,
             ),
             name=name,
             on_state=lambda change: self._note_state(stream, change),
@@ -247,6 +250,11 @@ class Pipeline:
         """Ask :meth:`run` to end; safe from any thread and from a signal handler."""
         self._stop.set()
         self._ready.set()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stop.is_set()
 
     def run(self) -> Summary:
         """Analyse until every source has ended, the limit is reached or :meth:`stop` is called.

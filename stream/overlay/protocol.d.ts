@@ -568,7 +568,7 @@ export interface Ack {
  * What the client did wrong; the connection is closed after it.
  *
  * `code`: `bad_message`, `unknown_type`, `not_allowed`, `unauthorised`, `rate_limit`,
- * `silent` or `too_many_clients`.
+ * `silent`, `too_many_clients` or `camera_taken`.
  */
 export interface Error {
   code: string;
@@ -578,9 +578,10 @@ export interface Error {
 /** I am here. Sent by the server every 2 s; a client answers it. */
 export interface Heartbeat {}
 
-/** The server is going away on purpose. */
+/** The server is going away on purpose; `ended`: because all sources came to their end. */
 export interface Bye {
   reason: string;
+  ended: boolean;
 }
 
 /** Events were lost to this client: forget what you know, a snapshot follows. */
@@ -614,9 +615,46 @@ export interface NoticeState {
   acknowledged: boolean;
 }
 
+/**
+ * On `/ws/camera`: the page gives the pictures of this source now.
+ *
+ * Attributes:
+ *     source: name of the source.
+ *     max_bytes: largest message, bytes. max_side: longest side of a picture, pixels.
+ */
+export interface CameraReady {
+  source: string;
+  max_bytes: number;
+  max_side: number;
+}
+
+/**
+ * On `/ws/camera`: the picture was looked at, and the next may be sent.
+ *
+ * `result`: `taken`; `broken` (no whole JPEG) and `too_large` pictures are left out and
+ * counted; `late`: it waited until it was too old to be taken.
+ */
+export interface CameraAck {
+  result: string;
+}
+
 /** The first message where the server has a token. */
 export interface Auth {
   token: string;
+}
+
+/**
+ * On `/ws/camera`: become the one who gives the pictures of a source.
+ *
+ * `source`: its name; None: the first that nobody gives yet.
+ */
+export interface CameraOpen {
+  source?: string | null;
+}
+
+/** On `/ws/camera`: no picture follows until the next one is sent, and why. */
+export interface CameraPause {
+  reason: "ended" | "hidden" | "muted" | "stopped";
 }
 
 /**
@@ -720,10 +758,14 @@ export type ServerControls =
   | { v: 1; type: "heartbeat"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Heartbeat; }
   | { v: 1; type: "bye"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Bye; }
   | { v: 1; type: "resync"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Resync; }
-  | { v: 1; type: "snapshot"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Snapshot; };
+  | { v: 1; type: "snapshot"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Snapshot; }
+  | { v: 1; type: "camera.ready"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: CameraReady; }
+  | { v: 1; type: "camera.ack"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: CameraAck; };
 
 export type ClientMessages =
   | { v: 1; type: "auth"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Auth; }
+  | { v: 1; type: "camera.open"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: CameraOpen; }
+  | { v: 1; type: "camera.pause"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: CameraPause; }
   | { v: 1; type: "marker.add"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: MarkerAdd; }
   | { v: 1; type: "notice.ack"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: NoticeAck; }
   | { v: 1; type: "record.start"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: RecordStart; }

@@ -18,6 +18,10 @@ from .messages import (
     ActionUnitValue,
     Auth,
     Bye,
+    CameraAck,
+    CameraOpen,
+    CameraPause,
+    CameraReady,
     Cursor,
     Envelope,
     Error,
@@ -55,6 +59,7 @@ from .pictures import (
     Picture,
     mask_to_frame,
     pack_picture,
+    unpack_camera_picture,
     unpack_picture,
 )
 from .scores import (
@@ -86,6 +91,10 @@ __all__ = [
     "Auth",
     "Body",
     "Bye",
+    "CameraAck",
+    "CameraOpen",
+    "CameraPause",
+    "CameraReady",
     "Cursor",
     "Envelope",
     "Error",
@@ -137,5 +146,6 @@ __all__ = [
     "json_schema",
     "mask_to_frame",
     "pack_picture",
+    "unpack_camera_picture",
     "unpack_picture",
 ]

@@ -30,6 +30,14 @@ Three families of messages share it:
   ``seq <= snapshot.seq`` carry their first number again: the prototypes alive, and the past that
   was asked for with ``history_s``.
 
+A page that gives the pictures of its own webcam does so on ``/ws/camera``::
+
+      page                     server
+      auth, hello              as above
+      camera.open              camera.ready           or error{camera_taken}, and the end
+      picture (binary)         camera.ack             one at a time
+      camera.pause                                    hidden, muted, ended or stopped
+
 Pictures travel on ``/ws/frames`` as binary messages: a 16-byte header
 (:func:`~facestage.stream.protocol.pictures.pack_picture`), then a JPEG. That socket is opened by
 the same handshake; it gets no hello, events and samples.
@@ -71,6 +79,10 @@ __all__ = [
     "Auth",
     "Body",
     "Bye",
+    "CameraAck",
+    "CameraOpen",
+    "CameraPause",
+    "CameraReady",
     "Cursor",
     "Envelope",
     "Error",
@@ -584,7 +596,7 @@ class Error(Body, frozen=True, kw_only=True):
     """What the client did wrong; the connection is closed after it.
 
     ``code``: ``bad_message``, ``unknown_type``, ``not_allowed``, ``unauthorised``, ``rate_limit``,
-    ``silent`` or ``too_many_clients``.
+    ``silent``, ``too_many_clients`` or ``camera_taken``.
     """
 
     type: ClassVar[str] = "error"
@@ -599,10 +611,11 @@ class Heartbeat(Body, frozen=True, kw_only=True):
 
 
 class Bye(Body, frozen=True, kw_only=True):
-    """The server is going away on purpose."""
+    """The server is going away on purpose; ``ended``: because all sources came to their end."""
 
     type: ClassVar[str] = "bye"
     reason: str
+    ended: bool = False
 
 
 class Resync(Body, frozen=True, kw_only=True):
@@ -630,6 +643,31 @@ class Snapshot(Body, frozen=True, kw_only=True):
     source: SourceChanged | None = None
     prototypes: tuple[str, ...] = ()
     notices: tuple[NoticeState, ...] = ()
+
+
+class CameraReady(Body, frozen=True, kw_only=True):
+    """On ``/ws/camera``: the page gives the pictures of this source now.
+
+    Attributes:
+        source: name of the source.
+        max_bytes: largest message, bytes. max_side: longest side of a picture, pixels.
+    """
+
+    type: ClassVar[str] = "camera.ready"
+    source: str
+    max_bytes: int
+    max_side: int
+
+
+class CameraAck(Body, frozen=True, kw_only=True):
+    """On ``/ws/camera``: the picture was looked at, and the next may be sent.
+
+    ``result``: ``taken``; ``broken`` (no whole JPEG) and ``too_large`` pictures are left out and
+    counted; ``late``: it waited until it was too old to be taken.
+    """
+
+    type: ClassVar[str] = "camera.ack"
+    result: str
 
 
 # --- Control, client to server ----------------------------------------------------------------
@@ -704,6 +742,23 @@ class Replay(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ProtocolError(f"{value} frames cannot be stepped; send a whole number")
 
 
+class CameraOpen(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """On ``/ws/camera``: become the one who gives the pictures of a source.
+
+    ``source``: its name; None: the first that nobody gives yet.
+    """
+
+    type: ClassVar[str] = "camera.open"
+    source: str | None = None
+
+
+class CameraPause(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """On ``/ws/camera``: no picture follows until the next one is sent, and why."""
+
+    type: ClassVar[str] = "camera.pause"
+    reason: Literal["hidden", "muted", "ended", "stopped"]
+
+
 class _ClientHeartbeat(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     type: ClassVar[str] = "heartbeat"
 
@@ -740,10 +795,12 @@ EVENTS: dict[str, type[Event]] = _by_type(
 )
 SAMPLES: dict[str, type[Sample]] = _by_type(FrameSample, Heat, ReplayState, Stats)
 SERVER_CONTROLS: dict[str, type[Body]] = _by_type(
-    Hello, Ack, Error, Heartbeat, Bye, Resync, Snapshot
+    Hello, Ack, Error, Heartbeat, Bye, Resync, Snapshot, CameraReady, CameraAck
 )
 CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(
     Auth,
+    CameraOpen,
+    CameraPause,
     MarkerAdd,
     NoticeAck,
     RecordStart,

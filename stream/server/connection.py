@@ -191,12 +191,12 @@ class Client:
         self._heartbeat_due = True
         self.news.set()
 
-    async def say_bye(self, reason: str) -> None:
+    async def say_bye(self, bye: Bye) -> None:
         """Tell the client that the server leaves, and close."""
         try:
             async with asyncio.timeout(limits.SEND_TIMEOUT_S):
-                await self._connection.send(self._control_message(Bye(reason=reason)), text=True)
-                await self._connection.close(_GOING_AWAY, reason)
+                await self._connection.send(self._control_message(bye), text=True)
+                await self._connection.close(_GOING_AWAY, bye.reason)
         except (TimeoutError, ConnectionClosed):
             self._connection.transport.abort()
 

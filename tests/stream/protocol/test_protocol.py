@@ -162,12 +162,16 @@ BODIES: list[protocol.Body] = [
     protocol.Error(code="bad_message", message="no"),
     protocol.Heartbeat(),
     protocol.Bye(reason="the server stops"),
+    protocol.CameraReady(source="browser", max_bytes=2**21, max_side=4096),
+    protocol.CameraAck(result="taken"),
     protocol.Resync(reason="too old"),
     Snapshot(seq=9, stage=ENTER, prototypes=("AU12_B",)),
 ]
 
 CLIENT_BODIES: list[protocol.Body] = [
     protocol.Auth(token="s3cret"),
+    protocol.CameraOpen(source="browser left"),
+    protocol.CameraPause(reason="hidden"),
     Subscribe(since=Cursor(epoch=1, seq=4), topics=("frame",), streams=("cam",)),
     Subscribe(),
     protocol.RecordStart(),
