@@ -31,7 +31,7 @@ PLAN = {
         "sequence_store": "types",
         "learning": "",
         "clustering": "backend errors",
-        "face": "config errors steps types",
+        "face": "action_units config errors steps types",
         "network": "action_units backend errors steps",
         "stages": "action_units config errors steps types",
         "lrp": "backend config errors network steps",
@@ -42,7 +42,8 @@ PLAN = {
         "quality": "config errors face lrp network relevance",
         "observer": "baseline config errors face lrp network relevance stages types",
         "render": "action_units config errors observer relevance stages types",
-        "analyzer": "backend config errors face lrp network observer stages types window",
+        "analyzer": "action_units backend config errors face lrp network observer stages types "
+        "window",
         "sequence": "action_units baseline clustering config errors face network observer "
         "sequence_store stages types",
     },

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...core.config import FollowConfig
+from ...core.face.reasons import region_text
 from ...core.network.au_network import AUNetwork
 from ...core.render import stage_seconds
 from ...core.render.mask_track import MaskTrack
@@ -36,6 +37,8 @@ from .text import device_text, lrp_text, scores_text, selection_text
 __all__ = ["run_analyze"]
 
 
+MOST_CHANGES = 12
+"""So many changes of a letter are printed; the report has all."""
 FEW_FACES = 0.5
 """A share of frames with a usable face below this is said."""
 
@@ -191,6 +194,7 @@ def _found_text(result: SequenceResult) -> list[str]:
         f"stages: {len(result.stages)}, prototypes in them: {shown}{also}, reduction in "
         f"description length: {share:.0%}",
     ]
+    lines += _reason_lines(result)
     if usable < FEW_FACES * frames:
         lines.append(
             f"note: a face could be analysed in only {usable} of {frames} frames"
@@ -210,6 +214,26 @@ def _stage_lines(result: SequenceResult) -> list[str]:
         lines.append(f"{number:5d} {times}  {format_labels(stage.labels)}")
     if len(stages) > MOST_LINES:
         lines.append(f"      … and {len(stages) - MOST_LINES} more, in stages.csv")
+    return lines
+
+
+def _reason_lines(result: SequenceResult) -> list[str]:
+    """Say in words where the prototypes look, and what changed when a letter did."""
+    shown = {label for stage in result.stages for label in stage.labels}
+    lines = [
+        f"{label}: {region_text(item.regions)}"
+        for label, item in result.prototypes.items()
+        if label in shown and item.regions
+    ]
+    changes = [
+        f"{stage.start_s:.2f} s  {change.text}"
+        for stage in result.stages
+        for change in stage.changes
+        if change.before and change.after
+    ]
+    lines += changes[:MOST_CHANGES]
+    if len(changes) > MOST_CHANGES:
+        lines.append(f"… and {len(changes) - MOST_CHANGES} more changes of letter in report.html")
     return lines
 
 

@@ -243,6 +243,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         device=str(network.device),
         detector=detector,
         lrp_preset=explain.preset,
+        picture_preset=explain.preset,
         lrp_engine=analyzer.engine.name,
         lrp_engine_reason=analyzer.engine.reason,
         lrp_precision=explain.precision,
@@ -393,6 +394,9 @@ def _print_stage(stream: Stream, event: StageEvent, *, several: bool) -> None:
         f"  [{event.reason}{note}]",
         markup=False,
     )
+    for change in event.changes:
+        if change.before and change.after:
+            out.print(f"{'':{len(where)}}            {change.text}", markup=False)
 
 
 def _print_summary(summary: Summary) -> None:

@@ -218,6 +218,10 @@ def _manifest(result: SequenceResult, scored: ScoredSequence) -> str:
                 "end": stage.end,
                 "start_s": round(stage.start_s, 4),
                 "end_s": round(stage.end_s, 4),
+                "changes": [
+                    {"au": c.au, "before": c.before, "after": c.after, "text": c.text}
+                    for c in stage.changes
+                ],
                 **_files(result, start=stage.start, end=stage.end),
             }
             for stage in result.stages
@@ -233,6 +237,7 @@ def _manifest(result: SequenceResult, scored: ScoredSequence) -> str:
                 "frames": item.frames,
                 "first": item.first,
                 "exemplar": item.exemplar,
+                "regions": [list(pair) for pair in item.regions],
                 **_files(result, first=item.first, exemplar=item.exemplar),
             }
             for label, item in result.prototypes.items()

@@ -14,6 +14,7 @@
  *         `face_found`, `other_person` or `gap`.
  *     at: frame at which the change became known.
  *     text: the stage as the paper writes it, `(AU01_A, AU12_B)`.
+ *     changes: what changed from the stage before, by AU; empty where the face was lost.
  */
 export interface StageEnter {
   labels: string[];
@@ -22,6 +23,22 @@ export interface StageEnter {
   start_s: number;
   reason: string;
   at: number;
+  text: string;
+  changes: LetterChange[];
+}
+
+/**
+ * What changed for one AU from a stage to the next.
+ *
+ * Attributes:
+ *     au: its number.
+ *     before, after: its label in the two stages (`AU12_A`); None where it is not active.
+ *     text: the change in one sentence, with the facial regions concerned.
+ */
+export interface LetterChange {
+  au: number;
+  before: string | null;
+  after: string | null;
   text: string;
 }
 
@@ -36,7 +53,11 @@ export interface StageExit {
   at: number;
 }
 
-/** The current stage's labels were wrong from its very start; `previous` are replaced. */
+/**
+ * The current stage's labels were wrong from its very start; `previous` are replaced.
+ *
+ * `changes`: what changed from the stage before this one, all of it.
+ */
 export interface StageRevise {
   labels: string[];
   previous: string[] | null;
@@ -45,6 +66,7 @@ export interface StageRevise {
   reason: string;
   at: number;
   text: string;
+  changes: LetterChange[];
 }
 
 /**
@@ -57,6 +79,8 @@ export interface StageRevise {
  *     data: `size * size` bytes, row by row: positive relevance, its maximum scaled to 255.
  *     top: the cells with `data >= top` are the Top-X relevance projection (1–255).
  *     face: `size * size` bytes: the grey face crop it was found on; empty without video.
+ *     regions: (name, share 0–1) of up to three facial regions that carry its relevance, the
+ *         largest first; left and right are the person's own.
  */
 export interface PrototypeNew {
   label: string;
@@ -67,6 +91,7 @@ export interface PrototypeNew {
   data: string;
   top: number;
   face: string;
+  regions: [string, number][];
 }
 
 /**
@@ -384,11 +409,14 @@ export interface Heat {
  *
  * `data`: `size * size` bytes, row by row; 0 outside the projection, inside it the relevance,
  * its maximum scaled to 255, at least 1. `label`: `AU12_A`, or `AU12` before its letter.
+ * `regions`: (name, share 0–1) of up to three facial regions that carry the relevance of the
+ * whole map, the largest first; left and right are the person's own.
  */
 export interface Mask {
   au: number;
   label: string;
   data: string;
+  regions: [string, number][];
 }
 
 /**
@@ -450,7 +478,9 @@ export interface Percentiles {
  * Attributes:
  *     server: version of facestage. `protocol`: version of this protocol.
  *     model, model_card: name of the AU network, and its card in one short sentence.
- *     device, detector, lrp_preset: what computes, finds faces and explains.
+ *     device, detector, lrp_preset: what computes, finds faces and explains. `lrp_preset` makes
+ *         the maps that give letters, `picture_preset` those that are drawn and put into words;
+ *         empty: the same.
  *     lrp_engine: LRP engine that runs the preset: `fused`, or `reference`, which is several
  *         times slower and gives the same maps. `lrp_engine_reason`: what in the network kept
  *         the fused one from it; empty if nothing did. `lrp_precision`: of its convolutions on
@@ -476,6 +506,7 @@ export interface Hello {
   device: string;
   detector: string;
   lrp_preset: string;
+  picture_preset: string;
   lrp_engine: string;
   lrp_engine_reason: string;
   lrp_precision: string;

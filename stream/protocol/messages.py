@@ -94,6 +94,7 @@ __all__ = [
     "Heartbeat",
     "Heat",
     "Hello",
+    "LetterChange",
     "Mask",
     "Percentiles",
     "PrototypeNew",
@@ -136,6 +137,21 @@ def _check_cells(size: int, data: bytes) -> None:
 # --- Events -----------------------------------------------------------------------------------
 
 
+class LetterChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed for one AU from a stage to the next.
+
+    Attributes:
+        au: its number.
+        before, after: its label in the two stages (``AU12_A``); None where it is not active.
+        text: the change in one sentence, with the facial regions concerned.
+    """
+
+    au: int
+    before: str | None
+    after: str | None
+    text: str
+
+
 class StageEnter(Event, frozen=True, kw_only=True):
     """A stage began.
 
@@ -148,6 +164,7 @@ class StageEnter(Event, frozen=True, kw_only=True):
             ``face_found``, ``other_person`` or ``gap``.
         at: frame at which the change became known.
         text: the stage as the paper writes it, ``(AU01_A, AU12_B)``.
+        changes: what changed from the stage before, by AU; empty where the face was lost.
     """
 
     type: ClassVar[str] = "stage.enter"
@@ -158,6 +175,7 @@ class StageEnter(Event, frozen=True, kw_only=True):
     reason: str
     at: int
     text: str
+    changes: tuple[LetterChange, ...] = ()
 
 
 class StageExit(Event, frozen=True, kw_only=True):
@@ -174,7 +192,10 @@ class StageExit(Event, frozen=True, kw_only=True):
 
 
 class StageRevise(Event, frozen=True, kw_only=True):
-    """The current stage's labels were wrong from its very start; ``previous`` are replaced."""
+    """The current stage's labels were wrong from its very start; ``previous`` are replaced.
+
+    ``changes``: what changed from the stage before this one, all of it.
+    """
 
     type: ClassVar[str] = "stage.revise"
     labels: tuple[str, ...]
@@ -184,6 +205,7 @@ class StageRevise(Event, frozen=True, kw_only=True):
     reason: str
     at: int
     text: str
+    changes: tuple[LetterChange, ...] = ()
 
 
 class PrototypeNew(Event, frozen=True, kw_only=True):
@@ -196,6 +218,8 @@ class PrototypeNew(Event, frozen=True, kw_only=True):
         data: ``size * size`` bytes, row by row: positive relevance, its maximum scaled to 255.
         top: the cells with ``data >= top`` are the Top-X relevance projection (1–255).
         face: ``size * size`` bytes: the grey face crop it was found on; empty without video.
+        regions: (name, share 0–1) of up to three facial regions that carry its relevance, the
+            largest first; left and right are the person's own.
     """
 
     type: ClassVar[str] = "prototype.new"
@@ -207,6 +231,7 @@ class PrototypeNew(Event, frozen=True, kw_only=True):
     data: bytes
     top: int
     face: bytes = b""
+    regions: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         _check_cells(self.size, self.data)
@@ -405,11 +430,14 @@ class Mask(msgspec.Struct, frozen=True, kw_only=True):
 
     ``data``: ``size * size`` bytes, row by row; 0 outside the projection, inside it the relevance,
     its maximum scaled to 255, at least 1. ``label``: ``AU12_A``, or ``AU12`` before its letter.
+    ``regions``: (name, share 0–1) of up to three facial regions that carry the relevance of the
+    whole map, the largest first; left and right are the person's own.
     """
 
     au: int
     label: str
     data: bytes
+    regions: tuple[tuple[str, float], ...] = ()
 
 
 class Heat(Sample, frozen=True, kw_only=True):
@@ -540,7 +568,9 @@ class Hello(Body, frozen=True, kw_only=True):
     Attributes:
         server: version of facestage. ``protocol``: version of this protocol.
         model, model_card: name of the AU network, and its card in one short sentence.
-        device, detector, lrp_preset: what computes, finds faces and explains.
+        device, detector, lrp_preset: what computes, finds faces and explains. ``lrp_preset`` makes
+            the maps that give letters, ``picture_preset`` those that are drawn and put into words;
+            empty: the same.
         lrp_engine: LRP engine that runs the preset: ``fused``, or ``reference``, which is several
             times slower and gives the same maps. ``lrp_engine_reason``: what in the network kept
             the fused one from it; empty if nothing did. ``lrp_precision``: of its convolutions on
@@ -567,6 +597,7 @@ class Hello(Body, frozen=True, kw_only=True):
     device: str
     detector: str
     lrp_preset: str
+    picture_preset: str = ""
     lrp_engine: str = ""
     lrp_engine_reason: str = ""
     lrp_precision: str = "float32"

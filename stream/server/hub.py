@@ -504,7 +504,7 @@ class Hub:
                 state.stage = event
             case protocol.StageRevise() if state.stage is not None:
                 state.stage = msgspec.structs.replace(
-                    state.stage, labels=event.labels, text=event.text
+                    state.stage, labels=event.labels, text=event.text, changes=event.changes
                 )
             case protocol.StageExit():
                 state.stage = None
