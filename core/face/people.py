@@ -24,8 +24,10 @@ from ..config import MOST_FACES, FollowConfig
 from ..errors import ConfigError
 from ..types import FaceObservation, FaceState
 from .boxes import Box, apart, overlap
+from .detections import Answer, Choice, Detection, Detector, ask
 from .looks import Description, Looks, describe
-from .tracker import Choice, Detection, Detector, FaceTracker, Landmarks
+from .probe import Landmarks
+from .tracker import FaceTracker
 
 __all__ = ["FOLLOWED_BY", "SOMEBODY_ELSE", "People", "check_follow"]
 
@@ -76,11 +78,17 @@ class _OneLook:
         """Begin the next picture."""
         self.found: list[Detection] | None = None
         self._smallest = 0.0
+        self._asked: tuple[Answer, float] | None = None
 
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         if self.found is None or smallest < self._smallest:
             self.found, self._smallest = self._detector.detect(image, smallest), smallest
         return self.found
+
+    def ask(self, image: NDArray[np.uint8], smallest: float = 0.0) -> Answer:
+        if self._asked is None or smallest < self._asked[1]:
+            self._asked = ask(self._detector, image, smallest), smallest
+        return self._asked[0]
 
 
 @dataclass(slots=True, eq=False)
@@ -113,6 +121,7 @@ class _Place(Choice):
         wary: frames for which it is checked who it is.
         unseen: frames since it was.
         doubts: frames in a row in which it looked like somebody else.
+        looked: what the detector found was taken in for it in this frame.
         admitted: who was found in this frame, and how they look.
         likeness: of the face in this frame to the person, as they were known before it; None where
             it was not looked at.
@@ -126,6 +135,7 @@ class _Place(Choice):
     def forget(self) -> None:
         self.person: _Person | None = None
         self.wary = self.doubts = self.unseen = 0
+        self.looked = False
         self.admitted: tuple[_Person, Description] | None = None
         self.likeness: float | None = None
 
@@ -250,6 +260,13 @@ class People:
         """
         return [place.tracker.foresee(image) for place in self._places]
 
+    def learn(self, place: int, landmarks: NDArray[np.float32]) -> None:
+        """Take in the landmarks of the crop that the last frame gave for a place.
+
+        See :meth:`FaceTracker.learn <facestage.core.face.tracker.FaceTracker.learn>`.
+        """
+        self._places[place].tracker.learn(landmarks)
+
     def update(
         self,
         image: NDArray[np.uint8],
@@ -273,6 +290,8 @@ class People:
         self._frame += 1
         given = [None] * len(self._places) if points is None else points
         self._note_picture(image)
+        for place in self._places:
+            place.looked = False
         seen: dict[int, FaceObservation] = {}
         busy = [n for n, place in enumerate(self._places) if place.tracker.crop is not None]
         if len(self._places) > 1 and any(self._places[n].tracker.due for n in busy):
@@ -282,7 +301,7 @@ class People:
             seen[n] = self._follow(self._places[n], image, given[n], True)
         self._part(seen)
         anybody = any(place.tracker.crop is not None for place in self._places)
-        search = not anybody or look.found is not None
+        search = not anybody or self._looked()
         search = search or self._frame % self.config.search_every == 0
         for n, place in enumerate(self._places):
             if n not in seen:
@@ -293,6 +312,10 @@ class People:
         if self._look is None:
             raise ConfigError("the faces were restored from their state: call attach() first")
         return self._look
+
+    def _looked(self) -> bool:
+        """Tell whether what the detector found was taken in in this frame."""
+        return any(place.looked for place in self._places)
 
     # -- following ---------------------------------------------------------------------------------
 
@@ -306,6 +329,7 @@ class People:
         tracker = place.tracker
         place.begin()
         face = tracker.update(image, points, search)
+        place.looked = tracker.looked
         if tracker.crop is None:
             place.doubts = 0
             return face
@@ -333,7 +357,7 @@ class People:
         place.wary = config.wary if rivals else max(0, place.wary - 1)
         if rivals:
             tracker.check_within(config.near_check)
-        looked = self._attached().found is not None
+        looked = self._looked()
         place.unseen += 1
         if face.crop is not None and (
             place.wary or tracker.fresh or looked or place.unseen >= _LOOK_EVERY
