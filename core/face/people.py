@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..config import MOST_FACES, FollowConfig
 from ..errors import ConfigError
+from ..steps import step
 from ..types import FaceObservation, FaceState
 from .boxes import Box, apart, overlap
 from .detections import Answer, Choice, Detection, Detector, ask
@@ -72,10 +73,21 @@ class _OneLook:
     def __init__(self, detector: Detector) -> None:
         self.name = detector.name
         self._detector = detector
-        self.forget()
+        self._image: NDArray[np.uint8] | None = None
+        self._forget()
 
-    def forget(self) -> None:
-        """Begin the next picture."""
+    def begin(self, image: NDArray[np.uint8]) -> None:
+        """Begin with a picture, unless that is done."""
+        if self._image is not image:
+            self._image = image
+            self._forget()
+
+    def end(self) -> None:
+        """Keep no picture."""
+        self._image = None
+        self._forget()
+
+    def _forget(self) -> None:
         self.found: list[Detection] | None = None
         self._smallest = 0.0
         self._asked: tuple[Answer, float] | None = None
@@ -260,6 +272,29 @@ class People:
         """
         return [place.tracker.foresee(image) for place in self._places]
 
+    def prepare(self, image: NDArray[np.uint8]) -> bool:
+        """Do what needs no landmarks ahead of :meth:`update` for the next frame; changes nothing.
+
+        The motion of the texture is measured; where nobody is followed, or that motion breaks, the
+        picture is searched.
+
+        Returns:
+            Whether :meth:`update` will need none either.
+        """
+        look, easy = self._attached(), True
+        for place, crop in zip(self._places, self.foresee(image), strict=True):
+            easy = easy and crop is None and not place.tracker.searches and not place.tracker.checks
+        followed = [p.tracker for p in self._places if p.tracker.crop is not None]
+        if not followed or any(tracker.searches for tracker in followed):
+            look.begin(image)
+            with step("detect"):
+                easy = not look.detect(image)
+        return easy
+
+    def learns(self, place: int) -> bool:
+        """Tell whether the landmarks of a place are of use to its tracker."""
+        return self._places[place].tracker.learns
+
     def learn(self, place: int, landmarks: NDArray[np.float32]) -> None:
         """Take in the landmarks of the crop that the last frame gave for a place.
 
@@ -285,8 +320,7 @@ class People:
         Raises:
             SourceError, ConfigError: see :meth:`FaceTracker.update`.
         """
-        look = self._attached()
-        look.forget()
+        self._attached().begin(image)
         self._frame += 1
         given = [None] * len(self._places) if points is None else points
         self._note_picture(image)
@@ -306,6 +340,7 @@ class People:
         for n, place in enumerate(self._places):
             if n not in seen:
                 seen[n] = self._follow(place, image, given[n], search)
+        self._attached().end()
         return [seen[n] for n in range(len(self._places))]
 
     def _attached(self) -> _OneLook:

@@ -193,6 +193,11 @@ class FaceTracker:
         track = self._track
         return track is None or track.from_detector or track.until_check <= 1
 
+    @property
+    def learns(self) -> bool:
+        """Whether :meth:`learn` is of use: a face is followed by its landmarks."""
+        return self._track is not None and not self._track.from_detector
+
     def check_within(self, frames: int) -> None:
         """Ask the detector again after at most so many frames."""
         if self._track is not None:
@@ -215,17 +220,32 @@ class FaceTracker:
             ``(S, S)`` uint8; None where none are needed: those of the frame before were learned,
             the frame has to be searched or is too small for a face, or the detector gives points.
 
+        Asked again for the same image, it tells again what it found.
+
         Raises:
             SourceError: not a picture.
         """
-        track, self._foreseen = self._track, None
+        track, foreseen, self._foreseen = self._track, self._foreseen, None
         if track is None or track.from_detector:
             return None
-        grey = to_grey(image)
-        if self._holds_no_face(grey):
-            return None
-        self._foreseen = predict(track, image, grey, self.probe)
-        return None if self._foreseen.broken or track.learned else self._foreseen.crop
+        if foreseen is None or foreseen.image is not image:
+            grey = to_grey(image)
+            if self._holds_no_face(grey):
+                return None
+            foreseen = predict(track, image, grey, self.probe)
+        self._foreseen = foreseen
+        return None if foreseen.broken or track.learned else foreseen.crop
+
+    @property
+    def searches(self) -> bool:
+        """Whether the frame that was foreseen has to be searched for the face."""
+        return self._foreseen.broken if self._foreseen is not None else self._track is None
+
+    @property
+    def checks(self) -> bool:
+        """Whether the next frame may have to prove the face."""
+        track = self._track
+        return track is not None and (track.check is not None or not track.proven)
 
     def learn(self, landmarks: NDArray[np.float32]) -> None:
         """Take in the landmarks of the crop that the last frame gave: the next needs none then.

@@ -26,6 +26,7 @@ from ...core.types import StageEvent
 from ..compute import choose_precision, use_threads
 from ..console import out
 from ..detectors import make_detector
+from ..live.background import BackgroundDetector
 from ..live.handover import Policy
 from ..live.metrics import Summary
 from ..live.pipeline import Pipeline, Require, Stream
@@ -142,7 +143,7 @@ def _prepare(
     explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
     follow = FollowConfig(faces=options.faces, follow=options.follow)
     config = dataclasses.replace(config, explain=explain, follow=follow)
-    detector = make_detector(options.detector)
+    detector = BackgroundDetector(make_detector(options.detector))
     rest = load_rest(options.rest, network.card, sources=len(sources))
     analyzer = Analyzer(detector, network, config, rest=rest)
     names = _stream_ids(sources)

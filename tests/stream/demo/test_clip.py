@@ -60,15 +60,7 @@ def network() -> AUNetwork:
 @pytest.fixture(scope="module")
 def presence(frames: NDArray[np.uint8], network: AUNetwork) -> NDArray[np.float32]:
     """Presence in every ``STEP``-th frame, through the face step a user gets: ``(N/STEP, A)``."""
-    card = network.card
-    tracker = FaceTracker(
-        HaarDetector(),
-        network.five_points,
-        card.template,
-        card.template_weights,
-        card.input_size,
-        card.box_points["haar"],
-    )
+    tracker = FaceTracker.of_network(HaarDetector(), network)
     crops = []
     for index, image in enumerate(frames):
         seen = tracker.update(image)
