@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..steps import step
 from .alignment import transform
 from .detections import Detection, best_overlap
 from .probe import Prediction
@@ -63,7 +64,8 @@ class Proof:
             The points measured in this frame, now perhaps for the proof.
         """
         check = track.check
-        found = None if check is None else check.answer()
+        with step("detect"):  # it may be waited for
+            found = None if check is None else check.answer()
         if check is not None and found is not None:
             track.check, self.looked = None, True
             own = best_overlap(found, check.place, self.config.same_face_overlap)

@@ -270,6 +270,35 @@ def test_landmarks_of_all_cameras_are_one_more_for_new_faces_alone(
             assert counts == [1, 1, 1, 1], twin.summary()
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_faces_found_ahead_change_nothing(
+    device: str, pictures: list[NDArray[np.uint8]], twin: CudaTwin
+) -> None:
+    """On a GPU the landmarks of new faces are left to the thread that works with it."""
+    plain, ahead = (
+        Analyzer(HaarDetector(), AUNetwork.load(device=device), MASKS) for _ in range(2)
+    )
+    looked: list[int] = []
+    for first in range(10):
+        batch = frames(pictures, 2, first)
+        expected = plain.update(batch)
+        twin.clear()
+        for frame in batch:
+            ahead.prepare(frame)
+        assert twin.count("launch") == 0
+        found = ahead.update(batch, lambda first=first: looked.append(first))
+        for one, other in zip(expected, found, strict=True):
+            assert one.face.state == other.face.state
+            same(one, other, 1e-3)
+            np.testing.assert_allclose(other.face.points, one.face.points, atol=1e-2)
+    assert looked == list(range(10))
+    (frame, _), (other, _) = (frames(pictures, 2, n) for n in (10, 11))
+    ahead.prepare(frame)
+    if device == "cpu":
+        with pytest.raises(RuntimeError, match="another frame was prepared"):
+            ahead.update([other])
+
+
 def test_landmarks_of_a_gpu_are_those_of_the_cpu(twin: CudaTwin) -> None:
     crops = np.random.default_rng(0).integers(0, 255, (6, 96, 96), np.uint8)
     here, there = (AUNetwork.load(device=device) for device in ("cpu", "cuda"))
