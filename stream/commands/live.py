@@ -28,6 +28,7 @@ from ...core.types import StageEvent
 from ..compute import choose_precision, use_threads
 from ..console import out
 from ..detectors import make_detector
+from ..live.background import BackgroundDetector
 from ..live.capture import BACKOFF_S
 from ..live.handover import Policy
 from ..live.metrics import Summary
@@ -175,7 +176,7 @@ def _prepare(
     follow = FollowConfig(faces=options.faces, follow=options.follow)
     scores = tuple(options.score or ())
     config = dataclasses.replace(config, explain=explain, follow=follow, scores=scores)
-    detector = make_detector(options.detector)
+    detector = BackgroundDetector(make_detector(options.detector))
     names = name_sources(_stream_ids(sources), options.name or ())
     people = people_of(
         names, options.person or (), rest=options.rest, judged=config.baseline.enabled

@@ -185,14 +185,7 @@ class _Finder:
     def __init__(self, network: AUNetwork, detector: Detector) -> None:
         card = network.card
         self.side = card.input_size
-        self._tracker = FaceTracker(
-            detector,
-            network.five_points if network.has_landmarks else None,
-            card.template,
-            card.template_weights,
-            card.input_size,
-            card.box_points.get(detector.name),
-        )
+        self._tracker = FaceTracker.of_network(detector, network)
         facts = (_VERSION, MARGIN, detector_identity(detector), card.sha256, card.input_size)
         digest = hashlib.sha256(repr(facts).encode())
         digest.update(card.template.tobytes() + card.template_weights.tobytes())

@@ -110,7 +110,9 @@ def test_all_faces_go_through_the_network_at_once(
     looked: list[int] = []
     predict, forward, points = network.predict_prepared, lrp.forward, network.five_points
 
-    monkeypatch.setattr(network, "predict_prepared", lambda x: (rows.append(len(x)), predict(x))[1])
+    monkeypatch.setattr(
+        network, "predict_prepared", lambda x, **k: (rows.append(len(x)), predict(x, **k))[1]
+    )
     monkeypatch.setattr(
         lrp, "forward", lambda m, x, *a: (rows.append(len(x)), forward(m, x, *a))[1]
     )
@@ -120,7 +122,7 @@ def test_all_faces_go_through_the_network_at_once(
     seen = observer.update([frames[10]])
     assert [o.frame.source for o in seen] == ["cam", "cam/2"]
     assert rows == [2]
-    assert looked[0] == 2
+    assert looked == []  # the pass before found the landmarks with which they were cut out
 
 
 def test_a_person_who_takes_anothers_place_begins_with_no_letters(
@@ -138,7 +140,7 @@ def test_a_person_who_takes_anothers_place_begins_with_no_letters(
         for au, track in analyzer.prototypes(moving).items()
         for letter in track.letters
     }
-    analyzer._observer._states[moving].person = 7  # as if somebody else had been in this place
+    analyzer._observer.faces.memories[moving].person = 7  # as if somebody else was in this place
     (result,) = of(analyzer.update(frames[-1:]), moving)
     changes = [event for event in result.events if isinstance(event, FaceChange)]
     assert [event.reason for event in changes] == [OTHER_PERSON]

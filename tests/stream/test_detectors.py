@@ -82,15 +82,7 @@ def test_a_covered_and_a_dazzled_camera_show_no_face(tone: int) -> None:
 
 
 def tracker() -> FaceTracker:
-    network = AUNetwork.load(device="cpu")
-    card = network.card
-    return FaceTracker(
-        OurDetector(),
-        network.five_points,
-        card.template,
-        card.template_weights,
-        card.input_size,
-    )
+    return FaceTracker.of_network(OurDetector(), AUNetwork.load(device="cpu"))
 
 
 def portraits(shared: Path, count: int) -> list[NDArray[np.uint8]]:

@@ -62,15 +62,7 @@ def network() -> AUNetwork:
 @pytest.fixture(scope="module")
 def presence(frames: NDArray[np.uint8], network: AUNetwork) -> NDArray[np.float32]:
     """Presence in every ``STEP``-th frame, through the face step a user gets: ``(N/STEP, A)``."""
-    card = network.card
-    tracker = FaceTracker(
-        OurDetector(),
-        network.five_points,
-        card.template,
-        card.template_weights,
-        card.input_size,
-        card.box_points.get("ours"),
-    )
+    tracker = FaceTracker.of_network(OurDetector(), network)
     crops = []
     for index, image in enumerate(frames):
         seen = tracker.update(image)
