@@ -276,7 +276,7 @@ def test_faces_found_ahead_change_nothing(
 ) -> None:
     """On a GPU the landmarks of new faces are left to the thread that works with it."""
     plain, ahead = (
-        Analyzer(HaarDetector(), AUNetwork.load(device=device), MASKS) for _ in range(2)
+        Analyzer(OurDetector(), AUNetwork.load(device=device), MASKS) for _ in range(2)
     )
     looked: list[int] = []
     for first in range(10):
