@@ -378,8 +378,9 @@ def _whole(name: str, value: Any) -> Any:
 
 
 def _names(table: Any) -> list[str]:
-    names = table.dtype.names if isinstance(table, np.ndarray) else table.columns
-    return list(names or ())
+    if isinstance(table, np.ndarray):
+        return list(table.dtype.names or ())
+    return list(table.columns)
 
 
 def _column(table: Any, name: str) -> Any:
