@@ -32,6 +32,10 @@ def run_report(options: ReportOptions) -> list[Path]:
     for note in session.notes:
         err.print(f"note: {note}", markup=False)
     target = options.out_dir or options.session / REPORT
+    if target.resolve() == options.session.resolve():
+        raise ConfigError(
+            f"--out {target} is the session itself; name another folder for the report"
+        )
     written = write_report(session, target, overwrite=options.overwrite)
     for path in written:
         out.print(f"written: {path}", markup=False)

@@ -49,7 +49,6 @@ class SessionWriter:
         self._samples: dict[str, PackedFile] = {}
         self._done_bytes = 0
         self._marked_s = 0.0
-        self._last_s = 0.0
 
     @property
     def size(self) -> int:
@@ -68,9 +67,9 @@ class SessionWriter:
         Raises:
             OSError: the disk is full or broken.
         """
-        self._turn(int(at // HOUR_S))
+        self._turn(at)
         self._events.append(self._line(at, message), at)
-        self.events, self._last_s = seq, at
+        self.events = seq
 
     def sample(self, kind: str, at: float, message: bytes) -> None:
         """Take a sample.
@@ -83,12 +82,11 @@ class SessionWriter:
         Raises:
             OSError: the disk is full or broken.
         """
-        self._turn(int(at // HOUR_S))
+        self._turn(at)
         if kind not in self._samples:
             name = f"{kind}/{self._hour:04d}.jsonl.gz"
             self._samples[kind] = PackedFile(self._folder, name)
         self._samples[kind].append(self._line(at, message), at)
-        self._last_s = at
 
     def flush(self) -> None:
         """Hand everything to the system, so that it survives the end of this process."""
@@ -96,12 +94,10 @@ class SessionWriter:
             file.flush()
 
     def sync(self) -> None:
-        """Wait until all is on the disk; note what is whole once a minute."""
+        """Wait until all is on the disk."""
         self.flush()
         for file in self._files():
             file.sync()
-        if self._last_s - self._marked_s >= MARK_S:
-            self._mark()
 
     def close(self, *, seconds: float, dropped: int, reason: str) -> None:
         """Write what is left, and that the session is complete.
@@ -127,7 +123,6 @@ class SessionWriter:
                 file.close()
 
     def _mark(self) -> None:
-        self._marked_s = self._last_s
         for file in self._files():
             whole = file.mark()
             if whole is not None:
@@ -141,12 +136,15 @@ class SessionWriter:
     def _line(self, at: float, message: bytes) -> bytes:
         return self._encode((round(at, 6), msgspec.Raw(message))) + b"\n"
 
-    def _turn(self, hour: int) -> None:
-        """Begin the files of another hour, where it is another."""
+    def _turn(self, at: float) -> None:
+        """Note each minute what is whole, and begin other files each hour."""
+        hour = int(at // HOUR_S)
+        if hour <= self._hour and at - self._marked_s < MARK_S:
+            return
+        self._mark()
+        self._marked_s = at
         if hour <= self._hour:
             return
-        if self._samples:
-            self._mark()
         for file in self._samples.values():
             file.close()
             self._done_bytes += file.size

@@ -39,6 +39,7 @@ HELLO = Hello(
     device="cpu",
     detector="d",
     lrp_preset="p",
+    baseline=True,
     aus=tuple(
         protocol.ActionUnit(au=au, code=f"AU{au:02d}", name="a", colour="#000000", grade="A")
         for au in AUS
