@@ -63,11 +63,12 @@ PLAN = {
         "server": "protocol step_clock",
         "live": "protocol server sources step_clock",
         "offline": "sources",
+        "exports": "offline",
         "datasets": "sources",
         "learning": "datasets files model_store sources",
         "corpus": "compute datasets detectors offline",
         "bench": "compute live protocol server sources step_clock",
-        "commands": "bench compute console corpus datasets detectors files learning live "
+        "commands": "bench compute console corpus datasets detectors exports files learning live "
         "model_store offline progress protocol server sources",
         "cli": "commands console passive_threads",
         "__main__": "cli",
