@@ -37,6 +37,7 @@ from ..server.certificate import Certificate
 from ..server.hub import Hub
 from ..server.server import Server
 from ..sources import Source, may_appear, open_source, source_name
+from .bridges import lsl_push, metrics_page
 from .credentials import (
     certificate_notes,
     read_certificate,
@@ -158,6 +159,7 @@ def _prepare(
         require=_require(options),
         max_frames=options.frames,
         on_stage=lambda stream, event: _print_stage(stream, event, several=several),
+        on_result=lsl_push(options, hub, analyzer),
     )
     for name, spec in zip(names, sources, strict=True):
         pipeline.add(
@@ -180,6 +182,8 @@ def _prepare(
         certificate=access.certificate,
         max_connections=options.max_connections,
     )
+    if options.metrics:
+        server.readings["/metrics"] = metrics_page(pipeline, hub, hello)
     notes = visible_secrets(access.token, sources)
     notes += certificate_notes(access.certificate, time.time())
     return _Session(analyzer, pipeline, hello, server, options.print_token, notes)

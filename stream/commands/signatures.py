@@ -120,6 +120,12 @@ class WatchOptions(ExplainOptions):
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
     score: Scores = None
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Tell Prometheus counts and latencies at /metrics.")
+    ] = False
+    lsl: Annotated[
+        bool, typer.Option("--lsl", help="Send AU values and stages by Lab Streaming Layer.")
+    ] = False
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None

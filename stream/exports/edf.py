@@ -34,7 +34,7 @@ def edf_bytes(recording: Recording, tiers: Sequence[Tier]) -> bytes:
             nothing.
     """
     try:
-        import edfio
+        import edfio  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError(
             "EDF+ needs the package edfio; install it with: pip install 'facestage[edf]'"

@@ -3,7 +3,7 @@
 ::
 
     GET /  /overlay  /…                  files of a fixed list, nothing else
-    GET /schema.json  /healthz
+    GET /schema.json  /asyncapi.json  /healthz
     websocket /ws                        JSON, deflated
     websocket /ws/frames                 pictures, uncompressed
 
@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import errno
 import http
+import importlib.metadata
 import ipaddress
 import json
 import logging
@@ -38,6 +39,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from ...core.errors import ConfigError
+from ..protocol.asyncapi import asyncapi
 from ..protocol.codec import json_schema
 from ..protocol.messages import Hello
 from . import limits
@@ -126,6 +128,10 @@ class Server:
         max_connections: open sockets.
         certificate: to serve https and wss with; None: plain HTTP.
 
+    Attributes:
+        readings: path → what makes content type and content of it, each time it is asked for. Asked
+            under the same rules as ``/healthz``: by a name of this machine only.
+
     Raises:
         ConfigError: the options cannot work together (on construction), or the port or the address
             cannot be used (on entering).
@@ -174,6 +180,7 @@ class Server:
         self._pushed_out = Tally(limits.REFUSAL_LOG_S)
         self._not_accepted = Tally(limits.ACCEPT_LOG_S)
         self._files = _load_files()
+        self.readings: dict[str, Callable[[], tuple[str, bytes]]] = {}
         self._wake_pending = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: WebSocketServer | None = None
@@ -396,7 +403,7 @@ class Server:
                 # JPEG does not deflate: 1.8 ms per picture and client for nothing.
                 request.headers.pop("Sec-WebSocket-Extensions", None)
             return None
-        if path == "/healthz":
+        if path == "/healthz" or path in self.readings:
             host = request.headers.get("Host")
             if host is not None and not self._is_own_name(host):
                 # A foreign site whose name points here (DNS rebinding) may not read it.
@@ -406,6 +413,8 @@ class Server:
                     b"This is no name of this server. Ask by address or by localhost, or start it "
                     b"with --origin and this name.\n",
                 )
+            if path in self.readings:
+                return _response(http.HTTPStatus.OK, *self.readings[path]())
             first, last = self.hub.range
             health = {"status": "ok", "clients": self.hub.clients, "first": first, "last": last}
             return _response(http.HTTPStatus.OK, _MIME[".json"], json.dumps(health).encode())
@@ -466,6 +475,8 @@ def _load_files() -> dict[str, tuple[str, bytes]]:
     files = {"/": page, "/overlay": page}
     for name in _FILES:
         files[f"/{name}"] = (_MIME[Path(name).suffix], (_OVERLAY / name).read_bytes())
+    version = importlib.metadata.version("facestage")
+    files["/asyncapi.json"] = (_MIME[".json"], json.dumps(asyncapi(version), indent=1).encode())
     files["/schema.json"] = (_MIME[".json"], json.dumps(json_schema(), indent=1).encode())
     return files
 
