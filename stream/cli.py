@@ -28,7 +28,9 @@ from .commands.signatures import (
     DemoOptions,
     DoctorOptions,
     EvaluateOptions,
+    ExportOptions,
     LiveOptions,
+    MarkerOptions,
     QualityOptions,
     ReplayOptions,
     ReportOptions,
@@ -138,6 +140,24 @@ def corpus(options: CorpusOptions) -> None:
     from .commands.corpus import run_corpus
 
     run_corpus(options)
+
+
+@app.command()
+@takes(ExportOptions)
+def export(options: ExportOptions) -> None:
+    """Write results for ELAN, NOVA, BORIS, a spreadsheet, or as FHIR or EDF+."""
+    from .commands.export import run_export
+
+    run_export(options)
+
+
+@app.command()
+@takes(MarkerOptions)
+def markers(options: MarkerOptions) -> None:
+    """List the markers of results, or add those of another program's file."""
+    from .commands.export import run_markers
+
+    run_markers(options)
 
 
 @app.command()

@@ -48,6 +48,7 @@ from ..sources import (
     open_source,
     source_name,
 )
+from .bridges import lsl_push, metrics_page
 from .credentials import (
     certificate_notes,
     read_certificate,
@@ -201,6 +202,7 @@ def _prepare(
         require=_require(options),
         max_frames=options.frames,
         on_stage=lambda stream, event: _print_stage(stream, event, several=several),
+        on_result=lsl_push(options, hub, analyzer),
     )
     for name, spec in zip(names, sources, strict=True):
         pipeline.add(
@@ -228,6 +230,8 @@ def _prepare(
         command=recorder.command if recorder is not None and options.allow_control else None,
     )
     server.cameras = tuple(inboxes.values())
+    if options.metrics:
+        server.readings["/metrics"] = metrics_page(pipeline, hub, hello)
     notes = visible_secrets(access.token, sources)
     notes += certificate_notes(access.certificate, time.time())
     return _Session(analyzer, pipeline, hello, server, options.print_token, notes, recorder, people)

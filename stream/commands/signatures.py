@@ -78,7 +78,9 @@ __all__ = [
     "DemoOptions",
     "DoctorOptions",
     "EvaluateOptions",
+    "ExportOptions",
     "LiveOptions",
+    "MarkerOptions",
     "QualityOptions",
     "ReplayOptions",
     "ReportOptions",
@@ -131,6 +133,12 @@ class WatchOptions(ExplainOptions):
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
     score: Scores = None
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Tell Prometheus counts and latencies at /metrics.")
+    ] = False
+    lsl: Annotated[
+        bool, typer.Option("--lsl", help="Send AU values and stages by Lab Streaming Layer.")
+    ] = False
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     name: Names = None
@@ -547,6 +555,49 @@ class BenchOptions(FaceOptions):
             help="Exit with 3 unless the figure keeps to it, such as "
             "'paced.capture_to_emit.p99<33ms' or 'offline.frames_per_s>100'; may be repeated.",
         ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """Options of ``facestage export``."""
+
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder that facestage analyze wrote.")
+    ]
+    to: Annotated[str, typer.Option(help="elan, nova, boris, csv, fhir or edf.")]
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write (nova: folder); default: beside OUT."),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="SPAN",
+            help="Leave this span out, such as 12-15s, or those of all markers with this text; "
+            "may be repeated.",
+        ),
+    ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkerOptions:
+    """Options of ``facestage markers``."""
+
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder that facestage analyze wrote.")
+    ]
+    from_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Add those of this file: .eaf (ELAN), .annotation (NOVA), .boris, .csv."
+        ),
+    ] = None
+    tier: Annotated[
+        str | None,
+        typer.Option(help="Tier (ELAN) or behaviour (BORIS) to read; default: those of markers."),
     ] = None
 
 

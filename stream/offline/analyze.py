@@ -50,16 +50,12 @@ def analyze_source(
     take = on_seen or (lambda observations: None)
     with open_source(spec, keep_grey=True) as source:
         if source.endless:
-            raise ConfigError(
-                f"{source.name} has no end to wait for; record it to a file first, or use "
-                "'facestage live'"
-            )
+            raise _endless(source)
         fps = source.fps or DEFAULT_FPS
         batch: list[Frame] = []
         done = 0
-        for frame, is_break in itertools.islice(_frames(source, fps, exclude), max_frames):
-            if is_break:
-                analyzer.break_before(frame.index)
+        frames = _frames(source, fps, exclude, analyzer.break_before)
+        for frame in itertools.islice(frames, max_frames):
             batch.append(frame)
             if len(batch) == BATCH:
                 take(analyzer.update(batch))
@@ -85,13 +81,22 @@ def analyze_source(
         return replace(result, files=source.files, remark="; ".join(remarks), others=others)
 
 
+def _endless(source: Source) -> ConfigError:
+    return ConfigError(
+        f"{source.name} has no end to wait for; record it to a file first, or use 'facestage live'"
+    )
+
+
 def _frames(
-    source: Source, fps: float, exclude: Sequence[tuple[float, float]]
-) -> Iterator[tuple[Frame, bool]]:
+    source: Source,
+    fps: float,
+    exclude: Sequence[tuple[float, float]],
+    on_break: Callable[[int], None],
+) -> Iterator[Frame]:
     """Read a source to its end; pictures of another size begin an epoch.
 
-    Nothing that was seen before lies at the same place in them. With each frame comes whether
-    frames before it were left out; that begins an epoch, too.
+    Nothing that was seen before lies at the same place in them. So does a frame before which others
+    were left out; ``on_break`` is told its number.
     """
     epoch, size = 0, source.size
     begun = left_out = False
@@ -102,10 +107,12 @@ def _frames(
         if any(first <= pts <= last for first, last in exclude):
             left_out = begun
             continue
-        epoch += left_out
-        now_ns, t_wall = time.monotonic_ns(), time.time()
-        yield Frame(source.name, grab.index, grab.image, now_ns, t_wall, pts, epoch=epoch), left_out
+        if left_out:
+            epoch += 1
+            on_break(grab.index)
         begun, left_out = True, False
+        now_ns, t_wall = time.monotonic_ns(), time.time()
+        yield Frame(source.name, grab.index, grab.image, now_ns, t_wall, pts, epoch=epoch)
 
 
 def _what_is_missing(

@@ -34,7 +34,7 @@ from .encoding import png_bytes
 from .report import render_report
 from .scores import ScoredSequence, score_sequence
 
-__all__ = ["ANNOTATED", "SCHEMA", "check_output", "unwritable", "write_analysis"]
+__all__ = ["ANNOTATED", "MARKERS", "SCHEMA", "check_output", "unwritable", "write_analysis"]
 
 SCHEMA = "facestage/temporal-prototype/1"
 """``schema`` of ``temporal_prototype.json``; the number rises when a reader would break."""
@@ -47,7 +47,11 @@ _STAGES, _FRAMES, _STRIP, _REPORT = "stages.csv", "frames.csv", "strip.png", "re
 _PROTOTYPES = "prototypes"
 _FACE = "face"
 """Begins the names of the folders of other faces: ``face2``, ``face3``, …"""
-_NAMES = frozenset({_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES, *ANNOTATED.values()})
+MARKERS = "markers.csv"
+"""Name of the markers that people made beside the results; it stays when they are made anew."""
+_NAMES = frozenset(
+    {_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES, MARKERS, *ANNOTATED.values()}
+)
 _PICTURE = re.compile(r"AU\d{2}_[A-Z]+\.png")
 _FRESH = "new"
 
@@ -107,6 +111,8 @@ def write_analysis(
         pictures = pictures or SequencePictures(result)
         scored = functools.cache(functools.partial(score_sequence, scores=tuple(scores)))
         names = _write_all(result, fresh, thresholds or {}, pictures, scored, film)
+        if (target / MARKERS).is_file() and _foreign_entry(target) is None:
+            shutil.copyfile(target / MARKERS, fresh / MARKERS)
         sync_tree(fresh)
         _publish(staging, target, result.source)
         sync(home)

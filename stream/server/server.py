@@ -3,7 +3,7 @@
 ::
 
     GET /  /overlay  /camera  /…         files of a fixed list, nothing else
-    GET /schema.json  /healthz
+    GET /schema.json  /asyncapi.json  /healthz
     websocket /ws                        JSON, deflated
     websocket /ws/frames                 pictures, uncompressed
     websocket /ws/camera                 pictures from a browser's webcam, where a source waits
@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import errno
 import http
+import importlib.metadata
 import ipaddress
 import json
 import logging
@@ -39,6 +40,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from ...core.errors import ConfigError, ProtocolError
+from ..protocol.asyncapi import asyncapi
 from ..protocol.codec import json_schema
 from ..protocol.messages import Body, Bye, Hello
 from . import limits
@@ -141,6 +143,8 @@ class Server:
         cameras: where the webcams of browsers give their pictures; without one there is no
             ``/camera``. To be set before the server is entered.
         farewell: what clients are told when it stops.
+        readings: path → what makes content type and content of it, each time it is asked for. Asked
+            under the same rules as ``/healthz``: by a name of this machine only.
 
     Raises:
         ConfigError: the options cannot work together (on construction), or the port or the address
@@ -194,6 +198,7 @@ class Server:
         self._pushed_out = Tally(limits.REFUSAL_LOG_S)
         self._not_accepted = Tally(limits.ACCEPT_LOG_S)
         self._files = _load_files()
+        self.readings: dict[str, Callable[[], tuple[str, bytes]]] = {}
         self._wake_pending = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: WebSocketServer | None = None
@@ -427,7 +432,7 @@ class Server:
                 # JPEG does not deflate: 1.8 ms per picture and client for nothing.
                 request.headers.pop("Sec-WebSocket-Extensions", None)
             return None
-        if path == "/healthz":
+        if path == "/healthz" or path in self.readings:
             host = request.headers.get("Host")
             if host is not None and not self._is_own_name(host):
                 # A foreign site whose name points here (DNS rebinding) may not read it.
@@ -437,6 +442,8 @@ class Server:
                     b"This is no name of this server. Ask by address or by localhost, or start it "
                     b"with --origin and this name.\n",
                 )
+            if path in self.readings:
+                return _response(http.HTTPStatus.OK, *self.readings[path]())
             first, last = self.hub.range
             health = {"status": "ok", "clients": self.hub.clients, "first": first, "last": last}
             return _response(http.HTTPStatus.OK, _MIME[".json"], json.dumps(health).encode())
@@ -505,6 +512,8 @@ def _load_files() -> dict[str, tuple[str, bytes]]:
     }
     for name in _FILES:
         files[f"/{name}"] = (_MIME[Path(name).suffix], (_OVERLAY / name).read_bytes())
+    version = importlib.metadata.version("facestage")
+    files["/asyncapi.json"] = (_MIME[".json"], json.dumps(asyncapi(version), indent=1).encode())
     files["/schema.json"] = (_MIME[".json"], json.dumps(json_schema(), indent=1).encode())
     return files
 
