@@ -309,7 +309,7 @@ class AUNetwork:
         """Predict presence and intensity from input that is on the device already.
 
         Args:
-            x: what :meth:`prepare` returned.
+            x: ``(B, 1, S, S)`` float32, what :meth:`prepare` returned.
 
         Returns:
             The prediction, without points.
