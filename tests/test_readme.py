@@ -38,7 +38,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 DRAWN = {
     "docs/architecture.md": "the picture of the folders",
-    "docs/design.md": "the folders and what they import",
+    "docs/adr/0001-core-without-io.md": "the threads and what they hand over",
     "docs/protocol.md": "a conversation, as a table",
     "docs/reproduce-paper.md": "trees of files",
     "docs/tutorial/corpus.md": "a tree of files",

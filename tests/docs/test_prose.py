@@ -45,3 +45,15 @@ def test_the_documents_speak_of_the_project_only() -> None:
         text = page.read_text()
         assert "/root/" not in text, page
         assert "/tmp/wt" not in text, page
+
+
+def test_the_design_is_three_pages_and_each_decision_has_its_parts() -> None:
+    words = sum(map(len, plain_sentences((ROOT / "docs" / "design.md").read_text())))
+    assert words <= 1_500  # of 500 a page
+    decisions = sorted((ROOT / "docs" / "adr").glob("0*.md"))
+    design = (ROOT / "docs" / "design.md").read_text()
+    for number, page in enumerate(decisions, 1):
+        assert page.name.startswith(f"{number:04d}-")
+        parts = [line for line in page.read_text().splitlines() if line.startswith("## ")]
+        assert parts[:3] == ["## Context", "## Decision", "## Consequences"], page.name
+        assert f"adr/{page.name}" in design
