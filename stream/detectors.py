@@ -72,8 +72,11 @@ class OurDetector:
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return faces with points; the score is the network's, 0–1.
 
-        See :meth:`facestage.core.face.tracker.Detector.detect`; the network sees all sizes at once,
-        and then each face once more, closely, for its points.
+        The network sees all sizes at once, and then each face once more, closely.
+
+        Args:
+            image: ``(H, W, 3)`` uint8, BGR.
+            smallest: has no effect, as the network sees all sizes at once.
         """
         from ..core.face.close_up import close_up  # torch: `--help` need not wait for it
 
@@ -170,8 +173,10 @@ class HaarDetector:
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return frontal faces; the score is the number of windows that agree.
 
-        See :meth:`facestage.core.face.tracker.Detector.detect`. The small windows, of which there
-        are most, take most of the time: from 36 instead of 24 pixels on it is half.
+        Args:
+            image: ``(H, W, 3)`` uint8, BGR.
+            smallest: width below which faces may be left out, pixels. The small windows, of which
+                there are most, take most of the time: from 36 instead of 24 pixels on it is half.
         """
         small, scale_x, scale_y = _reduce(image, self.long_side)
         grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
@@ -253,8 +258,9 @@ class YuNetDetector:
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return faces with points; the score is the network's, 0–1.
 
-        See :meth:`facestage.core.face.tracker.Detector.detect`; the network sees all sizes at once,
-        and then each face once more, closely, for its points.
+        Args:
+            image: ``(H, W, 3)`` uint8, BGR.
+            smallest: has no effect, as the network sees all sizes at once.
         """
         del smallest
         small, scale_x, scale_y = _reduce(image, self.long_side)

@@ -307,7 +307,7 @@ class AUNetwork:
         """Predict presence and intensity from input that is on the device already.
 
         Args:
-            x: what :meth:`prepare` returned.
+            x: ``(B, 1, S, S)`` float32, what :meth:`prepare` returned.
             with_points: give the five points, too: the same pass finds them.
 
         Returns:
