@@ -44,8 +44,8 @@ SAME = 0.1
 """Intersection over union from which the face of a closer look is that of the first: the first may
 have taken the whole head."""
 SHRUNK = 0.94
-"""Boxes are so much wider and taller than the outline of the face (on 44 people who choose, upright:
-2 % with 64, 10 % with 12 pixels between the eyes); half way between is given."""
+"""Boxes are wider and taller than the outline of the face (on 44 people who choose, upright: by 2 %
+with 64, by 10 % with 12 pixels between the eyes); so much of the size is given."""
 AGREED = 0.4
 """Intersection over union from which the box of a face is the mean of those of both looks."""
 
