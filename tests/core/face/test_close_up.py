@@ -31,7 +31,8 @@ class SpotFinder:
         self.scores = scores
         self.looks: list[int] = []
 
-    def find(self, pictures: list[NDArray[np.uint8]]) -> list[FoundFaces]:
+    def find(self, pictures: list[NDArray[np.uint8]], levels: int) -> list[FoundFaces]:
+        assert levels == 3
         self.looks.append(len(pictures))
         found = []
         for number, picture in enumerate(pictures):
