@@ -118,6 +118,14 @@ def test_a_report_is_written_from_python(
     assert float(strong[2]) > 2.2
 
 
+def test_a_source_of_ones_own_is_analysed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = run_example("own_source.py", ["--frames", "100"], monkeypatch, capsys)
+    # The surprise comes first and the neutral face last: the film runs backwards.
+    assert re.fullmatch(r"demo, backwards: \(AU\d\d_A.*\) → \(NONE\)\n", printed)
+
+
 def test_events_are_read_in_python() -> None:
     command = [sys.executable, str(EXAMPLES / "read_events.py"), "ADDRESS", "--most", "MOST"]
     assert asyncio.run(followed(command)) == ["cam (NONE) first", "cam (AU12_A) au_on"]
