@@ -3,10 +3,11 @@
     python examples/own_source.py
 
 Here a film comes backwards. Replace `backwards` by what hands you pictures: the kit of a special
-camera, a game, a message queue. Nothing has to be registered: whatever is a `Source` can be analysed.
+camera, a game, a message queue. Nothing has to be registered: any `Source` can be analysed.
 """
 
 import argparse
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -53,10 +54,8 @@ class Pictures(Source):
 def backwards(spec: str, frames: int) -> Iterable[np.ndarray]:
     """Return the first frames of a source, the last of them first."""
     with open_source(spec) as source:
-        found = [
-            grab.image for grab, _ in zip(iter(source.read, None), range(frames), strict=False)
-        ]
-    return reversed(found)
+        grabs = itertools.islice(iter(source.read, None), frames)
+        return reversed([grab.image for grab in grabs])
 
 
 def main() -> None:
