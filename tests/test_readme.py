@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import shlex
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +21,7 @@ import cv2
 import pytest
 import typer
 from facestage.stream import cli, protocol
+from facestage.stream.commands.settings import read_settings
 from facestage.stream.datasets.manifest import read_manifest
 from facestage.stream.protocol import Hello, StageEnter, StreamInfo, decode
 from facestage.stream.server.hub import Hub
@@ -25,6 +29,7 @@ from facestage.stream.server.server import Server
 
 from benchmarks import soak
 from tests.support.paths import DEMO_CLIP, ROOT
+from tests.support.recording import make_recorder, publish
 
 PAGES = (
     ROOT / "README.md",
@@ -69,6 +74,7 @@ NOT_RUN = {
     "--generate-hashes --no-annotate --no-header -o requirements-dev.lock": "the same",
     "cyclonedx-py requirements requirements.lock --pyproject pyproject.toml "
     "--output-reproducible --of JSON -o sbom.cdx.json": "needs cyclonedx-bom",
+    "zcat 'sessions/*/frames/0000.jsonl.gz'": "prints a recording",
     "PYTHONPATH=/tmp/peers pytest tests/core/quality/test_quality.py": "runs tests",
 }
 """Lines of shell that are not given to a parser → why."""
@@ -119,7 +125,15 @@ def test_each_block_is_of_a_kind_that_is_tried() -> None:
         fences = re.findall(r"^\s*```", page.read_text(), re.MULTILINE)
         name = str(page.relative_to(ROOT))
         assert len(fences) == 2 * sum(block.page == name for block in blocks()), name
-    assert {block.language for block in blocks()} <= {"python", "sh", "json", "csv", "nginx", ""}
+    assert {block.language for block in blocks()} <= {
+        "python",
+        "sh",
+        "json",
+        "csv",
+        "nginx",
+        "toml",
+        "",
+    }
     assert {block.page for block in blocks("")} == set(DRAWN)
     assert set(NOT_RUN) <= set(LINES.values())
 
@@ -184,8 +198,9 @@ def test_the_client_in_ten_lines_prints_the_stages(capsys: pytest.CaptureFixture
                 client = asyncio.create_task(asyncio.to_thread(execute, block, address))
                 while not hub.clients and not client.done():
                     await asyncio.sleep(0.01)
-                hub.publish_event(stage, stream="cam")
                 while "\n" not in printed and not client.done():
+                    # Again and again: what comes before the client's snapshot is part of that.
+                    hub.publish_event(stage, stream="cam")
                     await asyncio.sleep(0.01)
                     printed += capsys.readouterr().out
             await client  # ends with the server
@@ -194,12 +209,29 @@ def test_the_client_in_ten_lines_prints_the_stages(capsys: pytest.CaptureFixture
     assert "labels=('AU12_A',)" in asyncio.run(converse())
 
 
+def test_a_recording_is_read_as_the_documents_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = (block for block in blocks("python") if block.page == "docs/recordings.md")
+    hub, recorder = make_recorder(tmp_path)
+    folder = recorder.start()
+    for number in range(12):
+        publish(hub, number, random.Random(number))
+    recorder.stop()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["script", str(folder)])
+    execute(block)
+    assert "AU12_A" in capsys.readouterr().out
+    assert (tmp_path / "openface.csv").exists()
+
+
 def test_no_block_of_python_is_left_out() -> None:
     assert [block.page for block in blocks("python")] == [
         "README.md",
         "docs/protocol.md",
         "docs/python.md",
         "docs/python.md",
+        "docs/recordings.md",
         "docs/tutorial/own-network.md",
     ]
 
@@ -237,6 +269,16 @@ def test_tables_are_manifests(block: Block, tmp_path: Path) -> None:
         path.touch()
     faces = read_manifest(tmp_path / "data.csv")
     assert len(faces) == len(block.code.splitlines()) - 2
+
+
+@pytest.mark.parametrize("block", blocks("toml"), ids=str)
+def test_settings_are_options(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "facestage.toml"
+    path.write_text(block.code)
+    for name in tomllib.loads(block.code):
+        command = applications()["facestage"].commands[name]
+        settings = read_settings(path, name, command.params)
+        assert len(settings) == len(tomllib.loads(block.code)[name])
 
 
 # ---- commands
