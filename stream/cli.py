@@ -28,7 +28,9 @@ from .commands.signatures import (
     DemoOptions,
     DoctorOptions,
     EvaluateOptions,
+    ExportOptions,
     LiveOptions,
+    MarkerOptions,
     QualityOptions,
     ReplayOptions,
     ReportOptions,
@@ -74,6 +76,13 @@ def _root(
     logging.getLogger("websockets").setLevel(logging.ERROR if not verbose else logging.INFO)
 
 
+def _announce() -> None:
+    """Say at once who speaks: loading torch and the network takes seconds."""
+    from importlib.metadata import version
+
+    out.print(f"facestage {version('facestage')}: research software, not a medical device")
+
+
 @app.command()
 @takes(DemoOptions)
 def demo(options: DemoOptions) -> None:
@@ -81,6 +90,7 @@ def demo(options: DemoOptions) -> None:
 
     On a terminal it loops until Ctrl-C; without one it plays once.
     """
+    _announce()
     from .commands.live import run_demo
 
     run_demo(options)
@@ -90,6 +100,7 @@ def demo(options: DemoOptions) -> None:
 @takes(LiveOptions)
 def live(options: LiveOptions) -> None:
     """Explain live sources, with a page to watch and a websocket to listen to."""
+    _announce()
     from .commands.live import run_live
 
     run_live(options)
@@ -129,6 +140,24 @@ def corpus(options: CorpusOptions) -> None:
     from .commands.corpus import run_corpus
 
     run_corpus(options)
+
+
+@app.command()
+@takes(ExportOptions)
+def export(options: ExportOptions) -> None:
+    """Write results for ELAN, NOVA, BORIS, a spreadsheet, or as FHIR or EDF+."""
+    from .commands.export import run_export
+
+    run_export(options)
+
+
+@app.command()
+@takes(MarkerOptions)
+def markers(options: MarkerOptions) -> None:
+    """List the markers of results, or add those of another program's file."""
+    from .commands.export import run_markers
+
+    run_markers(options)
 
 
 @app.command()

@@ -31,6 +31,7 @@ __all__ = [
     "Config",
     "Detector",
     "Device",
+    "Exclude",
     "Faces",
     "Follow",
     "Host",
@@ -49,6 +50,7 @@ __all__ = [
     "RecordMax",
     "Rest",
     "RestFrom",
+    "Scores",
     "SessionFolder",
     "SprayPreset",
     "Token",
@@ -191,6 +193,24 @@ Config = Annotated[
 ]
 SessionFolder = Annotated[
     Path, typer.Argument(metavar="SESSION", help="Folder that --record wrote.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="SPAN",
+        help="Leave this span out, such as 12-15s; may be repeated.",
+    ),
+]
+Scores = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--score",
+        metavar="NAME[=FORMULA]",
+        envvar="FACESTAGE_SCORE",
+        help="Follow a score: PSPI, or one of your own such as 'smile=AU12*AU6' (numbers, AUs, "
+        "+ - * / min max and parentheses); may be repeated. See docs/scores.md.",
+    ),
 ]
 Faces = Annotated[
     int,

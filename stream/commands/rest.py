@@ -1,8 +1,12 @@
-"""``--baseline``, ``--rest`` and ``--rest-from``: by which rest level presence is judged."""
+"""``--baseline``, ``--rest`` and ``--rest-from``: by which rest level presence is judged.
+
+And ``--exclude``: spans that are left out.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...core.baseline import read_rest, write_rest
@@ -11,7 +15,7 @@ from ...core.network.card import ModelCard
 from ...core.types import RestLevels
 from ..files import check_target, write_file
 
-__all__ = ["judges_by_rise", "load_rest", "parse_span", "save_rest"]
+__all__ = ["judges_by_rise", "load_rest", "parse_span", "parse_spans", "save_rest"]
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*s?")
 _MOST_BYTES = 1 << 20
@@ -57,6 +61,23 @@ def parse_span(text: str | None) -> tuple[float, float] | None:
             f"--rest-from {text!r} is no span; give first and last second, such as 0-2s"
         )
     return float(match[1]), float(match[2])
+
+
+def parse_spans(texts: Sequence[str] | None) -> list[tuple[float, float]]:
+    """Return the spans of ``--exclude``, seconds.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    spans: list[tuple[float, float]] = []
+    for text in texts or ():
+        match = _SPAN.fullmatch(text.strip())
+        if match is None or float(match[1]) >= float(match[2]):
+            raise ConfigError(
+                f"--exclude {text[:40]!r} is no span; give first and last second, such as 12-15s"
+            )
+        spans.append((float(match[1]), float(match[2])))
+    return spans
 
 
 def load_rest(

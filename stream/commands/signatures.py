@@ -29,6 +29,7 @@ from ...core.config import (
 from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS
 from ..server.limits import MAX_CONNECTIONS
+from .cameras import no_source_text
 from .options import (
     AllowControl,
     Aus,
@@ -37,6 +38,7 @@ from .options import (
     Config,
     Detector,
     Device,
+    Exclude,
     Faces,
     Follow,
     Host,
@@ -55,6 +57,7 @@ from .options import (
     RecordMax,
     Rest,
     RestFrom,
+    Scores,
     SessionFolder,
     SprayPreset,
     Token,
@@ -66,6 +69,7 @@ from .options import (
 
 __all__ = [
     "ALL_PRESETS",
+    "ANNOTATE_FORMATS",
     "CORPUS_LAYOUTS",
     "MOST_FRAMES",
     "AnalyzeOptions",
@@ -74,7 +78,9 @@ __all__ = [
     "DemoOptions",
     "DoctorOptions",
     "EvaluateOptions",
+    "ExportOptions",
     "LiveOptions",
+    "MarkerOptions",
     "QualityOptions",
     "ReplayOptions",
     "ReportOptions",
@@ -84,6 +90,8 @@ __all__ = [
 
 CORPUS_LAYOUTS = ("ckplus", "actorstudy", "videos", "manifest")
 """Names of the layouts that ``corpus`` reads."""
+ANNOTATE_FORMATS = ("mp4", "webm")
+"""Formats of the annotated video."""
 ALL_PRESETS = "all"
 """In place of an LRP preset: each of them, a table each."""
 MOST_FRAMES = 1000
@@ -124,6 +132,13 @@ class WatchOptions(ExplainOptions):
     threads: NetworkThreads = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
+    score: Scores = None
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Tell Prometheus counts and latencies at /metrics.")
+    ] = False
+    lsl: Annotated[
+        bool, typer.Option("--lsl", help="Send AU values and stages by Lab Streaming Layer.")
+    ] = False
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     name: Names = None
@@ -133,13 +148,14 @@ class WatchOptions(ExplainOptions):
     allow_control: AllowControl = False
     config: Config = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
+    browser: Annotated[
+        bool, typer.Option(help="Open the page in a browser, where there is a terminal.")
+    ] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions(WatchOptions):
     """Options of ``facestage demo``."""
-
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +172,8 @@ class LiveOptions(WatchOptions):
             metavar="SOURCE...",
             envvar="FACESTAGE_LIVE_SOURCE",
             help="Camera number, /dev/video0, rtsp:// or http(s):// address, video file, folder of "
-            "images, or demo:; in the environment, several are separated by spaces.",
+            "images, browser: (the webcam of a browser, here or elsewhere) or demo:; in the "
+            "environment, several are separated by spaces.",
         ),
     ] = None
     source_file: Annotated[
@@ -209,9 +226,7 @@ class LiveOptions(WatchOptions):
 
     def __post_init__(self) -> None:
         if not self.sources and self.source_file is None:
-            raise ConfigError(
-                "no source is given; add a SOURCE such as 0 or rtsp://…, or --source-file FILE"
-            )
+            raise ConfigError(no_source_text())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,18 +289,29 @@ class AnalyzeOptions(ExplainOptions):
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
     rest_from: RestFrom = None
+    score: Scores = None
+    exclude: Exclude = None
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None
     annotate: Annotated[
         bool,
-        typer.Option(
-            "--annotate", help="Write annotated.webm too: relevance over the moving face."
-        ),
+        typer.Option("--annotate", help="Write annotated.mp4 too: relevance over the moving face."),
     ] = False
+    annotate_format: Annotated[
+        str, typer.Option(help="mp4 (H.264) or webm (VP8): what --annotate writes.")
+    ] = "mp4"
     overwrite: Annotated[
-        bool, typer.Option(help="Move a folder that holds something else aside.")
+        bool,
+        typer.Option(help="Move a folder that holds something else, or another result, aside."),
     ] = False
+
+    def __post_init__(self) -> None:
+        if self.annotate_format not in ANNOTATE_FORMATS:
+            raise ConfigError(
+                f"--annotate-format {self.annotate_format} is unknown; use "
+                f"{' or '.join(ANNOTATE_FORMATS)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -529,6 +555,49 @@ class BenchOptions(FaceOptions):
             help="Exit with 3 unless the figure keeps to it, such as "
             "'paced.capture_to_emit.p99<33ms' or 'offline.frames_per_s>100'; may be repeated.",
         ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """Options of ``facestage export``."""
+
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder that facestage analyze wrote.")
+    ]
+    to: Annotated[str, typer.Option(help="elan, nova, boris, csv, fhir or edf.")]
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write (nova: folder); default: beside OUT."),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="SPAN",
+            help="Leave this span out, such as 12-15s, or those of all markers with this text; "
+            "may be repeated.",
+        ),
+    ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkerOptions:
+    """Options of ``facestage markers``."""
+
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder that facestage analyze wrote.")
+    ]
+    from_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Add those of this file: .eaf (ELAN), .annotation (NOVA), .boris, .csv."
+        ),
+    ] = None
+    tier: Annotated[
+        str | None,
+        typer.Option(help="Tier (ELAN) or behaviour (BORIS) to read; default: those of markers."),
     ] = None
 
 

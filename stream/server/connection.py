@@ -40,6 +40,7 @@ from . import limits
 from .allowance import TokenBucket
 from .guarded import GuardedConnection
 from .hub import PICTURE, EventsLostError, Hub, Past
+from .requests import Requests
 from .strangers import Guesses
 from .turns import Turns, cost_of
 
@@ -82,6 +83,7 @@ class Client:
         guesses: what is remembered of wrong tokens.
         turns: gives out the past.
         command: does what a client commands; see :class:`~facestage.stream.server.server.Server`.
+        requests: carries out what it asks for beyond that.
 
     Attributes:
         address: of its peer, see :func:`~facestage.stream.server.strangers.address_of`.
@@ -104,6 +106,7 @@ class Client:
         guesses: Guesses,
         turns: Turns,
         command: Callable[[Body], None],
+        requests: Requests,
     ) -> None:
         self._hub = hub
         self._connection = connection
@@ -112,6 +115,7 @@ class Client:
         self._guesses = guesses
         self._turns = turns
         self._command = command
+        self._requests = requests
         self.stranger = token is not None
         self.pictures = pictures
         peer = connection.remote_address
@@ -187,12 +191,12 @@ class Client:
         self._heartbeat_due = True
         self.news.set()
 
-    async def say_bye(self, reason: str) -> None:
+    async def say_bye(self, bye: Bye) -> None:
         """Tell the client that the server leaves, and close."""
         try:
             async with asyncio.timeout(limits.SEND_TIMEOUT_S):
-                await self._connection.send(self._control_message(Bye(reason=reason)), text=True)
-                await self._connection.close(_GOING_AWAY, reason)
+                await self._connection.send(self._control_message(bye), text=True)
+                await self._connection.close(_GOING_AWAY, bye.reason)
         except (TimeoutError, ConnectionClosed):
             self._connection.transport.abort()
 
@@ -260,7 +264,16 @@ class Client:
                 await self._connection.close()
             elif isinstance(message, RecordStart | RecordStop | Replay):
                 self._obey(message)
-            # auth on a server without a token asks for nothing: the page sends what its URL holds
+            else:
+                # auth on a server without a token asks for nothing: the page sends what its URL
+                # holds.
+                self._carry_out(message)
+
+    def _carry_out(self, message: Body) -> None:
+        try:
+            self._requests.take(message)
+        except ProtocolError as error:
+            raise _Refusal("bad_message", _BAD_DATA, str(error)) from error
 
     def _obey(self, message: Body) -> None:
         try:

@@ -41,6 +41,9 @@ RING_S = 3600.0
 RING_BYTES = 32 * 1024 * 1024
 """Memory of the ring, bytes: prototypes with thumbnails are larger than other events."""
 
+MOST_NOTICES = 20
+"""Notices of a stream that a snapshot tells at most, number."""
+
 PICTURE = "picture"
 """Topic of the pictures, beside the types of the samples."""
 
@@ -79,12 +82,13 @@ class StreamState:
     source: protocol.SourceChanged | None = None
     prototypes: dict[str, bytes] = field(default_factory=dict)
     updates: dict[str, bytes] = field(default_factory=dict)
+    notices: dict[int, protocol.NoticeState] = field(default_factory=dict)
 
 
 class Slot:
     """The latest sample of one topic and stream; encoded only if somebody reads it."""
 
-    __slots__ = ("_message", "_sample", "_stream", "_t_capture", "_t_emit", "version")
+    __slots__ = ("_message", "_stream", "_t_emit", "sample", "t_capture", "version")
 
     def __init__(
         self,
@@ -95,19 +99,19 @@ class Slot:
         t: float,
     ) -> None:
         self.version = version
-        self._sample = sample
+        self.sample = sample
         self._stream = stream
-        self._t_capture = t_capture
+        self.t_capture = t_capture
         self._t_emit = t
         self._message: bytes | None = None
 
     def message(self, epoch: int) -> bytes:
         if self._message is None:
             self._message = protocol.encode(
-                self._sample,
+                self.sample,
                 stream=self._stream,
                 epoch=epoch,
-                t_capture=self._t_capture,
+                t_capture=self.t_capture,
                 t_emit=self._t_emit,
             )
         return self._message
@@ -383,6 +387,20 @@ class Hub:
         with self._lock:
             return self._past()
 
+    def latest_frame(self, stream: str) -> tuple[protocol.FrameSample, float | None] | None:
+        """Return the latest frame of a stream and when it was grabbed; None before the first."""
+        with self._lock:
+            slot = self._samples.get((protocol.FrameSample.type, stream))
+        if slot is None or not isinstance(slot.sample, protocol.FrameSample):
+            return None
+        return slot.sample, slot.t_capture
+
+    def has_open_notice(self, stream: str, number: int) -> bool:
+        """Whether a notice of a stream is known and nobody has acknowledged it."""
+        with self._lock:
+            notice = self._states[stream].notices.get(number)
+            return notice is not None and not notice.acknowledged
+
     def seq_before(self, seconds: float) -> int:
         """Return the number of the last event older than ``seconds``, within the ring."""
         with self._lock:
@@ -446,6 +464,7 @@ class Hub:
                 face=state.face,
                 source=state.source,
                 prototypes=tuple(state.prototypes),
+                notices=tuple(state.notices.values()),
             )
             for stream, state in self._states.items()
         }
@@ -485,7 +504,7 @@ class Hub:
                 state.stage = event
             case protocol.StageRevise() if state.stage is not None:
                 state.stage = msgspec.structs.replace(
-                    state.stage, labels=event.labels, text=event.text
+                    state.stage, labels=event.labels, text=event.text, changes=event.changes
                 )
             case protocol.StageExit():
                 state.stage = None
@@ -502,6 +521,8 @@ class Hub:
                 state.face = event
             case protocol.SourceChanged():
                 state.source = event
+            case protocol.NoticeOn() | protocol.NoticeOff() | protocol.NoticeAcknowledged():
+                _note_notice(state.notices, event)
 
     def _number_of(self, stream: str) -> int:
         number = self._numbers.get(stream)
@@ -510,3 +531,24 @@ class Hub:
                 f"there is no stream {stream!r}; the hub was made for {sorted(self._numbers)}"
             )
         return number
+
+
+def _note_notice(
+    notices: dict[int, protocol.NoticeState],
+    event: protocol.NoticeOn | protocol.NoticeOff | protocol.NoticeAcknowledged,
+) -> None:
+    """Keep the notices that go on or that nobody has acknowledged, the last of them."""
+    if isinstance(event, protocol.NoticeOn):
+        notices[event.id] = protocol.NoticeState(on=event)
+        while len(notices) > MOST_NOTICES:
+            del notices[next(iter(notices))]
+    elif (known := notices.get(event.id)) is not None:
+        ended = isinstance(event, protocol.NoticeOff)
+        known = msgspec.structs.replace(
+            known,
+            off=event if ended else known.off,
+            acknowledged=known.acknowledged or not ended,
+        )
+        notices[event.id] = known
+        if known.acknowledged and known.off is not None:
+            del notices[event.id]

@@ -53,8 +53,42 @@ ENTER = StageEnter(
     text="(AU01_A, AU12_B)",
 )
 
+SCORE = protocol.ScoreValue(
+    name="PSPI",
+    low=2.5,
+    high=12.0,
+    terms=(
+        protocol.ScoreTerm(
+            text="max(AU9, AU10)",
+            low=2.5,
+            high=5.0,
+            aus=(protocol.ScorePart(au=9), protocol.ScorePart(au=10, value=2.5, grade="A")),
+        ),
+    ),
+    missing=(9,),
+)
+RISE = protocol.NoticeOn(
+    score="PSPI", id=1, start=3, start_s=0.1, at=21, threshold=4.8, value=SCORE, text="high"
+)
 BODIES: list[protocol.Body] = [
     ENTER,
+    protocol.Marker(id=1, text="she moved", start_s=0.5, end_s=1.5),
+    RISE,
+    protocol.NoticeOff(
+        score="PSPI",
+        id=1,
+        start=3,
+        start_s=0.1,
+        end=63,
+        end_s=2.1,
+        at=108,
+        duration_s=2.0,
+        peak=SCORE,
+        peak_s=1.0,
+        reason="below",
+        text="was high",
+    ),
+    protocol.NoticeAcknowledged(id=1),
     protocol.StageExit(
         labels=("NONE",), start=0, end=6, start_s=0.0, end_s=0.2, reason="au_on", at=9
     ),
@@ -128,17 +162,23 @@ BODIES: list[protocol.Body] = [
     protocol.Error(code="bad_message", message="no"),
     protocol.Heartbeat(),
     protocol.Bye(reason="the server stops"),
+    protocol.CameraReady(source="browser", max_bytes=2**21, max_side=4096),
+    protocol.CameraAck(result="taken"),
     protocol.Resync(reason="too old"),
     Snapshot(seq=9, stage=ENTER, prototypes=("AU12_B",)),
 ]
 
 CLIENT_BODIES: list[protocol.Body] = [
     protocol.Auth(token="s3cret"),
+    protocol.CameraOpen(source="browser left"),
+    protocol.CameraPause(reason="hidden"),
     Subscribe(since=Cursor(epoch=1, seq=4), topics=("frame",), streams=("cam",)),
     Subscribe(),
     protocol.RecordStart(),
     protocol.RecordStop(),
     protocol.Replay(command="seek", value=80.0),
+    protocol.MarkerAdd(stream="cam", text="she moved", start_s=0.5),
+    protocol.NoticeAck(stream="cam", id=1),
     protocol.CLIENT_MESSAGES["heartbeat"](),
     protocol.CLIENT_MESSAGES["bye"](),
 ]

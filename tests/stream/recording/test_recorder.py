@@ -80,7 +80,7 @@ def test_masks_are_kept_ten_times_a_second_and_exactly(tmp_path: Path) -> None:
     for number in range(91):
         publish(hub, number, random.Random(number))
         slot = hub._samples["heat", "cam 0"]
-        sent[number] = slot._sample
+        sent[number] = slot.sample
     recorder.stop()
     heats = [record.envelope.data for record in open_session(folder).heat() if record.envelope]
     assert [heat.frame for heat in heats] == list(range(0, 91, 3))
