@@ -2,8 +2,8 @@
 
 ``python benchmarks/scores.py --people 6`` renders people who move as clips for tuning do (needs the
 folder of shared material), then grimace as in pain, then smile, and leave the picture for two
-seconds in between. Each recording goes through the whole way of ``facestage analyze``. The truth goes through the same
-smoothing and the same blink guard. Two selections: the AUs shown by default, where both the score
+seconds in between. Each recording goes the whole way of ``facestage analyze``; the truth gets the
+same smoothing and blink guard. Two selections: the AUs shown by default, where both the score
 and the truth are of the terms known, and all AUs.
 """
 

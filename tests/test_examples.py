@@ -74,15 +74,17 @@ def test_osc_messages_arrive() -> None:
                 command = (sys.executable, str(BRIDGES / "osc.py"), address, "127.0.0.1", port)
                 async with running(*command):
                     await eventually(lambda: hub.clients == 1)
-                    hub.publish_event(stage(3, "AU04_A"), stream="cam")
+                    # Samples come once all of the past is told: what follows is news.
                     hub.publish_sample(FRAME, stream="cam")
-                    told = {}
-                    for _ in range(2):
-                        data = await asyncio.wait_for(loop.sock_recv(peer, 2048), 20)
-                        message = OscMessage(data)
-                        told[message.address] = message.params
-        assert told["/facestage/cam/stage"] == ["()"]
-        assert told["/facestage/cam/AU04"] == pytest.approx([0.75, 2.5])
+                    told = [OscMessage(await asyncio.wait_for(loop.sock_recv(peer, 2048), 20))]
+                    hub.publish_event(stage(3, "AU04_A"), stream="cam")
+                    told += [OscMessage(await asyncio.wait_for(loop.sock_recv(peer, 2048), 20))]
+        assert [message.address for message in told] == [
+            "/facestage/cam/AU04",
+            "/facestage/cam/stage",
+        ]
+        assert told[0].params == pytest.approx([0.75, 2.5])
+        assert told[1].params == ["()"]
 
     run(test)
 
@@ -139,8 +141,9 @@ def test_a_broker_hands_on_events_and_scores(tmp_path: Path) -> None:
                 script = str(BRIDGES / "mqtt.py")
                 async with running(sys.executable, script, address, "127.0.0.1", str(port)):
                     await eventually(lambda: hub.clients == 1)
-                    hub.publish_event(stage(3, "AU04_A"), stream="cam")
                     hub.publish_sample(FRAME, stream="cam")
+                    await eventually(lambda: "facestage/cam/frame" in told)
+                    hub.publish_event(stage(3, "AU04_A"), stream="cam")
                     await eventually(lambda: len(told) == 2)
             listener.loop_stop()
         assert told["facestage/cam/stage.enter"]["labels"] == ["AU04_A"]
