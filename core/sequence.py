@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,8 @@ from .baseline import PersonalBaseline, rest_of_span
 from .clustering.spectral import spray, spray_preset
 from .config import AnalyzerConfig, BaselineConfig
 from .errors import ConfigError, SourceError
+from .face.reasons import letter_changes
+from .face.region_shares import region_parts, shares, strongest
 from .face.tracker import Detector, align
 from .network.au_network import AUNetwork
 from .network.card import ModelCard
@@ -330,6 +332,11 @@ class SequenceAnalyzer:
         clusters = _by_first_stage(clusters, self._stages(rows))
         rows = self._labelled(clusters)
         stages = self._stages(rows)
+        prototypes = {
+            prototype_label(p.au, p.letter): p
+            for au, labels in clusters.items()
+            for p in self._prototypes(au, labels, rows)
+        }
         engine = self._observer.engine
         return SequenceResult(
             source=source,
@@ -341,12 +348,8 @@ class SequenceAnalyzer:
             fps=fps,
             aus=self.network.card.aus,
             rows=rows,
-            stages=stages,
-            prototypes={
-                prototype_label(p.au, p.letter): p
-                for au, labels in clusters.items()
-                for p in self._prototypes(au, labels, rows)
-            },
+            stages=self._explained(stages, prototypes),
+            prototypes=prototypes,
             stage_crops=tuple(self._stage_picture(stage) for stage in stages),
             note=note,
             hidden=tuple(au for au in self.network.card.aus if au not in self._observer.shown),
@@ -502,9 +505,26 @@ class SequenceAnalyzer:
                     first=maps.frames[int(members[0])],
                     exemplar=exemplar,
                     crop=crop,
+                    regions=strongest(shares(mean, self._parts)),
                 )
             )
         return prototypes
+
+    @property
+    def _parts(self) -> NDArray[np.uint8]:
+        """Parts of the face in aligned maps, ``(S, S)``."""
+        return region_parts(self.network.card.template, self.network.card.input_size)
+
+    def _explained(
+        self, stages: Sequence[Stage], prototypes: Mapping[str, Prototype]
+    ) -> tuple[Stage, ...]:
+        """Say of each stage what changed from the one before."""
+        carried = {label: shares(p.map, self._parts) for label, p in prototypes.items()}
+        before = [None, *(stage.labels for stage in stages[:-1])]
+        return tuple(
+            replace(stage, changes=letter_changes(last, stage.labels, carried.get))
+            for last, stage in zip(before, stages, strict=True)
+        )
 
     def _stage_picture(self, stage: Stage) -> NDArray[np.uint8] | None:
         if stage.labels == LOST:

@@ -16,7 +16,11 @@ from tests.support.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REASONS = (ROOT / "docs" / "dependencies.md").read_text()
-IMPORTED_AS = {"opencv-python-headless": "cv2", "prometheus-client": "prometheus_client"}
+IMPORTED_AS = {
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "prometheus-client": "prometheus_client",
+}
 """Distribution → module, where the names differ."""
 ON_DEMAND = ("edf", "lsl", "metrics", "ray")
 """Extras that the package imports where a command asks for them."""

@@ -31,7 +31,7 @@ PLAN = {
         "sequence_store": "types",
         "learning": "",
         "clustering": "backend errors",
-        "face": "config errors steps types",
+        "face": "action_units config errors steps types",
         "network": "action_units backend errors steps",
         "stages": "action_units config errors steps types",
         "lrp": "backend config errors network steps",
@@ -42,7 +42,8 @@ PLAN = {
         "quality": "config errors face lrp network relevance",
         "observer": "baseline config errors face lrp network relevance stages types",
         "render": "action_units config errors observer relevance stages types",
-        "analyzer": "backend config errors face lrp network observer stages types window",
+        "analyzer": "action_units backend config errors face lrp network observer stages types "
+        "window",
         "sequence": "action_units baseline clustering config errors face network observer "
         "sequence_store stages types",
     },
@@ -64,18 +65,19 @@ PLAN = {
         "server": "protocol step_clock",
         "live": "protocol server sources step_clock",
         "offline": "sources",
+        "recording": "files protocol server",
         "exports": "offline",
         "datasets": "sources",
         "learning": "datasets files model_store sources",
         "corpus": "compute datasets detectors offline",
         "bench": "compute live protocol server sources step_clock",
         "commands": "bench bridges compute console corpus datasets detectors exports files "
-        "learning live model_store offline progress protocol server sources",
+        "learning live model_store offline progress protocol recording server sources",
         "cli": "commands console passive_threads",
         "__main__": "cli",
     },
 }
-MOST_ARROWS = {"core": 95, "stream": 50}
+MOST_ARROWS = {"core": 95, "stream": 57}
 MOST_MODULES = 13
 """Modules that may lie flat in ``core/`` or ``stream/``, beside the packages."""
 LONG, MOST_LONG = 60, 8

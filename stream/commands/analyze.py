@@ -11,12 +11,14 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...core.config import FollowConfig
+from ...core.face.reasons import region_text
 from ...core.network.au_network import AUNetwork
+from ...core.render import stage_seconds
 from ...core.render.mask_track import MaskTrack
 from ...core.scores.definition import Score, parse_scores
 from ...core.scores.tracker import ScoreTracker
 from ...core.sequence import SequenceAnalyzer
-from ...core.stages import format_prototype, reduction
+from ...core.stages import format_labels, reduction
 from ...core.types import BaselineState, RestLevels, SequenceResult
 from ..compute import choose_precision, use_threads
 from ..console import err, out
@@ -35,8 +37,13 @@ from .text import device_text, lrp_text, scores_text, selection_text
 __all__ = ["run_analyze"]
 
 
+MOST_CHANGES = 12
+"""So many changes of a letter are printed; the report has all."""
 FEW_FACES = 0.5
 """A share of frames with a usable face below this is said."""
+
+MOST_LINES = 100
+"""Stages that are printed; the others are in the files."""
 
 
 def run_analyze(options: AnalyzeOptions) -> SequenceResult:
@@ -45,7 +52,8 @@ def run_analyze(options: AnalyzeOptions) -> SequenceResult:
     Raises:
         FacestageError: an option, the source, the model or the folder cannot be used.
     """
-    check_output(options.out_dir, overwrite=options.overwrite)
+    source = source_name(options.source)
+    check_output(options.out_dir, overwrite=options.overwrite, source=source)
     use_threads(options.threads)
     network = AUNetwork.load(options.model, device=options.device)
     rest = load_rest(options.rest, network.card)
@@ -55,7 +63,7 @@ def run_analyze(options: AnalyzeOptions) -> SequenceResult:
     # What cannot be followed is refused here, not after an hour of analysis.
     ScoreTracker(scores, network.card.aus, shown=analyzer.shown)
     track = MaskTrack(MASK_SIDE, analyzer.config.explain.top_x) if options.annotate else None
-    with _bar(source_name(options.source)) as move:
+    with _bar(source) as move:
         result = analyze_source(
             options.source,
             analyzer,
@@ -66,17 +74,19 @@ def run_analyze(options: AnalyzeOptions) -> SequenceResult:
         )
     on, off = network.card.thresholds()
     thresholds = {au: (float(on[i]), float(off[i])) for i, au in enumerate(network.card.aus)}
+    film = ANNOTATED[options.annotate_format] if options.annotate else ""
     write_analysis(
         result,
         options.out_dir,
         overwrite=options.overwrite,
         thresholds=thresholds,
         scores=scores,
+        film=film,
     )
     try:
         saved = save_rest(options.rest, result.rest, network.card)
         if track is not None:
-            _annotate(options, result, track)
+            _annotate(options, result, track, options.out_dir / film)
     finally:
         # What is written already is told whatever becomes of the video, and a reader of this text
         # who leaves early (a pipe into head) does not cost it.
@@ -84,7 +94,7 @@ def run_analyze(options: AnalyzeOptions) -> SequenceResult:
     if saved:
         out.print(saved, markup=False)
     if track is not None:
-        out.print(f"written: {options.out_dir / ANNOTATED}", markup=False)
+        out.print(f"written: {options.out_dir / film}", markup=False)
     return result
 
 
@@ -112,12 +122,12 @@ def _analyzer(
     )
 
 
-def _annotate(options: AnalyzeOptions, result: SequenceResult, track: MaskTrack) -> None:
+def _annotate(
+    options: AnalyzeOptions, result: SequenceResult, track: MaskTrack, film: Path
+) -> None:
     """Read the source a second time and write it with relevance over the face."""
-    with _bar(ANNOTATED, total=len(result.rows)) as move:
-        write_annotated(
-            options.source, result, track, options.out_dir / ANNOTATED, on_progress=move
-        )
+    with _bar(film.name, total=len(result.rows)) as move:
+        write_annotated(options.source, result, track, film, on_progress=move)
 
 
 @contextmanager
@@ -171,23 +181,59 @@ def _found_text(result: SequenceResult) -> list[str]:
         states = Counter(row.face.value for row in result.rows)
         seen = ", ".join(f"{n} {state}" for state, n in states.most_common())
         return [
-            f"no face could be analysed in any of the {frames} frames ({seen}), so there are no "
-            "stages; look at the pictures: is the face upright, lit and wider than 50 pixels?"
+            f"warning: no face could be analysed in any of the {frames} frames ({seen}), so there "
+            "are no stages; look at the pictures: is the face upright, lit and wider than 50 "
+            "pixels?"
         ]
     share = reduction(len(result.stages), frames)
     shown = len({label for stage in result.stages for label in stage.labels if "_" in label})
     brief = len(result.prototypes) - shown
     also = f" (and {brief} too brief for a stage)" if brief else ""
     lines = [
-        format_prototype(result.stages),
+        *_stage_lines(result),
         f"stages: {len(result.stages)}, prototypes in them: {shown}{also}, reduction in "
         f"description length: {share:.0%}",
     ]
+    lines += _reason_lines(result)
     if usable < FEW_FACES * frames:
         lines.append(
             f"note: a face could be analysed in only {usable} of {frames} frames"
             f" ({usable / frames:.0%})"
         )
+    return lines
+
+
+def _stage_lines(result: SequenceResult) -> list[str]:
+    """Return the temporal prototype, a stage a line: number, start, duration, labels."""
+    stages = result.stages
+    lines = ["temporal prototype:"]
+    for number, (stage, seconds) in enumerate(
+        zip(stages[:MOST_LINES], stage_seconds(result), strict=False), start=1
+    ):
+        times = f"{stage.start_s:9.2f} s {seconds:8.2f} s"
+        lines.append(f"{number:5d} {times}  {format_labels(stage.labels)}")
+    if len(stages) > MOST_LINES:
+        lines.append(f"      … and {len(stages) - MOST_LINES} more, in stages.csv")
+    return lines
+
+
+def _reason_lines(result: SequenceResult) -> list[str]:
+    """Say in words where the prototypes look, and what changed when a letter did."""
+    shown = {label for stage in result.stages for label in stage.labels}
+    lines = [
+        f"{label}: {region_text(item.regions)}"
+        for label, item in result.prototypes.items()
+        if label in shown and item.regions
+    ]
+    changes = [
+        f"{stage.start_s:.2f} s  {change.text}"
+        for stage in result.stages
+        for change in stage.changes
+        if change.before and change.after
+    ]
+    lines += changes[:MOST_CHANGES]
+    if len(changes) > MOST_CHANGES:
+        lines.append(f"… and {len(changes) - MOST_CHANGES} more changes of letter in report.html")
     return lines
 
 

@@ -21,11 +21,14 @@ from ...core.config import MOST_FACES, AnalyzerConfig, ExplainConfig, WindowConf
 from ...core.errors import ConfigError
 from ...core.network.selection import parse_aus
 from ..server.limits import MOST_CONNECTIONS
+from .settings import use_settings
 
 __all__ = [
+    "AllowControl",
     "Aus",
     "Baseline",
     "Cert",
+    "Config",
     "Detector",
     "Device",
     "Exclude",
@@ -37,13 +40,18 @@ __all__ = [
     "LrpPreset",
     "MaxConnections",
     "MinStage",
+    "Names",
     "NetworkThreads",
     "Paper",
+    "People",
     "Port",
     "PrintToken",
+    "Record",
+    "RecordMax",
     "Rest",
     "RestFrom",
     "Scores",
+    "SessionFolder",
     "SprayPreset",
     "Token",
     "TokenFile",
@@ -145,6 +153,46 @@ RestFrom = Annotated[
     typer.Option(
         "--rest-from", metavar="SPAN", help="The face is neutral in this span, such as 0-2s."
     ),
+]
+Record = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Record: what is found goes into a folder of its own in this one, without pictures.",
+    ),
+]
+RecordMax = Annotated[
+    str, typer.Option(metavar="SIZE", help="A recording ends at this size, such as 20GB.")
+]
+AllowControl = Annotated[
+    bool,
+    typer.Option(
+        "--allow-control", help="Clients, such as the page, may begin and end a recording."
+    ),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--name", help="What a source is called; one for each, in their order."),
+]
+People = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--person",
+        metavar="ID",
+        help="Who is seen, one for each source (- for nobody known): their rest level is read "
+        "where it was kept, else kept in the end.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        is_eager=True,
+        callback=use_settings,
+        help="Options from a file, facestage.toml; the command line comes before it.",
+    ),
+]
+SessionFolder = Annotated[
+    Path, typer.Argument(metavar="SESSION", help="Folder that --record wrote.")
 ]
 Exclude = Annotated[
     list[str] | None,

@@ -80,8 +80,16 @@ def parse_spans(texts: Sequence[str] | None) -> list[tuple[float, float]]:
     return spans
 
 
-def load_rest(path: Path | None, card: ModelCard, *, sources: int = 1) -> RestLevels | None:
+def load_rest(
+    path: Path | None, card: ModelCard, *, sources: int = 1, option: str = "--rest"
+) -> RestLevels | None:
     """Read the rest levels of a person; None where no file is named, or there is none yet.
+
+    Args:
+        path: the file.
+        card: of the network that is to be judged by them.
+        sources: how many are watched.
+        option: that names the file.
 
     Raises:
         ConfigError: the file cannot be read, is of another network, holds an impossible number, or
@@ -92,22 +100,22 @@ def load_rest(path: Path | None, card: ModelCard, *, sources: int = 1) -> RestLe
         return None
     if sources > 1:
         raise ConfigError(
-            f"--rest {path} is of one person, but {sources} sources are watched; watch each with "
-            "a command and a file of its own"
+            f"--rest {path} is of one person, but {sources} sources are watched; name the person "
+            "of each with --person"
         )
     check_target(path)
     if not path.exists():
         return None
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise ConfigError(f"{path} is no file of rest levels; name another with --rest")
+            raise ConfigError(f"{path} is no file of rest levels; name another with {option}")
         return read_rest(path.read_bytes(), card)
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror or error}; name a file that you can read"
         ) from error
     except ConfigError as error:
-        raise ConfigError(f"--rest {path}: {error}") from error
+        raise ConfigError(f"{option} {path}: {error}") from error
 
 
 def save_rest(path: Path | None, rest: RestLevels | None, card: ModelCard) -> str:

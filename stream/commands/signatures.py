@@ -29,10 +29,13 @@ from ...core.config import (
 from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS
 from ..server.limits import MAX_CONNECTIONS
+from .cameras import no_source_text
 from .options import (
+    AllowControl,
     Aus,
     Baseline,
     Cert,
+    Config,
     Detector,
     Device,
     Exclude,
@@ -44,13 +47,18 @@ from .options import (
     LrpPreset,
     MaxConnections,
     MinStage,
+    Names,
     NetworkThreads,
     Paper,
+    People,
     Port,
     PrintToken,
+    Record,
+    RecordMax,
     Rest,
     RestFrom,
     Scores,
+    SessionFolder,
     SprayPreset,
     Token,
     TokenFile,
@@ -61,6 +69,7 @@ from .options import (
 
 __all__ = [
     "ALL_PRESETS",
+    "ANNOTATE_FORMATS",
     "CORPUS_LAYOUTS",
     "MOST_FRAMES",
     "AnalyzeOptions",
@@ -73,12 +82,16 @@ __all__ = [
     "LiveOptions",
     "MarkerOptions",
     "QualityOptions",
+    "ReplayOptions",
+    "ReportOptions",
     "TrainOptions",
     "WatchOptions",
 ]
 
 CORPUS_LAYOUTS = ("ckplus", "actorstudy", "videos", "manifest")
 """Names of the layouts that ``corpus`` reads."""
+ANNOTATE_FORMATS = ("mp4", "webm")
+"""Formats of the annotated video."""
 ALL_PRESETS = "all"
 """In place of an LRP preset: each of them, a table each."""
 MOST_FRAMES = 1000
@@ -128,14 +141,21 @@ class WatchOptions(ExplainOptions):
     ] = False
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
+    name: Names = None
+    person: People = None
+    record: Record = None
+    record_max: RecordMax = "20GB"
+    allow_control: AllowControl = False
+    config: Config = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
+    browser: Annotated[
+        bool, typer.Option(help="Open the page in a browser, where there is a terminal.")
+    ] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions(WatchOptions):
     """Options of ``facestage demo``."""
-
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +172,8 @@ class LiveOptions(WatchOptions):
             metavar="SOURCE...",
             envvar="FACESTAGE_LIVE_SOURCE",
             help="Camera number, /dev/video0, rtsp:// or http(s):// address, video file, folder of "
-            "images, or demo:; in the environment, several are separated by spaces.",
+            "images, browser: (the webcam of a browser, here or elsewhere) or demo:; in the "
+            "environment, several are separated by spaces.",
         ),
     ] = None
     source_file: Annotated[
@@ -205,9 +226,52 @@ class LiveOptions(WatchOptions):
 
     def __post_init__(self) -> None:
         if not self.sources and self.source_file is None:
-            raise ConfigError(
-                "no source is given; add a SOURCE such as 0 or rtsp://…, or --source-file FILE"
-            )
+            raise ConfigError(no_source_text())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOptions:
+    """Options of ``facestage replay``."""
+
+    session: SessionFolder
+    speed: Annotated[
+        str, typer.Option(help="Seconds of the session per second, or max: as fast as can be sent.")
+    ] = "1"
+    start: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="Begin there: seconds, or 00:01:20.")
+    ] = "0"
+    paused: Annotated[
+        bool, typer.Option("--paused", help="Wait until the page, or a client, says play.")
+    ] = False
+    once: Annotated[
+        bool, typer.Option("--once", help="End with the session; else Ctrl-C ends it.")
+    ] = False
+    host: Host = "127.0.0.1"
+    port: Port = 8765
+    token: Token = None
+    token_file: TokenFile = None
+    print_token: PrintToken = False
+    max_connections: MaxConnections = MAX_CONNECTIONS
+    cert: Cert = None
+    key: Key = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """Options of ``facestage report``."""
+
+    session: SessionFolder
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            envvar="FACESTAGE_REPORT_OUT",
+            help="Folder for the results; default: report, in the session.",
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool, typer.Option(help="Move a folder that holds something else aside.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,13 +296,22 @@ class AnalyzeOptions(ExplainOptions):
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None
     annotate: Annotated[
         bool,
-        typer.Option(
-            "--annotate", help="Write annotated.webm too: relevance over the moving face."
-        ),
+        typer.Option("--annotate", help="Write annotated.mp4 too: relevance over the moving face."),
     ] = False
+    annotate_format: Annotated[
+        str, typer.Option(help="mp4 (H.264) or webm (VP8): what --annotate writes.")
+    ] = "mp4"
     overwrite: Annotated[
-        bool, typer.Option(help="Move a folder that holds something else aside.")
+        bool,
+        typer.Option(help="Move a folder that holds something else, or another result, aside."),
     ] = False
+
+    def __post_init__(self) -> None:
+        if self.annotate_format not in ANNOTATE_FORMATS:
+            raise ConfigError(
+                f"--annotate-format {self.annotate_format} is unknown; use "
+                f"{' or '.join(ANNOTATE_FORMATS)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

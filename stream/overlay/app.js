@@ -58,7 +58,7 @@ class Page {
       picture: (picture) => this.receivePicture(picture),
       state: (state, waitMs) => {
         this.states.showConnection(state, waitMs);
-        if (state === "refused") dialog.ask();
+        if (state === "refused") dialog.ask(address.token !== null);
       },
     });
     this.scores = new Scores(units, (id) =>

@@ -14,6 +14,7 @@
  *         `face_found`, `other_person` or `gap`.
  *     at: frame at which the change became known.
  *     text: the stage as the paper writes it, `(AU01_A, AU12_B)`.
+ *     changes: what changed from the stage before, by AU; empty where the face was lost.
  */
 export interface StageEnter {
   labels: string[];
@@ -22,6 +23,22 @@ export interface StageEnter {
   start_s: number;
   reason: string;
   at: number;
+  text: string;
+  changes: LetterChange[];
+}
+
+/**
+ * What changed for one AU from a stage to the next.
+ *
+ * Attributes:
+ *     au: its number.
+ *     before, after: its label in the two stages (`AU12_A`); None where it is not active.
+ *     text: the change in one sentence, with the facial regions concerned.
+ */
+export interface LetterChange {
+  au: number;
+  before: string | null;
+  after: string | null;
   text: string;
 }
 
@@ -36,7 +53,11 @@ export interface StageExit {
   at: number;
 }
 
-/** The current stage's labels were wrong from its very start; `previous` are replaced. */
+/**
+ * The current stage's labels were wrong from its very start; `previous` are replaced.
+ *
+ * `changes`: what changed from the stage before this one, all of it.
+ */
 export interface StageRevise {
   labels: string[];
   previous: string[] | null;
@@ -45,6 +66,7 @@ export interface StageRevise {
   reason: string;
   at: number;
   text: string;
+  changes: LetterChange[];
 }
 
 /**
@@ -57,6 +79,8 @@ export interface StageRevise {
  *     data: `size * size` bytes, row by row: positive relevance, its maximum scaled to 255.
  *     top: the cells with `data >= top` are the Top-X relevance projection (1–255).
  *     face: `size * size` bytes: the grey face crop it was found on; empty without video.
+ *     regions: (name, share 0–1) of up to three facial regions that carry its relevance, the
+ *         largest first; left and right are the person's own.
  */
 export interface PrototypeNew {
   label: string;
@@ -67,6 +91,7 @@ export interface PrototypeNew {
   data: string;
   top: number;
   face: string;
+  regions: [string, number][];
 }
 
 /**
@@ -114,6 +139,23 @@ export interface FaceChanged {
   previous: string | null;
   reason: string;
   at: number;
+}
+
+/**
+ * A recording began, went on in another way, or ended; of no stream.
+ *
+ * Attributes:
+ *     state: `recording` or `stopped`.
+ *     name: of the session's folder, without the path to it; empty where none was made.
+ *     reason: why, one sentence: a full disk, a clock that was set; empty if somebody asked for
+ *         it.
+ *     bytes: size of the session so far.
+ */
+export interface RecordState {
+  state: "recording" | "stopped";
+  name: string;
+  reason: string;
+  bytes: number;
 }
 
 /**
@@ -367,11 +409,29 @@ export interface Heat {
  *
  * `data`: `size * size` bytes, row by row; 0 outside the projection, inside it the relevance,
  * its maximum scaled to 255, at least 1. `label`: `AU12_A`, or `AU12` before its letter.
+ * `regions`: (name, share 0–1) of up to three facial regions that carry the relevance of the
+ * whole map, the largest first; left and right are the person's own.
  */
 export interface Mask {
   au: number;
   label: string;
   data: string;
+  regions: [string, number][];
+}
+
+/**
+ * Where a replay is; sent after each change, and four times a second while it plays.
+ *
+ * Attributes:
+ *     playing: whether time goes on; false at the end, too.
+ *     speed: seconds of the recording per second; null: as fast as it can be sent.
+ *     position_s, duration_s: where it is and how long it is, seconds.
+ */
+export interface ReplayState {
+  playing: boolean;
+  speed: number | null;
+  position_s: number;
+  duration_s: number;
 }
 
 /**
@@ -418,7 +478,9 @@ export interface Percentiles {
  * Attributes:
  *     server: version of facestage. `protocol`: version of this protocol.
  *     model, model_card: name of the AU network, and its card in one short sentence.
- *     device, detector, lrp_preset: what computes, finds faces and explains.
+ *     device, detector, lrp_preset: what computes, finds faces and explains. `lrp_preset` makes
+ *         the maps that give letters, `picture_preset` those that are drawn and put into words;
+ *         empty: the same.
  *     lrp_engine: LRP engine that runs the preset: `fused`, or `reference`, which is several
  *         times slower and gives the same maps. `lrp_engine_reason`: what in the network kept
  *         the fused one from it; empty if nothing did. `lrp_precision`: of its convolutions on
@@ -431,6 +493,8 @@ export interface Percentiles {
  *     video: whether pictures are sent at all.
  *     baseline: whether presence is judged by its rise over the person's rest level; each frame
  *         says how much of that is the person's own.
+ *     replay: what is replayed; None where it is live. Then all times are those of the recording.
+ *     allow_control: whether clients may send `record.start` and `record.stop`.
  *     notice: shown on every page.
  *     scores: those that are followed (`--score`).
  */
@@ -442,6 +506,7 @@ export interface Hello {
   device: string;
   detector: string;
   lrp_preset: string;
+  picture_preset: string;
   lrp_engine: string;
   lrp_engine_reason: string;
   lrp_precision: string;
@@ -454,6 +519,8 @@ export interface Hello {
   last: number;
   video: boolean;
   baseline: boolean;
+  replay: Replaying | null;
+  allow_control: boolean;
   notice: string;
   scores: ScoreInfo[];
 }
@@ -491,6 +558,12 @@ export interface StreamInfo {
   number: number;
 }
 
+/** The recording that is replayed: its length, seconds, and its begin, seconds since 1970. */
+export interface Replaying {
+  duration_s: number;
+  start: number;
+}
+
 /**
  * A score that is followed.
  *
@@ -525,8 +598,8 @@ export interface Ack {
 /**
  * What the client did wrong; the connection is closed after it.
  *
- * `code`: `bad_message`, `unknown_type`, `unauthorised`, `rate_limit`, `silent` or
- * `too_many_clients`.
+ * `code`: `bad_message`, `unknown_type`, `not_allowed`, `unauthorised`, `rate_limit`,
+ * `silent`, `too_many_clients` or `camera_taken`.
  */
 export interface Error {
   code: string;
@@ -536,9 +609,10 @@ export interface Error {
 /** I am here. Sent by the server every 2 s; a client answers it. */
 export interface Heartbeat {}
 
-/** The server is going away on purpose. */
+/** The server is going away on purpose; `ended`: because all sources came to their end. */
 export interface Bye {
   reason: string;
+  ended: boolean;
 }
 
 /** Events were lost to this client: forget what you know, a snapshot follows. */
@@ -572,33 +646,46 @@ export interface NoticeState {
   acknowledged: boolean;
 }
 
+/**
+ * On `/ws/camera`: the page gives the pictures of this source now.
+ *
+ * Attributes:
+ *     source: name of the source.
+ *     max_bytes: largest message, bytes. max_side: longest side of a picture, pixels.
+ */
+export interface CameraReady {
+  source: string;
+  max_bytes: number;
+  max_side: number;
+}
+
+/**
+ * On `/ws/camera`: the picture was looked at, and the next may be sent.
+ *
+ * `result`: `taken`; `broken` (no whole JPEG) and `too_large` pictures are left out and
+ * counted; `late`: it waited until it was too old to be taken.
+ */
+export interface CameraAck {
+  result: string;
+}
+
 /** The first message where the server has a token. */
 export interface Auth {
   token: string;
 }
 
 /**
- * Begin to receive.
+ * On `/ws/camera`: become the one who gives the pictures of a source.
  *
- * Attributes:
- *     since: the last event seen; those after it follow. None: the state now, and the news.
- *     history_s: the events of so many last seconds are told again after a snapshot, so that a
- *         page opened late has something to draw.
- *     topics: samples wanted; None: all.
- *     streams: ids of the streams whose samples and pictures are wanted; None: all. Events come
- *         from all streams.
+ * `source`: its name; None: the first that nobody gives yet.
  */
-export interface Subscribe {
-  since?: Cursor | null;
-  history_s?: number;
-  topics?: ("frame" | "heat" | "stats")[] | null;
-  streams?: string[] | null;
+export interface CameraOpen {
+  source?: string | null;
 }
 
-/** The last event seen: numbering and number. */
-export interface Cursor {
-  epoch: number;
-  seq: number;
+/** On `/ws/camera`: no picture follows until the next one is sent, and why. */
+export interface CameraPause {
+  reason: "ended" | "hidden" | "muted" | "stopped";
 }
 
 /**
@@ -623,6 +710,50 @@ export interface NoticeAck {
   id: number;
 }
 
+/** Begin a recording; only where `hello.allow_control` is set. */
+export interface RecordStart {}
+
+/** End the recording; only where `hello.allow_control` is set. */
+export interface RecordStop {}
+
+/**
+ * Move in a replay; only where `hello.replay` is set.
+ *
+ * Attributes:
+ *     command: `play`, `pause`, `seek`, `step` or `speed`.
+ *     value: of `seek`, seconds from the begin, held within the recording; of `step`, frames,
+ *         backwards where it is below 0 (null: one), and the replay pauses there; of `speed`,
+ *         seconds of the recording per second, above 0 (null: as fast as it can be sent).
+ */
+export interface Replay {
+  command: "pause" | "play" | "seek" | "speed" | "step";
+  value?: number | null;
+}
+
+/**
+ * Begin to receive.
+ *
+ * Attributes:
+ *     since: the last event seen; those after it follow. None: the state now, and the news.
+ *     history_s: the events of so many last seconds are told again after a snapshot, so that a
+ *         page opened late has something to draw.
+ *     topics: samples wanted; None: all.
+ *     streams: ids of the streams whose samples and pictures are wanted; None: all. Events come
+ *         from all streams.
+ */
+export interface Subscribe {
+  since?: Cursor | null;
+  history_s?: number;
+  topics?: ("frame" | "heat" | "replay.state" | "stats")[] | null;
+  streams?: string[] | null;
+}
+
+/** The last event seen: numbering and number. */
+export interface Cursor {
+  epoch: number;
+  seq: number;
+}
+
 export interface ClientHeartbeat {}
 
 export interface ClientBye {
@@ -637,6 +768,7 @@ export type Events =
   | { v: 1; type: "prototype.retire"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: PrototypeRetire; }
   | { v: 1; type: "prototype.update"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: PrototypeUpdate; }
   | { v: 1; type: "face.state"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: FaceChanged; }
+  | { v: 1; type: "record.state"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: RecordState; }
   | { v: 1; type: "source.state"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: SourceChanged; }
   | { v: 1; type: "gap"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: Gap; }
   | { v: 1; type: "marker"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: Marker; }
@@ -647,6 +779,7 @@ export type Events =
 export type Samples =
   | { v: 1; type: "frame"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: FrameSample; }
   | { v: 1; type: "heat"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Heat; }
+  | { v: 1; type: "replay.state"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: ReplayState; }
   | { v: 1; type: "stats"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Stats; };
 
 export type ServerControls =
@@ -656,12 +789,19 @@ export type ServerControls =
   | { v: 1; type: "heartbeat"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Heartbeat; }
   | { v: 1; type: "bye"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Bye; }
   | { v: 1; type: "resync"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Resync; }
-  | { v: 1; type: "snapshot"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Snapshot; };
+  | { v: 1; type: "snapshot"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Snapshot; }
+  | { v: 1; type: "camera.ready"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: CameraReady; }
+  | { v: 1; type: "camera.ack"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: CameraAck; };
 
 export type ClientMessages =
   | { v: 1; type: "auth"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Auth; }
-  | { v: 1; type: "subscribe"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Subscribe; }
+  | { v: 1; type: "camera.open"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: CameraOpen; }
+  | { v: 1; type: "camera.pause"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: CameraPause; }
   | { v: 1; type: "marker.add"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: MarkerAdd; }
   | { v: 1; type: "notice.ack"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: NoticeAck; }
+  | { v: 1; type: "record.start"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: RecordStart; }
+  | { v: 1; type: "record.stop"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: RecordStop; }
+  | { v: 1; type: "replay"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Replay; }
+  | { v: 1; type: "subscribe"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Subscribe; }
   | { v: 1; type: "heartbeat"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: ClientHeartbeat; }
   | { v: 1; type: "bye"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: ClientBye; };
