@@ -48,6 +48,7 @@ from .options import (
     Paper,
     Port,
     PrintToken,
+    Privacy,
     Rest,
     RestFrom,
     SprayPreset,
@@ -122,6 +123,7 @@ class WatchOptions(ExplainOptions):
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
+    privacy: Privacy = "picture"
     browser: Annotated[
         bool, typer.Option(help="Open the page in a browser, where there is a terminal.")
     ] = True

@@ -504,6 +504,8 @@ class Hello(Body, frozen=True, kw_only=True):
         epoch, first, last: numbering and range of the events that can be replayed
             (``last = first - 1`` when there is none); filled in by the server.
         video: whether pictures are sent at all.
+        privacy: what pictures show of a person, chosen at the server: ``picture``, ``blur``,
+            ``outline`` or ``none``.
         baseline: whether presence is judged by its rise over the person's rest level; each frame
             says how much of that is the person's own.
         notice: shown on every page.
@@ -528,6 +530,7 @@ class Hello(Body, frozen=True, kw_only=True):
     first: int = 1
     last: int = 0
     video: bool = True
+    privacy: str = "picture"
     baseline: bool = False
     notice: str = RESEARCH_NOTICE
 
