@@ -79,6 +79,10 @@ _FILES = (
     "facts.js",
     "feed.js",
     "fullscreen.js",
+    "kiosk.css",
+    "kiosk.js",
+    "kiosk_cell.js",
+    "kiosk_picture.js",
     "labels.js",
     "lanes.js",
     "layout.js",
@@ -98,7 +102,12 @@ _FILES = (
     "wire.js",
     "favicon.svg",
 )
-_PAGES = {"/": "index.html", "/overlay": "index.html", "/camera": "camera.html"}
+_PAGES = {
+    "/": "index.html",
+    "/overlay": "index.html",
+    "/camera": "camera.html",
+    "/kiosk": "kiosk.html",
+}
 _SOCKETS = ("/ws", "/ws/frames", "/ws/camera")
 _EVERY_ADDRESS = ("", "0.0.0.0", "::")
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
