@@ -28,8 +28,12 @@ from .commands.signatures import (
     DemoOptions,
     DoctorOptions,
     EvaluateOptions,
+    ExportOptions,
     LiveOptions,
+    MarkerOptions,
     QualityOptions,
+    ReplayOptions,
+    ReportOptions,
     TrainOptions,
 )
 from .console import err, is_output_error, out, silence, tell_warnings
@@ -103,6 +107,24 @@ def live(options: LiveOptions) -> None:
 
 
 @app.command()
+@takes(ReplayOptions)
+def replay(options: ReplayOptions) -> None:
+    """Play a recorded session: the same page and socket as live, with pause and seek."""
+    from .commands.replay import run_replay
+
+    run_replay(options)
+
+
+@app.command()
+@takes(ReportOptions)
+def report(options: ReportOptions) -> None:
+    """Write what analyze writes, from a recorded session."""
+    from .commands.report import run_report
+
+    run_report(options)
+
+
+@app.command()
 @takes(AnalyzeOptions)
 def analyze(options: AnalyzeOptions) -> None:
     """Explain a whole recording: temporal prototype, pictures, report."""
@@ -118,6 +140,24 @@ def corpus(options: CorpusOptions) -> None:
     from .commands.corpus import run_corpus
 
     run_corpus(options)
+
+
+@app.command()
+@takes(ExportOptions)
+def export(options: ExportOptions) -> None:
+    """Write results for ELAN, NOVA, BORIS, a spreadsheet, or as FHIR or EDF+."""
+    from .commands.export import run_export
+
+    run_export(options)
+
+
+@app.command()
+@takes(MarkerOptions)
+def markers(options: MarkerOptions) -> None:
+    """List the markers of results, or add those of another program's file."""
+    from .commands.export import run_markers
+
+    run_markers(options)
 
 
 @app.command()

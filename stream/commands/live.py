@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import os
-import signal
 import sys
 import threading
 import time
@@ -15,7 +14,10 @@ import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import cast, get_args
+
+import msgspec
 
 from ...core.analyzer import Analyzer
 from ...core.config import FollowConfig
@@ -26,6 +28,7 @@ from ...core.types import StageEvent
 from ..compute import choose_precision, use_threads
 from ..console import out
 from ..detectors import make_detector
+from ..live.background import BackgroundDetector
 from ..live.capture import BACKOFF_S
 from ..live.handover import Policy
 from ..live.metrics import Summary
@@ -33,6 +36,7 @@ from ..live.pipeline import Pipeline, Require, Stream
 from ..live.privacy import Level, Privacy
 from ..live.publish import MASK_SIDE, action_units
 from ..protocol.messages import Bye, Hello, StreamInfo
+from ..recording.recorder import Recorder
 from ..server.certificate import Certificate
 from ..server.hub import Hub
 from ..server.server import Server
@@ -45,6 +49,7 @@ from ..sources import (
     open_source,
     source_name,
 )
+from .bridges import lsl_push, metrics_page
 from .credentials import (
     certificate_notes,
     read_certificate,
@@ -53,9 +58,12 @@ from .credentials import (
     visible_secrets,
 )
 from .options import analyzer_config, dwell
+from .people import people_of, rest_of_people
+from .recording import make_recorder, name_sources, tell_recorded
 from .rest import judges_by_rise, load_rest, save_rest
+from .serving import ending_signals
 from .signatures import DemoOptions, LiveOptions, WatchOptions
-from .text import device_text, lrp_text, selection_text
+from .text import device_text, lrp_text, scores_text, selection_text
 
 __all__ = ["run_demo", "run_live"]
 
@@ -102,11 +110,12 @@ def run_live(options: LiveOptions, *, loop: bool = False) -> Summary:
     open_page = options.browser and _is_terminal()
     summary = asyncio.run(_serve(session, open_page=open_page))
     _print_summary(summary)
-    if options.rest is not None:
-        analyzer, (stream, *_) = session.analyzer, session.pipeline.streams
-        saved = save_rest(options.rest, analyzer.rest(stream.id), analyzer.network.card)
+    for stream, path in session.rest.items():
+        analyzer = session.analyzer
+        saved = save_rest(path, analyzer.rest(stream), analyzer.network.card)
         if saved:
             out.print(f"rest     {saved}", markup=False)
+    tell_recorded(session.recorder)
     unmet = session.pipeline.unmet()
     for error in session.pipeline.failed:
         if error is not unmet:
@@ -134,6 +143,9 @@ class _Session:
     server: Server
     print_token: bool
     notes: list[str]
+    recorder: Recorder | None
+    rest: dict[str, Path]
+    """Stream → file of the rest level of its person."""
 
     @property
     def address(self) -> str:
@@ -164,12 +176,20 @@ def _prepare(
     )
     explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
     follow = FollowConfig(faces=options.faces, follow=options.follow)
-    config = dataclasses.replace(config, explain=explain, follow=follow)
-    detector = make_detector(options.detector)
+    scores = tuple(options.score or ())
+    config = dataclasses.replace(config, explain=explain, follow=follow, scores=scores)
+    detector = BackgroundDetector(make_detector(options.detector))
+    names = name_sources(_stream_ids(sources), options.name or ())
+    people = people_of(
+        names, options.person or (), rest=options.rest, judged=config.baseline.enabled
+    )
     rest = load_rest(options.rest, network.card, sources=len(sources))
-    analyzer = Analyzer(detector, network, config, rest=rest)
-    names = _stream_ids(sources)
     privacy = _privacy(options, sources)
+    if options.rest is not None:
+        people = {names[0]: options.rest}
+    analyzer = Analyzer(
+        detector, network, config, rest=rest or rest_of_people(people, network.card)
+    )
     hub = Hub(_stream_infos(analyzer, names))
     several = len(hub.streams) > 1
     inboxes = {
@@ -184,6 +204,7 @@ def _prepare(
         require=_require(options),
         max_frames=options.frames,
         on_stage=lambda stream, event: _print_stage(stream, event, several=several),
+        on_result=lsl_push(options, hub, analyzer),
     )
     pipeline.privacy = privacy
     for name, spec in zip(names, sources, strict=True):
@@ -198,6 +219,8 @@ def _prepare(
             backoff=(PAGE_WAIT_S,) if name in inboxes else BACKOFF_S,
         )
     hello = _hello(options, analyzer, detector.name)
+    hello = msgspec.structs.replace(hello, scores=pipeline.scoring.infos())
+    recorder = make_recorder(options, hub, hello, network.card)
     server = Server(
         hub,
         hello=hello,
@@ -207,11 +230,14 @@ def _prepare(
         allowed_origins=tuple(options.origin or ()),
         certificate=access.certificate,
         max_connections=options.max_connections,
+        command=recorder.command if recorder is not None and options.allow_control else None,
     )
     server.cameras = tuple(inboxes.values())
+    if options.metrics:
+        server.readings["/metrics"] = metrics_page(pipeline, hub, hello)
     notes = visible_secrets(access.token, sources)
     notes += certificate_notes(access.certificate, time.time())
-    return _Session(analyzer, pipeline, hello, server, options.print_token, notes)
+    return _Session(analyzer, pipeline, hello, server, options.print_token, notes, recorder, people)
 
 
 def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
@@ -225,6 +251,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         device=str(network.device),
         detector=detector,
         lrp_preset=explain.preset,
+        picture_preset=explain.preset,
         lrp_engine=analyzer.engine.name,
         lrp_engine_reason=analyzer.engine.reason,
         lrp_precision=explain.precision,
@@ -234,6 +261,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         baseline=analyzer.config.baseline.enabled,
         video=options.video and options.privacy != "none",
         privacy=options.privacy if options.video else "none",
+        allow_control=options.allow_control,
     )
 
 
@@ -302,7 +330,7 @@ def _require(options: LiveOptions) -> Require:
 async def _serve(session: _Session, *, open_page: bool) -> Summary:
     pipeline, server = session.pipeline, session.server
     loop = asyncio.get_running_loop()
-    for number in _ending_signals():
+    for number in ending_signals():
         # Not on every platform; there KeyboardInterrupt ends the run without a summary.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, pipeline.stop)
@@ -310,6 +338,8 @@ async def _serve(session: _Session, *, open_page: bool) -> Summary:
         await asyncio.to_thread(session.analyzer.warm_up)
         await asyncio.to_thread(pipeline.open)
         try:
+            if session.recorder is not None:
+                session.recorder.start()
             _print_head(session)
         except BaseException:
             # A capture thread that outlives the interpreter's end aborts the process.
@@ -325,18 +355,8 @@ async def _serve(session: _Session, *, open_page: bool) -> Summary:
             return summary
         finally:
             pipeline.stop()
-
-
-def _ending_signals() -> list[signal.Signals]:
-    """Return the signals that end a run in good order.
-
-    A terminal that closes sends SIGHUP, unless ``nohup`` said that it means nothing.
-    """
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
-    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        numbers.append(hangup)
-    return numbers
+            if session.recorder is not None:
+                await asyncio.to_thread(session.recorder.stop)
 
 
 def _show(address: str) -> None:
@@ -375,7 +395,11 @@ def _print_head(session: _Session) -> None:
     out.print(
         f"AUs      {selection_text(analyzer.network.card, analyzer.shown)}{personal}", markup=False
     )
+    for line in scores_text(session.pipeline.scoring.scores, analyzer.shown):
+        out.print(f"score    {line}", markup=False)
     out.print(f"source   {', '.join(s.id for s in session.pipeline.streams)}", markup=False)
+    if session.recorder is not None:
+        out.print(f"record   {session.recorder.folder}", markup=False)
 
 
 def _print_stage(stream: Stream, event: StageEvent, *, several: bool) -> None:
@@ -391,6 +415,9 @@ def _print_stage(stream: Stream, event: StageEvent, *, several: bool) -> None:
         f"  [{event.reason}{note}]",
         markup=False,
     )
+    for change in event.changes:
+        if change.before and change.after:
+            out.print(f"{'':{len(where)}}            {change.text}", markup=False)
 
 
 def _print_summary(summary: Summary) -> None:

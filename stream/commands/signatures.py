@@ -31,11 +31,14 @@ from ...core.lrp import LRP_PRESETS
 from ..server.limits import MAX_CONNECTIONS
 from .cameras import no_source_text
 from .options import (
+    AllowControl,
     Aus,
     Baseline,
     Cert,
+    Config,
     Detector,
     Device,
+    Exclude,
     Faces,
     Follow,
     Host,
@@ -44,13 +47,19 @@ from .options import (
     LrpPreset,
     MaxConnections,
     MinStage,
+    Names,
     NetworkThreads,
     Paper,
+    People,
     Port,
     PrintToken,
     Privacy,
+    Record,
+    RecordMax,
     Rest,
     RestFrom,
+    Scores,
+    SessionFolder,
     SprayPreset,
     Token,
     TokenFile,
@@ -70,8 +79,12 @@ __all__ = [
     "DemoOptions",
     "DoctorOptions",
     "EvaluateOptions",
+    "ExportOptions",
     "LiveOptions",
+    "MarkerOptions",
     "QualityOptions",
+    "ReplayOptions",
+    "ReportOptions",
     "TrainOptions",
     "WatchOptions",
 ]
@@ -120,8 +133,21 @@ class WatchOptions(ExplainOptions):
     threads: NetworkThreads = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
+    score: Scores = None
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Tell Prometheus counts and latencies at /metrics.")
+    ] = False
+    lsl: Annotated[
+        bool, typer.Option("--lsl", help="Send AU values and stages by Lab Streaming Layer.")
+    ] = False
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
+    name: Names = None
+    person: People = None
+    record: Record = None
+    record_max: RecordMax = "20GB"
+    allow_control: AllowControl = False
+    config: Config = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
     privacy: Privacy = "picture"
     browser: Annotated[
@@ -206,6 +232,51 @@ class LiveOptions(WatchOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOptions:
+    """Options of ``facestage replay``."""
+
+    session: SessionFolder
+    speed: Annotated[
+        str, typer.Option(help="Seconds of the session per second, or max: as fast as can be sent.")
+    ] = "1"
+    start: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="Begin there: seconds, or 00:01:20.")
+    ] = "0"
+    paused: Annotated[
+        bool, typer.Option("--paused", help="Wait until the page, or a client, says play.")
+    ] = False
+    once: Annotated[
+        bool, typer.Option("--once", help="End with the session; else Ctrl-C ends it.")
+    ] = False
+    host: Host = "127.0.0.1"
+    port: Port = 8765
+    token: Token = None
+    token_file: TokenFile = None
+    print_token: PrintToken = False
+    max_connections: MaxConnections = MAX_CONNECTIONS
+    cert: Cert = None
+    key: Key = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """Options of ``facestage report``."""
+
+    session: SessionFolder
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            envvar="FACESTAGE_REPORT_OUT",
+            help="Folder for the results; default: report, in the session.",
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool, typer.Option(help="Move a folder that holds something else aside.")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnalyzeOptions(ExplainOptions):
     """Options of ``facestage analyze``."""
 
@@ -220,6 +291,8 @@ class AnalyzeOptions(ExplainOptions):
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
     rest_from: RestFrom = None
+    score: Scores = None
+    exclude: Exclude = None
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None
@@ -484,6 +557,49 @@ class BenchOptions(FaceOptions):
             help="Exit with 3 unless the figure keeps to it, such as "
             "'paced.capture_to_emit.p99<33ms' or 'offline.frames_per_s>100'; may be repeated.",
         ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """Options of ``facestage export``."""
+
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder that facestage analyze wrote.")
+    ]
+    to: Annotated[str, typer.Option(help="elan, nova, boris, csv, fhir or edf.")]
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write (nova: folder); default: beside OUT."),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="SPAN",
+            help="Leave this span out, such as 12-15s, or those of all markers with this text; "
+            "may be repeated.",
+        ),
+    ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkerOptions:
+    """Options of ``facestage markers``."""
+
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder that facestage analyze wrote.")
+    ]
+    from_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Add those of this file: .eaf (ELAN), .annotation (NOVA), .boris, .csv."
+        ),
+    ] = None
+    tier: Annotated[
+        str | None,
+        typer.Option(help="Tier (ELAN) or behaviour (BORIS) to read; default: those of markers."),
     ] = None
 
 

@@ -7,6 +7,7 @@ rename. An earlier result in the same place is replaced only then, and comes bac
 from __future__ import annotations
 
 import errno
+import functools
 import heapq
 import itertools
 import json
@@ -15,7 +16,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,16 @@ from numpy.typing import NDArray
 from ...core.action_units import au_code
 from ...core.errors import ConfigError
 from ...core.render import SequencePictures, prototype_card, strip
+from ...core.scores.definition import Score
 from ...core.stages import format_prototype, reduction
 from ...core.types import BaselineState, FrameRow, SequenceResult, Stage
 from .cells import csv_text
 from .durable import sweep, sync, sync_tree
 from .encoding import png_bytes
 from .report import render_report
+from .scores import ScoredSequence, score_sequence
 
-__all__ = ["ANNOTATED", "SCHEMA", "check_output", "unwritable", "write_analysis"]
+__all__ = ["ANNOTATED", "MARKERS", "SCHEMA", "check_output", "unwritable", "write_analysis"]
 
 SCHEMA = "facestage/temporal-prototype/1"
 """``schema`` of ``temporal_prototype.json``; the number rises when a reader would break."""
@@ -44,9 +47,15 @@ _STAGES, _FRAMES, _STRIP, _REPORT = "stages.csv", "frames.csv", "strip.png", "re
 _PROTOTYPES = "prototypes"
 _FACE = "face"
 """Begins the names of the folders of other faces: ``face2``, ``face3``, …"""
-_NAMES = frozenset({_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES, *ANNOTATED.values()})
+MARKERS = "markers.csv"
+"""Name of the markers that people made beside the results; it stays when they are made anew."""
+_NAMES = frozenset(
+    {_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES, MARKERS, *ANNOTATED.values()}
+)
 _PICTURE = re.compile(r"AU\d{2}_[A-Z]+\.png")
 _FRESH = "new"
+
+Scorer = Callable[[SequenceResult], ScoredSequence]
 
 
 def write_analysis(
@@ -56,6 +65,7 @@ def write_analysis(
     overwrite: bool = False,
     thresholds: Mapping[int, tuple[float, float]] | None = None,
     pictures: SequencePictures | None = None,
+    scores: Sequence[Score] = (),
     film: str = "",
 ) -> list[Path]:
     """Write the files of ``facestage analyze`` into a folder.
@@ -69,6 +79,7 @@ def write_analysis(
         thresholds: AU number → presence probability that turns the AU on and the one that turns it
             off again; drawn in the report's timeline where given.
         pictures: those of the result, where they are needed for something else as well.
+        scores: those whose columns ``frames.csv`` gets, and whose notices the manifest gets.
         film: name of the annotated video that will lie in the folder; the report plays it.
 
     Returns:
@@ -98,7 +109,10 @@ def write_analysis(
         fresh = staging / _FRESH
         fresh.mkdir()
         pictures = pictures or SequencePictures(result)
-        names = _write_all(result, fresh, thresholds or {}, pictures, film)
+        scored = functools.cache(functools.partial(score_sequence, scores=tuple(scores)))
+        names = _write_all(result, fresh, thresholds or {}, pictures, scored, film)
+        if (target / MARKERS).is_file() and _foreign_entry(target) is None:
+            shutil.copyfile(target / MARKERS, fresh / MARKERS)
         sync_tree(fresh)
         _publish(staging, target, result.source)
         sync(home)
@@ -159,16 +173,17 @@ def _write_all(
     folder: Path,
     thresholds: Mapping[int, tuple[float, float]],
     pictures: SequencePictures,
+    scored: Scorer,
     film: str = "",
 ) -> list[str]:
-    _write_text(folder / _MANIFEST, _manifest(result))
+    _write_text(folder / _MANIFEST, _manifest(result, scored(result)))
     _write_text(folder / _STAGES, _stages_csv(result))
-    _write_text(folder / _FRAMES, _frames_csv(result))
+    _write_text(folder / _FRAMES, _frames_csv(result, scored))
     names = [_MANIFEST, _STAGES, _FRAMES]
     for place, other in enumerate(result.others, start=2):
         inner = folder / f"{_FACE}{place}"
         inner.mkdir()
-        written = _write_all(other, inner, thresholds, SequencePictures(other))
+        written = _write_all(other, inner, thresholds, SequencePictures(other), scored)
         names += [f"{inner.name}/{name}" for name in written]
     (folder / _PROTOTYPES).mkdir()
     for label in result.prototypes:
@@ -180,7 +195,7 @@ def _write_all(
     return [*names, _STRIP, _REPORT]
 
 
-def _manifest(result: SequenceResult) -> str:
+def _manifest(result: SequenceResult, scored: ScoredSequence) -> str:
     document = {
         "schema": SCHEMA,
         "source": result.source,
@@ -209,6 +224,10 @@ def _manifest(result: SequenceResult) -> str:
                 "end": stage.end,
                 "start_s": round(stage.start_s, 4),
                 "end_s": round(stage.end_s, 4),
+                "changes": [
+                    {"au": c.au, "before": c.before, "after": c.after, "text": c.text}
+                    for c in stage.changes
+                ],
                 **_files(result, start=stage.start, end=stage.end),
             }
             for stage in result.stages
@@ -224,10 +243,12 @@ def _manifest(result: SequenceResult) -> str:
                 "frames": item.frames,
                 "first": item.first,
                 "exemplar": item.exemplar,
+                "regions": [list(pair) for pair in item.regions],
                 **_files(result, first=item.first, exemplar=item.exemplar),
             }
             for label, item in result.prototypes.items()
         ],
+        **({"scores": scored.document()} if scored.scores else {}),
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
@@ -283,7 +304,7 @@ def _person(stage: Stage, persons: Mapping[int, str]) -> str:
     return next((persons[frame] for frame in frames if frame in persons), "")
 
 
-def _frames_csv(result: SequenceResult) -> str:
+def _frames_csv(result: SequenceResult, scored: Scorer) -> str:
     codes = [au_code(au) for au in result.aus]
     header = ["frame", "face_id", "time", "face", "yaw", "pitch", "roll", *codes]
     header += [f"{code}_r" for code in codes] + [f"{code}_label" for code in codes]
@@ -292,9 +313,11 @@ def _frames_csv(result: SequenceResult) -> str:
         header += [f"{code}_adjusted_r" for code in codes]
     if result.files:
         header.append("file")
+    header += scored(result).header()
     each = [((row, one) for row in one.rows) for one in (result, *result.others)]
     rows = heapq.merge(*each, key=lambda pair: pair[0].index)
-    return csv_text(header, (_frame_cells(row, one) for row, one in rows))
+    cells = ([*_frame_cells(row, one), *scored(one).cells(row.index)] for row, one in rows)
+    return csv_text(header, cells)
 
 
 def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:

@@ -19,6 +19,7 @@ import jinja2
 import numpy as np
 
 from ...core.action_units import AU_NAMES, GRADE_MARKS, au_code, letter_index, parse_label
+from ...core.face.reasons import region_text
 from ...core.render import MAX_STRIP_STAGES, SequencePictures, au_colour, stage_seconds
 from ...core.stages import format_prototype, reduction
 from ...core.types import LOST, NONE, FrameRow, SequenceResult
@@ -196,6 +197,7 @@ def _stages(result: SequenceResult, pictures: SequencePictures) -> list[dict[str
             "end_s": stage.end_s,
             "seconds": seconds,
             "frames": stage.frames,
+            "changes": [c.text for c in stage.changes if c.before and c.after],
             "picture": jpeg_uri(pictures.stage(index, side)) if index < MAX_STRIP_STAGES else "",
             "thumbnail": jpeg_uri(pictures.stage(index, 72)) if has_thumbnails else "",
         }
@@ -215,6 +217,7 @@ def _prototypes(result: SequenceResult, pictures: SequencePictures) -> list[dict
             "first": item.first,
             "first_s": times[item.first],
             "exemplar": item.exemplar,
+            "regions": region_text(item.regions),
             "picture": jpeg_uri(pictures.prototype(label, 256)),
             "heat": png_uri(pictures.heat(label, 256)),
         }

@@ -75,6 +75,11 @@ export class Feed {
     this.pictures.subscribe();
   }
 
+  /** @param {import("./wire.js").ClientMessage} message */
+  send(message) {
+    this.events.send(message);
+  }
+
   /** Pictures cost the server an encoder: ask for them only while somebody can see them. */
   choosePictures() {
     if (this.handlers.video() && this.live && !document.hidden) this.pictures.open();

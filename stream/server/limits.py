@@ -25,6 +25,8 @@ __all__ = [
     "HISTORY_BYTES_PER_S",
     "HISTORY_LEAST_BYTES",
     "HISTORY_TURN_BYTES",
+    "MARKER_BURST",
+    "MARKER_RATE",
     "MAX_CAMERA_BYTES",
     "MAX_CONNECTIONS",
     "MAX_FRAGMENTS",
@@ -94,6 +96,12 @@ MESSAGE_RATE = 5.0
 milliseconds whatever it says; the page sends one in two seconds."""
 MESSAGE_BURST = 40.0
 """Messages a client may send at once: a page that wakes up sends some heartbeats late."""
+
+MARKER_RATE = 2.0
+"""Markers that all clients together may set per second, on average: each is an event and takes the
+room of an older one in the ring."""
+MARKER_BURST = 60.0
+"""Markers that all clients together may set at once."""
 
 HISTORY_BYTES_PER_S = 1024 * 1024.0
 """What all clients together are told of the past per second, bytes before compression: snapshots,

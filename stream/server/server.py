@@ -3,7 +3,7 @@
 ::
 
     GET /  /overlay  /camera  /…         files of a fixed list, nothing else
-    GET /schema.json  /healthz
+    GET /schema.json  /asyncapi.json  /healthz
     websocket /ws                        JSON, deflated
     websocket /ws/frames                 pictures, uncompressed
     websocket /ws/camera                 pictures from a browser's webcam, where a source waits
@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import errno
 import http
+import importlib.metadata
 import ipaddress
 import json
 import logging
@@ -38,9 +39,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from ...core.errors import ConfigError
+from ...core.errors import ConfigError, ProtocolError
+from ..protocol.asyncapi import asyncapi
 from ..protocol.codec import json_schema
-from ..protocol.messages import Bye, Hello
+from ..protocol.messages import Body, Bye, Hello
 from . import limits
 from .camera import CameraClient, PictureInbox
 from .certificate import Certificate
@@ -48,6 +50,7 @@ from .connection import Client, cancel
 from .door import TlsDoor
 from .guarded import GuardedConnection, HalfOpen
 from .hub import Hub
+from .requests import Requests
 from .strangers import Guesses, Tally
 from .turns import Turns
 
@@ -65,6 +68,7 @@ _MIME = {
 }
 _FILES = (
     "overlay.css",
+    "scores.css",
     "address.js",
     "age.js",
     "announcer.js",
@@ -86,12 +90,15 @@ _FILES = (
     "labels.js",
     "lanes.js",
     "layout.js",
+    "markers.js",
     "masks.js",
     "model.js",
+    "notices.js",
     "patterns.js",
     "picture.js",
     "prototypes.js",
     "ribbon.js",
+    "scores.js",
     "stage.js",
     "states.js",
     "stream.js",
@@ -136,11 +143,17 @@ class Server:
         allowed_origins: origins of foreign pages that may connect (``https://example.org``).
         max_connections: open sockets.
         certificate: to serve https and wss with; None: plain HTTP.
+        command: does what a client commands (``record.start``, ``record.stop``, ``replay``); called
+            in the server's thread, it must return at once, and raises
+            :class:`~facestage.core.errors.ProtocolError` where that is not allowed. None: nothing
+            is.
 
     Attributes:
         cameras: where the webcams of browsers give their pictures; without one there is no
             ``/camera``. To be set before the server is entered.
         farewell: what clients are told when it stops.
+        readings: path → what makes content type and content of it, each time it is asked for. Asked
+            under the same rules as ``/healthz``: by a name of this machine only.
 
     Raises:
         ConfigError: the options cannot work together (on construction), or the port or the address
@@ -158,6 +171,7 @@ class Server:
         allowed_origins: Sequence[str] = (),
         max_connections: int = limits.MAX_CONNECTIONS,
         certificate: Certificate | None = None,
+        command: Callable[[Body], None] | None = None,
     ) -> None:
         if token is not None and not token.strip():
             raise ConfigError(
@@ -183,14 +197,17 @@ class Server:
         self.max_connections = max_connections
         self._wanted_port = port
         self._certificate = certificate
+        self._command = command or _refuse
         self._hello = hello
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
         self._clients: dict[Client, None] = {}  # in the order they came
+        self._requests = Requests(hub)
         self._guesses = Guesses()
         self._half_open = HalfOpen()
         self._pushed_out = Tally(limits.REFUSAL_LOG_S)
         self._not_accepted = Tally(limits.ACCEPT_LOG_S)
         self._files = _load_files()
+        self.readings: dict[str, Callable[[], tuple[str, bytes]]] = {}
         self._wake_pending = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: WebSocketServer | None = None
@@ -390,6 +407,8 @@ class Server:
             "token": self.token,
             "guesses": self._guesses,
             "turns": self._turns,
+            "command": self._command,
+            "requests": self._requests,
         }
         if path == "/ws/camera":
             return CameraClient(self.hub, connection, inboxes=self.cameras, **known)
@@ -422,7 +441,7 @@ class Server:
                 # JPEG does not deflate: 1.8 ms per picture and client for nothing.
                 request.headers.pop("Sec-WebSocket-Extensions", None)
             return None
-        if path == "/healthz":
+        if path == "/healthz" or path in self.readings:
             host = request.headers.get("Host")
             if host is not None and not self._is_own_name(host):
                 # A foreign site whose name points here (DNS rebinding) may not read it.
@@ -432,6 +451,8 @@ class Server:
                     b"This is no name of this server. Ask by address or by localhost, or start it "
                     b"with --origin and this name.\n",
                 )
+            if path in self.readings:
+                return _response(http.HTTPStatus.OK, *self.readings[path]())
             first, last = self.hub.range
             health = {"status": "ok", "clients": self.hub.clients, "first": first, "last": last}
             return _response(http.HTTPStatus.OK, _MIME[".json"], json.dumps(health).encode())
@@ -477,6 +498,13 @@ class Server:
         return True  # no name that somebody else could point here
 
 
+def _refuse(command: Body) -> None:
+    raise ProtocolError(
+        f"this server takes no {command.type!r}: it replays nothing, and recordings are begun and "
+        "ended from afar only with --allow-control"
+    )
+
+
 def _is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
@@ -493,6 +521,8 @@ def _load_files() -> dict[str, tuple[str, bytes]]:
     }
     for name in _FILES:
         files[f"/{name}"] = (_MIME[Path(name).suffix], (_OVERLAY / name).read_bytes())
+    version = importlib.metadata.version("facestage")
+    files["/asyncapi.json"] = (_MIME[".json"], json.dumps(asyncapi(version), indent=1).encode())
     files["/schema.json"] = (_MIME[".json"], json.dumps(json_schema(), indent=1).encode())
     return files
 

@@ -64,7 +64,8 @@ def test_version_and_help(run: Run) -> None:
 
 def test_every_command_is_listed_once_the_first_ones_first() -> None:
     names = [getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
-    expected = ["demo", "live", "analyze", "corpus", "train", "evaluate", "explain_quality"]
+    expected = ["demo", "live", "replay", "report", "analyze", "corpus", "train"]
+    expected += ["evaluate", "explain_quality"]
     expected += ["bench", "doctor"]
     assert names == expected
 

@@ -32,6 +32,7 @@ from facestage.core.types import (
     FaceState,
     FrameRow,
     HeadPose,
+    LetterChange,
     Prototype,
     RestLevels,
     SequenceResult,
@@ -137,19 +138,40 @@ def test_json_holds_the_temporal_prototype(tmp_path: Path) -> None:
         ],
         "baseline": {"asked": False, "frames": 0, "own": 0, "rest": {}},
         "stages": [
-            {"labels": ["NONE"], "start": 0, "end": 1, "start_s": 0.0, "end_s": 0.1},
-            {"labels": ["AU12_A"], "start": 2, "end": 2, "start_s": 0.2, "end_s": 0.2},
-            {"labels": ["AU01_A", "AU12_A"], "start": 3, "end": 3, "start_s": 0.3, "end_s": 0.3},
-            {"labels": ["AU01_A", "AU12_B"], "start": 4, "end": 4, "start_s": 0.4, "end_s": 0.4},
-            {"labels": ["LOST"], "start": 5, "end": 5, "start_s": 0.5, "end_s": 0.5},
+            {"labels": ["NONE"], "start": 0, "end": 1, "start_s": 0.0, "end_s": 0.1, "changes": []},
+            {
+                "labels": ["AU12_A"],
+                "start": 2,
+                "end": 2,
+                "start_s": 0.2,
+                "end_s": 0.2,
+                "changes": [],
+            },
+            {
+                "labels": ["AU01_A", "AU12_A"],
+                "start": 3,
+                "end": 3,
+                "start_s": 0.3,
+                "end_s": 0.3,
+                "changes": [],
+            },
+            {
+                "labels": ["AU01_A", "AU12_B"],
+                "start": 4,
+                "end": 4,
+                "start_s": 0.4,
+                "end_s": 0.4,
+                "changes": [],
+            },
+            {"labels": ["LOST"], "start": 5, "end": 5, "start_s": 0.5, "end_s": 0.5, "changes": []},
         ],
         "text": "(NONE) → (AU12_A) → (AU01_A, AU12_A) → (AU01_A, AU12_B) → (LOST)",
         "reduction": 0.166667,
         "unique_stages": 5,
         "prototypes": [
-            {"label": "AU12_A", "frames": 2, "first": 2, "exemplar": 3},
-            {"label": "AU01_A", "frames": 2, "first": 3, "exemplar": 4},
-            {"label": "AU12_B", "frames": 1, "first": 4, "exemplar": 4},
+            {"label": "AU12_A", "frames": 2, "first": 2, "exemplar": 3, "regions": []},
+            {"label": "AU01_A", "frames": 2, "first": 3, "exemplar": 4, "regions": []},
+            {"label": "AU12_B", "frames": 1, "first": 4, "exemplar": 4, "regions": []},
         ],
     }
 
@@ -547,6 +569,28 @@ def test_page_says_what_was_found(tmp_path: Path) -> None:
         "Research software. Not a medical device.",
     ):
         assert expected in page.text
+
+
+def test_reasons_are_put_into_words(tmp_path: Path) -> None:
+    said = "AU12: relevance moved from the cheeks to the mouth corners"
+    plain = story()
+    change = LetterChange(12, "AU12_A", "AU12_B", said)
+    stages = tuple(
+        replace(stage, changes=(change,) if stage.labels == ("AU01_A", "AU12_B") else ())
+        for stage in plain.stages
+    )
+    regions = (("mouth corners", 0.61), ("left cheek", 0.2))
+    smile = replace(plain.prototypes["AU12_B"], regions=regions)
+    result = replace(plain, stages=stages, prototypes={**plain.prototypes, "AU12_B": smile})
+    _, page = page_of(result, tmp_path / "out")
+    assert said in page.text
+    assert "Relevance: mouth corners 61 %, left cheek 20 %" in page.text
+    document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text("utf-8"))
+    assert [stage["changes"] for stage in document["stages"] if stage["changes"]] == [
+        [{"au": 12, "before": "AU12_A", "after": "AU12_B", "text": said}]
+    ]
+    (words,) = (p["regions"] for p in document["prototypes"] if p["label"] == "AU12_B")
+    assert words == [["mouth corners", 0.61], ["left cheek", 0.2]]
 
 
 def test_page_draws_only_aus_that_were_ever_active(tmp_path: Path) -> None:
