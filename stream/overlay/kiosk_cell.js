@@ -95,7 +95,7 @@ export class Cell {
     const mark = unit?.grade === "B" ? "weak, " : unit?.grade === "C" ? "poor, " : "";
     const colour = make("i", "");
     colour.style.setProperty("--colour", unit?.colour ?? "#bbbbbb");
-    return make("li", "unit", colour, label.replace("_", " "), make("span", "", mark + (unit?.name ?? "")));
+    return make("li", "unit", colour, make("b", "", label.replace("_", " ")), make("span", "", mark + (unit?.name ?? "")));
   }
 
   /**
