@@ -22,6 +22,7 @@ from .errors import ConfigError, ModelError
 from .face.likeness import LastFaces
 from .face.people import People, check_follow
 from .face.tracker import Detector, FaceTracker, Landmarks
+from .lrp.face_pictures import FacePictures
 from .network.au_network import AUNetwork
 from .network.selection import select_aus
 from .stages import PresenceGate
@@ -43,6 +44,8 @@ class Observation:
         presence, intensity: ``(A,)`` float32 as the network gives them, or None without a usable
             face.
         maps: relevance ``(S, S)`` float32 of every active AU.
+        pictures: relevance ``(S, S)`` float32 of every active AU as it is drawn and put into words:
+            ``maps``, or those of ``ExplainConfig.picture_preset``, which may be a few frames old.
         descriptors: its unit-length summary ``(D,)`` float32, or None where a map holds no positive
             relevance to compare.
         on_gpu: the descriptors once more where network and windows are on a GPU: on it, zeros where
@@ -72,6 +75,7 @@ class Observation:
     other_person: bool = False
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    pictures: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def stream_name(source: str, place: int) -> str:
@@ -93,6 +97,7 @@ class _SourceFaces:
         self.gate = gate
         self.baseline = baseline
         self.last = last
+        self.pictures = FacePictures()
         self.person: int | None = None
 
     def forget(self) -> None:
@@ -129,7 +134,7 @@ class Draft:
         face: its face.
         reconnected: the source's connection is another than that of the frame before.
         other_person, presence, intensity, baseline, rest_s, rest_prior, maps, descriptors, on_gpu,
-            masks: as in :class:`Observation`.
+            masks, pictures: as in :class:`Observation`.
         rest: rest levels with which the person begins in this frame, where they are known.
         adjusted: presence ``(A,)`` float32 after the baseline, or None without one.
         active: outputs of the network whose AUs are active and take part, ascending.
@@ -152,6 +157,7 @@ class Draft:
     descriptors: dict[int, NDArray[np.float32] | None] = field(default_factory=dict)
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    pictures: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def new_face(self) -> bool:
@@ -179,6 +185,7 @@ class Draft:
             other_person=self.other_person,
             on_gpu=self.on_gpu,
             masks=self.masks,
+            pictures=self.pictures,
         )
 
 
@@ -278,6 +285,8 @@ class Observer:
                 "or --device cuda"
             )
         self._dtype: lrp.Reduced = lrp.PRECISIONS[precision]
+        if self._draws_apart:  # what is unknown is refused here, not at the first face
+            lrp.lrp_preset(self.config.explain.picture_preset)
         self.shown = select_aus(network.card, self.config.aus)
         self._takes_part = np.isin(network.card.aus, self.shown)
         self._make_baseline()  # one that cannot work is refused here, not at the first face
@@ -324,6 +333,7 @@ class Observer:
         if source in self._states:
             self._states[source].last.forget()
             self._states[source].forget()
+            self._states[source].pictures.forget()
 
     def rest(self, source: str) -> RestLevels | None:
         """Return the rest levels of the person of a source who was seen at rest for longest.
@@ -361,6 +371,9 @@ class Observer:
         inputs = self.network.prepare(np.zeros((1, size, size), np.uint8))
         self.network.predict_prepared(inputs)
         self._explain(inputs, [(0, 0)])
+        if self._draws_apart:
+            preset = self.config.explain.picture_preset
+            lrp.explain(self.network.logits_module, inputs, [(0, 0)], preset, dtype=self._dtype)
 
     def update(self, frames: Sequence[Frame]) -> list[Observation]:
         """Observe frames, in order within each source; sources may be mixed.
@@ -403,6 +416,7 @@ class Observer:
             self._explain_active(drafts, self._inputs(drafts), None)
         else:
             self._explain_active(drafts, look.inputs, look.forward)
+        self._draw(drafts)
         return [draft.finish() for draft in drafts]
 
     def _locate(self, frame: Frame) -> Draft:
@@ -508,6 +522,51 @@ class Observer:
             if on_gpu is not None:
                 draft.on_gpu[au] = on_gpu[n]
 
+    def _draw(self, drafts: Sequence[Draft]) -> None:
+        """Make the maps that are drawn, where they are not those that give letters."""
+        if not self._draws_apart:
+            for draft in drafts:
+                draft.pictures = draft.maps
+            return
+        explain = self.config.explain
+        due = []
+        for draft in drafts:
+            pictures = draft.source.pictures
+            if draft.new_face:
+                pictures.forget()
+            if pictures.due(draft.descriptors, explain):
+                due.append(draft)
+        maps = iter(self._picture_maps(due))
+        for draft in drafts:
+            if any(draft is one for one in due):
+                new = {self.network.card.aus[output]: next(maps) for output in draft.active}
+                draft.source.pictures.keep(new)
+            draft.pictures = draft.source.pictures.of(list(draft.maps))
+
+    def _picture_maps(self, drafts: Sequence[Draft]) -> NDArray[np.float32]:
+        """Return the maps that are drawn ``(P, S, S)`` of the active AUs of frames, in order."""
+        pairs = [(row, output) for row, draft in enumerate(drafts) for output in draft.active]
+        inputs = self._inputs(drafts)
+        if not pairs:
+            return np.zeros((0, *inputs.shape[2:]), np.float32)
+        maps = lrp.explain(
+            self.network.logits_module,
+            inputs,
+            pairs,
+            preset=self.config.explain.picture_preset,
+            dtype=self._dtype,
+            check=False,
+        )
+        if not math.isfinite(float(maps.sum())):
+            raise self._not_finite(output for _, output in pairs)
+        return maps.cpu().numpy()
+
+    @property
+    def _draws_apart(self) -> bool:
+        """Whether other maps are drawn than those that give letters."""
+        explain = self.config.explain
+        return explain.picture_preset not in ("", explain.preset)
+
     # ---- on a GPU
 
     def _rounds_on_gpu(self) -> lrp.Rounds | None:
@@ -532,7 +591,7 @@ class Observer:
         )
         # A sum is not finite if any value is not.
         found = [descriptors, valid, torch.isfinite(maps.sum(dim=(1, 2)))]
-        if explain.mask_side is not None:
+        if explain.mask_side is not None and not self._draws_apart:
             found.append(relevance.masks(maps, explain.mask_side, explain.top_x))
         return found
 

@@ -26,7 +26,7 @@ from ..offline.annotate import write_annotated
 from ..offline.exports import ANNOTATED, check_output, write_analysis
 from ..offline.shelf import DiskShelf
 from ..sources import source_name
-from .options import analyzer_config, dwell
+from .options import analyzer_config, dwell, pictures_by
 from .rest import judges_by_rise, load_rest, parse_span, save_rest
 from .signatures import AnalyzeOptions
 from .text import device_text, lrp_text, selection_text
@@ -89,6 +89,7 @@ def _analyzer(
         ),
         rest_from=parse_span(options.rest_from),
         lrp_preset=options.lrp_preset,
+        picture_preset=pictures_by(options.picture_preset, options.lrp_preset, paper=options.paper),
         lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
     )
     config = replace(config, follow=FollowConfig(faces=options.faces, follow=options.follow))

@@ -42,7 +42,7 @@ from .credentials import (
     read_token,
     visible_secrets,
 )
-from .options import analyzer_config, dwell
+from .options import analyzer_config, dwell, pictures_by
 from .rest import judges_by_rise, load_rest, save_rest
 from .signatures import DemoOptions, LiveOptions, WatchOptions
 from .text import device_text, lrp_text, selection_text
@@ -135,6 +135,7 @@ def _prepare(
         options.aus,
         baseline=judges_by_rise(options.baseline, paper=options.paper, rest=options.rest),
         lrp_preset=options.lrp_preset,
+        picture_preset=pictures_by(options.picture_preset, options.lrp_preset, paper=options.paper),
         lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
         window=options.window,
         window_device=options.window_device,
@@ -192,7 +193,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         device=str(network.device),
         detector=detector,
         lrp_preset=explain.preset,
-        picture_preset=explain.preset,
+        picture_preset=explain.picture_preset or explain.preset,
         lrp_engine=analyzer.engine.name,
         lrp_engine_reason=analyzer.engine.reason,
         lrp_precision=explain.precision,

@@ -45,6 +45,7 @@ from .options import (
     MinStage,
     NetworkThreads,
     Paper,
+    PicturePreset,
     Port,
     PrintToken,
     Rest,
@@ -104,6 +105,7 @@ class ExplainOptions(FaceOptions):
 class WatchOptions(ExplainOptions):
     """What ``demo`` and ``live`` share."""
 
+    picture_preset: PicturePreset = None
     host: Host = "127.0.0.1"
     port: Port = 8765
     token: Token = None
@@ -209,6 +211,7 @@ class AnalyzeOptions(ExplainOptions):
     ]
     paper: Paper = False
     preset: SprayPreset = None
+    picture_preset: PicturePreset = None
     threads: NetworkThreads = None
     model: Weights = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
