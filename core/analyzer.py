@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -219,7 +219,8 @@ class Analyzer:
         config: constants of all steps.
         device: torch device for the embedded network (``auto``, ``cpu``, ``cuda``, ``cuda:1``);
             a given ``model`` brings its own.
-        rest: rest levels with which the first person of every source begins.
+        rest: rest levels with which the first person of every source begins, or source → those of
+            its first person.
 
     Attributes:
         network: the AU network.
@@ -239,7 +240,7 @@ class Analyzer:
         config: AnalyzerConfig | None = None,
         *,
         device: str = "auto",
-        rest: RestLevels | None = None,
+        rest: RestLevels | Mapping[str, RestLevels] | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
         # What cannot work is refused here, not at the first face.
@@ -269,9 +270,14 @@ class Analyzer:
         return self._observer.rest(source)
 
     @property
+    def detector(self) -> Detector:
+        """The face detector in use."""
+        return self._observer.detector
+
+    @property
     def detector_name(self) -> str:
         """Name of the face detector in use."""
-        return self._observer.detector.name
+        return self.detector.name
 
     @property
     def engine(self) -> EngineChoice:
@@ -289,7 +295,20 @@ class Analyzer:
         with on_stream_of_torch(self._bank.module, self.window_device):
             self._bank.warm_up()
 
-    def update(self, frames: Sequence[Frame]) -> list[FrameResult]:
+    def prepare(self, frame: Frame) -> None:
+        """Find the faces of the next frame of a source ahead of :meth:`update`.
+
+        It changes no result, but ``update`` must be given this frame next. Another thread may do so
+        from the moment in which ``update`` has looked at the frame before it (``on_looked``), one
+        at a time for each source; :meth:`gap` and :meth:`reset` have to wait for it, and the
+        network must be prepared (:meth:`warm_up`). The detector must bear to be asked by several
+        threads.
+        """
+        self._observer.prepare(frame)
+
+    def update(
+        self, frames: Sequence[Frame], on_looked: Callable[[], None] | None = None
+    ) -> list[FrameResult]:
         """Analyse frames and return one result each, in the same order.
 
         Where several faces of a source are analysed (``FollowConfig.faces``), the result of the
@@ -302,6 +321,8 @@ class Analyzer:
             frames: ascending by index within each source; sources may be mixed. A new ``epoch``
                 of a source, or a face that is another person's, ends its stage and starts the
                 next one afresh; where one face of a source is analysed, letters are kept.
+            on_looked: called once all frames were looked at and only their explanation is left, see
+                :meth:`prepare`.
 
         Raises:
             ConfigError: a frame does not come after the one before it; nothing is analysed then.
@@ -314,7 +335,10 @@ class Analyzer:
                     "hand frames over in order, or reset() the source"
                 )
             last[frame.source] = frame.index
-        return self._name(self._observer.update(frames))
+        look = self._observer.look(frames)
+        if on_looked is not None:
+            on_looked()
+        return self._name(self._observer.show(look.drafts, look))
 
     def _name(self, seen: Sequence[Observation]) -> list[FrameResult]:
         """Give letters and stages; the windows of all sources go through the bank together."""

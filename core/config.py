@@ -21,6 +21,7 @@ __all__ = [
     "ExplainConfig",
     "FaceConfig",
     "FollowConfig",
+    "ScoreConfig",
     "StageConfig",
     "WindowConfig",
 ]
@@ -202,6 +203,11 @@ class ExplainConfig:
     mask_side: int | None = None
     """On a GPU the Top-X projections are made with the maps, with this side, cells; None makes
     none. On a CPU whoever shows them makes them."""
+
+    @property
+    def draws_apart(self) -> bool:
+        """Whether other maps are drawn than those that give letters."""
+        return self.picture_preset not in ("", self.preset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +416,29 @@ class WindowConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreConfig:
+    """Scores made of several AUs, and when one that is high is worth a notice."""
+
+    smooth_s: float = 0.5
+    """Every AU goes in as its mean over the last so many seconds. So a score lags behind the face
+    by half of it. 0: the frame alone counts."""
+    closed_s: float = 0.5
+    """Closed eyes (AU43) count once they have been closed for so long, seconds; a blink takes .1 to
+    .4."""
+    on: float = 0.30
+    """A notice needs a score of at least this share of its range …"""
+    dwell_s: float = 0.6
+    """… for so long, seconds."""
+    off: float = 0.18
+    """It ends once the score was below this share of its range …"""
+    release_s: float = 1.5
+    """… or could not be given, for so long, seconds."""
+    budget_s: float = 1.0
+    """The score of a frame that is analysed later than this after its grab is withheld, seconds; of
+    live sources only."""
+
+
+@dataclass(frozen=True, slots=True)
 class StageConfig:
     """From AU probabilities and letters to stages."""
 
@@ -499,6 +528,9 @@ class AnalyzerConfig:
     window: WindowConfig = field(default_factory=WindowConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    scores: tuple[str, ...] = ()
+    """Scores that are followed: ``PSPI``, or ``NAME=FORMULA``, see :mod:`facestage.core.scores`."""
 
 
 MOST_FACES = 16

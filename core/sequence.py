@@ -211,6 +211,11 @@ class SequenceAnalyzer:
         self._others: dict[str, SequenceAnalyzer] = {}
         self.reset()
 
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """AUs that take part, in the order of the model's card."""
+        return self._observer.shown
+
     def reset(self) -> None:
         """Forget the sequence."""
         self._observer.reset()
@@ -224,6 +229,7 @@ class SequenceAnalyzer:
         self._rows = FrameRows()
         self._last = -1
         self._source = ""
+        self._breaks: set[int] = set()
         self._aus: dict[int, AUMaps] = {}
         self._pictures = Pictures(self._picture, self._picture_bytes, shelf=self._shelf)
         self._stride = 1
@@ -267,6 +273,7 @@ class SequenceAnalyzer:
             other._held = _HeldFrames(self.network.card, baseline, None)
             other._others = {}
             other._begin()
+            other._breaks = self._breaks
             self._others[stream] = other
         return self._others[stream]
 
@@ -281,6 +288,13 @@ class SequenceAnalyzer:
             self._held.add(draft)
         # Twice as many as came in: what is held becomes less, and never all of it is shown at once.
         return self._show(self._held.take(2 * len(drafts)))
+
+    def break_before(self, index: int) -> None:
+        """Tell that what lies before a frame was left out: its stage ends, and the hole is LOST.
+
+        Give the frame a new epoch, too: nothing that was seen before lies at the same place in it.
+        """
+        self._breaks.add(index)
 
     def settle(self) -> Iterator[list[Observation]]:
         """Decide the frames that are still held back, some at a time; no frame follows."""
@@ -422,8 +436,13 @@ class SequenceAnalyzer:
         events: list[StageEvent] = []
         since: dict[int, tuple[str, int]] = {}
         person: int | None = None
+        holes: dict[int, float] = {}
         for row in rows:
             usable = row.presence is not None
+            if row.index in self._breaks:
+                since = {}
+                events += tracker.gap()
+                holes[tracker.start] = row.time_s  # frames in it have no times
             if usable and row.face_id != person:
                 if person is not None:
                     since = {}
@@ -450,7 +469,8 @@ class SequenceAnalyzer:
                 # A revision can turn a stage into what the one before it was.
                 stages[-1] = replace(stages[-1], end=e.end, end_s=e.end_s)
             else:
-                stages.append(Stage(e.labels, e.start, e.end, e.start_s, e.end_s))
+                end_s = max(e.end_s, holes.get(e.start, e.end_s))
+                stages.append(Stage(e.labels, e.start, e.end, e.start_s, end_s))
             left = e.reason
         return tuple(stages)
 

@@ -35,6 +35,7 @@ PLAN = {
         "network": "action_units backend errors steps",
         "stages": "action_units config errors steps types",
         "lrp": "backend config errors network steps",
+        "scores": "action_units config errors types",
         "window": "action_units backend clustering config errors steps",
         "baseline": "action_units config errors network stages types",
         "corpus": "action_units backend clustering errors stages types",
@@ -49,6 +50,7 @@ PLAN = {
     "stream": {
         "console": "",
         "compute": "",
+        "bridges": "",
         "demo": "",
         "model_store": "",
         "overlay": "",
@@ -63,17 +65,19 @@ PLAN = {
         "server": "protocol step_clock",
         "live": "protocol server sources step_clock",
         "offline": "sources",
+        "recording": "files protocol server",
+        "exports": "offline",
         "datasets": "sources",
         "learning": "datasets files model_store sources",
         "corpus": "compute datasets detectors offline",
         "bench": "compute live protocol server sources step_clock",
-        "commands": "bench compute console corpus datasets detectors files learning live "
-        "model_store offline progress protocol server sources",
+        "commands": "bench bridges compute console corpus datasets detectors exports files "
+        "learning live model_store offline progress protocol recording server sources",
         "cli": "commands console passive_threads",
         "__main__": "cli",
     },
 }
-MOST_ARROWS = {"core": 95, "stream": 45}
+MOST_ARROWS = {"core": 95, "stream": 57}
 MOST_MODULES = 13
 """Modules that may lie flat in ``core/`` or ``stream/``, beside the packages."""
 LONG, MOST_LONG = 60, 8

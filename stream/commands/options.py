@@ -27,13 +27,17 @@ from ...core.config import (
 from ...core.errors import ConfigError
 from ...core.network.selection import parse_aus
 from ..server.limits import MOST_CONNECTIONS
+from .settings import use_settings
 
 __all__ = [
+    "AllowControl",
     "Aus",
     "Baseline",
     "Cert",
+    "Config",
     "Detector",
     "Device",
+    "Exclude",
     "Faces",
     "Follow",
     "Host",
@@ -42,13 +46,19 @@ __all__ = [
     "LrpPreset",
     "MaxConnections",
     "MinStage",
+    "Names",
     "NetworkThreads",
     "Paper",
+    "People",
     "PicturePreset",
     "Port",
     "PrintToken",
+    "Record",
+    "RecordMax",
     "Rest",
     "RestFrom",
+    "Scores",
+    "SessionFolder",
     "SprayPreset",
     "Token",
     "TokenFile",
@@ -150,6 +160,64 @@ RestFrom = Annotated[
     str | None,
     typer.Option(
         "--rest-from", metavar="SPAN", help="The face is neutral in this span, such as 0-2s."
+    ),
+]
+Record = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Record: what is found goes into a folder of its own in this one, without pictures.",
+    ),
+]
+RecordMax = Annotated[
+    str, typer.Option(metavar="SIZE", help="A recording ends at this size, such as 20GB.")
+]
+AllowControl = Annotated[
+    bool,
+    typer.Option(
+        "--allow-control", help="Clients, such as the page, may begin and end a recording."
+    ),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--name", help="What a source is called; one for each, in their order."),
+]
+People = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--person",
+        metavar="ID",
+        help="Who is seen, one for each source (- for nobody known): their rest level is read "
+        "where it was kept, else kept in the end.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        is_eager=True,
+        callback=use_settings,
+        help="Options from a file, facestage.toml; the command line comes before it.",
+    ),
+]
+SessionFolder = Annotated[
+    Path, typer.Argument(metavar="SESSION", help="Folder that --record wrote.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="SPAN",
+        help="Leave this span out, such as 12-15s; may be repeated.",
+    ),
+]
+Scores = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--score",
+        metavar="NAME[=FORMULA]",
+        envvar="FACESTAGE_SCORE",
+        help="Follow a score: PSPI, or one of your own such as 'smile=AU12*AU6' (numbers, AUs, "
+        "+ - * / min max and parentheses); may be repeated. See docs/scores.md.",
     ),
 ]
 Faces = Annotated[
@@ -263,8 +331,12 @@ def dwell(min_stage: float | None, *, paper: bool) -> float:
 
 
 def pictures_by(preset: str | None, lrp_preset: str, *, paper: bool) -> str:
-    """Return the LRP preset whose maps are drawn; ``--paper`` draws those that give letters."""
-    return preset or (lrp_preset if paper else PICTURE_LRP_PRESET)
+    """Return the LRP preset whose maps are drawn; ``--paper`` draws those that give letters.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    return lrp.lrp_preset(preset or (lrp_preset if paper else PICTURE_LRP_PRESET)).name
 
 
 def analyzer_config(
@@ -274,7 +346,6 @@ def analyzer_config(
     baseline: bool,
     rest_from: tuple[float, float] | None = None,
     lrp_preset: str = ExplainConfig().preset,
-    picture_preset: str = ExplainConfig().picture_preset,
     lrp_precision: str = ExplainConfig().precision,
     window: int | None = None,
     window_device: str = WindowConfig().device,
@@ -291,7 +362,6 @@ def analyzer_config(
         explain=replace(
             config.explain,
             preset=lrp.lrp_preset(lrp_preset).name,
-            picture_preset=picture_preset and lrp.lrp_preset(picture_preset).name,
             precision=lrp_precision,
         ),
         stage=replace(config.stage, min_stage_s=min_stage_s),

@@ -14,6 +14,7 @@ from ...core.errors import ProtocolError
 from ...core.face.alignment import transform
 from ...core.face.region_shares import region_parts, shares, strongest
 from ...core.network.au_network import AUNetwork
+from ...core.scores.values import ScoreValue
 from ...core.stages import format_labels
 from ...core.types import (
     FaceChange,
@@ -27,6 +28,7 @@ from ...core.types import (
     StageEvent,
 )
 from .. import protocol
+from .scoring import score_message
 
 __all__ = [
     "MASK_SIDE",
@@ -187,6 +189,7 @@ def frame_message(
     latency_ms: float,
     dropped_total: int,
     source_state: str,
+    scores: Sequence[ScoreValue] = (),
 ) -> protocol.FrameSample:
     """Return the sample of one analysed frame."""
     values: tuple[protocol.ActionUnitValue, ...] = ()
@@ -221,6 +224,7 @@ def frame_message(
         baseline=result.baseline.value,
         rest_s=round(result.rest_s, 2),
         rest_prior=round(result.rest_prior, 3),
+        scores=tuple(score_message(value) for value in scores),
     )
 
 

@@ -10,8 +10,8 @@ from facestage.core import lrp
 from facestage.core.analyzer import Analyzer
 from facestage.core.config import AnalyzerConfig, ExplainConfig
 from facestage.core.errors import ConfigError
-from facestage.core.lrp.face_pictures import FacePictures
 from facestage.core.network.au_network import AUNetwork
+from facestage.core.observer.face_pictures import FacePictures
 from facestage.core.types import Frame, FrameResult
 from facestage.stream.detectors import HaarDetector
 from facestage.stream.sources import open_source
