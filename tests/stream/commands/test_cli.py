@@ -118,8 +118,9 @@ def test_live_writes_transitions_of_every_source(run: Run, tmp_path: Path) -> No
         cv2.imwrite(str(folder / f"{n}.png"), np.zeros((60, 80, 3), np.uint8))
     code, out, _ = run("live", str(folder), str(folder), "--port", "0")
     assert code == 0
-    assert f"{folder}:     0.00 s  (LOST)  [first]" in out
-    assert f"{folder} #2:     0.00 s  (LOST)  [first]" in out
+    assert "black:     0.00 s  (LOST)  [first]" in out  # the folders above are nobody's business
+    assert "black #2:     0.00 s  (LOST)  [first]" in out
+    assert str(tmp_path) not in out
     assert "summary  24 frames analysed" in out
     assert "drops: none" in out
 
