@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 import pytest
-from facestage.core.face.close_up import MOST, SIDE, close_up
+from facestage.core.face.close_up import MOST, SHRUNK, SIDE, close_up
 from facestage.core.face.detection import FaceFinder, FoundFaces
 from numpy.typing import NDArray
 
@@ -31,7 +31,8 @@ class SpotFinder:
         self.scores = scores
         self.looks: list[int] = []
 
-    def find(self, pictures: list[NDArray[np.uint8]]) -> list[FoundFaces]:
+    def find(self, pictures: list[NDArray[np.uint8]], levels: int) -> list[FoundFaces]:
+        assert levels == 3
         self.looks.append(len(pictures))
         found = []
         for number, picture in enumerate(pictures):
@@ -81,9 +82,11 @@ def test_points_and_roll_are_those_of_the_closer_look_in_pixels_of_the_picture(
     assert seen.points[0] == pytest.approx(np.tile(middle, (5, 1)), abs=max(0.6, 0.6 * pixel))
     assert seen.roll.tolist() == [90]
     assert seen.visible.tolist() == [[1] * 5]
-    # The box is the mean of both.
-    true = np.array([x - 0.5, y - 0.5, side, side])
-    assert seen.boxes[0] == pytest.approx((true + rough) / 2, abs=max(1.0, pixel))
+    # The box has the middle and nearly the size of the mean of both.
+    mean = (np.array([x - 0.5, y - 0.5, side, side]) + rough) / 2
+    box = seen.boxes[0]
+    assert box[:2] + box[2:] / 2 == pytest.approx(mean[:2] + mean[2:] / 2, abs=max(1.0, pixel))
+    assert box[2:] == pytest.approx(SHRUNK * mean[2:], abs=max(1.0, pixel))
 
 
 def test_both_looks_together_decide() -> None:
