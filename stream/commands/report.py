@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...core.errors import ConfigError
+from ...core.scores.definition import KNOWN, parse_scores
 from ...core.stages import format_prototype
 from ..console import err, out
 from ..offline.exports import check_output, write_analysis
@@ -64,10 +65,16 @@ def write_report(
     folders = _folders(list(results), target)
     for folder in folders.values():
         check_output(folder, overwrite=overwrite)
+    infos = session.head.hello.scores
+    scores = parse_scores(
+        [one.name if one.name in KNOWN else f"{one.name}={one.formula}" for one in infos]
+    )
     thresholds = {unit.au: (unit.on, unit.off) for unit in session.head.hello.aus}
     written: list[Path] = []
     for name, result in results.items():
-        write_analysis(result, folders[name], overwrite=overwrite, thresholds=thresholds)
+        write_analysis(
+            result, folders[name], overwrite=overwrite, thresholds=thresholds, scores=scores
+        )
         if not quiet:
             head = f"{name}: " if len(results) > 1 else ""
             out.print(f"{head}{format_prototype(result.stages)}", markup=False)
