@@ -57,7 +57,7 @@ from .credentials import (
     read_token,
     visible_secrets,
 )
-from .options import analyzer_config, dwell
+from .options import analyzer_config, dwell, pictures_by
 from .people import people_of, rest_of_people
 from .recording import make_recorder, name_sources, tell_recorded
 from .rest import judges_by_rise, load_rest, save_rest
@@ -174,7 +174,8 @@ def _prepare(
         window=options.window,
         window_device=options.window_device,
     )
-    explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
+    pictures = pictures_by(options.picture_preset, options.lrp_preset, paper=options.paper)
+    explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE, picture_preset=pictures)
     follow = FollowConfig(faces=options.faces, follow=options.follow)
     scores = tuple(options.score or ())
     config = dataclasses.replace(config, explain=explain, follow=follow, scores=scores)
@@ -251,7 +252,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         device=str(network.device),
         detector=detector,
         lrp_preset=explain.preset,
-        picture_preset=explain.preset,
+        picture_preset=explain.picture_preset or explain.preset,
         lrp_engine=analyzer.engine.name,
         lrp_engine_reason=analyzer.engine.reason,
         lrp_precision=explain.precision,

@@ -51,6 +51,7 @@ from .options import (
     NetworkThreads,
     Paper,
     People,
+    PicturePreset,
     Port,
     PrintToken,
     Privacy,
@@ -122,6 +123,7 @@ class ExplainOptions(FaceOptions):
 class WatchOptions(ExplainOptions):
     """What ``demo`` and ``live`` share."""
 
+    picture_preset: PicturePreset = None
     host: Host = "127.0.0.1"
     port: Port = 8765
     token: Token = None
@@ -286,6 +288,7 @@ class AnalyzeOptions(ExplainOptions):
     ]
     paper: Paper = False
     preset: SprayPreset = None
+    picture_preset: PicturePreset = None
     threads: NetworkThreads = None
     model: Weights = None
     lrp_precision: LrpPrecision = ExplainConfig().precision

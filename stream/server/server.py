@@ -39,7 +39,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from ...core.errors import ConfigError, ProtocolError
+from ...core.errors import ConfigError
 from ..protocol.asyncapi import asyncapi
 from ..protocol.codec import json_schema
 from ..protocol.messages import Body, Bye, Hello
@@ -199,11 +199,10 @@ class Server:
         self.max_connections = max_connections
         self._wanted_port = port
         self._certificate = certificate
-        self._command = command or _refuse
         self._hello = hello
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
         self._clients: dict[Client, None] = {}  # in the order they came
-        self._requests = Requests(hub)
+        self._requests = Requests(hub, command)
         self._guesses = Guesses()
         self._half_open = HalfOpen()
         self._pushed_out = Tally(limits.REFUSAL_LOG_S)
@@ -409,7 +408,6 @@ class Server:
             "token": self.token,
             "guesses": self._guesses,
             "turns": self._turns,
-            "command": self._command,
             "requests": self._requests,
         }
         if path == "/ws/camera":
@@ -498,13 +496,6 @@ class Server:
             names |= {urlsplit(origin).hostname or "" for origin in self._allowed_origins}
             return bool(name) and name.rstrip(".") in names
         return True  # no name that somebody else could point here
-
-
-def _refuse(command: Body) -> None:
-    raise ProtocolError(
-        f"this server takes no {command.type!r}: it replays nothing, and recordings are begun and "
-        "ended from afar only with --allow-control"
-    )
 
 
 def _is_loopback(host: str) -> bool:
