@@ -7,7 +7,7 @@ least 99.5 % of the upright faces of the choosing half (``training/photos/halves
 upright faces keep it, and how many upside-down pictures pass, is told on the other half, and for
 the threshold in use on both.
 
-    python -m benchmarks.upright [--people 400] [--detector haar] [--out results.json]
+    python -m benchmarks.upright [--people 400] [--detector ours] [--out results.json]
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def measure(most: int, detector: str) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--people", type=int, default=400)
-    parser.add_argument("--detector", default="haar")
+    parser.add_argument("--detector", default="ours")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     text = json.dumps(measure(options.people, options.detector), indent=2)

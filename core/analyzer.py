@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from .action_units import parse_label
 from .backend import on_stream_of_torch, same_gpu
 from .config import AnalyzerConfig
 from .errors import ConfigError
+from .face.reasons import letter_changes
+from .face.region_shares import Shares, region_parts, shares, strongest
 from .face.tracker import Detector
 from .lrp import Counts, EngineChoice, lrp_preset
 from .network.au_network import AUNetwork
@@ -27,6 +32,7 @@ from .types import (
     PrototypeRetired,
     RestLevels,
     StageEvent,
+    StageLabels,
 )
 from .window import MapInput, WindowBank, WindowUpdate
 from .window.letters import LetterTrack
@@ -37,10 +43,21 @@ _Event = StageEvent | PrototypeFound | PrototypeDrifted | PrototypeRetired | Fac
 
 
 class _SourceTracks:
-    """Windows, stage and face state of one stream: of one face of a source."""
+    """Windows, stage and face state of one stream: of one face of a source.
+
+    Args:
+        config: constants of all steps.
+        bank: holds the windows.
+        on_thresholds: AU number → presence from which it is on.
+        parts: ``(S, S)`` uint8 parts of the face in aligned maps.
+    """
 
     def __init__(
-        self, config: AnalyzerConfig, bank: WindowBank, on_thresholds: dict[int, float]
+        self,
+        config: AnalyzerConfig,
+        bank: WindowBank,
+        on_thresholds: dict[int, float],
+        parts: NDArray[np.uint8],
     ) -> None:
         self.bank = bank
         self.own_letters = config.follow.faces > 1
@@ -51,6 +68,8 @@ class _SourceTracks:
         self.index = -1
         self.running: set[int] = set()
         self._on = on_thresholds
+        self._parts = parts
+        self._before: StageLabels | None = None  # of the stage before the current one
 
     def begin(self, seen: Observation) -> tuple[list[_Event], dict[int, MapInput]]:
         """Note a frame; return the events before its letters, and its map of each AU."""
@@ -84,7 +103,8 @@ class _SourceTracks:
             mass = float(np.maximum(relevance, 0.0).sum())
             confident = bool(level[au] >= self._on[au])
             slot = self.windows[au]
-            maps[au] = MapInput(slot, frame.index, descriptor, relevance, mass, confident)
+            picture = seen.pictures.get(au, relevance)
+            maps[au] = MapInput(slot, frame.index, descriptor, picture, mass, confident)
         return events, maps
 
     def end(
@@ -94,10 +114,10 @@ class _SourceTracks:
         frame = seen.frame
         for au, update in found.items():
             track = self.bank.track(self.windows[au])
-            events += [
-                PrototypeFound(au, letter, track.prototype(letter), frame.index)
-                for letter in update.born
-            ]
+            for letter in update.born:
+                relevance = track.prototype(letter)
+                regions = strongest(shares(relevance, self._parts))
+                events.append(PrototypeFound(au, letter, relevance, frame.index, regions))
             events += [
                 PrototypeDrifted(
                     au, letter, track.prototype(letter), track.drift(letter), frame.index
@@ -115,7 +135,8 @@ class _SourceTracks:
         lost = seen.face.state == FaceState.LOST
         if lost:
             self._break(self.windows.keys())
-        events += self.stages.update(frame.index, frame.time_s, letters, lost=lost)
+        changes = self.stages.update(frame.index, frame.time_s, letters, lost=lost)
+        events += [self._explained(event) for event in changes]
         if self.stages.labels == LOST:
             self._break(self.windows.keys())
         return FrameResult(
@@ -126,6 +147,7 @@ class _SourceTracks:
             active=tuple(sorted(seen.maps)),
             maps=seen.maps,
             masks=seen.masks,
+            pictures={} if seen.pictures is seen.maps else seen.pictures,
             letters={au: letter for au, (letter, _) in (letters or {}).items()},
             stage=self.stages.labels,
             events=tuple(events),
@@ -136,6 +158,25 @@ class _SourceTracks:
             rest_s=seen.rest_s,
             rest_prior=seen.rest_prior,
         )
+
+    def _explained(self, event: StageEvent) -> StageEvent:
+        """Say of a new stage, or of a corrected one, what changed from the stage before it."""
+        if event.kind == "exit":
+            return event
+        if event.kind == "enter":
+            self._before = event.previous
+        changes = letter_changes(self._before, event.labels, self._shares_of)
+        return replace(event, changes=changes)
+
+    def _shares_of(self, label: str) -> Shares | None:
+        """Return the shares of a prototype as it is now; None if it is not known any more."""
+        au, letter = parse_label(label)
+        if au not in self.windows or letter is None:
+            return None
+        track = self.bank.track(self.windows[au])
+        if not track.knows(letter):
+            return None
+        return shares(track.prototype(letter), self._parts)
 
     def _retire(self, at: int) -> list[_Event]:
         """End the letters of a person whose place another one has now."""
@@ -178,7 +219,8 @@ class Analyzer:
         config: constants of all steps.
         device: torch device for the embedded network (``auto``, ``cpu``, ``cuda``, ``cuda:1``);
             a given ``model`` brings its own.
-        rest: rest levels with which the first person of every source begins.
+        rest: rest levels with which the first person of every source begins, or source → those of
+            its first person.
 
     Attributes:
         network: the AU network.
@@ -198,7 +240,7 @@ class Analyzer:
         config: AnalyzerConfig | None = None,
         *,
         device: str = "auto",
-        rest: RestLevels | None = None,
+        rest: RestLevels | Mapping[str, RestLevels] | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
         # What cannot work is refused here, not at the first face.
@@ -211,6 +253,8 @@ class Analyzer:
         self._observer = Observer(detector, self.network, self.config, rest=rest)
         on, _ = self.network.card.thresholds()
         self._on = dict(zip(self.network.card.aus, (float(v) for v in on), strict=True))
+        card = self.network.card
+        self._parts = region_parts(card.template, card.input_size)
         self._states: dict[str, _SourceTracks] = {}
 
     @property
@@ -318,7 +362,7 @@ class Analyzer:
 
     def _state(self, source: str) -> _SourceTracks:
         if source not in self._states:
-            self._states[source] = _SourceTracks(self.config, self._bank, self._on)
+            self._states[source] = _SourceTracks(self.config, self._bank, self._on, self._parts)
         return self._states[source]
 
     def prototypes(self, source: str) -> dict[int, LetterTrack]:

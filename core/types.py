@@ -28,6 +28,7 @@ __all__ = [
     "FrameResult",
     "FrameRow",
     "HeadPose",
+    "LetterChange",
     "Prototype",
     "PrototypeDrifted",
     "PrototypeFound",
@@ -171,6 +172,22 @@ class FaceObservation:
 
 
 @dataclass(frozen=True, slots=True)
+class LetterChange:
+    """What changed for one AU from a stage to the next.
+
+    Attributes:
+        au: AU number.
+        before, after: its label in the two stages (``AU12_A``); None where it is not active.
+        text: the change in one sentence, with the facial regions concerned.
+    """
+
+    au: int
+    before: str | None
+    after: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """A run of frames with the same prototypes present.
 
@@ -180,6 +197,8 @@ class Stage:
         end: index of the last frame (inclusive).
         start_s, end_s: the same on the source's time line, seconds; ``end_s`` is the time of the
             last frame, so a stage of one frame has ``start_s == end_s``.
+        changes: what changed from the stage before, where that was worked out. Two stages may be
+            equal with other words.
     """
 
     labels: StageLabels
@@ -187,6 +206,7 @@ class Stage:
     end: int
     start_s: float
     end_s: float
+    changes: tuple[LetterChange, ...] = field(default=(), compare=False)
 
     @property
     def frames(self) -> int:
@@ -208,6 +228,7 @@ class StageEvent:
         reason: ``au_on``, ``au_off``, ``cluster_change``, ``face_lost``, ``face_found``,
             ``other_person``, ``gap``, ``first`` or ``end``.
         at: index of the frame at which the change became known.
+        changes: what changed from the stage before, for ``enter`` and ``revise``; told live only.
     """
 
     kind: str
@@ -219,16 +240,25 @@ class StageEvent:
     end_s: float | None
     reason: str
     at: int
+    changes: tuple[LetterChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrototypeFound:
-    """A prototype of an AU was given its letter. ``map``: ``(S, S)`` float32 relevance."""
+    """A prototype of an AU was given its letter.
+
+    Attributes:
+        au, letter: its name.
+        map: ``(S, S)`` float32 relevance.
+        at: index of the frame at which it got the letter.
+        regions: facial regions that carry the most relevance, and their shares 0–1.
+    """
 
     au: int
     letter: str
     map: NDArray[np.float32] = field(repr=False)
     at: int
+    regions: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -287,6 +317,9 @@ class FrameResult:
             network estimates none.
         active: numbers of the AUs active after hysteresis, ascending; only AUs that take part.
         maps: AU number → relevance ``(S, S)`` float32, logit units; one for every active AU.
+        pictures: AU number → relevance ``(S, S)`` float32 that is drawn and put into words, where
+            that is of ``ExplainConfig.picture_preset``: it may be a few frames old. Empty where
+            ``maps`` are drawn.
         masks: AU number → Top-X projection ``(M, M)`` uint8 of its map, see
             :func:`~facestage.core.relevance.masks`, where it was made with the map: on a GPU, if
             ``ExplainConfig.mask_side`` asks for it.
@@ -321,6 +354,12 @@ class FrameResult:
     rest_s: float = 0.0
     rest_prior: float = 1.0
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    pictures: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def drawn(self) -> dict[int, NDArray[np.float32]]:
+        """The maps that are drawn and put into words."""
+        return self.pictures or self.maps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -335,6 +374,7 @@ class Prototype:
         first: index of the first of them.
         exemplar: index of the frame whose map is most similar to ``map``.
         crop: face crop of the exemplar, ``(C, C)`` or ``(C, C, 3)`` uint8 (BGR), C a multiple of S.
+        regions: facial regions that carry the most relevance, and their shares 0–1.
     """
 
     au: int
@@ -344,6 +384,7 @@ class Prototype:
     first: int
     exemplar: int
     crop: NDArray[np.uint8]
+    regions: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -379,7 +420,9 @@ class SequenceResult:
         source: name of the source as given by the user (credentials removed).
         model: name of the AU network. ``detector``: name of the face detector.
         device: torch device the network ran on.
-        lrp_preset, preset: names of the LRP and of the SpRAy preset.
+        lrp_preset, preset: names of the LRP and of the SpRAy preset that gave letters.
+        picture_preset: name of the LRP preset whose maps are drawn and put into words; empty where
+            it is ``lrp_preset``.
         lrp_engine: LRP engine that ran, ``fused`` or ``reference``; empty if not known.
         lrp_engine_reason: why it was not the fused one; empty if it was.
         lrp_precision: of its convolutions on the way back.
@@ -420,6 +463,7 @@ class SequenceResult:
     grades: Mapping[int, str] = field(default_factory=dict)
     baseline: bool = False
     rest: RestLevels | None = None
+    picture_preset: str = ""
     lrp_engine: str = ""
     lrp_engine_reason: str = ""
     lrp_precision: str = "float32"

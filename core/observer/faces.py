@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -41,7 +41,8 @@ class Faces:
         detector: finds faces.
         network: finds landmarks.
         config: constants of all steps.
-        rest: rest levels with which the first person of every source begins.
+        rest: rest levels with which the first person of every source begins, or source → those of
+            its first person.
 
     Attributes:
         detector: as given.
@@ -53,11 +54,14 @@ class Faces:
         detector: Detector,
         network: AUNetwork,
         config: AnalyzerConfig,
-        rest: RestLevels | None,
+        rest: RestLevels | Mapping[str, RestLevels] | None,
     ) -> None:
         self.detector, self.network, self.config = detector, network, config
         self._rest = rest
-        self._make_baseline()  # one that cannot work is refused here, not at the first face
+        # One that cannot work is refused here, not at the first face.
+        for source in rest if isinstance(rest, Mapping) else ("",):
+            self._make_baseline(source)
+        self._make_baseline(None)
         check_follow(config.follow)
         self._sources: dict[str, _Source] = {}
         self.memories: dict[str, FaceMemory] = {}
@@ -89,6 +93,7 @@ class Faces:
             self._sources[source].prepared = None
         if source in self.memories:
             self.memories[source].last.forget()
+            self.memories[source].pictures.forget()
             self.memories[source].forget()
 
     def find(self, frames: Sequence[Frame]) -> list[list[Draft]]:
@@ -201,13 +206,15 @@ class Faces:
         """Tell whether anybody is or was in a place; before that it is not spoken of."""
         return face.state != FaceState.LOST or stream_name(source, place) in self.memories
 
-    def _make_baseline(self, first: bool = True) -> PersonalBaseline | None:
-        """Make a baseline; rest levels that are known are those of the ``first`` face."""
+    def _make_baseline(self, source: str | None) -> PersonalBaseline | None:
+        """Make a baseline for the first face of a source; None: for another face."""
         if not self.config.baseline.enabled:
             return None
         baseline = PersonalBaseline.of_network(self.network.card, self.config.baseline)
-        if self._rest is not None and first:
-            baseline.begin(self._rest)
+        if source is not None:
+            rest = self._rest.get(source) if isinstance(self._rest, Mapping) else self._rest
+            if rest is not None:
+                baseline.begin(rest)
         return baseline
 
     def _make_people(self) -> People:
@@ -221,7 +228,7 @@ class Faces:
     def _memory(self, stream: str) -> FaceMemory:
         if stream not in self.memories:
             gate = PresenceGate(*self.network.card.thresholds())
-            baseline = self._make_baseline(first=stream in self._sources)
+            baseline = self._make_baseline(stream if stream in self._sources else None)
             last = LastFaces(self.config.face.same_person)
             self.memories[stream] = FaceMemory(gate, baseline, last)
         return self.memories[stream]

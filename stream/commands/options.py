@@ -17,17 +17,27 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from ...core import lrp
-from ...core.config import MOST_FACES, AnalyzerConfig, ExplainConfig, WindowConfig
+from ...core.config import (
+    MOST_FACES,
+    PICTURE_LRP_PRESET,
+    AnalyzerConfig,
+    ExplainConfig,
+    WindowConfig,
+)
 from ...core.errors import ConfigError
 from ...core.network.selection import parse_aus
 from ..server.limits import MOST_CONNECTIONS
+from .settings import use_settings
 
 __all__ = [
+    "AllowControl",
     "Aus",
     "Baseline",
     "Cert",
+    "Config",
     "Detector",
     "Device",
+    "Exclude",
     "Faces",
     "Follow",
     "Host",
@@ -36,12 +46,20 @@ __all__ = [
     "LrpPreset",
     "MaxConnections",
     "MinStage",
+    "Names",
     "NetworkThreads",
     "Paper",
+    "People",
+    "PicturePreset",
     "Port",
     "PrintToken",
+    "Privacy",
+    "Record",
+    "RecordMax",
     "Rest",
     "RestFrom",
+    "Scores",
+    "SessionFolder",
     "SprayPreset",
     "Token",
     "TokenFile",
@@ -50,6 +68,7 @@ __all__ = [
     "WindowDevice",
     "analyzer_config",
     "dwell",
+    "pictures_by",
     "takes",
 ]
 
@@ -83,6 +102,12 @@ TokenFile = Annotated[
     typer.Option(
         help="File whose first line is the secret that every client must send; only its owner may "
         "be able to open it."
+    ),
+]
+Privacy = Annotated[
+    str,
+    typer.Option(
+        help="What pages see of a person: picture, blur, outline (oval, eyes, mouth) or none."
     ),
 ]
 PrintToken = Annotated[
@@ -144,6 +169,64 @@ RestFrom = Annotated[
         "--rest-from", metavar="SPAN", help="The face is neutral in this span, such as 0-2s."
     ),
 ]
+Record = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Record: what is found goes into a folder of its own in this one, without pictures.",
+    ),
+]
+RecordMax = Annotated[
+    str, typer.Option(metavar="SIZE", help="A recording ends at this size, such as 20GB.")
+]
+AllowControl = Annotated[
+    bool,
+    typer.Option(
+        "--allow-control", help="Clients, such as the page, may begin and end a recording."
+    ),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--name", help="What a source is called; one for each, in their order."),
+]
+People = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--person",
+        metavar="ID",
+        help="Who is seen, one for each source (- for nobody known): their rest level is read "
+        "where it was kept, else kept in the end.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        is_eager=True,
+        callback=use_settings,
+        help="Options from a file, facestage.toml; the command line comes before it.",
+    ),
+]
+SessionFolder = Annotated[
+    Path, typer.Argument(metavar="SESSION", help="Folder that --record wrote.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="SPAN",
+        help="Leave this span out, such as 12-15s; may be repeated.",
+    ),
+]
+Scores = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--score",
+        metavar="NAME[=FORMULA]",
+        envvar="FACESTAGE_SCORE",
+        help="Follow a score: PSPI, or one of your own such as 'smile=AU12*AU6' (numbers, AUs, "
+        "+ - * / min max and parentheses); may be repeated. See docs/scores.md.",
+    ),
+]
 Faces = Annotated[
     int,
     typer.Option(
@@ -168,6 +251,15 @@ LrpPreset = Annotated[
         envvar="FACESTAGE_LRP_PRESET",
         help=f"How relevance is propagated: {', '.join(lrp.LRP_PRESETS)}. The first is the "
         "paper's; see docs/explanations.md.",
+    ),
+]
+PicturePreset = Annotated[
+    str | None,
+    typer.Option(
+        "--picture-preset",
+        envvar="FACESTAGE_PICTURE_PRESET",
+        help="LRP preset of the maps that are drawn and put into words, where --lrp-preset is that "
+        f"of the maps that give letters; default: {PICTURE_LRP_PRESET}, with --paper the same.",
     ),
 ]
 LrpPrecision = Annotated[
@@ -245,6 +337,15 @@ def dwell(min_stage: float | None, *, paper: bool) -> float:
     return min_stage
 
 
+def pictures_by(preset: str | None, lrp_preset: str, *, paper: bool) -> str:
+    """Return the LRP preset whose maps are drawn; ``--paper`` draws those that give letters.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    return lrp.lrp_preset(preset or (lrp_preset if paper else PICTURE_LRP_PRESET)).name
+
+
 def analyzer_config(
     min_stage_s: float,
     aus: str,
@@ -266,7 +367,9 @@ def analyzer_config(
         config,
         aus=parse_aus(aus),
         explain=replace(
-            config.explain, preset=lrp.lrp_preset(lrp_preset).name, precision=lrp_precision
+            config.explain,
+            preset=lrp.lrp_preset(lrp_preset).name,
+            precision=lrp_precision,
         ),
         stage=replace(config.stage, min_stage_s=min_stage_s),
         baseline=replace(config.baseline, enabled=baseline, rest_from=rest_from),

@@ -154,8 +154,8 @@ def collect_crops(
         why = ", ".join(f"{count} × {reason}" for reason, count in failures.most_common())
         raise SourceError(
             f"in none of the {len(faces)} pictures a usable face was found ({why}); check that "
-            "faces are upright, near-frontal and at least 40 pixels wide, or use YuNet (facestage "
-            "models pull yunet): with haar the points come from the network's own landmarks"
+            "faces are not turned away and at least 40 pixels wide, or use another detector "
+            "(--detector ours, haar, or yunet after `facestage models pull yunet`)"
         )
     rows_found = np.flatnonzero(usable)
     for to, row in enumerate(rows_found):  # in place: a copy of all crops may not fit beside them

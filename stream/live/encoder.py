@@ -12,17 +12,19 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.scores.values import ScoreValue
 from ...core.steps import step, watching
 from ...core.types import Frame, FrameResult
 from .. import protocol
 from ..server.hub import PICTURE, Hub
 from ..step_clock import StepClock, StepTimes
 from . import publish
+from .privacy import Privacy
 
 __all__ = ["ROOM", "Analysed", "Emitter", "Encoder"]
 
@@ -41,6 +43,7 @@ class Analysed:
         dropped: frames of the source lost so far.
         tell: called when it was published.
         followed: it is the first face of its source; each other face of the frame comes after it.
+        scores: values of the scores that are followed.
     """
 
     stream: str
@@ -50,6 +53,7 @@ class Analysed:
     dropped: int
     tell: Callable[[], None]
     followed: bool = True
+    scores: tuple[ScoreValue, ...] = ()
 
 
 class Emitter:
@@ -60,6 +64,7 @@ class Emitter:
         aus: Action Units of the network, in its order.
         top_x: share of the relevance that is shown.
         video: whether pictures may be sent.
+        privacy: says what may be sent of them.
         on_frame: told the monotonic time, seconds, and the latency, milliseconds, of each frame.
     """
 
@@ -71,21 +76,25 @@ class Emitter:
         *,
         video: bool,
         on_frame: Callable[[float, float], None],
+        privacy: Callable[[], Privacy] = Privacy,
     ) -> None:
         self._hub, self._aus, self._top_x, self._video = hub, aus, top_x, video
         self._on_frame = on_frame
+        self._privacy = privacy
+        self._batch: Sequence[Analysed] = ()
         self._encoded: tuple[NDArray[np.uint8], protocol.Picture | None] | None = None
 
     def publish(self, batch: Sequence[Analysed]) -> None:
         """Publish frames that were analysed together, in order."""
         heats = self._heats(batch)
+        self._batch = batch
         for position, one in enumerate(batch):
             self._publish(one, heats.get(position))
             if one.followed:
                 now_ns = time.monotonic_ns()
                 self._on_frame(now_ns * 1e-9, (now_ns - one.result.frame.t_mono_ns) * 1e-6)
             one.tell()
-        self._encoded = None
+        self._encoded, self._batch = None, ()
 
     def _heats(self, batch: Sequence[Analysed]) -> dict[int, protocol.Heat]:
         """Return the heat of the frames that anybody wants it of, by their place."""
@@ -108,14 +117,21 @@ class Emitter:
             latency_ms=(time.monotonic_ns() - frame.t_mono_ns) * 1e-6,
             dropped_total=one.dropped,
             source_state=one.source_state,
+            scores=one.scores,
         )
         hub.publish_sample(message, stream=one.stream, t_capture=frame.t_wall)
 
     def _picture(self, frame: Frame, number: int) -> protocol.Picture | None:
         """Return the JPEG of a frame; it is made once for all faces of it."""
         if self._encoded is None or self._encoded[0] is not frame.image:
+            results = (one.result for one in self._batch)
+            faces = [result.face for result in results if result.frame.image is frame.image]
             with step("picture"):
-                self._encoded = frame.image, publish.encode_picture(frame, number)
+                shown = self._privacy().picture(frame.image, faces)
+                picture = None
+                if shown is not None:
+                    picture = publish.encode_picture(replace(frame, image=shown), number)
+                self._encoded = frame.image, picture
         return self._encoded[1]
 
 

@@ -21,6 +21,7 @@ from typing import Literal
 from ...core.analyzer import Analyzer
 from ...core.errors import FacestageError, SourceError
 from ...core.lrp import EngineChoice
+from ...core.scores.values import Notice
 from ...core.steps import watching
 from ...core.types import Frame, FrameResult, PrototypeFound, StageEvent
 from .. import protocol
@@ -30,10 +31,12 @@ from ..step_clock import StepClock, StepTimes
 from . import publish
 from .ahead import Ahead
 from .background import BackgroundDetector
-from .capture import Capture, CaptureOptions, SourceState, SourceStateChange
+from .capture import BACKOFF_S, Capture, CaptureOptions, SourceState, SourceStateChange
 from .encoder import Analysed, Emitter, Encoder
 from .handover import Policy
 from .metrics import Metrics, Summary
+from .privacy import Privacy
+from .scoring import Scoring, notice_message
 
 __all__ = ["Pipeline", "Require", "Stream"]
 
@@ -110,6 +113,11 @@ class Pipeline:
         streams: the sources.
         metrics: what was counted so far.
         failed: errors of sources that failed for good.
+        privacy: what of a person's picture may be sent; to be set before :meth:`run`.
+        scoring: follows the scores of all streams.
+
+    Raises:
+        ConfigError: a score that the analyzer's configuration names cannot be followed.
     """
 
     def __init__(
@@ -127,6 +135,7 @@ class Pipeline:
         self.streams: list[Stream] = []
         self.metrics = Metrics()
         self.failed: list[SourceError] = []
+        self.privacy = Privacy()
         self._analyzer = analyzer
         self._hub = hub
         self._video = video
@@ -140,12 +149,14 @@ class Pipeline:
         self._on_stage = on_stage or (lambda stream, event: None)
         self._on_result = on_result or (lambda stream, result: None)
         self._engine = EngineChoice("")
+        self.scoring = Scoring(analyzer)
         emitter = Emitter(
             hub,
             analyzer.network.card.aus,
             analyzer.config.explain.top_x,
             video=video,
             on_frame=self.metrics.frame,
+            privacy=lambda: self.privacy,
         )
         self._encoder = Encoder(emitter.publish, self._note_steps)
         self._stop = threading.Event()
@@ -165,6 +176,7 @@ class Pipeline:
         loop: bool = False,
         endless: bool = False,
         max_attempts: int | None = None,
+        backoff: Sequence[float] = BACKOFF_S,
     ) -> Stream:
         """Add a source; it is opened by :meth:`open`.
 
@@ -176,6 +188,7 @@ class Pipeline:
             loop: begin a source that ends again.
             endless: it has no end of its own (a camera, a stream), so it may appear later.
             max_attempts: attempts to reconnect after one loss; None never gives up.
+            backoff: waits before them, seconds; the last one repeats.
         """
         numbers = {info.id: info.number for info in self._hub.streams}
         capture = Capture(
@@ -185,6 +198,7 @@ class Pipeline:
                 loop=loop,
                 patient=endless and self._require != "all",
                 max_attempts=max_attempts,
+                backoff=backoff,
             ),
             name=name,
             on_state=lambda change: self._note_state(stream, change),
@@ -259,6 +273,11 @@ class Pipeline:
         """Ask :meth:`run` to end; safe from any thread and from a signal handler."""
         self._stop.set()
         self._ready.set()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stop.is_set()
 
     def run(self) -> Summary:
         """Analyse until every source has ended, the limit is reached or :meth:`stop` is called.
@@ -366,6 +385,10 @@ class Pipeline:
                 stream.dropped += result.frame.dropped_before
                 self._analysed += 1
             self._publish_events(face, result)
+            values, notices = self.scoring.update(
+                result, paced=stream.capture.policy != "every", now_ns=time.monotonic_ns()
+            )
+            self._publish_notices(face, notices, result.frame)
             analysed.append(
                 Analysed(
                     stream=face.id,
@@ -375,6 +398,7 @@ class Pipeline:
                     dropped=stream.dropped,
                     tell=partial(self._on_result, face, result),
                     followed=followed,
+                    scores=values,
                 )
             )
         self._note_steps(self._steps.take())
@@ -401,7 +425,7 @@ class Pipeline:
             if isinstance(event, StageEvent):
                 self._publish_stage_events(stream, [event], frame)
             else:
-                crop = result.face.crop if self._video else None
+                crop = self.privacy.crop(result.face.crop) if self._video else None
                 message = publish.event_message(
                     event, top_x=top_x, crop=crop if isinstance(event, PrototypeFound) else None
                 )
@@ -421,6 +445,16 @@ class Pipeline:
             )
             self._on_stage(stream, event)
 
+    def _publish_notices(
+        self, stream: Stream, notices: Sequence[Notice], frame: Frame | None = None
+    ) -> None:
+        for notice in notices:
+            self._hub.publish_event(
+                notice_message(notice, self.scoring.score(notice.score)),
+                stream=stream.id,
+                t_capture=None if frame is None else frame.t_wall,
+            )
+
     def _close_stages(self) -> None:
         """End the stages of sources that ended or paused, once their last frame was analysed.
 
@@ -431,12 +465,14 @@ class Pipeline:
                 stream.finished = True
                 for face in stream.each:
                     self._publish_stage_events(face, self._analyzer.finish(face.id), None)
+                    self._publish_notices(face, self.scoring.gap(face.id, "the source ended"))
             elif stream.paused and stream.drained:
                 stream.paused = False
                 with nullcontext() if stream.ahead is None else stream.ahead.lock:
                     ends = [(face, self._analyzer.gap(face.id)) for face in stream.each]
                 for face, events in ends:
                     self._publish_stage_events(face, events, None)
+                    self._publish_notices(face, self.scoring.gap(face.id, "the source paused"))
 
     def _publish_states(self) -> None:
         while True:
@@ -448,7 +484,7 @@ class Pipeline:
             stream.paused = change.state in (SourceState.STALLED, SourceState.RECONNECTING)
             message = protocol.SourceChanged(
                 state=change.state.value,
-                reason=change.reason,
+                reason=self.privacy.text(change.reason),
                 epoch=change.epoch,
                 retry_s=None if change.retry_s is None else round(change.retry_s, 1),
             )

@@ -18,6 +18,7 @@ function duration(value) {
  */
 function hindrance(feed, source) {
   if (feed.state === "refused") return "Token needed";
+  if (feed.ended) return "Recording ended";
   if (!feed.live) return "Reconnecting to the server";
   if (source === "ended" || source === "failed" || source === "stalled") return `Source ${source}`;
   return source === "reconnecting" ? "Source reconnecting" : "";

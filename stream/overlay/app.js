@@ -11,10 +11,13 @@ import { Facts } from "./facts.js";
 import { Feed } from "./feed.js";
 import { offerFullscreen } from "./fullscreen.js";
 import { Layout } from "./layout.js";
+import { MarkerDialog } from "./markers.js";
 import { HISTORY_S, Model } from "./model.js";
+import { applyLook, readLook } from "./overlay_look.js";
 import { Picture } from "./picture.js";
 import { Prototypes } from "./prototypes.js";
 import { Ribbon } from "./ribbon.js";
+import { Scores } from "./scores.js";
 import { StagePanel } from "./stage.js";
 import { States } from "./states.js";
 import { Timeline } from "./timeline.js";
@@ -56,9 +59,17 @@ class Page {
       picture: (picture) => this.receivePicture(picture),
       state: (state, waitMs) => {
         this.states.showConnection(state, waitMs);
-        if (state === "refused") dialog.ask();
+        if (state === "refused") dialog.ask(address.token !== null);
       },
     });
+    this.scores = new Scores(units, (id) =>
+      this.ask((stream) => ({ v: 1, type: "notice.ack", data: { stream, id } })),
+    );
+    this.marker = new MarkerDialog(
+      () => this.stream?.frame?.time_s ?? null,
+      (text, start_s, end_s) =>
+        this.ask((stream) => ({ v: 1, type: "marker.add", data: { stream, text, start_s, end_s } })),
+    );
     this.timeline = new Timeline(this.ribbon, this.model, this.feed, () => this.stream);
     offerFullscreen(byId("fullscreen", HTMLElement));
   }
@@ -71,6 +82,14 @@ class Page {
   /** The stream shown, or null before there is one. */
   get stream() {
     return this.model.streams.get(this.choice.shown ?? "") ?? null;
+  }
+
+  /**
+   * Ask the server for something about the stream shown.
+   * @param {(stream: string) => import("./wire.js").ClientMessage} message
+   */
+  ask(message) {
+    if (this.stream) this.feed.send(message(this.stream.id));
   }
 
   /** @param {import("./wire.js").ServerMessage} message */
@@ -94,6 +113,7 @@ class Page {
     const { units } = this.model;
     this.choice.offer(hello.streams);
     this.bars.build();
+    this.scores.build(hello.scores);
     this.ribbon.patterns.forget();
     const marked = units.all.some((unit) => units.mark(unit.au));
     this.ribbon.canvas.title = marked ? "? after an Action Unit: weak or poor by its grade" : "";
@@ -123,10 +143,13 @@ class Page {
     this.stage.show(stream.stage, edge);
     this.facts.show(stream, this.model);
     this.bars.show(this.feed.live ? stream.frame : null);
+    this.scores.show(stream, this.feed.live);
     this.prototypes.show(stream, stream.stage?.labels ?? []);
     this.layout.makeWay(this.picture, this.ribbon);
     this.announcer.speak();
   }
 }
 
-new Page(location.pathname.endsWith("/overlay")).start();
+const isOverlay = location.pathname.endsWith("/overlay");
+if (isOverlay) applyLook(readLook(location.search));
+new Page(isOverlay).start();

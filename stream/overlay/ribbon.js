@@ -6,6 +6,7 @@
 import { contextOf, fitCanvas } from "./dom.js";
 import { stageText } from "./labels.js";
 import { chooseLanes, runs } from "./lanes.js";
+import { drawMarkers } from "./markers.js";
 import { Patterns } from "./patterns.js";
 
 const GUTTER = 58;
@@ -97,6 +98,7 @@ export class Ribbon {
       });
     });
     for (const { at } of stream.marks) this.gap(scale.x(at), height);
+    drawMarkers(context, stream.markers, scale, height);
     context.restore();
     this.laneNames(top, lane, height);
     const { dataset } = this.canvas;

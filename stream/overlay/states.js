@@ -42,6 +42,7 @@ const CONNECTION = {
   waiting: ["bad", "turn", "reconnecting"],
   reconnecting: ["bad", "turn", "reconnecting"],
   refused: ["bad", "cross", "token needed"],
+  ended: ["idle", "stop", "recording ended"],
 };
 
 export class States {

@@ -1,6 +1,7 @@
 // @ts-check
 // What is known of one analysed source: its events and samples in, its state out.
 
+import { Notices } from "./notices.js";
 import { bytes } from "./wire.js";
 
 /** Reason of a face state: the face is not that of the person before. */
@@ -59,6 +60,9 @@ export class Stream {
     this.segments = new Map();
     /** @type {{at: number, text: string}[]} gaps in the source, and changes of person */
     this.marks = [];
+    /** @type {import("./markers.js").Mark[]} */
+    this.markers = [];
+    this.notices = new Notices();
     /** @type {Map<string, Prototype>} */
     this.prototypes = new Map();
     /** @type {Map<string, string>} label → the older label that stands for it */
@@ -104,6 +108,7 @@ export class Stream {
     this.reset();
     this.face = snapshot.face;
     this.source = snapshot.source;
+    this.notices.join(snapshot.notices);
     if (snapshot.stage) this.enter(snapshot.stage, from);
     for (const segment of this.segments.values()) segment.revised = true;
   }
@@ -146,6 +151,13 @@ export class Stream {
       case "gap":
         this.marks.push({ at: captured, text: message.data.cause });
         break;
+      case "marker": {
+        const { text, start_s, end_s } = message.data;
+        this.markers.push({ from: captured, to: captured + end_s - start_s, text });
+        break;
+      }
+      default:
+        this.notices.event(message);
     }
   }
 
@@ -285,5 +297,6 @@ export class Stream {
       if (segment.to !== null && segment.to < now - KEEP_S) this.segments.delete(start);
     }
     this.marks = this.marks.filter((mark) => mark.at > now - KEEP_S);
+    this.markers = this.markers.filter((mark) => mark.to > now - KEEP_S);
   }
 }

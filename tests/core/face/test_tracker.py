@@ -33,6 +33,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.support.opencv import needs_opencv_4
 from tests.support.painted_faces import TEMPLATE, WEIGHTS, find_marks
 from tests.support.paths import DEMO_CLIP
 
@@ -780,11 +781,13 @@ def follow(
     return [tracker.update(image.astype(np.uint8, copy=False)).state for image in turned]
 
 
+@needs_opencv_4
 def test_a_clip_on_its_head_is_never_tracked() -> None:
     assert set(follow(DEMO_CLIP, HaarDetector(), every=15)) == {FaceState.TRACKED}
     assert set(follow(DEMO_CLIP, HaarDetector(), cv2.ROTATE_180, 15)) == {FaceState.LOST}
 
 
+@needs_opencv_4
 @pytest.mark.shared
 def test_a_real_clip_on_its_head_is_hardly_ever_tracked(shared: Path) -> None:
     states = follow(shared / "clips" / "single_face.mp4", HaarDetector(), cv2.ROTATE_180)
@@ -804,7 +807,7 @@ def follow_clip(shared: Path) -> Callable[[str, str], list[FaceState]]:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("kind", ["haar", "yunet"])
+@pytest.mark.parametrize("kind", [pytest.param("haar", marks=needs_opencv_4), "yunet"])
 @pytest.mark.parametrize(
     ("clip", "first", "last", "frames"),
     [
@@ -835,7 +838,7 @@ def test_real_faces_come_and_go(
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("kind", ["haar", "yunet"])
+@pytest.mark.parametrize("kind", [pytest.param("haar", marks=needs_opencv_4), "yunet"])
 def test_a_hand_or_a_tilt_does_not_lose_a_real_face(
     follow_clip: Callable[[str, str], list[FaceState]], kind: str
 ) -> None:
