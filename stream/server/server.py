@@ -188,11 +188,10 @@ class Server:
         self.max_connections = max_connections
         self._wanted_port = port
         self._certificate = certificate
-        self._command = command or _refuse
         self._hello = hello
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
         self._clients: dict[Client, None] = {}  # in the order they came
-        self._requests = Requests(hub)
+        self._requests = Requests(hub, command or _refuse)
         self._guesses = Guesses()
         self._half_open = HalfOpen()
         self._pushed_out = Tally(limits.REFUSAL_LOG_S)
@@ -398,7 +397,6 @@ class Server:
             "token": self.token,
             "guesses": self._guesses,
             "turns": self._turns,
-            "command": self._command,
             "requests": self._requests,
         }
         if path == "/ws/camera":
