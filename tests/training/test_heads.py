@@ -413,7 +413,7 @@ def test_renewed_weights_keep_what_their_card_says_of_the_trunk(tmp_path: Path) 
 
 
 def test_a_card_drops_what_it_said_of_read_outs_that_are_renewed(tmp_path: Path) -> None:
-    shards = render(tmp_path, 84)
+    shards = render(tmp_path / "shards", 84)
     net = train.stored_network("embedded")
     facts = heads.retrain(net, heads.Material(drawn(24, 0)), drawn(40, 1), CONFIG)[1]
     old = train.card_of("embedded")
