@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...core.errors import ConfigError
-from ...core.scores.definition import Score, parse_scores
+from ...core.scores.definition import KNOWN, Score, parse_scores
 from ...core.stages import format_prototype
 from .. import protocol
 from ..console import err, out
@@ -86,7 +86,9 @@ def write_report(
 def _scores(session: Session) -> tuple[Score, ...]:
     """Return the scores that were followed."""
     infos = session.head.hello.scores
-    return parse_scores([one.name if one.source else f"{one.name}={one.formula}" for one in infos])
+    return parse_scores(
+        [one.name if one.name in KNOWN else f"{one.name}={one.formula}" for one in infos]
+    )
 
 
 def _keep_markers(session: Session, stream: str, folder: Path) -> None:

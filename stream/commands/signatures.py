@@ -51,10 +51,13 @@ from .options import (
     NetworkThreads,
     Paper,
     People,
+    PicturePreset,
     Port,
     PrintToken,
+    Privacy,
     Record,
     RecordMax,
+    RecordVideo,
     Rest,
     RestFrom,
     Scores,
@@ -121,6 +124,7 @@ class ExplainOptions(FaceOptions):
 class WatchOptions(ExplainOptions):
     """What ``demo`` and ``live`` share."""
 
+    picture_preset: PicturePreset = None
     host: Host = "127.0.0.1"
     port: Port = 8765
     token: Token = None
@@ -145,9 +149,11 @@ class WatchOptions(ExplainOptions):
     person: People = None
     record: Record = None
     record_max: RecordMax = "20GB"
+    record_video: RecordVideo = False
     allow_control: AllowControl = False
     config: Config = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
+    privacy: Privacy = "picture"
     browser: Annotated[
         bool, typer.Option(help="Open the page in a browser, where there is a terminal.")
     ] = True
@@ -284,6 +290,7 @@ class AnalyzeOptions(ExplainOptions):
     ]
     paper: Paper = False
     preset: SprayPreset = None
+    picture_preset: PicturePreset = None
     threads: NetworkThreads = None
     model: Weights = None
     lrp_precision: LrpPrecision = ExplainConfig().precision

@@ -204,6 +204,7 @@ def _manifest(result: SequenceResult, scored: ScoredSequence) -> str:
         "device": result.device,
         "preset": result.preset,
         "lrp_preset": result.lrp_preset,
+        "picture_preset": result.picture_preset or result.lrp_preset,
         "lrp_engine": result.lrp_engine,
         "lrp_engine_reason": result.lrp_engine_reason,
         "lrp_precision": result.lrp_precision,
@@ -421,12 +422,12 @@ def _publish(staging: Path, target: Path, source: str) -> None:
         moves.append((staging / _FRESH, target))
     done: list[tuple[Path, Path]] = []
     try:
-        for source, destination in moves:
-            source.rename(destination)
-            done.append((source, destination))
+        for entry, destination in moves:
+            entry.rename(destination)
+            done.append((entry, destination))
     except BaseException:
-        for source, destination in reversed(done):
-            destination.rename(source)
+        for entry, destination in reversed(done):
+            destination.rename(entry)
         raise
     if not foreign:
         shutil.rmtree(aside, ignore_errors=True)
