@@ -79,6 +79,7 @@ _FILES = (
     "camera.js",
     "choice.js",
     "connection.js",
+    "curves.js",
     "dom.js",
     "facts.js",
     "feed.js",
