@@ -50,9 +50,18 @@ function factsOf(stream, hello, stats) {
     ["device", stats?.device || hello.device],
     ["model", stats?.model || hello.model],
     ["detector", stats?.detector || hello.detector],
+    ["relevance", presetsOf(hello), "LRP presets: whose maps give letters, and whose are drawn"],
     ["LRP engine", (reason ? `${engine}: ${reason}` : engine || "–") + rough, reason],
     ["analysed", stats ? `${stats.fps_analysed.toFixed(1)} of ${stats.fps_in.toFixed(1)} fps` : "–"],
     ["latency p50 / p99", latency ? `${latency.p50.toFixed(0)} / ${latency.p99.toFixed(0)} ms` : "–"],
     ["dropped", String(dropped), drops.map(([cause, count]) => `${cause}: ${count}`).join(", ")],
   ];
+}
+
+/**
+ * @param {import("./protocol").Hello} hello
+ * @returns {string} what makes the maps: one preset, or one for letters and one for pictures
+ */
+function presetsOf({ lrp_preset: letters, picture_preset: pictures }) {
+  return pictures && pictures !== letters ? `letters ${letters}, pictures ${pictures}` : letters;
 }
