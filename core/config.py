@@ -87,6 +87,11 @@ class FaceConfig:
     """A usual measurement has this share in the points; the rest is the prediction from texture."""
     noise: float = 0.08
     """A difference of measurement and prediction below this is noise, eye distances."""
+    near: float = 0.02
+    """Landmarks that came with the Action Units may differ by so much from what was predicted, eye
+    distances; else the next frame has its own searched for. On a clip of a real face four fifths
+    are nearer. With .03 and more, weeping and laughing share a letter of AU12 there, which they do
+    not where every frame is measured, nor with .011, .015 and this."""
     outlier: float = 0.3
     """A measurement that differs by more than this is refused, eye distances."""
     max_rejected: int = 4

@@ -422,7 +422,8 @@ def test_two_sources_do_not_disturb_each_other(
         for alone, together in zip(results, of_first, strict=False):
             assert (alone.presence is None) == (together.presence is None)
             if alone.presence is not None and together.presence is not None:
-                np.testing.assert_allclose(together.presence, alone.presence, atol=0.01)
+                # Rounding may decide whether a frame's own landmarks are searched for.
+                np.testing.assert_allclose(together.presence, alone.presence, atol=0.03)
 
 
 def test_reset_equals_new(
