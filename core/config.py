@@ -484,6 +484,9 @@ class BaselineConfig:
     """An AU of a face that is known well is active from this rise over its rest level on, margins;
     one of an unknown face from 1. A threshold for everybody must leave room for how people differ,
     which is more than a face moves at rest."""
+    rise_range: tuple[float, float] = (0.25, 0.75)
+    """A model card may give the rise of a known face for each AU; it is kept between so many
+    margins, for it rests on few people."""
     most_drift: float = 0.5
     """A rest level lies at most so many margins above the lowest that was well seen on this face:
     what is held about the threshold for minutes must not become rest. With ``known_rise`` it makes

@@ -53,6 +53,7 @@ __all__ = [
     "PicturePreset",
     "Port",
     "PrintToken",
+    "Privacy",
     "Record",
     "RecordMax",
     "Rest",
@@ -101,6 +102,12 @@ TokenFile = Annotated[
     typer.Option(
         help="File whose first line is the secret that every client must send; only its owner may "
         "be able to open it."
+    ),
+]
+Privacy = Annotated[
+    str,
+    typer.Option(
+        help="What pages see of a person: picture, blur, outline (oval, eyes, mouth) or none."
     ),
 ]
 PrintToken = Annotated[

@@ -54,6 +54,7 @@ from .options import (
     PicturePreset,
     Port,
     PrintToken,
+    Privacy,
     Record,
     RecordMax,
     Rest,
@@ -150,6 +151,7 @@ class WatchOptions(ExplainOptions):
     allow_control: AllowControl = False
     config: Config = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
+    privacy: Privacy = "picture"
     browser: Annotated[
         bool, typer.Option(help="Open the page in a browser, where there is a terminal.")
     ] = True

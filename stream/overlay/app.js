@@ -13,6 +13,7 @@ import { offerFullscreen } from "./fullscreen.js";
 import { Layout } from "./layout.js";
 import { MarkerDialog } from "./markers.js";
 import { HISTORY_S, Model } from "./model.js";
+import { applyLook, readLook } from "./overlay_look.js";
 import { Picture } from "./picture.js";
 import { Prototypes } from "./prototypes.js";
 import { Ribbon } from "./ribbon.js";
@@ -149,4 +150,6 @@ class Page {
   }
 }
 
-new Page(location.pathname.endsWith("/overlay")).start();
+const isOverlay = location.pathname.endsWith("/overlay");
+if (isOverlay) applyLook(readLook(location.search));
+new Page(isOverlay).start();

@@ -581,6 +581,8 @@ class Hello(Body, frozen=True, kw_only=True):
         epoch, first, last: numbering and range of the events that can be replayed
             (``last = first - 1`` when there is none); filled in by the server.
         video: whether pictures are sent at all.
+        privacy: what pictures show of a person, chosen at the server: ``picture``, ``blur``,
+            ``outline`` or ``none``.
         baseline: whether presence is judged by its rise over the person's rest level; each frame
             says how much of that is the person's own.
         replay: what is replayed; None where it is live. Then all times are those of the recording.
@@ -609,6 +611,7 @@ class Hello(Body, frozen=True, kw_only=True):
     first: int = 1
     last: int = 0
     video: bool = True
+    privacy: str = "picture"
     baseline: bool = False
     replay: Replaying | None = None
     allow_control: bool = False
