@@ -33,6 +33,7 @@ from ..live.publish import MASK_SIDE, action_units
 from ..protocol.messages import Hello, StreamInfo
 from ..server.certificate import Certificate
 from ..server.hub import Hub
+from ..server.past import PastRing
 from ..server.server import Server
 from ..sources import Source, may_appear, open_source, source_name
 from .credentials import (
@@ -42,6 +43,7 @@ from .credentials import (
     read_token,
     visible_secrets,
 )
+from .durations import parse_duration
 from .options import analyzer_config, dwell
 from .rest import judges_by_rise, load_rest, save_rest
 from .signatures import DemoOptions, LiveOptions, WatchOptions
@@ -50,6 +52,7 @@ from .text import device_text, lrp_text, selection_text
 __all__ = ["run_demo", "run_live"]
 
 
+_MOST_HISTORY_S = 3600.0  # events are kept as long
 _TEXT_BROWSERS = ("www-browser", "links", "elinks", "lynx", "w3m")
 
 
@@ -146,7 +149,8 @@ def _prepare(
     rest = load_rest(options.rest, network.card, sources=len(sources))
     analyzer = Analyzer(detector, network, config, rest=rest)
     names = _stream_ids(sources)
-    hub = Hub(_stream_infos(analyzer, names))
+    history_s = parse_duration("--history", options.history, most_s=_MOST_HISTORY_S)
+    hub = Hub(_stream_infos(analyzer, names), past=PastRing(history_s) if history_s else None)
     several = len(hub.streams) > 1
     pipeline = Pipeline(
         analyzer,

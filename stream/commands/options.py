@@ -30,6 +30,7 @@ __all__ = [
     "Device",
     "Faces",
     "Follow",
+    "History",
     "Host",
     "Key",
     "LrpPrecision",
@@ -96,6 +97,14 @@ Cert = Annotated[
     ),
 ]
 Key = Annotated[Path | None, typer.Option(help="Private key of --cert in PEM.")]
+History = Annotated[
+    str,
+    typer.Option(
+        metavar="TIME",
+        help="How far the page can look back, such as 90s, 10m or 1h; kept in memory, 160 MB at "
+        "most; 0: not at all.",
+    ),
+]
 MaxConnections = Annotated[
     int,
     typer.Option(

@@ -37,6 +37,7 @@ from .options import (
     Device,
     Faces,
     Follow,
+    History,
     Host,
     Key,
     LrpPrecision,
@@ -110,6 +111,7 @@ class WatchOptions(ExplainOptions):
     token_file: TokenFile = None
     print_token: PrintToken = False
     max_connections: MaxConnections = MAX_CONNECTIONS
+    history: History = "10m"
     cert: Cert = None
     key: Key = None
     threads: NetworkThreads = None

@@ -45,6 +45,9 @@ export class Feed {
     this.pictures = new Connection("ws/frames", {
       token,
       subscription: () => ({ streams: streams() }),
+      message: (message) => {
+        if (message.type === "past.frames") handlers.message(message);
+      },
       binary: (buffer) => {
         const picture = readPicture(buffer);
         if (picture) handlers.picture(picture);
@@ -66,6 +69,26 @@ export class Feed {
   subscribe() {
     this.events.subscribe();
     this.pictures.subscribe();
+  }
+
+  /**
+   * Ask for frames of the past: where there are pictures, on their socket, which is not deflated.
+   * @param {import("./protocol").PastWish} wish
+   * @returns {boolean} whether there is a connection to ask on
+   */
+  askPast(wish) {
+    const connection = this.handlers.video() ? this.pictures : this.events;
+    return connection.send({ v: 1, type: "past", data: wish });
+  }
+
+  /**
+   * Move a recording that the server replays.
+   * @param {string} command - play, pause, seek, step or speed
+   * @param {number | null} value
+   */
+  replay(command, value) {
+    const message = { v: 1, type: "replay", data: { command, value } };
+    this.events.send(/** @type {import("./wire.js").ClientMessage} */ (/** @type {unknown} */ (message)));
   }
 
   /** Pictures cost the server an encoder: ask for them only while somebody can see them. */

@@ -4,7 +4,7 @@
 import { Stream } from "./stream.js";
 import { Units } from "./units.js";
 
-export const HISTORY_S = 180;
+export const HISTORY_S = 600;
 const CLOCK_STEP_S = 10; // no message that is still awaited is so late: a clock was set
 
 export class Model {

@@ -309,6 +309,7 @@ export interface Percentiles {
  *     video: whether pictures are sent at all.
  *     baseline: whether presence is judged by its rise over the person's rest level; each frame
  *         says how much of that is the person's own.
+ *     history_s: how far `past` can look back, seconds; 0: not at all.
  *     notice: shown on every page.
  */
 export interface Hello {
@@ -331,6 +332,7 @@ export interface Hello {
   last: number;
   video: boolean;
   baseline: boolean;
+  history_s: number;
   notice: string;
 }
 
@@ -413,6 +415,39 @@ export interface Snapshot {
   prototypes: string[];
 }
 
+/**
+ * Frames of the past that were asked for by `PastWish`, in the order of time.
+ *
+ * An answer may come in several messages; the last is `done`.
+ *
+ * Attributes:
+ *     from_s, to_s: as asked.
+ *     first_s, last_s: the oldest and the newest frame that are kept of this stream; None where
+ *         there is none. Of what was asked for beyond them nothing comes.
+ *     frames: at most as many as were asked for, spread over the time.
+ *     done: whether nothing more comes of this answer.
+ */
+export interface PastFrames {
+  from_s: number;
+  to_s: number;
+  first_s: number | null;
+  last_s: number | null;
+  frames: PastFrame[];
+  done: boolean;
+}
+
+/**
+ * A frame of the past: its samples, and its JPEG (empty where pictures are not sent).
+ *
+ * `t_capture`: when it was grabbed.
+ */
+export interface PastFrame {
+  t_capture: number;
+  frame: FrameSample;
+  heat: Heat;
+  picture: string;
+}
+
 /** The first message where the server has a token. */
 export interface Auth {
   token: string;
@@ -440,6 +475,23 @@ export interface Subscribe {
 export interface Cursor {
   epoch: number;
   seq: number;
+}
+
+/**
+ * Tell frames of the past again; a newer wish replaces one that is not answered yet.
+ *
+ * Ask on `/ws/frames` where pictures are wanted: `/ws` would deflate them in vain.
+ *
+ * Attributes:
+ *     stream: id of the stream.
+ *     from_s, to_s: frames grabbed from … until before …, seconds since 1970.
+ *     most: how many of them, spread over the time; at most `MOST_PAST_FRAMES`.
+ */
+export interface PastWish {
+  stream: string;
+  from_s: number;
+  to_s: number;
+  most?: number;
 }
 
 export interface ClientHeartbeat {}
@@ -471,10 +523,12 @@ export type ServerControls =
   | { v: 1; type: "heartbeat"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Heartbeat; }
   | { v: 1; type: "bye"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Bye; }
   | { v: 1; type: "resync"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Resync; }
-  | { v: 1; type: "snapshot"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Snapshot; };
+  | { v: 1; type: "snapshot"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Snapshot; }
+  | { v: 1; type: "past.frames"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: PastFrames; };
 
 export type ClientMessages =
   | { v: 1; type: "auth"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Auth; }
   | { v: 1; type: "subscribe"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Subscribe; }
+  | { v: 1; type: "past"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: PastWish; }
   | { v: 1; type: "heartbeat"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: ClientHeartbeat; }
   | { v: 1; type: "bye"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: ClientBye; };

@@ -19,6 +19,7 @@ Three families of messages share it:
       auth{token}              ack{to: "auth"}        only where a token is set
                                hello
       subscribe{since, …}      ack{to: "subscribe"}
+      past{from_s, to_s, …}    past.frames …          as often as somebody looks back
                                resync                 only if ``since`` cannot be served
                                snapshot …, prototype.new …    unless ``since`` is served
                                events, samples
@@ -34,12 +35,13 @@ Pictures travel on ``/ws/frames`` as binary messages: a 16-byte header
 the same handshake; it gets no hello, events and samples.
 
 Times are seconds since 1970 on the server's wall clock; ``*_s`` are seconds on the source's own
-time line. A client must ignore types and fields that it does not know; the server refuses them.
+time line, except in ``past`` and ``past.frames``, which ask for what was grabbed at a time. A
+client must ignore types and fields that it does not know; the server refuses them.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -49,6 +51,7 @@ __all__ = [
     "CLIENT_MESSAGES",
     "EVENTS",
     "MAX_THUMBNAIL_SIDE",
+    "MOST_PAST_FRAMES",
     "PROTOCOL_VERSION",
     "RESEARCH_NOTICE",
     "SAMPLES",
@@ -71,6 +74,9 @@ __all__ = [
     "Heat",
     "Hello",
     "Mask",
+    "PastFrame",
+    "PastFrames",
+    "PastWish",
     "Percentiles",
     "PrototypeNew",
     "PrototypeRetire",
@@ -93,6 +99,9 @@ RESEARCH_NOTICE = "Research software. Not a medical device."
 
 MAX_THUMBNAIL_SIDE = 128
 """Largest side of a mask or a prototype's thumbnail, cells."""
+
+MOST_PAST_FRAMES = 60
+"""Most frames of the past that can be asked for at once."""
 
 
 def _check_cells(size: int, data: bytes) -> None:
@@ -494,6 +503,7 @@ class Hello(Body, frozen=True, kw_only=True):
         video: whether pictures are sent at all.
         baseline: whether presence is judged by its rise over the person's rest level; each frame
             says how much of that is the person's own.
+        history_s: how far ``past`` can look back, seconds; 0: not at all.
         notice: shown on every page.
     """
 
@@ -517,6 +527,7 @@ class Hello(Body, frozen=True, kw_only=True):
     last: int = 0
     video: bool = True
     baseline: bool = False
+    history_s: float = 0.0
     notice: str = RESEARCH_NOTICE
 
 
@@ -577,6 +588,40 @@ class Snapshot(Body, frozen=True, kw_only=True):
     prototypes: tuple[str, ...] = ()
 
 
+class PastFrame(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame of the past: its samples, and its JPEG (empty where pictures are not sent).
+
+    ``t_capture``: when it was grabbed.
+    """
+
+    t_capture: float
+    frame: FrameSample
+    heat: Heat
+    picture: bytes = b""
+
+
+class PastFrames(Body, frozen=True, kw_only=True):
+    """Frames of the past that were asked for by :class:`PastWish`, in the order of time.
+
+    An answer may come in several messages; the last is ``done``.
+
+    Attributes:
+        from_s, to_s: as asked.
+        first_s, last_s: the oldest and the newest frame that are kept of this stream; None where
+            there is none. Of what was asked for beyond them nothing comes.
+        frames: at most as many as were asked for, spread over the time.
+        done: whether nothing more comes of this answer.
+    """
+
+    type: ClassVar[str] = "past.frames"
+    from_s: float
+    to_s: float
+    first_s: float | None = None
+    last_s: float | None = None
+    frames: tuple[PastFrame, ...] = ()
+    done: bool = True
+
+
 # --- Control, client to server ----------------------------------------------------------------
 
 
@@ -613,6 +658,24 @@ class Subscribe(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     streams: tuple[str, ...] | None = None
 
 
+class PastWish(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Tell frames of the past again; a newer wish replaces one that is not answered yet.
+
+    Ask on ``/ws/frames`` where pictures are wanted: ``/ws`` would deflate them in vain.
+
+    Attributes:
+        stream: id of the stream.
+        from_s, to_s: frames grabbed from … until before …, seconds since 1970.
+        most: how many of them, spread over the time; at most :data:`MOST_PAST_FRAMES`.
+    """
+
+    type: ClassVar[str] = "past"
+    stream: str
+    from_s: float
+    to_s: float
+    most: Annotated[int, msgspec.Meta(ge=1, le=MOST_PAST_FRAMES)] = 30
+
+
 class _ClientHeartbeat(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     type: ClassVar[str] = "heartbeat"
 
@@ -644,9 +707,11 @@ EVENTS: dict[str, type[Event]] = _by_type(
 )
 SAMPLES: dict[str, type[Sample]] = _by_type(FrameSample, Heat, Stats)
 SERVER_CONTROLS: dict[str, type[Body]] = _by_type(
-    Hello, Ack, Error, Heartbeat, Bye, Resync, Snapshot
+    Hello, Ack, Error, Heartbeat, Bye, Resync, Snapshot, PastFrames
 )
-CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(Auth, Subscribe, _ClientHeartbeat, _ClientBye)
+CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(
+    Auth, Subscribe, PastWish, _ClientHeartbeat, _ClientBye
+)
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):

@@ -198,6 +198,7 @@ def browse(test: Callable[[Page], Coroutine[Any, Any, None]]) -> None:
         assert executable is not None
         async with asyncio.timeout(240), open_page(executable) as page:
             await page.size(1280, 720)
+            await page.media(prefers_color_scheme="dark")
             await test(page)
 
     asyncio.run(session())
@@ -294,7 +295,7 @@ def test_stages_prototypes_and_states_arrive_and_the_ribbon_grows() -> None:
             script.sample(40, "AU12_A")
             await page.until("document.querySelectorAll('.bar.active').length === 1")
             assert await page.evaluate("document.querySelector('.bar.active').textContent") == (
-                "AU12_AC"  # code with its letter, intensity 3.2 of 5: FACS grade C
+                "AU12_A3.2"  # code with its letter, intensity
             )
             script.stats(17.25)
             await page.until(f"{text('facts')}.includes('17.3 of 30.0 fps')")
@@ -388,7 +389,7 @@ def test_weak_aus_are_marked_hidden_ones_left_out_and_the_baseline_told() -> Non
                 "scaleX(0.9)",
             ]
             assert await page.evaluate("document.querySelector('.bar.active').textContent") == (
-                "AU12_AB"  # intensity 3.2 · 2/3: FACS grade B
+                "AU12_A2.1"  # intensity 3.2 · 2/3
             )
         assert page.errors == []
 
@@ -426,9 +427,9 @@ def test_relevance_is_drawn_only_over_the_frame_it_belongs_to() -> None:
             inside, outside = await pixel(page, 148, 86), await pixel(page, 60, 90)
             assert outside[3] == 255
             assert max(abs(value - GREY) for value in outside[:3]) < 6
-            red, green, blue = inside[:3]  # AU12 is vermilion, #D55E00
-            assert red > GREY + 40
-            assert red > green + 30 > blue
+            red, green, blue = inside[:3]  # AU12 is alone, and has the first colour, #22ddff
+            assert blue > GREY + 40
+            assert blue > green > red + 30
             await page.until(f"!{text('veil')}.includes('Waiting')")
 
             script.heat(10, "AU12_A")  # too late for frame 10: time does not run backwards

@@ -97,7 +97,11 @@ def test_anything_else_is_not_found(path: str) -> None:
 
 def test_every_file_of_the_page_is_on_the_list_and_has_no_inline_script() -> None:
     folder = server_module._OVERLAY
-    present = {path.name for path in folder.iterdir() if path.suffix in server_module._MIME}
+    present = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix in server_module._MIME
+    }
     assert present == {*server_module._FILES, "index.html", "tsconfig.json"}
     page = (folder / "index.html").read_text()
     assert "<script>" not in page
