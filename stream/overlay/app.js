@@ -62,7 +62,7 @@ class Page {
     this.states = new States();
     this.announcer = new Announcer(byId("announce", HTMLElement), units);
     this.stage = new StagePanel(units, (labels, other) => this.announcer.announce(labels, other));
-    this.headline = new Headline(units, (change) => this.goTo(change.at));
+    this.headline = new Headline(units, (change) => this.goTo(change.known));
     this.bars = new Bars(byId("bars", HTMLElement), byId("hidden-units", HTMLElement), units,
       this.focus, () => this.refocus());
     this.large = new LargePrototype(units, (time) => this.goTo(time));
@@ -82,6 +82,7 @@ class Page {
     this.controls = new Controls({
       player: this.player,
       present: () => this.present(),
+      now: () => this.model.now(),
       history: () => this.model.hello?.history_s ?? 0,
       replay: (command, value) => this.feed.replay(command, value),
     });

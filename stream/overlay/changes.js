@@ -16,6 +16,7 @@ import { splitLabel } from "./labels.js";
  * @typedef {object} Change - all that changed at one time
  * @property {number} start - first frame of the stage that began
  * @property {number} at - when, seconds since 1970
+ * @property {number} known - when it was known, which is later: then the picture shows it, too
  * @property {string} why - the server's word for it
  * @property {Item[]} items - the weightiest first; empty where face or source changed
  */

@@ -22,6 +22,7 @@ import { SPEEDS } from "./player.js";
  * @typedef {object} ControlOptions
  * @property {import("./player.js").Player} player
  * @property {() => number} present - seconds since 1970
+ * @property {() => number} now - by the clock, seconds since 1970
  * @property {() => number} history - how far one can look back, seconds
  * @property {(command: ReplayCommand, value: number | null) => void} replay - sends it to the server
  */
@@ -107,7 +108,7 @@ export class Controls {
 
   /** Show what is so now. */
   show() {
-    const { player, present, history } = this.options;
+    const { player, present, history, now } = this.options;
     if (this.recording) {
       const { playing = true, position_s = 0 } = this.state ?? {};
       const { duration_s } = this.recording;
@@ -121,7 +122,7 @@ export class Controls {
     this.panel.hidden = history() <= 0 && past === null;
     this.look(past === null || player.playing, 1 - ago / Math.max(1, history()));
     this.now.hidden = past === null;
-    this.tell(past === null ? say("mode.live") : agoWords(ago));
+    this.tell(past === null ? say("mode.live") : agoWords(now() - past));
   }
 
   /**

@@ -2,7 +2,6 @@
 // Looking back: the time on show, and how it goes on. Null is the present. What is shown of the past
 // comes from the server's memory of the last minutes.
 
-import { latest } from "./headline.js";
 import { PastCache } from "./past.js";
 
 export const SPEEDS = [0.25, 0.5, 1, 2, 4];
@@ -92,14 +91,11 @@ export class Player {
     if (!stream) return;
     const now = this.time ?? this.options.present();
     this.playing = false;
-    if (way < 0) {
-      const change = latest(stream.changes, now - 1e-3);
-      if (change) this.lookAt(change.at);
-      return;
-    }
-    const next = stream.changes.find(({ at, items }) => at > now + 1e-3 && items[0]?.kind !== "named");
-    if (next) this.lookAt(next.at);
-    else this.live();
+    const seen = stream.changes.filter(({ items }) => items[0]?.kind !== "named");
+    const before = seen.filter(({ known }) => known < now - 1e-3);
+    const next = way < 0 ? before[before.length - 1] : seen.find(({ known }) => known > now + 1e-3);
+    if (next) this.lookAt(next.known);
+    else if (way > 0) this.live();
   }
 
   /** @param {number} speed */

@@ -150,14 +150,14 @@ export class Stream {
     switch (message.type) {
       case "stage.enter":
         this.enter(message.data, this.timeOf(message.data.start, message.data.at, captured));
-        this.noteChange(message.data);
+        this.noteChange(message.data, captured);
         break;
       case "stage.exit":
         this.exit(message.data, this.timeOf(message.data.end + 1, message.data.at, captured));
         break;
       case "stage.revise":
         this.revise(message.data);
-        this.noteChange(message.data);
+        this.noteChange(message.data, captured);
         break;
       case "prototype.new":
         this.addPrototype(message.data);
@@ -215,15 +215,16 @@ export class Stream {
   /**
    * Note what changed with a stage that began, or with what it turned out to be.
    * @param {import("./protocol").StageEnter | import("./protocol").StageRevise} data
+   * @param {number} known - when that was
    */
-  noteChange(data) {
+  noteChange(data, known) {
     const segment = this.segments.get(data.start);
     if (!segment) return;
     const { start, from, labels, reason } = segment;
     const before = this.stageBefore(start)?.labels ?? segment.previous ?? [];
     const told = /** @type {{changes?: {au: number, text: string}[]}} */ (data).changes ?? [];
     const items = compareStages(before, labels, (au) => this.letterBefore(start, au), told);
-    const change = { start, at: from, why: reason, items };
+    const change = { start, at: from, known, why: reason, items };
     const place = this.changes.findIndex((other) => other.start >= start);
     if (place < 0) this.changes.push(change);
     else this.changes.splice(place, this.changes[place].start === start ? 1 : 0, change);
