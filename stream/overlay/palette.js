@@ -13,7 +13,7 @@ export const COLOURS = [
   "#cc6600",
   "#bb33ff",
   "#eecc77",
-  "#ee1155",
+  "#f2175a",
   "#99ffcc",
   "#9966cc",
   "#11ff00",
