@@ -101,7 +101,7 @@ function split(cells, size) {
  * @returns {ReadyMask[]}
  */
 export function readyMasks(heat, units, { chosen, fill }) {
-  const masks = heat.masks.filter((mask) => chosen.includes(mask.au));
+  const masks = chosen.flatMap((au) => heat.masks.filter((mask) => mask.au === au));
   // Many AUs share the face: the more there are, the more the lines must do alone.
   const faint = fill ? (masks.length > 3 ? 32 : 55) : 0;
   return masks.map(({ au, label, data }, i) => {

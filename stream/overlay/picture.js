@@ -243,6 +243,7 @@ export class Picture {
     if (!this.drawn || !this.canvas.width) return;
     const view = this.view(this.drawn);
     const { sample, image, masks, matrix } = this.drawn;
+    this.canvas.dataset.drawn = masks.map((mask) => mask.au).join(" ");
     const { settings } = this.options;
     if (image && settings.face) {
       context.imageSmoothingQuality = "high";
@@ -252,8 +253,9 @@ export class Picture {
     if (sample.face.box) this.paintBox(sample.face.box, view, sample.face.state);
     if (!matrix) return;
     if (!settings.face) this.paintFace(matrix, view, this.drawn.heat.size);
-    for (const mask of masks) this.paintFill(mask, matrix, view);
-    for (const mask of masks) this.paintOutline(mask, matrix, view);
+    const upwards = [...masks].reverse(); // the latest change lies on top
+    for (const mask of upwards) this.paintFill(mask, matrix, view);
+    for (const mask of upwards) this.paintOutline(mask, matrix, view);
     /** @param {number} pixels */
     const unit = (pixels) => this.unit(pixels);
     if (!settings.labels) return;

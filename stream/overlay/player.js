@@ -77,7 +77,7 @@ export class Player {
   step(way) {
     if (this.time === null) return this.toggle();
     this.playing = false;
-    const frame = this.cache.beside(this.shown ?? this.time, way);
+    const frame = this.cache.beside(this.frame?.captured ?? this.time, way);
     const near = frame && Math.abs(frame.captured - this.time) < 1;
     this.lookAt(near ? frame.captured : this.time + way * STEP_S);
   }

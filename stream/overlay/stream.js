@@ -207,8 +207,11 @@ export class Stream {
     const labels = known && revised ? known.labels : data.labels;
     const to = known?.to ?? null;
     const { start, previous, reason } = data;
-    this.segments.set(start, { start, labels, from, to, previous, reason, revised });
-    this.sorted = null;
+    const segment = { start, labels, from, to, previous, reason, revised };
+    this.segments.set(start, segment);
+    const last = this.sorted?.at(-1)?.start ?? Infinity;
+    if (start > last) this.sorted?.push(segment); // the usual case, of thousands
+    else this.sorted = null;
     if (!known) this.count(labels);
   }
 
