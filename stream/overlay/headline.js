@@ -42,6 +42,18 @@ export function changeWords({ items, why }) {
 }
 
 /**
+ * Why a stage is: which Action Unit changed, and how.
+ * @param {import("./stream.js").Stream} stream
+ * @param {import("./stream.js").Segment} segment
+ */
+export function whyWords(stream, { start, reason }) {
+  const change = stream.changeOf(start);
+  const ofUnits = ["au_on", "au_off", "cluster_change"].includes(reason);
+  if (ofUnits && change?.items.length) return changeWords(change);
+  return ofUnits ? "" : sayOr(`why.${reason}`, reason);
+}
+
+/**
  * How long ago something was, as a reader says it.
  * @param {number} seconds
  */

@@ -2,9 +2,9 @@
 // The stage now: a chip per label, and since when and why it is.
 
 import { byId, make, setText } from "./dom.js";
-import { changeWords } from "./headline.js";
+import { whyWords } from "./headline.js";
 import { splitLabel, stageText } from "./labels.js";
-import { say, sayOr } from "./language.js";
+import { say } from "./language.js";
 import { meaning } from "./units.js";
 
 const CROWDS = ["few", "some", "more", "many", "most"]; // sizes of the chips, large to small
@@ -81,18 +81,6 @@ export class StagePanel {
     element.title = [`${label} ${name}`, meaning(this.units.mark(au))].filter(Boolean).join("\n");
     return element;
   }
-}
-
-/**
- * Why a stage is: which Action Unit changed, and how.
- * @param {import("./stream.js").Stream} stream
- * @param {import("./stream.js").Segment} segment
- */
-function whyWords(stream, { start, reason }) {
-  const change = stream.changeOf(start);
-  const ofUnits = ["au_on", "au_off", "cluster_change"].includes(reason);
-  if (ofUnits && change?.items.length) return changeWords(change);
-  return ofUnits ? "" : sayOr(`why.${reason}`, reason);
 }
 
 /**

@@ -2,9 +2,9 @@
 // The ribbon as a table: for screen readers, and for those who would rather read.
 
 import { make } from "./dom.js";
-import { changeWords } from "./headline.js";
+import { whyWords } from "./headline.js";
 import { stageText } from "./labels.js";
-import { say, sayOr } from "./language.js";
+import { say } from "./language.js";
 
 const MOST_ROWS = 100;
 
@@ -30,9 +30,9 @@ export class StageTable {
       cell.scope = "col";
       return cell;
     }));
-    const rows = stages.map(({ start, from, to, labels, reason }) => {
-      const change = stream.changeOf(start);
-      const words = change?.items.length ? changeWords(change) : sayOr(`why.${reason}`, reason);
+    const rows = stages.map((stage) => {
+      const { from, to, labels } = stage;
+      const words = whyWords(stream, stage);
       const length = to === null ? say("table.now") : `${(to - from).toFixed(1)} s`;
       const clock = new Date(from * 1000).toLocaleTimeString([], { hour12: false });
       return make("tr", "", ...[clock, length, stageText(labels), words].map((text) =>
