@@ -40,8 +40,13 @@ class _SourceTracks:
     """Windows, stage and face state of one stream: of one face of a source."""
 
     def __init__(
-        self, config: AnalyzerConfig, bank: WindowBank, on_thresholds: dict[int, float]
+        self,
+        config: AnalyzerConfig,
+        bank: WindowBank,
+        on_thresholds: dict[int, float],
+        staged: frozenset[int],
     ) -> None:
+        self._staged = staged
         self.bank = bank
         self.own_letters = config.follow.faces > 1
         self.windows: dict[int, int] = {}
@@ -115,7 +120,8 @@ class _SourceTracks:
         lost = seen.face.state == FaceState.LOST
         if lost:
             self._break(self.windows.keys())
-        events += self.stages.update(frame.index, frame.time_s, letters, lost=lost)
+        staged = letters and {au: letters[au] for au in letters if au in self._staged}
+        events += self.stages.update(frame.index, frame.time_s, staged, lost=lost)
         if self.stages.labels == LOST:
             self._break(self.windows.keys())
         return FrameResult(
@@ -218,6 +224,11 @@ class Analyzer:
         """AUs that take part, in the order of the model's card."""
         return self._observer.shown
 
+    @property
+    def staged(self) -> frozenset[int]:
+        """Those of them that make stages."""
+        return self._observer.staged
+
     def rest(self, source: str) -> RestLevels | None:
         """Return the rest levels of the person of a source who was seen at rest for longest.
 
@@ -295,7 +306,9 @@ class Analyzer:
 
     def _state(self, source: str) -> _SourceTracks:
         if source not in self._states:
-            self._states[source] = _SourceTracks(self.config, self._bank, self._on)
+            self._states[source] = _SourceTracks(
+                self.config, self._bank, self._on, self._observer.staged
+            )
         return self._states[source]
 
     def prototypes(self, source: str) -> dict[int, LetterTrack]:

@@ -23,7 +23,7 @@ from .face.likeness import LastFaces
 from .face.people import People, check_follow
 from .face.tracker import Detector, FaceTracker, Landmarks
 from .network.au_network import AUNetwork
-from .network.selection import select_aus
+from .network.selection import select_aus, staging_aus
 from .stages import PresenceGate
 from .types import BaselineState, FaceObservation, FaceState, Frame, RestLevels
 
@@ -253,6 +253,7 @@ class Observer:
 
     Attributes:
         shown: AUs that take part, in the order of the card.
+        staged: those of them that make stages.
     """
 
     def __init__(
@@ -279,6 +280,7 @@ class Observer:
             )
         self._dtype: lrp.Reduced = lrp.PRECISIONS[precision]
         self.shown = select_aus(network.card, self.config.aus)
+        self.staged = frozenset(staging_aus(network.card, self.shown, self.config.stage_aus))
         self._takes_part = np.isin(network.card.aus, self.shown)
         self._make_baseline()  # one that cannot work is refused here, not at the first face
         check_follow(self.config.follow)

@@ -81,6 +81,7 @@ def _analyzer(
     config = analyzer_config(
         dwell(options.min_stage, paper=options.paper),
         options.aus,
+        stage_aus=options.stage_aus,
         baseline=judges_by_rise(
             options.baseline, paper=options.paper, rest=options.rest, span=options.rest_from
         ),

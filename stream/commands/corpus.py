@@ -105,6 +105,7 @@ def _prepare(options: CorpusOptions) -> _Run:
     config = analyzer_config(
         dwell(options.min_stage, paper=options.paper),
         options.aus,
+        stage_aus=options.stage_aus,
         baseline=judges_by_rise(options.baseline, paper=options.paper),
         lrp_preset=options.lrp_preset,
     )

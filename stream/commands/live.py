@@ -136,6 +136,7 @@ def _prepare(
     config = analyzer_config(
         dwell(options.min_stage, paper=options.paper),
         options.aus,
+        stage_aus=options.stage_aus,
         baseline=judges_by_rise(options.baseline, paper=options.paper, rest=options.rest),
         lrp_preset=options.lrp_preset,
         lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
@@ -201,7 +202,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         lrp_precision=explain.precision,
         window_device=analyzer.window_device,
         top_x=explain.top_x,
-        aus=action_units(network, analyzer.shown),
+        aus=action_units(network, analyzer.shown, analyzer.staged),
         baseline=analyzer.config.baseline.enabled,
         video=options.video,
     )

@@ -44,6 +44,7 @@ __all__ = [
     "Rest",
     "RestFrom",
     "SprayPreset",
+    "StageAus",
     "Token",
     "TokenFile",
     "TorchThreads",
@@ -130,6 +131,13 @@ Aus = Annotated[
         envvar="FACESTAGE_AUS",
         help="AUs that take part: shown (graded A or B), all, A (only those graded A), or numbers "
         "such as 1,2,12.",
+    ),
+]
+StageAus = Annotated[
+    str,
+    typer.Option(
+        help="AUs that make stages: shown (each that takes part), A (only those graded A), or "
+        "numbers such as 12,25. Others keep letters and lanes of their own."
     ),
 ]
 Baseline = Annotated[
@@ -262,6 +270,7 @@ def analyzer_config(
     rest_from: tuple[float, float] | None = None,
     lrp_preset: str = ExplainConfig().preset,
     lrp_precision: str = ExplainConfig().precision,
+    stage_aus: str = "shown",
     window: int | None = None,
     window_device: str = WindowConfig().device,
 ) -> AnalyzerConfig:
@@ -274,6 +283,7 @@ def analyzer_config(
     return replace(
         config,
         aus=parse_aus(aus),
+        stage_aus=parse_aus(stage_aus),
         explain=replace(
             config.explain, preset=lrp.lrp_preset(lrp_preset).name, precision=lrp_precision
         ),

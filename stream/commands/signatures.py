@@ -51,6 +51,7 @@ from .options import (
     Rest,
     RestFrom,
     SprayPreset,
+    StageAus,
     Token,
     TokenFile,
     TorchThreads,
@@ -96,6 +97,7 @@ class ExplainOptions(FaceOptions):
     """What makes an explained stage of a frame."""
 
     aus: Aus = "shown"
+    stage_aus: StageAus = "shown"
     baseline: Baseline = None
     lrp_preset: LrpPreset = DEFAULT_LRP_PRESET
     min_stage: MinStage = None

@@ -31,6 +31,10 @@ export function chooseLanes(stream, segments, most) {
   for (const segment of segments) {
     for (const au of lettersOf(segment.labels).keys()) latest.set(au, segment.to ?? Infinity);
   }
+  for (const [au, runs] of stream.apart.runs) {
+    const last = runs[runs.length - 1];
+    if (last) latest.set(au, last.to);
+  }
   const known = new Set(latest.keys());
   for (const prototype of stream.prototypes.values()) known.add(prototype.au);
   const wanted = known.size <= most ? [...known] : [...latest.keys()];
@@ -53,7 +57,10 @@ export function chooseLanes(stream, segments, most) {
  */
 export function runs(stream, segments, au, now, pixel = 0) {
   /** @type {Run[]} */
-  const joined = [];
+  const joined = stream.apart.aus.has(au)
+    ? stream.apart.between(au, segments[0]?.from ?? -Infinity, now).map(({ letter, from, to }) =>
+      ({ letter, texts: letterTexts(stream, au, letter), from, to: Math.max(to, from + pixel) }))
+    : [];
   for (const segment of segments) {
     const letter = lettersOf(segment.labels).get(au);
     if (letter === undefined) continue;

@@ -87,6 +87,8 @@ export class Model {
     for (const info of hello.streams) {
       if (!this.streams.has(info.id)) this.streams.set(info.id, new Stream(info));
     }
+    const apart = hello.aus.filter((unit) => !(unit.staged ?? true)).map((unit) => unit.au);
+    for (const stream of this.streams.values()) stream.apart.only(apart);
     return null;
   }
 

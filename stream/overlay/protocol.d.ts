@@ -345,6 +345,7 @@ export interface Hello {
  *     grade: by the model card: `A` reliable, `B` weak (pages mark it), `C` not reliable;
  *         None where the card gives no grades.
  *     shown: whether it takes part; if not, it is predicted but never active.
+ *     staged: whether it makes stages; if not, its letters are told by frames alone.
  */
 export interface ActionUnit {
   au: number;
@@ -355,6 +356,7 @@ export interface ActionUnit {
   off: number;
   grade: string | null;
   shown: boolean;
+  staged: boolean;
 }
 
 /**

@@ -1,6 +1,7 @@
 // @ts-check
 // What is known of one analysed source: its events and samples in, its state out.
 
+import { Apart } from "./apart.js";
 import { compareStages, lettersOf } from "./changes.js";
 import { Series } from "./series.js";
 import { bytes } from "./wire.js";
@@ -67,6 +68,7 @@ export class Stream {
     /** @type {import("./changes.js").Change[]} by time */
     this.changes = [];
     this.series = new Series();
+    this.apart = new Apart();
     /** @type {{at: number, text: string}[]} gaps in the source, and changes of person */
     this.marks = [];
     /** @type {Map<string, Prototype>} */
@@ -91,7 +93,9 @@ export class Stream {
 
   /** Forget everything but which stream this is. */
   reset() {
+    const { aus } = this.apart;
     Object.assign(this, new Stream(this));
+    this.apart.only([...aus]);
   }
 
   /** The stage that has not ended, or null. */
@@ -361,6 +365,7 @@ export class Stream {
     this.frames.set(data.frame, { data, captured });
     bound(this.frames, KEEP_FRAMES);
     this.series.add(captured, seriesOf(data));
+    this.apart.take(data, captured);
   }
 
   /** @param {import("./protocol").Heat} data */
@@ -384,6 +389,7 @@ export class Stream {
       seen += 1;
     }
     const first = now - KEEP_S;
+    this.apart.trim(first);
     while (this.changes.length && this.changes[0].at < first) this.changes.shift();
     while (this.marks.length && this.marks[0].at < first) this.marks.shift();
   }

@@ -460,6 +460,7 @@ class ActionUnit(msgspec.Struct, frozen=True, kw_only=True):
         grade: by the model card: ``A`` reliable, ``B`` weak (pages mark it), ``C`` not reliable;
             None where the card gives no grades.
         shown: whether it takes part; if not, it is predicted but never active.
+        staged: whether it makes stages; if not, its letters are told by frames alone.
     """
 
     au: int
@@ -470,6 +471,7 @@ class ActionUnit(msgspec.Struct, frozen=True, kw_only=True):
     off: float = 0.35
     grade: str | None = None
     shown: bool = True
+    staged: bool = True
 
 
 class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,6 +66,7 @@ _FILES = (
     "address.js",
     "age.js",
     "announcer.js",
+    "apart.js",
     "app.js",
     "bars.js",
     "callouts.js",
