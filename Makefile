@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 WORKERS ?= 2
 
-.PHONY: demo test lint types format clean train
+.PHONY: demo test lint types format clean train docs dist
 
 demo: $(VENV)/.run
 	$(BIN)/facestage demo $(ARGS)
@@ -40,12 +40,22 @@ types: $(VENV)/.dev
 	else echo "the page's types were not checked: there is no tsc (Debian: apt-get install node-typescript)"; \
 	test -z "$(REQUIRE_TSC)"; fi
 
+# The pages of docs/ as a site in site/; nothing is fetched while it is built.
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict $(ARGS)
+
+# The files of a release in dist/: make dist HOME_URL=https://example.org/facestage
+dist: $(VENV)/.dev
+	@test -n "$(HOME_URL)" || { echo "name the address of the repository: make dist HOME_URL=https://…"; exit 2; }
+	$(BIN)/python -m pip install --quiet build twine check-wheel-contents
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tools.dist --home "$(HOME_URL)" $(ARGS)
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find core stream tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -59,3 +69,7 @@ $(VENV)/.run: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet 'mkdocs>=1.6,<2' 'mkdocs-material>=9.5,<10' 'mkdocstrings[python]>=0.28'
+	@touch $@

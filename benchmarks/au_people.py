@@ -1,6 +1,6 @@
 """How good is an AU network on many real people? Every figure with its interval and its people.
 
-    python benchmarks/au_people.py [--weights FILE] [--detector yunet|haar] [--thresholds]
+    python benchmarks/au_people.py [--weights FILE] [--detector yunet|ours|haar] [--thresholds]
                                    [--rest none|live|recording|oracle]
                                    [--half choose|report|all] [--cache DIR] [--out JSON]
 
@@ -304,7 +304,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--weights", type=Path, help="safetensors file (default: embedded)")
-    parser.add_argument("--detector", default="yunet", choices=("yunet", "haar"))
+    parser.add_argument("--detector", default="yunet", choices=("yunet", "ours", "haar"))
     parser.add_argument("--half", default=CHOOSE, choices=(CHOOSE, REPORT, ALL))
     parser.add_argument("--rest", default=NONE, choices=RESTS, help="rest level of clips")
     parser.add_argument("--thresholds", action="store_true", help="also propose thresholds")

@@ -1,6 +1,6 @@
 """What can an AU network see on real faces? One command, every figure.
 
-    python benchmarks/au_real.py [--weights FILE] [--detector yunet haar] [--baseline]
+    python benchmarks/au_real.py [--weights FILE] [--detector yunet ours] [--baseline]
                                  [--synthetic DIR] [--cache DIR] [--out JSON]
 
 The network runs over the clips of ../shared by the path of live analysis (detector, tracker,
@@ -218,7 +218,7 @@ def _cell(value: float | None, width: int) -> str:
 def main() -> None:
     """Run from the command line."""
     parser = network_options(__doc__, "au_real.json")
-    parser.add_argument("--detector", nargs="+", default=["yunet", "haar"])
+    parser.add_argument("--detector", nargs="+", default=["yunet", "ours"])
     parser.add_argument("--baseline", action="store_true")
     parser.add_argument("--synthetic", type=Path, help="folder of rendered shards")
     run_command(parser, run, "au_real")

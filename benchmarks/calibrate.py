@@ -202,7 +202,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rendered", type=Path)
-    parser.add_argument("--detector", default="haar")
+    parser.add_argument("--detector", default="ours")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     network = AUNetwork.load(device="cpu")

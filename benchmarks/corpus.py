@@ -166,7 +166,7 @@ def main() -> None:
             {},
             analyzer_config(0.0, "shown", baseline=False),
             "paper",
-            detector="haar",
+            detector="ours",
             reports=not options.no_reports,
         )
         worker = SequenceWorker(settings, network)

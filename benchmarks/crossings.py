@@ -188,17 +188,10 @@ def whose(face: FaceObservation, shot: Shot) -> int | None:
 
 def people_of(network: AUNetwork, detector: Detector, config: FollowConfig) -> People:
     """Return what follows the faces of a source, as the analyzer makes it."""
-    card = network.card
 
     def make(look: Detector, landmarks: Landmarks | None) -> FaceTracker:
-        return FaceTracker(
-            look,
-            landmarks,
-            card.template,
-            card.template_weights,
-            card.input_size,
-            card.box_points.get(look.name),
-        )
+        del landmarks  # the network's own
+        return FaceTracker.of_network(look, network)
 
     return People(detector, network.five_points, make, config)
 

@@ -6,7 +6,7 @@ import numpy as np
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.observer import Observer
 from facestage.core.types import Frame
-from facestage.stream.detectors import HaarDetector
+from facestage.stream.detectors import OurDetector
 from facestage.stream.sources import open_source
 from numpy.typing import NDArray
 
@@ -21,7 +21,7 @@ def faces(network: AUNetwork, count: int) -> NDArray[np.uint8]:
     Raises:
         SystemExit: the clip has fewer.
     """
-    observer = Observer(HaarDetector(), network)
+    observer = Observer(OurDetector(), network)
     crops: list[NDArray[np.uint8]] = []
     with open_source("demo:") as source:
         while len(crops) < count:

@@ -5,7 +5,7 @@ The same measures as ``facestage explain-quality``, kept as one JSON, and writte
 settings is not measured again, so that a run can be broken off; a new network begins anew.
 
     python benchmarks/explain_quality.py [SOURCE …] [--model FILE] [--frames 60]
-                                         [--detector haar|yunet|FILE] [--again] [--page-only]
+                                         [--detector ours|haar|yunet|FILE] [--again] [--page-only]
 
 Without a source: the embedded demo clip, and the real clips of ../shared where they are at hand.
 """
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("source", nargs="*")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--frames", type=int, default=SAMPLE_FRAMES)
-    parser.add_argument("--detector", default="haar")
+    parser.add_argument("--detector", default="ours")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--again", action="store_true", help="measure what was measured before")

@@ -67,15 +67,7 @@ def read(path: Path) -> list[NDArray[np.uint8]]:
 
 def follow(frames: list[NDArray[np.uint8]], detector: Detector, network: AUNetwork) -> Run:
     """Track a clip and time it."""
-    card = network.card
-    tracker = FaceTracker(
-        detector,
-        network.five_points,
-        card.template,
-        card.template_weights,
-        card.input_size,
-        card.box_points.get(detector.name),
-    )
+    tracker = FaceTracker.of_network(detector, network)
     start = time.process_time()  # the machine may be shared: count our own CPU time
     seen = [tracker.update(frame) for frame in frames]
     spent = time.process_time() - start

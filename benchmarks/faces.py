@@ -44,7 +44,7 @@ def frames(count: int) -> list[Frame]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=160)
-    parser.add_argument("--detector", default="haar")
+    parser.add_argument("--detector", default="ours")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

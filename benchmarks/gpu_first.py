@@ -57,7 +57,7 @@ from facestage.core.network.recording import Recorder, Recording
 from facestage.core.observer import Observer
 from facestage.core.types import Frame
 from facestage.core.window import MapInput, WindowBank
-from facestage.stream.detectors import HaarDetector
+from facestage.stream.detectors import OurDetector
 from facestage.stream.sources import open_source
 from numpy.typing import NDArray
 
@@ -153,7 +153,7 @@ class Bench:
 
 def look(bench: Bench) -> None:
     """Read the clip and find the face in its frames."""
-    observer = Observer(HaarDetector(), AUNetwork.load(device="cpu"))
+    observer = Observer(OurDetector(), AUNetwork.load(device="cpu"))
     with open_source("demo:") as source:
         while len(bench.pictures) < CLIP:
             grab = source.read()

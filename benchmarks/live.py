@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--source", default="demo:")
     parser.add_argument("--speeds", type=float, nargs="+", default=[1.0, 2.0, 4.0])
-    parser.add_argument("--detector", default="haar")
+    parser.add_argument("--detector", default="ours")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path)

@@ -5,7 +5,7 @@ events that were published. Offline: whole-sequence SpRAy, as ``facestage analyz
 per clip: the adjusted Rand index of the per-frame stage labels (letters up to renaming), the same
 for each AU on the frames where both see it active, and the number of stages and letters of both.
 
-    python benchmarks/live_offline.py [CLIP …] [--detector haar|yunet|FILE] [--json FILE]
+    python benchmarks/live_offline.py [CLIP …] [--detector ours|haar|yunet|FILE] [--json FILE]
 
 Without a clip: the embedded demo clip, and the real clips of ../shared where they are at hand.
 """
@@ -106,7 +106,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("clips", nargs="*")
-    parser.add_argument("--detector", default="haar")
+    parser.add_argument("--detector", default="ours")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     clips = args.clips or [

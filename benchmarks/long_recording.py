@@ -79,7 +79,7 @@ def measure(frames: int, *, memory: bool = False) -> dict[str, float]:
     """Run once in this process; the peaks are above the state before the first frame, MB."""
     limit_blas(1)  # as the commands do: its threads have buffers of their own
     analyzer = SequenceAnalyzer(
-        make_detector("haar"),
+        make_detector("ours"),
         AUNetwork.load(device="cpu"),
         shelf=None if memory else DiskShelf(),
     )

@@ -36,20 +36,12 @@ def crops_of(folder: Path) -> tuple[list[str], list[NDArray[np.uint8]]]:
     times = Counter(row["person"] for row in rows)
     once = [row for row in rows if times[row["person"]] == 1][:OTHERS]
     network, detector = AUNetwork.load(device="cpu"), make_detector("ours")
-    card = network.card
     people, crops = [], []
     for row in [row for row in rows if times[row["person"]] > 1] + once:
         image = cv2.imread(str(folder / row["file"]))
         if image is None:
             raise SystemExit(f"{folder / row['file']} is no picture: leave it out of faces.csv")
-        tracker = FaceTracker(
-            detector,
-            network.five_points,
-            card.template,
-            card.template_weights,
-            card.input_size,
-            card.box_points.get(detector.name),
-        )
+        tracker = FaceTracker.of_network(detector, network)
         crop = tracker.update(np.asarray(image, np.uint8)).crop
         if crop is not None:
             people.append(row["person"])

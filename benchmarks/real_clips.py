@@ -437,15 +437,7 @@ def crop_key(detector: Detector, network: AUNetwork) -> str:
 
 def make_tracker(detector: Detector, network: AUNetwork) -> FaceTracker:
     """Return the tracker of live analysis for this network."""
-    card = network.card
-    return FaceTracker(
-        detector,
-        network.five_points if network.has_landmarks else None,
-        card.template,
-        card.template_weights,
-        card.input_size,
-        card.box_points.get(detector.name),
-    )
+    return FaceTracker.of_network(detector, network)
 
 
 def track_clip(path: Path, detector: Detector, network: AUNetwork) -> TrackedClip:

@@ -207,7 +207,7 @@ def in_a_run(network: AUNetwork, source: str) -> dict[str, Any]:
             wrapped = timed(step, getattr(module, name))
             stack.enter_context(mock.patch.object(module, name, wrapped))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        result = analyze_source(source, SequenceAnalyzer(make_detector("haar"), network))
+        result = analyze_source(source, SequenceAnalyzer(make_detector("ours"), network))
         write_analysis(result, Path(folder) / "run")
     return {
         "source": Path(source).name,

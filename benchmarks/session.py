@@ -46,7 +46,7 @@ Segment = tuple[np.ndarray, np.ndarray]
 
 def segments(clip: str, network: AUNetwork) -> dict[int, list[Segment]]:
     """Return the maps of each Action Unit of a clip in unbroken segments."""
-    observer = Observer(make_detector("haar"), network)
+    observer = Observer(make_detector("ours"), network)
     seen: dict[int, list[tuple[int, np.ndarray, float]]] = {}
     with open_source(clip) as source:
         batch: list[Frame] = []

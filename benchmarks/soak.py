@@ -400,11 +400,11 @@ async def run(
     infos = [StreamInfo(id=name, name=name, number=n) for n, name in enumerate(soak.cameras)]
     hub = Hub(infos, ring_events=ring, clock=soak.wall)
     hub.set_interest("page", ["events", "frame", "heat", "stats", PICTURE], None)
-    analyzer = Analyzer(make_detector("haar"), AUNetwork.load(device=options.device))
+    analyzer = Analyzer(make_detector("ours"), AUNetwork.load(device=options.device))
     pipeline = Pipeline(analyzer, hub)
     for name in soak.cameras:
         pipeline.add(name, lambda name=name: Camera(name, fps, soak.faults))
-    hello = Hello(server="0", model="m", device="cpu", detector="haar", lrp_preset="p")
+    hello = Hello(server="0", model="m", device="cpu", detector="ours", lrp_preset="p")
     listener = Listener()
     async with Server(hub, hello=hello, port=0, token=TOKEN) as server:
         await asyncio.to_thread(analyzer.warm_up)

@@ -7,7 +7,7 @@ least 99.5 % of the upright faces of the choosing half (``training/photos/halves
 upright faces keep it, and how many upside-down pictures pass, is told on the other half, and for
 the threshold in use on both.
 
-    python -m benchmarks.upright [--people 400] [--detector haar] [--out results.json]
+    python -m benchmarks.upright [--people 400] [--detector ours] [--out results.json]
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import cv2
 import numpy as np
 from facestage.core.config import FaceConfig
 from facestage.core.face.alignment import to_grey, warp
-from facestage.core.face.quality import NOT_A_FACE, implausible
 from facestage.core.face.tracker import Detection, FaceTracker
 from facestage.core.network.au_network import AUNetwork
 from facestage.stream.detectors import make_detector
@@ -41,15 +40,7 @@ KEEP = 0.995
 def make_tracker(name: str) -> FaceTracker:
     """Return a tracker with the embedded landmarks."""
     network, detector = AUNetwork.load(device="cpu"), make_detector(name)
-    card = network.card
-    return FaceTracker(
-        detector,
-        network.five_points,
-        card.template,
-        card.template_weights,
-        card.input_size,
-        card.box_points.get(detector.name),
-    )
+    return FaceTracker.of_network(detector, network)
 
 
 def lead(tracker: FaceTracker, found: Detection, grey: NDArray[np.uint8]) -> float | None:
@@ -57,24 +48,26 @@ def lead(tracker: FaceTracker, found: Detection, grey: NDArray[np.uint8]) -> flo
     if found.points is not None:
         points = found.points
     else:
-        assert tracker.box_to_points is not None
+        box_to_points = tracker._search.box_to_points
+        assert box_to_points is not None
         x, y, width, _ = found.box
-        points = (tracker.box_to_points * width + (x, y)).astype(np.float32)
+        points = (box_to_points * width + (x, y)).astype(np.float32)
+    probe = tracker.probe
     for _ in range(tracker.config.passes):
-        matrix = tracker._fit(points)
-        points = tracker._measure(warp(grey, matrix, tracker.size), matrix)
-        if implausible(points, tracker.template, tracker.config) == NOT_A_FACE:
+        matrix = probe.fit(points)
+        points = probe.measure(warp(grey, matrix, tracker.size), matrix)
+        if not probe.plausible(points):
             return None
-    evidence = tracker._evidence(points, grey)
+    evidence = probe.evidence(points, grey)
     if evidence < tracker.config.evidence:
         return None
-    return evidence - tracker._evidence_upside_down(tracker._fit(points), grey)
+    return evidence - probe.evidence_upside_down(probe.fit(points), grey)
 
 
 def best_lead(tracker: FaceTracker, image: NDArray[np.uint8]) -> float | None:
     """Return the largest lead of what is found in a picture: it passes if that is large enough."""
     grey = to_grey(image)
-    leads = [lead(tracker, found, grey) for found in tracker._attached_detector().detect(image)]
+    leads = [lead(tracker, found, grey) for found in tracker._search.attached().detect(image)]
     return max((value for value in leads if value is not None), default=None)
 
 
@@ -129,7 +122,7 @@ def measure(most: int, detector: str) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--people", type=int, default=400)
-    parser.add_argument("--detector", default="haar")
+    parser.add_argument("--detector", default="ours")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     text = json.dumps(measure(options.people, options.detector), indent=2)

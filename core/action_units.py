@@ -108,7 +108,7 @@ def au_code(au: int) -> str:
 
 
 def letter(index: int) -> str:
-    """Return the letter of the ``index``-th prototype (0-based): A…Z, AA, AB, …
+    """Return the letter of the ``index``-th prototype (0-based): A to Z, then AA, AB and so on.
 
     >>> [letter(i) for i in (0, 25, 26, 27, 52)]
     ['A', 'Z', 'AA', 'AB', 'BA']

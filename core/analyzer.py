@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from .action_units import parse_label
 from .backend import on_stream_of_torch, same_gpu
 from .config import AnalyzerConfig
 from .errors import ConfigError
+from .face.reasons import letter_changes
+from .face.region_shares import Shares, region_parts, shares, strongest
 from .face.tracker import Detector
 from .lrp import Counts, EngineChoice, lrp_preset
 from .network.au_network import AUNetwork
@@ -27,6 +32,7 @@ from .types import (
     PrototypeRetired,
     RestLevels,
     StageEvent,
+    StageLabels,
 )
 from .window import MapInput, WindowBank, WindowUpdate
 from .window.letters import LetterTrack
@@ -37,7 +43,14 @@ _Event = StageEvent | PrototypeFound | PrototypeDrifted | PrototypeRetired | Fac
 
 
 class _SourceTracks:
-    """Windows, stage and face state of one stream: of one face of a source."""
+    """Windows, stage and face state of one stream: of one face of a source.
+
+    Args:
+        config: constants of all steps.
+        bank: holds the windows.
+        on_thresholds: AU number → presence from which it is on.
+        parts: ``(S, S)`` uint8 parts of the face in aligned maps.
+    """
 
     def __init__(
         self,
@@ -45,6 +58,7 @@ class _SourceTracks:
         bank: WindowBank,
         on_thresholds: dict[int, float],
         staged: frozenset[int],
+        parts: NDArray[np.uint8],
     ) -> None:
         self._staged = staged
         self.bank = bank
@@ -56,6 +70,8 @@ class _SourceTracks:
         self.index = -1
         self.running: set[int] = set()
         self._on = on_thresholds
+        self._parts = parts
+        self._before: StageLabels | None = None  # of the stage before the current one
 
     def begin(self, seen: Observation) -> tuple[list[_Event], dict[int, MapInput]]:
         """Note a frame; return the events before its letters, and its map of each AU."""
@@ -99,10 +115,10 @@ class _SourceTracks:
         frame = seen.frame
         for au, update in found.items():
             track = self.bank.track(self.windows[au])
-            events += [
-                PrototypeFound(au, letter, track.prototype(letter), frame.index)
-                for letter in update.born
-            ]
+            for letter in update.born:
+                relevance = track.prototype(letter)
+                regions = strongest(shares(relevance, self._parts))
+                events.append(PrototypeFound(au, letter, relevance, frame.index, regions))
             events += [
                 PrototypeDrifted(
                     au, letter, track.prototype(letter), track.drift(letter), frame.index
@@ -121,7 +137,8 @@ class _SourceTracks:
         if lost:
             self._break(self.windows.keys())
         staged = letters and {au: letters[au] for au in letters if au in self._staged}
-        events += self.stages.update(frame.index, frame.time_s, staged, lost=lost)
+        changes = self.stages.update(frame.index, frame.time_s, staged, lost=lost)
+        events += [self._explained(event) for event in changes]
         if self.stages.labels == LOST:
             self._break(self.windows.keys())
         return FrameResult(
@@ -142,6 +159,25 @@ class _SourceTracks:
             rest_s=seen.rest_s,
             rest_prior=seen.rest_prior,
         )
+
+    def _explained(self, event: StageEvent) -> StageEvent:
+        """Say of a new stage, or of a corrected one, what changed from the stage before it."""
+        if event.kind == "exit":
+            return event
+        if event.kind == "enter":
+            self._before = event.previous
+        changes = letter_changes(self._before, event.labels, self._shares_of)
+        return replace(event, changes=changes)
+
+    def _shares_of(self, label: str) -> Shares | None:
+        """Return the shares of a prototype as it is now; None if it is not known any more."""
+        au, letter = parse_label(label)
+        if au not in self.windows or letter is None:
+            return None
+        track = self.bank.track(self.windows[au])
+        if not track.knows(letter):
+            return None
+        return shares(track.prototype(letter), self._parts)
 
     def _retire(self, at: int) -> list[_Event]:
         """End the letters of a person whose place another one has now."""
@@ -184,7 +220,8 @@ class Analyzer:
         config: constants of all steps.
         device: torch device for the embedded network (``auto``, ``cpu``, ``cuda``, ``cuda:1``);
             a given ``model`` brings its own.
-        rest: rest levels with which the first person of every source begins.
+        rest: rest levels with which the first person of every source begins, or source → those of
+            its first person.
 
     Attributes:
         network: the AU network.
@@ -204,7 +241,7 @@ class Analyzer:
         config: AnalyzerConfig | None = None,
         *,
         device: str = "auto",
-        rest: RestLevels | None = None,
+        rest: RestLevels | Mapping[str, RestLevels] | None = None,
     ) -> None:
         self.config = config or AnalyzerConfig()
         # What cannot work is refused here, not at the first face.
@@ -217,6 +254,8 @@ class Analyzer:
         self._observer = Observer(detector, self.network, self.config, rest=rest)
         on, _ = self.network.card.thresholds()
         self._on = dict(zip(self.network.card.aus, (float(v) for v in on), strict=True))
+        card = self.network.card
+        self._parts = region_parts(card.template, card.input_size)
         self._states: dict[str, _SourceTracks] = {}
 
     @property
@@ -237,9 +276,14 @@ class Analyzer:
         return self._observer.rest(source)
 
     @property
+    def detector(self) -> Detector:
+        """The face detector in use."""
+        return self._observer.detector
+
+    @property
     def detector_name(self) -> str:
         """Name of the face detector in use."""
-        return self._observer.detector.name
+        return self.detector.name
 
     @property
     def engine(self) -> EngineChoice:
@@ -257,7 +301,20 @@ class Analyzer:
         with on_stream_of_torch(self._bank.module, self.window_device):
             self._bank.warm_up()
 
-    def update(self, frames: Sequence[Frame]) -> list[FrameResult]:
+    def prepare(self, frame: Frame) -> None:
+        """Find the faces of the next frame of a source ahead of :meth:`update`.
+
+        It changes no result, but ``update`` must be given this frame next. Another thread may do so
+        from the moment in which ``update`` has looked at the frame before it (``on_looked``), one
+        at a time for each source; :meth:`gap` and :meth:`reset` have to wait for it, and the
+        network must be prepared (:meth:`warm_up`). The detector must bear to be asked by several
+        threads.
+        """
+        self._observer.prepare(frame)
+
+    def update(
+        self, frames: Sequence[Frame], on_looked: Callable[[], None] | None = None
+    ) -> list[FrameResult]:
         """Analyse frames and return one result each, in the same order.
 
         Where several faces of a source are analysed (``FollowConfig.faces``), the result of the
@@ -270,6 +327,8 @@ class Analyzer:
             frames: ascending by index within each source; sources may be mixed. A new ``epoch``
                 of a source, or a face that is another person's, ends its stage and starts the
                 next one afresh; where one face of a source is analysed, letters are kept.
+            on_looked: called once all frames were looked at and only their explanation is left, see
+                :meth:`prepare`.
 
         Raises:
             ConfigError: a frame does not come after the one before it; nothing is analysed then.
@@ -282,7 +341,10 @@ class Analyzer:
                     "hand frames over in order, or reset() the source"
                 )
             last[frame.source] = frame.index
-        return self._name(self._observer.update(frames))
+        look = self._observer.look(frames)
+        if on_looked is not None:
+            on_looked()
+        return self._name(self._observer.show(look.drafts, look))
 
     def _name(self, seen: Sequence[Observation]) -> list[FrameResult]:
         """Give letters and stages; the windows of all sources go through the bank together."""
@@ -307,7 +369,7 @@ class Analyzer:
     def _state(self, source: str) -> _SourceTracks:
         if source not in self._states:
             self._states[source] = _SourceTracks(
-                self.config, self._bank, self._on, self._observer.staged
+                self.config, self._bank, self._on, self._observer.staged, self._parts
             )
         return self._states[source]
 

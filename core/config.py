@@ -20,6 +20,7 @@ __all__ = [
     "ExplainConfig",
     "FaceConfig",
     "FollowConfig",
+    "ScoreConfig",
     "StageConfig",
     "WindowConfig",
 ]
@@ -395,6 +396,29 @@ class WindowConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreConfig:
+    """Scores made of several AUs, and when one that is high is worth a notice."""
+
+    smooth_s: float = 0.5
+    """Every AU goes in as its mean over the last so many seconds. So a score lags behind the face
+    by half of it. 0: the frame alone counts."""
+    closed_s: float = 0.5
+    """Closed eyes (AU43) count once they have been closed for so long, seconds; a blink takes .1 to
+    .4."""
+    on: float = 0.30
+    """A notice needs a score of at least this share of its range …"""
+    dwell_s: float = 0.6
+    """… for so long, seconds."""
+    off: float = 0.18
+    """It ends once the score was below this share of its range …"""
+    release_s: float = 1.5
+    """… or could not be given, for so long, seconds."""
+    budget_s: float = 1.0
+    """The score of a frame that is analysed later than this after its grab is withheld, seconds; of
+    live sources only."""
+
+
+@dataclass(frozen=True, slots=True)
 class StageConfig:
     """From AU probabilities and letters to stages."""
 
@@ -487,6 +511,9 @@ class AnalyzerConfig:
     window: WindowConfig = field(default_factory=WindowConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    scores: tuple[str, ...] = ()
+    """Scores that are followed: ``PSPI``, or ``NAME=FORMULA``, see :mod:`facestage.core.scores`."""
 
 
 MOST_FACES = 16

@@ -391,6 +391,9 @@ def _kept_device(scaled: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
 def stacked(maps: Maps) -> torch.Tensor:
     """Return maps as a float32 or float64 tensor ``(P, H, W)``; shares memory where it can.
 
+    Args:
+        maps: ``(P, H, W)`` relevance, any unit; an array is taken for a tensor on the CPU.
+
     Raises:
         ConfigError: wrong shape.
     """

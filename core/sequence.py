@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,8 @@ from .baseline import PersonalBaseline, rest_of_span
 from .clustering.spectral import spray, spray_preset
 from .config import AnalyzerConfig, BaselineConfig
 from .errors import ConfigError, SourceError
+from .face.reasons import letter_changes
+from .face.region_shares import region_parts, shares, strongest
 from .face.tracker import Detector, align
 from .network.au_network import AUNetwork
 from .network.card import ModelCard
@@ -209,6 +211,11 @@ class SequenceAnalyzer:
         self._others: dict[str, SequenceAnalyzer] = {}
         self.reset()
 
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """AUs that take part, in the order of the model's card."""
+        return self._observer.shown
+
     def reset(self) -> None:
         """Forget the sequence."""
         self._observer.reset()
@@ -222,6 +229,7 @@ class SequenceAnalyzer:
         self._rows = FrameRows()
         self._last = -1
         self._source = ""
+        self._breaks: set[int] = set()
         self._aus: dict[int, AUMaps] = {}
         self._pictures = Pictures(self._picture, self._picture_bytes, shelf=self._shelf)
         self._stride = 1
@@ -265,6 +273,7 @@ class SequenceAnalyzer:
             other._held = _HeldFrames(self.network.card, baseline, None)
             other._others = {}
             other._begin()
+            other._breaks = self._breaks
             self._others[stream] = other
         return self._others[stream]
 
@@ -279,6 +288,13 @@ class SequenceAnalyzer:
             self._held.add(draft)
         # Twice as many as came in: what is held becomes less, and never all of it is shown at once.
         return self._show(self._held.take(2 * len(drafts)))
+
+    def break_before(self, index: int) -> None:
+        """Tell that what lies before a frame was left out: its stage ends, and the hole is LOST.
+
+        Give the frame a new epoch, too: nothing that was seen before lies at the same place in it.
+        """
+        self._breaks.add(index)
 
     def settle(self) -> Iterator[list[Observation]]:
         """Decide the frames that are still held back, some at a time; no frame follows."""
@@ -316,6 +332,11 @@ class SequenceAnalyzer:
         clusters = _by_first_stage(clusters, self._stages(rows))
         rows = self._labelled(clusters)
         stages = self._stages(rows)
+        prototypes = {
+            prototype_label(p.au, p.letter): p
+            for au, labels in clusters.items()
+            for p in self._prototypes(au, labels, rows)
+        }
         engine = self._observer.engine
         return SequenceResult(
             source=source,
@@ -327,12 +348,8 @@ class SequenceAnalyzer:
             fps=fps,
             aus=self.network.card.aus,
             rows=rows,
-            stages=stages,
-            prototypes={
-                prototype_label(p.au, p.letter): p
-                for au, labels in clusters.items()
-                for p in self._prototypes(au, labels, rows)
-            },
+            stages=self._explained(stages, prototypes),
+            prototypes=prototypes,
             stage_crops=tuple(self._stage_picture(stage) for stage in stages),
             note=note,
             hidden=tuple(au for au in self.network.card.aus if au not in self._observer.shown),
@@ -417,8 +434,13 @@ class SequenceAnalyzer:
         events: list[StageEvent] = []
         since: dict[int, tuple[str, int]] = {}
         person: int | None = None
+        holes: dict[int, float] = {}
         for row in rows:
             usable = row.presence is not None
+            if row.index in self._breaks:
+                since = {}
+                events += tracker.gap()
+                holes[tracker.start] = row.time_s  # frames in it have no times
             if usable and row.face_id != person:
                 if person is not None:
                     since = {}
@@ -446,7 +468,8 @@ class SequenceAnalyzer:
                 # A revision can turn a stage into what the one before it was.
                 stages[-1] = replace(stages[-1], end=e.end, end_s=e.end_s)
             else:
-                stages.append(Stage(e.labels, e.start, e.end, e.start_s, e.end_s))
+                end_s = max(e.end_s, holes.get(e.start, e.end_s))
+                stages.append(Stage(e.labels, e.start, e.end, e.start_s, end_s))
             left = e.reason
         return tuple(stages)
 
@@ -483,9 +506,26 @@ class SequenceAnalyzer:
                     first=maps.frames[int(members[0])],
                     exemplar=exemplar,
                     crop=crop,
+                    regions=strongest(shares(mean, self._parts)),
                 )
             )
         return prototypes
+
+    @property
+    def _parts(self) -> NDArray[np.uint8]:
+        """Parts of the face in aligned maps, ``(S, S)``."""
+        return region_parts(self.network.card.template, self.network.card.input_size)
+
+    def _explained(
+        self, stages: Sequence[Stage], prototypes: Mapping[str, Prototype]
+    ) -> tuple[Stage, ...]:
+        """Say of each stage what changed from the one before."""
+        carried = {label: shares(p.map, self._parts) for label, p in prototypes.items()}
+        before = [None, *(stage.labels for stage in stages[:-1])]
+        return tuple(
+            replace(stage, changes=letter_changes(last, stage.labels, carried.get))
+            for last, stage in zip(before, stages, strict=True)
+        )
 
     def _stage_picture(self, stage: Stage) -> NDArray[np.uint8] | None:
         if stage.labels == LOST:

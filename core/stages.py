@@ -145,7 +145,14 @@ class PresenceGate:
         return self._active.copy()
 
     def update(self, presence: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Return which AUs are active now, ``(A,)``, given their probabilities ``(A,)``."""
+        """Decide which AUs are active now.
+
+        Args:
+            presence: ``(A,)`` float32 presence probability of each AU, 0–1.
+
+        Returns:
+            ``(A,)`` bool.
+        """
         self._active = np.where(self._active, presence >= self.off, presence >= self.on)
         return self._active.copy()
 

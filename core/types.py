@@ -28,6 +28,7 @@ __all__ = [
     "FrameResult",
     "FrameRow",
     "HeadPose",
+    "LetterChange",
     "Prototype",
     "PrototypeDrifted",
     "PrototypeFound",
@@ -171,6 +172,22 @@ class FaceObservation:
 
 
 @dataclass(frozen=True, slots=True)
+class LetterChange:
+    """What changed for one AU from a stage to the next.
+
+    Attributes:
+        au: AU number.
+        before, after: its label in the two stages (``AU12_A``); None where it is not active.
+        text: the change in one sentence, with the facial regions concerned.
+    """
+
+    au: int
+    before: str | None
+    after: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """A run of frames with the same prototypes present.
 
@@ -180,6 +197,8 @@ class Stage:
         end: index of the last frame (inclusive).
         start_s, end_s: the same on the source's time line, seconds; ``end_s`` is the time of the
             last frame, so a stage of one frame has ``start_s == end_s``.
+        changes: what changed from the stage before, where that was worked out. Two stages may be
+            equal with other words.
     """
 
     labels: StageLabels
@@ -187,6 +206,7 @@ class Stage:
     end: int
     start_s: float
     end_s: float
+    changes: tuple[LetterChange, ...] = field(default=(), compare=False)
 
     @property
     def frames(self) -> int:
@@ -208,6 +228,7 @@ class StageEvent:
         reason: ``au_on``, ``au_off``, ``cluster_change``, ``face_lost``, ``face_found``,
             ``other_person``, ``gap``, ``first`` or ``end``.
         at: index of the frame at which the change became known.
+        changes: what changed from the stage before, for ``enter`` and ``revise``; told live only.
     """
 
     kind: str
@@ -219,16 +240,25 @@ class StageEvent:
     end_s: float | None
     reason: str
     at: int
+    changes: tuple[LetterChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrototypeFound:
-    """A prototype of an AU was given its letter. ``map``: ``(S, S)`` float32 relevance."""
+    """A prototype of an AU was given its letter.
+
+    Attributes:
+        au, letter: its name.
+        map: ``(S, S)`` float32 relevance.
+        at: index of the frame at which it got the letter.
+        regions: facial regions that carry the most relevance, and their shares 0–1.
+    """
 
     au: int
     letter: str
     map: NDArray[np.float32] = field(repr=False)
     at: int
+    regions: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -335,6 +365,7 @@ class Prototype:
         first: index of the first of them.
         exemplar: index of the frame whose map is most similar to ``map``.
         crop: face crop of the exemplar, ``(C, C)`` or ``(C, C, 3)`` uint8 (BGR), C a multiple of S.
+        regions: facial regions that carry the most relevance, and their shares 0–1.
     """
 
     au: int
@@ -344,6 +375,7 @@ class Prototype:
     first: int
     exemplar: int
     crop: NDArray[np.uint8]
+    regions: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

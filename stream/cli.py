@@ -28,8 +28,12 @@ from .commands.signatures import (
     DemoOptions,
     DoctorOptions,
     EvaluateOptions,
+    ExportOptions,
     LiveOptions,
+    MarkerOptions,
     QualityOptions,
+    ReplayOptions,
+    ReportOptions,
     TrainOptions,
 )
 from .console import err, is_output_error, out, silence, tell_warnings
@@ -72,6 +76,13 @@ def _root(
     logging.getLogger("websockets").setLevel(logging.ERROR if not verbose else logging.INFO)
 
 
+def _announce() -> None:
+    """Say at once who speaks: loading torch and the network takes seconds."""
+    from importlib.metadata import version
+
+    out.print(f"facestage {version('facestage')}: research software, not a medical device")
+
+
 @app.command()
 @takes(DemoOptions)
 def demo(options: DemoOptions) -> None:
@@ -79,6 +90,7 @@ def demo(options: DemoOptions) -> None:
 
     On a terminal it loops until Ctrl-C; without one it plays once.
     """
+    _announce()
     from .commands.live import run_demo
 
     run_demo(options)
@@ -88,9 +100,28 @@ def demo(options: DemoOptions) -> None:
 @takes(LiveOptions)
 def live(options: LiveOptions) -> None:
     """Explain live sources, with a page to watch and a websocket to listen to."""
+    _announce()
     from .commands.live import run_live
 
     run_live(options)
+
+
+@app.command()
+@takes(ReplayOptions)
+def replay(options: ReplayOptions) -> None:
+    """Play a recorded session: the same page and socket as live, with pause and seek."""
+    from .commands.replay import run_replay
+
+    run_replay(options)
+
+
+@app.command()
+@takes(ReportOptions)
+def report(options: ReportOptions) -> None:
+    """Write what analyze writes, from a recorded session."""
+    from .commands.report import run_report
+
+    run_report(options)
 
 
 @app.command()
@@ -109,6 +140,24 @@ def corpus(options: CorpusOptions) -> None:
     from .commands.corpus import run_corpus
 
     run_corpus(options)
+
+
+@app.command()
+@takes(ExportOptions)
+def export(options: ExportOptions) -> None:
+    """Write results for ELAN, NOVA, BORIS, a spreadsheet, or as FHIR or EDF+."""
+    from .commands.export import run_export
+
+    run_export(options)
+
+
+@app.command()
+@takes(MarkerOptions)
+def markers(options: MarkerOptions) -> None:
+    """List the markers of results, or add those of another program's file."""
+    from .commands.export import run_markers
+
+    run_markers(options)
 
 
 @app.command()

@@ -8,6 +8,7 @@ their cost does not grow with the camera.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ class OurDetector:
     Args:
         path: weights (safetensors) with their card (JSON) beside them; the embedded ones if None.
         long_side: side of the reduced picture, pixels. The time grows with its square.
-        threshold: least score, 0–1; that of the card if None.
+        threshold: least score, 0–1, the mean of two looks; that of the card if None.
 
     Raises:
         ModelError: no such files, or not those of a face finder.
@@ -66,35 +67,49 @@ class OurDetector:
         self.long_side = long_side
         embedded = resources.files("facestage.core.weights") / f"{_EMBEDDED}.safetensors"
         self.path = Path(str(embedded) if path is None else path)
-        self._finder = _load_finder(self.path, threshold)
+        self._finder, self.threshold = _load_finder(self.path, threshold)
 
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return faces with points; the score is the network's, 0–1.
 
-        See :meth:`facestage.core.face.tracker.Detector.detect`; the network sees all sizes at once.
+        The network sees all sizes at once, and then each face once more, closely.
+
+        Args:
+            image: ``(H, W, 3)`` uint8, BGR.
+            smallest: has no effect, as the network sees all sizes at once.
         """
+        from ..core.face.close_up import close_up  # torch: `--help` need not wait for it
+
         del smallest
         # Grey first: a third of the numbers to reduce.
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
         small, scale_x, scale_y = _reduce(grey, self.long_side)
         (found,) = self._finder.find([small])
         scale = np.array([scale_x, scale_y], np.float32)
-        # Areas are reduced, not centres: pixel centre x of the small picture is (x + ½)/s − ½.
-        points = (found.points + 0.5) / scale - 0.5
         boxes = found.boxes / np.tile(scale, 2)
+        # Areas are reduced, not centres: pixel centre x of the small picture is (x + ½)/s − ½.
         boxes[:, :2] += 0.5 / scale - 0.5
+        points = (found.points + 0.5) / scale - 0.5
+        candidates = replace(found, boxes=boxes, points=points)
+        found = close_up(self._finder, grey, candidates, self.threshold)
         return [
             Detection((float(x), float(y), float(w), float(h)), float(score), spots, rough=True)
-            for (x, y, w, h), score, spots in zip(boxes, found.scores, points, strict=True)
+            for (x, y, w, h), score, spots in zip(
+                found.boxes, found.scores, found.points, strict=True
+            )
         ]
 
 
-def _load_finder(path: Path, threshold: float | None) -> FaceFinder:
-    """Read card and weights of a face finder and build it."""
+def _load_finder(path: Path, threshold: float | None) -> tuple[FaceFinder, float]:
+    """Read card and weights of a face finder; build it, and return what a face's score has to be.
+
+    The network answers with less certain ones, too: a second look at them decides.
+    """
     import torch  # `--help` need not wait for it
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    from ..core.face.close_up import CANDIDATE
     from ..core.face.detection import FaceFinder
 
     beside = path.with_suffix(".json")
@@ -108,7 +123,9 @@ def _load_finder(path: Path, threshold: float | None) -> FaceFinder:
                 f"{_CARD_SCHEMA!r}): {advice}"
             )
         least = float(card["threshold"]) if threshold is None else threshold
-        return FaceFinder(tensors, least, float(card["overlap"]))
+        if not 0 <= least < 1:
+            raise ModelError(f"the threshold of the face finder is {least}; give 0 to below 1")
+        return FaceFinder(tensors, max(0.0, least - CANDIDATE), float(card["overlap"])), least
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(
             f"{path} with its card {beside.name} is no face finder ({error!r}): {advice}"
@@ -141,8 +158,9 @@ class HaarDetector:
         self.neighbours = neighbours
         self.step = step
         path = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
-        self._cascade = cv2.CascadeClassifier()
-        if not path.is_file() or not self._cascade.load(str(path)):
+        # OpenCV 5 has neither the class nor the file.
+        self._cascade: Any = cv2.CascadeClassifier() if hasattr(cv2, "CascadeClassifier") else None
+        if self._cascade is None or not path.is_file() or not self._cascade.load(str(path)):
             raise ModelError(
                 f"OpenCV {cv2.__version__} has no face cascade at {path}: install "
                 "'opencv-python-headless>=4.10,<5', use the detector `ours`, or run "
@@ -155,8 +173,10 @@ class HaarDetector:
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return frontal faces; the score is the number of windows that agree.
 
-        See :meth:`facestage.core.face.tracker.Detector.detect`. The small windows, of which there
-        are most, take most of the time: from 36 instead of 24 pixels on it is half.
+        Args:
+            image: ``(H, W, 3)`` uint8, BGR.
+            smallest: width below which faces may be left out, pixels. The small windows, of which
+                there are most, take most of the time: from 36 instead of 24 pixels on it is half.
         """
         small, scale_x, scale_y = _reduce(image, self.long_side)
         grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
@@ -238,7 +258,9 @@ class YuNetDetector:
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         """Return faces with points; the score is the network's, 0–1.
 
-        See :meth:`facestage.core.face.tracker.Detector.detect`; the network sees all sizes at once.
+        Args:
+            image: ``(H, W, 3)`` uint8, BGR.
+            smallest: has no effect, as the network sees all sizes at once.
         """
         del smallest
         small, scale_x, scale_y = _reduce(image, self.long_side)

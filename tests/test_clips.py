@@ -35,7 +35,7 @@ def network() -> AUNetwork:
 def analyse(shared: Path, network: AUNetwork) -> Analyse:
     @cache
     def run(clip: str) -> SequenceResult:
-        analyzer = SequenceAnalyzer(make_detector("haar"), network)
+        analyzer = SequenceAnalyzer(make_detector("ours"), network)
         return analyze_source(str(shared / "clips" / clip), analyzer)
 
     return run
@@ -119,7 +119,7 @@ def test_live_a_crying_and_a_laughing_mouth_have_letters_of_their_own(
     shared: Path, network: AUNetwork, agreement: ModuleType
 ) -> None:
     clip = str(shared / "clips" / "WolfgangLanger_Pexels.mp4")
-    _, results = agreement.run_live(clip, "haar", network)
+    _, results = agreement.run_live(clip, "ours", network)
     seen = [result.letters.get(12) for result in results]
     weeping, laughing = (Counter(filter(None, seen[a:b])) for a, b in ((0, 229), (249, 472)))
     assert len(weeping) <= 2
@@ -153,5 +153,5 @@ def test_live_and_offline_agree(
     network: AUNetwork,
     agreement: ModuleType,
 ) -> None:
-    live, _ = agreement.run_live(str(shared / "clips" / clip), "haar", network)
+    live, _ = agreement.run_live(str(shared / "clips" / clip), "ours", network)
     assert agreement.compare(clip, live, analyse(clip))["ari_stages"] >= least

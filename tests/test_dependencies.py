@@ -16,8 +16,14 @@ from tests.support.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REASONS = (ROOT / "docs" / "dependencies.md").read_text()
-IMPORTED_AS = {"opencv-python-headless": "cv2"}
+IMPORTED_AS = {
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "prometheus-client": "prometheus_client",
+}
 """Distribution → module, where the names differ."""
+ON_DEMAND = ("edf", "lsl", "metrics", "ray")
+"""Extras that the package imports where a command asks for them."""
 BROUGHT_BY = {"rich": "typer", "torchvision": "zennit"}
 """Module that is not asked for by itself → the dependency that brings it."""
 
@@ -45,7 +51,9 @@ def test_each_dependency_is_used_and_each_import_is_asked_for() -> None:
     asked = {IMPORTED_AS.get(name, name) for name in names(PROJECT["dependencies"])}
     used = imports()
     assert asked <= used
-    assert used - asked - set(BROUGHT_BY) == names(PROJECT["optional-dependencies"]["ray"])
+    extras = [line for extra in ON_DEMAND for line in PROJECT["optional-dependencies"][extra]]
+    optional = {IMPORTED_AS.get(name, name) for name in names(extras)}
+    assert used - asked - set(BROUGHT_BY) == optional
 
 
 def test_what_is_brought_along_is_brought() -> None:

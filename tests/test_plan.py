@@ -31,23 +31,26 @@ PLAN = {
         "sequence_store": "types",
         "learning": "",
         "clustering": "backend errors",
-        "face": "config errors steps types",
+        "face": "action_units config errors steps types",
         "network": "action_units backend errors steps",
         "stages": "action_units config errors steps types",
         "lrp": "backend config errors network steps",
+        "scores": "action_units config errors types",
         "window": "action_units backend clustering config errors steps",
         "baseline": "action_units config errors network stages types",
         "corpus": "action_units backend clustering errors stages types",
         "quality": "config errors face lrp network relevance",
         "observer": "baseline config errors face lrp network relevance stages types",
         "render": "action_units config errors observer relevance stages types",
-        "analyzer": "backend config errors face lrp network observer stages types window",
+        "analyzer": "action_units backend config errors face lrp network observer stages types "
+        "window",
         "sequence": "action_units baseline clustering config errors face network observer "
         "sequence_store stages types",
     },
     "stream": {
         "console": "",
         "compute": "",
+        "bridges": "",
         "demo": "",
         "model_store": "",
         "overlay": "",
@@ -62,17 +65,19 @@ PLAN = {
         "server": "protocol step_clock",
         "live": "protocol server sources step_clock",
         "offline": "sources",
+        "recording": "files protocol server",
+        "exports": "offline",
         "datasets": "sources",
         "learning": "datasets files model_store sources",
         "corpus": "compute datasets detectors offline",
         "bench": "compute live protocol server sources step_clock",
-        "commands": "bench compute console corpus datasets detectors files learning live "
-        "model_store offline progress protocol server sources",
+        "commands": "bench bridges compute console corpus datasets detectors exports files "
+        "learning live model_store offline progress protocol recording server sources",
         "cli": "commands console passive_threads",
         "__main__": "cli",
     },
 }
-MOST_ARROWS = {"core": 95, "stream": 45}
+MOST_ARROWS = {"core": 95, "stream": 57}
 MOST_MODULES = 13
 """Modules that may lie flat in ``core/`` or ``stream/``, beside the packages."""
 LONG, MOST_LONG = 60, 8

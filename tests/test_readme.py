@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import shlex
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +21,7 @@ import cv2
 import pytest
 import typer
 from facestage.stream import cli, protocol
+from facestage.stream.commands.settings import read_settings
 from facestage.stream.datasets.manifest import read_manifest
 from facestage.stream.protocol import Hello, StageEnter, StreamInfo, decode
 from facestage.stream.server.hub import Hub
@@ -25,19 +29,37 @@ from facestage.stream.server.server import Server
 
 from benchmarks import soak
 from tests.support.paths import DEMO_CLIP, ROOT
+from tests.support.recording import make_recorder, publish
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "training/README.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "examples/README.md",
+    ROOT / "training/README.md",
+)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 DRAWN = {
     "docs/architecture.md": "the picture of the folders",
-    "docs/design.md": "the folders and what they import",
+    "docs/adr/0001-core-without-io.md": "the threads and what they hand over",
     "docs/protocol.md": "a conversation, as a table",
     "docs/reproduce-paper.md": "trees of files",
+    "docs/tutorial/corpus.md": "a tree of files",
 }
 """Pages with blocks in no language → what these show; there is nothing to run."""
 NOT_RUN = {
     "pip install .": "installs the package",
+    "pip install '.[cuda]'": "the same",
+    "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu": "fetches it",
+    "python -m venv .venv": "makes an environment",
+    ".venv/Scripts/pip install .": "is for Windows",
+    ".venv/Scripts/facestage demo": "is for Windows",
+    "ssh -N -L 8765:127.0.0.1:8765 gpu-machine": "needs another machine",
+    "git clone ADDRESS facestage": "fetches the repository",
+    "pre-commit install": "changes the repository's hooks",
+    "python -m tests.support.schema_types": "writes files of the page",
     "pip install --target /tmp/peers --no-deps quantus pandas cachetools scikit-image imageio "
     "tifffile lazy-loader tqdm": "fetches packages",
     "openssl rand -hex 16 '>' token.txt '&&' chmod 600 token.txt": "makes a secret",
@@ -52,6 +74,7 @@ NOT_RUN = {
     "--generate-hashes --no-annotate --no-header -o requirements-dev.lock": "the same",
     "cyclonedx-py requirements requirements.lock --pyproject pyproject.toml "
     "--output-reproducible --of JSON -o sbom.cdx.json": "needs cyclonedx-bom",
+    "zcat 'sessions/*/frames/0000.jsonl.gz'": "prints a recording",
     "PYTHONPATH=/tmp/peers pytest tests/core/quality/test_quality.py": "runs tests",
 }
 """Lines of shell that are not given to a parser → why."""
@@ -102,7 +125,15 @@ def test_each_block_is_of_a_kind_that_is_tried() -> None:
         fences = re.findall(r"^\s*```", page.read_text(), re.MULTILINE)
         name = str(page.relative_to(ROOT))
         assert len(fences) == 2 * sum(block.page == name for block in blocks()), name
-    assert {block.language for block in blocks()} <= {"python", "sh", "json", "csv", "nginx", ""}
+    assert {block.language for block in blocks()} <= {
+        "python",
+        "sh",
+        "json",
+        "csv",
+        "nginx",
+        "toml",
+        "",
+    }
     assert {block.page for block in blocks("")} == set(DRAWN)
     assert set(NOT_RUN) <= set(LINES.values())
 
@@ -113,7 +144,7 @@ def test_each_block_is_of_a_kind_that_is_tried() -> None:
 def test_the_readme_analyses_a_video(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    block, _ = (block for block in blocks("python") if block.page == "README.md")
+    (block,) = (block for block in blocks("python") if block.page == "README.md")
     reader = cv2.VideoCapture(str(DEMO_CLIP))
     size = (int(reader.get(cv2.CAP_PROP_FRAME_WIDTH)), int(reader.get(cv2.CAP_PROP_FRAME_HEIGHT)))
     writer = cv2.VideoWriter(
@@ -131,14 +162,23 @@ def test_the_readme_analyses_a_video(
     assert any(line.startswith("StageEvent(") for line in printed)
 
 
-def test_the_readme_runs_a_command_from_python(
+def test_a_command_runs_from_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, block = (block for block in blocks("python") if block.page == "README.md")
+    block, _ = (block for block in blocks("python") if block.page == "docs/python.md")
     monkeypatch.chdir(tmp_path)
     execute(block)
     assert (tmp_path / "result" / "report.html").exists()
     assert capsys.readouterr().out.splitlines()[-1].startswith("(Stage(labels=('NONE',), start=0")
+
+
+def test_any_network_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    _, block = (block for block in blocks("python") if block.page == "docs/python.md")
+    execute(block)
+    assert capsys.readouterr().out == "torch.Size([2, 32, 32]) fused\n"
+    (block,) = (b for b in blocks("python") if b.page == "docs/tutorial/own-network.md")
+    execute(block)
+    assert capsys.readouterr().out == "torch.Size([2, 8, 8])\n"
 
 
 def test_the_client_in_ten_lines_prints_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,8 +198,9 @@ def test_the_client_in_ten_lines_prints_the_stages(capsys: pytest.CaptureFixture
                 client = asyncio.create_task(asyncio.to_thread(execute, block, address))
                 while not hub.clients and not client.done():
                     await asyncio.sleep(0.01)
-                hub.publish_event(stage, stream="cam")
                 while "\n" not in printed and not client.done():
+                    # Again and again: what comes before the client's snapshot is part of that.
+                    hub.publish_event(stage, stream="cam")
                     await asyncio.sleep(0.01)
                     printed += capsys.readouterr().out
             await client  # ends with the server
@@ -168,11 +209,30 @@ def test_the_client_in_ten_lines_prints_the_stages(capsys: pytest.CaptureFixture
     assert "labels=('AU12_A',)" in asyncio.run(converse())
 
 
+def test_a_recording_is_read_as_the_documents_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = (block for block in blocks("python") if block.page == "docs/recordings.md")
+    hub, recorder = make_recorder(tmp_path)
+    folder = recorder.start()
+    for number in range(12):
+        publish(hub, number, random.Random(number))
+    recorder.stop()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["script", str(folder)])
+    execute(block)
+    assert "AU12_A" in capsys.readouterr().out
+    assert (tmp_path / "openface.csv").exists()
+
+
 def test_no_block_of_python_is_left_out() -> None:
     assert [block.page for block in blocks("python")] == [
         "README.md",
-        "README.md",
         "docs/protocol.md",
+        "docs/python.md",
+        "docs/python.md",
+        "docs/recordings.md",
+        "docs/tutorial/own-network.md",
     ]
 
 
@@ -211,6 +271,16 @@ def test_tables_are_manifests(block: Block, tmp_path: Path) -> None:
     assert len(faces) == len(block.code.splitlines()) - 2
 
 
+@pytest.mark.parametrize("block", blocks("toml"), ids=str)
+def test_settings_are_options(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "facestage.toml"
+    path.write_text(block.code)
+    for name in tomllib.loads(block.code):
+        command = applications()["facestage"].commands[name]
+        settings = read_settings(path, name, command.params)
+        assert len(settings) == len(tomllib.loads(block.code)[name])
+
+
 # ---- commands
 
 
@@ -247,9 +317,32 @@ def all_options(command: Any) -> set[str]:
 @pytest.mark.parametrize("where", [where for where, line in LINES.items() if line not in NOT_RUN])
 def test_a_line_of_shell_is_understood(where: str) -> None:
     line = LINES[where]
-    if line.startswith("make "):
-        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert line.removeprefix("make ") in targets
+    first, *words = shlex.split(line.removeprefix(".venv/bin/"))
+    if first == "make":
+        makefile = (ROOT / "Makefile").read_text()
+        assert words[0] in re.findall(r"^(\w+):", makefile, re.MULTILINE)
+        for name in (word.partition("=")[0] for word in words[1:]):
+            assert f"$({name})" in makefile
+        return
+    if first == "docker":
+        image = (ROOT / "Dockerfile").read_text()
+        for name in re.findall(r"--build-arg '?([A-Z_]+)=", line):
+            assert f"ARG {name}=" in image
+        if words[0] == "run" and " facestage " in line:  # what follows the image is a command of it
+            line = line[line.rindex(" facestage ") + 1 :]
+        else:
+            return
+    if first == "python" and words[0].endswith(".py"):
+        assert (ROOT / words[0]).exists()
+        return
+    if first == "python" and words[:2] != ["-m", "training"]:
+        assert words[0] == "-m"
+        assert (ROOT / f"{words[1].replace('.', '/')}.py").exists()
+        return
+    if first in ("ruff", "pyright", "pytest", "hadolint", "mkdocs"):
+        for word in words:
+            if "/" in word and not word.startswith("-"):
+                assert (ROOT / word).exists()
         return
     (start,) = (start for start in applications() if line.startswith(f"{start} "))
     parse(applications()[start], start, shlex.split(line.removeprefix(start)))

@@ -349,15 +349,18 @@ class FaceFinder:
         network.load_state_dict({name: value.float() for name, value in tensors.items()})
         network.eval().requires_grad_(False)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._cells: dict[tuple[int, int], torch.Tensor] = {}
+        self._cells: dict[tuple[int, int, int], torch.Tensor] = {}
 
     @torch.inference_mode()
-    def find(self, pictures: Sequence[NDArray[np.uint8]]) -> list[FoundFaces]:
+    def find(
+        self, pictures: Sequence[NDArray[np.uint8]], levels: int = len(STRIDES)
+    ) -> list[FoundFaces]:
         """Find the faces of pictures, in one pass.
 
         Args:
             pictures: ``(H, W)`` uint8 grey, all of one size, such as one of each camera. The time
                 grows with their area; faces from about 9 pixels on are found.
+            levels: 3 where no face is larger than about 64 pixels: a little less to compute.
 
         Returns:
             What was found in each.
@@ -367,11 +370,12 @@ class FaceFinder:
         height, width = pictures[0].shape
         x = torch.from_numpy(np.stack(pictures)[:, None]).to(self.device).float()
         x = standardise(x)
-        bottom, right = -height % STRIDES[-1], -width % STRIDES[-1]
+        coarsest = STRIDES[levels - 1]
+        bottom, right = -height % coarsest, -width % coarsest
         if bottom or right:
             x = F.pad(x, (0, right, 0, bottom), mode="replicate")
-        at = self._cells_of(height + bottom, width + right)
-        answers = self.network(x.contiguous(memory_format=torch.channels_last)).float()
+        at = self._cells_of(height + bottom, width + right, levels)
+        answers = self.network(x.contiguous(memory_format=torch.channels_last), levels).float()
         sure = answers[..., 0] >= self._least
         # Few cells speak of faces: only they are decoded and merged.
         count = min(_CANDIDATES, int(sure.sum(1).amax()))
@@ -386,12 +390,13 @@ class FaceFinder:
         table = torch.cat([faces, stays[..., None].float()], -1).cpu().numpy()
         return [_found(rows[rows[:, -1] > 0], height, width) for rows in table]
 
-    def _cells_of(self, height: int, width: int) -> torch.Tensor:
-        if (height, width) not in self._cells:
+    def _cells_of(self, height: int, width: int, levels: int) -> torch.Tensor:
+        size = height, width, levels
+        if size not in self._cells:
             if len(self._cells) > 16:  # pictures of ever new sizes
                 self._cells.clear()
-            self._cells[height, width] = torch.from_numpy(cells(height, width)).to(self.device)
-        return self._cells[height, width]
+            self._cells[size] = torch.from_numpy(cells(*size)).to(self.device)
+        return self._cells[size]
 
 
 def _found(table: NDArray[np.float32], height: int, width: int) -> FoundFaces:

@@ -22,10 +22,13 @@ from numpy.typing import NDArray
 
 from ..config import MOST_FACES, FollowConfig
 from ..errors import ConfigError
+from ..steps import step
 from ..types import FaceObservation, FaceState
 from .boxes import Box, apart, overlap
+from .detections import Answer, Choice, Detection, Detector, ask
 from .looks import Description, Looks, describe
-from .tracker import Choice, Detection, Detector, FaceTracker, Landmarks
+from .probe import Landmarks
+from .tracker import FaceTracker
 
 __all__ = ["FOLLOWED_BY", "SOMEBODY_ELSE", "People", "check_follow"]
 
@@ -70,17 +73,34 @@ class _OneLook:
     def __init__(self, detector: Detector) -> None:
         self.name = detector.name
         self._detector = detector
-        self.forget()
+        self._image: NDArray[np.uint8] | None = None
+        self._forget()
 
-    def forget(self) -> None:
-        """Begin the next picture."""
+    def begin(self, image: NDArray[np.uint8]) -> None:
+        """Begin with a picture, unless that is done."""
+        if self._image is not image:
+            self._image = image
+            self._forget()
+
+    def end(self) -> None:
+        """Keep no picture."""
+        self._image = None
+        self._forget()
+
+    def _forget(self) -> None:
         self.found: list[Detection] | None = None
         self._smallest = 0.0
+        self._asked: tuple[Answer, float] | None = None
 
     def detect(self, image: NDArray[np.uint8], smallest: float = 0.0) -> list[Detection]:
         if self.found is None or smallest < self._smallest:
             self.found, self._smallest = self._detector.detect(image, smallest), smallest
         return self.found
+
+    def ask(self, image: NDArray[np.uint8], smallest: float = 0.0) -> Answer:
+        if self._asked is None or smallest < self._asked[1]:
+            self._asked = ask(self._detector, image, smallest), smallest
+        return self._asked[0]
 
 
 @dataclass(slots=True, eq=False)
@@ -113,6 +133,7 @@ class _Place(Choice):
         wary: frames for which it is checked who it is.
         unseen: frames since it was.
         doubts: frames in a row in which it looked like somebody else.
+        looked: what the detector found was taken in for it in this frame.
         admitted: who was found in this frame, and how they look.
         likeness: of the face in this frame to the person, as they were known before it; None where
             it was not looked at.
@@ -126,6 +147,7 @@ class _Place(Choice):
     def forget(self) -> None:
         self.person: _Person | None = None
         self.wary = self.doubts = self.unseen = 0
+        self.looked = False
         self.admitted: tuple[_Person, Description] | None = None
         self.likeness: float | None = None
 
@@ -250,6 +272,36 @@ class People:
         """
         return [place.tracker.foresee(image) for place in self._places]
 
+    def prepare(self, image: NDArray[np.uint8]) -> bool:
+        """Do what needs no landmarks ahead of :meth:`update` for the next frame; changes nothing.
+
+        The motion of the texture is measured; where nobody is followed, or that motion breaks, the
+        picture is searched.
+
+        Returns:
+            Whether :meth:`update` will need none either.
+        """
+        look, easy = self._attached(), True
+        for place, crop in zip(self._places, self.foresee(image), strict=True):
+            easy = easy and crop is None and not place.tracker.searches and not place.tracker.checks
+        followed = [p.tracker for p in self._places if p.tracker.crop is not None]
+        if not followed or any(tracker.searches for tracker in followed):
+            look.begin(image)
+            with step("detect"):
+                easy = not look.detect(image)
+        return easy
+
+    def learns(self, place: int) -> bool:
+        """Tell whether the landmarks of a place are of use to its tracker."""
+        return self._places[place].tracker.learns
+
+    def learn(self, place: int, landmarks: NDArray[np.float32]) -> None:
+        """Take in the landmarks of the crop that the last frame gave for a place.
+
+        See :meth:`FaceTracker.learn <facestage.core.face.tracker.FaceTracker.learn>`.
+        """
+        self._places[place].tracker.learn(landmarks)
+
     def update(
         self,
         image: NDArray[np.uint8],
@@ -268,11 +320,12 @@ class People:
         Raises:
             SourceError, ConfigError: see :meth:`FaceTracker.update`.
         """
-        look = self._attached()
-        look.forget()
+        self._attached().begin(image)
         self._frame += 1
         given = [None] * len(self._places) if points is None else points
         self._note_picture(image)
+        for place in self._places:
+            place.looked = False
         seen: dict[int, FaceObservation] = {}
         busy = [n for n, place in enumerate(self._places) if place.tracker.crop is not None]
         if len(self._places) > 1 and any(self._places[n].tracker.due for n in busy):
@@ -282,17 +335,22 @@ class People:
             seen[n] = self._follow(self._places[n], image, given[n], True)
         self._part(seen)
         anybody = any(place.tracker.crop is not None for place in self._places)
-        search = not anybody or look.found is not None
+        search = not anybody or self._looked()
         search = search or self._frame % self.config.search_every == 0
         for n, place in enumerate(self._places):
             if n not in seen:
                 seen[n] = self._follow(place, image, given[n], search)
+        self._attached().end()
         return [seen[n] for n in range(len(self._places))]
 
     def _attached(self) -> _OneLook:
         if self._look is None:
             raise ConfigError("the faces were restored from their state: call attach() first")
         return self._look
+
+    def _looked(self) -> bool:
+        """Tell whether what the detector found was taken in in this frame."""
+        return any(place.looked for place in self._places)
 
     # -- following ---------------------------------------------------------------------------------
 
@@ -306,6 +364,7 @@ class People:
         tracker = place.tracker
         place.begin()
         face = tracker.update(image, points, search)
+        place.looked = tracker.looked
         if tracker.crop is None:
             place.doubts = 0
             return face
@@ -333,7 +392,7 @@ class People:
         place.wary = config.wary if rivals else max(0, place.wary - 1)
         if rivals:
             tracker.check_within(config.near_check)
-        looked = self._attached().found is not None
+        looked = self._looked()
         place.unseen += 1
         if face.crop is not None and (
             place.wary or tracker.fresh or looked or place.unseen >= _LOOK_EVERY

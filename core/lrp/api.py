@@ -218,12 +218,14 @@ class Forward:
         logits: ``(B, A)``.
         hidden: ``(B, F)`` input of the dense layer whose output is the logits; None without such a
             layer.
+        features: ``(B, G)`` input of the dense layer before that one; None without one.
     """
 
     def __init__(self, engine: FusedEngine, forward_pass: ForwardPass) -> None:
         self._engine, self._forward_pass = engine, forward_pass
         self.logits = forward_pass.values[-1]
         self.hidden = engine.hidden(forward_pass)
+        self.features = engine.features(forward_pass)
 
     @timed("lrp")
     def explain(self, pairs: Sequence[tuple[int, int]]) -> torch.Tensor:

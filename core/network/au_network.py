@@ -131,9 +131,7 @@ class AUNetwork:
         note_use()
         self._outputs = _channels_last(outputs.to(device)).eval()
         self.logits_module = _channels_last(logits_module.to(device)).eval()
-        self._intensity: nn.Module | None = (
-            outputs.intensity if isinstance(outputs, SplitHeads) else None
-        )
+        self._heads = outputs if isinstance(outputs, SplitHeads) else None
         self.card = card
         self.device = device
         self._recorder: Recorder | None = None
@@ -161,8 +159,8 @@ class AUNetwork:
 
     @property
     def reads_hidden(self) -> bool:
-        """Whether presence and intensity are read from one hidden layer."""
-        return self._intensity is not None
+        """Whether :meth:`predict_from` can read all from one pass of ``logits_module``."""
+        return self._heads is not None
 
     @property
     def name(self) -> str:
@@ -305,55 +303,76 @@ class AUNetwork:
         """
         return self.predict_prepared(self.prepare(crops))
 
-    def predict_prepared(self, x: torch.Tensor) -> Prediction:
+    def predict_prepared(self, x: torch.Tensor, *, with_points: bool = False) -> Prediction:
         """Predict presence and intensity from input that is on the device already.
 
         Args:
-            x: what :meth:`prepare` returned.
+            x: ``(B, 1, S, S)`` float32, what :meth:`prepare` returned.
+            with_points: give the five points, too: the same pass finds them.
 
         Returns:
-            The prediction, without points.
+            The prediction.
+
+        Raises:
+            ModelError: points are asked for, but the network has no landmark head.
         """
-        return self._prediction(x, with_points=False)
+        return self._prediction(x, with_points=with_points)
 
     @torch.inference_mode()
     def read(
-        self, x: torch.Tensor, logits: torch.Tensor, hidden: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Read presence and intensity on the device; nothing waits for it.
+        self,
+        x: torch.Tensor,
+        logits: torch.Tensor,
+        hidden: torch.Tensor | None,
+        features: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Read all that the network says on the device; nothing waits for it.
 
         Args:
             x: ``(B, 1, S, S)`` what :meth:`normalise` returned.
             logits: ``(B, A)`` output of ``logits_module``.
             hidden: ``(B, F)`` input of its last layer, if that is a dense one.
+            features: ``(B, G)`` input of the dense layer before, if there is one.
 
         Returns:
-            Presence ``(B, A)`` float32, 0–1, and intensity ``(B, A)`` float32, 0–5, or None where
-            the network has none.
+            Presence ``(B, A)`` float32, 0–1; intensity ``(B, A)`` float32, 0–5, and landmarks
+            ``(B, L, 2)`` float32, crop pixels, or None where the network has none.
         """
         with arithmetic(self.device):
-            if self._intensity is not None and hidden is not None:
-                return self._scaled(logits, self._intensity(hidden))
-            return self._scaled(logits, self._outputs(x)[1])
+            heads = self._heads
+            if heads is not None and hidden is not None and features is not None:
+                intensity, raw = heads.intensity(hidden), heads.landmarks(features)
+            else:
+                _, intensity, raw = self._outputs(x)
+            presence, scaled = self._scaled(logits, intensity)
+            found = raw is not None and self.has_landmarks
+            return presence, scaled, self._decode(raw) if found else None
 
     @torch.inference_mode()
-    def predict_from(self, logits: torch.Tensor, hidden: torch.Tensor) -> Prediction:
-        """Predict presence and intensity from a forward pass that has been run already.
+    def predict_from(
+        self, logits: torch.Tensor, hidden: torch.Tensor, features: torch.Tensor | None = None
+    ) -> Prediction:
+        """Predict from a forward pass that has been run already.
 
         Args:
             logits: ``(B, A)`` output of ``logits_module``.
             hidden: ``(B, F)`` input of its last layer.
+            features: ``(B, G)`` input of the dense layer before, for the five points.
 
         Returns:
-            The prediction, without points.
+            The prediction; without points where no ``features`` are given.
 
         Raises:
             ModelError: the network does not read intensity from it, see :attr:`reads_hidden`.
         """
-        if self._intensity is None:
+        if self._heads is None:
             raise ModelError(f"{self.name} does not read intensity from its last hidden layer")
         with arithmetic(self.device):
-            return self._to_prediction(logits, self._intensity(hidden))
+            prediction = self._to_prediction(logits, self._heads.intensity(hidden))
+            if features is None:
+                return prediction
+            points = self._decode(self._heads.landmarks(features))
+        return replace(prediction, points=self.alignment_points(points.cpu().numpy()))
 
     def infer(self, crops: NDArray[np.uint8]) -> Prediction:
         """Predict presence, intensity and, given a landmark head, the five points at once.
@@ -439,7 +458,7 @@ class AUNetwork:
         Raises:
             ModelError: the network has no landmark head, or the crops do not fit.
         """
-        return self._five(self.landmarks(crops))
+        return self.alignment_points(self.landmarks(crops))
 
     @torch.inference_mode()
     def _prediction(self, x: torch.Tensor, *, with_points: bool) -> Prediction:
@@ -452,7 +471,9 @@ class AUNetwork:
         prediction = self._to_prediction(logits, intensity)
         if not with_points:
             return prediction
-        return replace(prediction, points=self._five(self._decode(landmarks).cpu().numpy()))
+        return replace(
+            prediction, points=self.alignment_points(self._decode(landmarks).cpu().numpy())
+        )
 
     def _to_prediction(self, logits: torch.Tensor, intensity: torch.Tensor | None) -> Prediction:
         presence, scaled = self._scaled(logits, intensity)
@@ -481,7 +502,12 @@ class AUNetwork:
         xy = (raw.float() * decoding.scale + decoding.offset) * side
         return xy.reshape(-1, decoding.count, 2)
 
-    def _five(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+    def alignment_points(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the five alignment points ``(B, 5, 2)`` of landmarks ``(B, L, 2)``.
+
+        Raises:
+            ModelError: the card does not say which landmarks they are.
+        """
         groups = self.card.five_points
         if groups is None:  # only in a card that was not read from JSON
             raise ModelError(

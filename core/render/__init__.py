@@ -8,6 +8,7 @@ from .overlays import over, overlays
 from .panels import PanelEntry, panel
 from .pictures import SequencePictures, au_colour
 from .projections import heatmap, projection
+from .prototype_card import prototype_card
 from .strips import MAX_STRIP_STAGES, legend, stage_seconds, strip
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "overlays",
     "panel",
     "projection",
+    "prototype_card",
     "stage_seconds",
     "strip",
 ]

@@ -1,8 +1,8 @@
-"""Crisp text and shapes for pictures, with nothing but OpenCV and NumPy.
+"""Crisp text and shapes for pictures, in the typeface that Pillow brings (Aileron).
 
-OpenCV's Hershey fonts look rough when they are drawn at their final size. Here every word is drawn
-eight times too large, then reduced by area averaging, which gives even strokes at any size and
-weight. All functions draw into a ``(H, W, 3)`` uint8 BGR picture in place.
+Every word is drawn four times too large, then reduced by area averaging: no hinting, so words keep
+their shape and width at any size. All functions draw into a ``(H, W, 3)`` uint8 BGR picture in
+place.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 __all__ = [
     "Colour",
@@ -29,14 +30,13 @@ __all__ = [
 Colour = tuple[int, int, int]
 """Blue, green, red, each 0–255."""
 
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_OVERSAMPLING = 8
-# Hershey Simplex capitals are 21 units high at font scale 1.
-_CAPITAL_UNITS = 21.0
-# The font is set wide for plotters; screens want it narrower, with a smaller word space.
-_CONDENSE = 0.93
-_SPACE_EM = 0.33
-_REGULAR, _BOLD = 0.115, 0.165
+_OVERSAMPLING = 4
+_CAPITAL_EM = 0.7
+"""Height of the typeface's capitals, share of its size."""
+_SPACE_EM = 0.36
+"""Width of a space, share of the height of capitals."""
+_BOLD_EM = 0.026
+"""Width that a bold stroke gains at each side, share of the size: Pillow has one weight only."""
 
 
 def bgr(colour: str) -> Colour:
@@ -167,25 +167,36 @@ def _ascent(height: float) -> int:
     return int(np.ceil(height * 1.35))
 
 
+@lru_cache(maxsize=64)
+def _font(size: float) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    # Without FreeType it is a bitmap of one size; all wheels of Pillow have FreeType.
+    assert isinstance(font, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
+    return font
+
+
 @lru_cache(maxsize=512)
 def _word(word: str, height: float, bold: bool) -> tuple[NDArray[np.float32], float]:
     """Return a word's coverage mask, its baseline ``_ascent(height)`` rows down, and its width."""
-    weight = _BOLD if bold else _REGULAR
-    stroke = max(1, round(weight * height * _OVERSAMPLING))
-    # The font's outline is the middle of the strokes; capitals include their whole width.
-    scale = (1 - weight) * height * _OVERSAMPLING / _CAPITAL_UNITS
-    (width, _), _ = cv2.getTextSize(word, _FONT, scale, stroke)
-    ascent = _ascent(height)
-    descent = int(np.ceil(height * 0.55))
-    # One stroke width of room at each side: strokes are centred on the font's outline.
-    columns = int(np.ceil((width * _CONDENSE + 2 * stroke) / _OVERSAMPLING))
-    large = np.zeros(((ascent + descent) * _OVERSAMPLING, width + 4 * stroke), np.uint8)
-    origin = (stroke, ascent * _OVERSAMPLING - stroke // 2)
-    cv2.putText(large, word, origin, _FONT, scale, 255, stroke, cv2.LINE_AA)
-    wide = round(columns * _OVERSAMPLING / _CONDENSE)
-    fitted = np.zeros((large.shape[0], wide), np.uint8)
-    fitted[:, : min(wide, large.shape[1])] = large[:, :wide]
-    small = cv2.resize(fitted, (columns, ascent + descent), interpolation=cv2.INTER_AREA)
+    size = height / _CAPITAL_EM * _OVERSAMPLING
+    font = _font(size)
+    stroke = max(1, round(_BOLD_EM * size)) if bold else 0
+    # Bold strokes would touch: each letter gets their width as room.
+    places, advance = [], 0.0
+    for letter in word:
+        places.append(advance)
+        advance += font.getlength(letter) + 2 * stroke
+    ascent, descent = _ascent(height), int(np.ceil(height * 0.55))
+    columns = int(np.ceil((advance + 2 * stroke) / _OVERSAMPLING)) + 1
+    shape = (columns * _OVERSAMPLING, (ascent + descent) * _OVERSAMPLING)
+    large = Image.new("L", shape)
+    pen = ImageDraw.Draw(large)
+    for letter, place in zip(word, places, strict=True):
+        pen.text(
+            (stroke + place, ascent * _OVERSAMPLING), letter, fill=255, font=font, anchor="ls",
+            stroke_width=stroke,
+        )  # fmt: skip
+    small = cv2.resize(np.asarray(large), (columns, ascent + descent), interpolation=cv2.INTER_AREA)
     mask = np.divide(small, 255, dtype=np.float32)
     mask.flags.writeable = False
-    return mask, width * _CONDENSE / _OVERSAMPLING
+    return mask, advance / _OVERSAMPLING

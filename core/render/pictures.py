@@ -57,7 +57,7 @@ class SequencePictures:
         self._kept: dict[tuple[str, int | str], NDArray[np.uint8]] = {}
 
     def stage(self, index: int, side: int) -> NDArray[np.uint8]:
-        """Return the picture of a stage, ``(side, side, 3)``; a hatched tile where it is LOST."""
+        """Return the picture of a stage, ``(side, side, 3)``; hatched where there is none."""
         return self._sized(("stage", index), side, self.tile, lambda at: self._stage(index, at))
 
     def prototype(self, label: str, side: int) -> NDArray[np.uint8]:
@@ -101,7 +101,7 @@ class SequencePictures:
         crop = self._result.stage_crops[index]
         labels = self._result.stages[index].labels
         if crop is None:
-            return _hatched(side)
+            return _hatched(side, "no face" if labels == LOST else "no picture")
         if labels in (NONE, LOST):
             return compose(crop, None, side)
         return compose(crop, self._layers_of(labels, side), side)
@@ -130,8 +130,8 @@ def au_colour(au: int) -> str:
     return AU_COLOURS.get(au, _OTHER)
 
 
-def _hatched(side: int) -> NDArray[np.uint8]:
-    """Return the empty tile of a stage without a face."""
+def _hatched(side: int, text: str) -> NDArray[np.uint8]:
+    """Return the empty tile of a stage without a face, or of which no picture was kept."""
     rows, columns = np.mgrid[0:side, 0:side]
     pitch = max(8.0, side / 14)
     # Distance from the nearest diagonal, in pixels; its sign change is the soft edge.
@@ -143,10 +143,10 @@ def _hatched(side: int) -> NDArray[np.uint8]:
     blend(picture, cover, 0, 0, _STROKE)
     if side >= SMALLEST_WITH_TEXT:
         size = side * 0.062
-        wide, high = text_width("no face", size) + round(size * 2.4), round(size * 2.8)
+        wide, high = text_width(text, size) + round(size * 2.4), round(size * 2.8)
         panel = rounded_mask(wide, high, high / 2)
         blend(picture, panel, (side - wide) // 2, (side - high) // 2, _EMPTY)
-        draw_text(picture, "no face", side / 2, (side + size) / 2, size, _INK, anchor="centre")
+        draw_text(picture, text, side / 2, (side + size) / 2, size, _INK, anchor="centre")
     edge = rounded_mask(side, side, side * 0.045)
     inner = np.zeros_like(edge)
     inner[2:-2, 2:-2] = rounded_mask(side - 4, side - 4, side * 0.045 - 2)

@@ -130,6 +130,10 @@ class LetterTrack:
         """Return the cosine of a live letter's prototype with what it was when young, −1 to 1."""
         return self.memory.drift(self.memory.by_letter()[letter])
 
+    def knows(self, letter: str) -> bool:
+        """Tell whether a letter was given and its prototype, or what it went into, is alive."""
+        return self.book.current(letter) in self.memory.by_letter()
+
     def prototype(self, letter: str) -> NDArray[np.float32]:
         """Return the mean relevance map of a letter.
 

@@ -24,6 +24,7 @@ from ..compute import choose_precision, use_threads
 from ..console import out
 from ..detectors import make_detector
 from ..files import check_place, write_file
+from ..live.background import BackgroundDetector
 from ..live.publish import MASK_SIDE
 from ..progress import progress
 from ..sources import open_source, source_name
@@ -195,7 +196,7 @@ def _analyzer(options: BenchOptions) -> Analyzer:
     explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
     config = dataclasses.replace(config, explain=explain)
     network, config = with_active(network, config, options.active)
-    analyzer = Analyzer(make_detector(options.detector), network, config)
+    analyzer = Analyzer(BackgroundDetector(make_detector(options.detector)), network, config)
     analyzer.warm_up()
     return analyzer
 

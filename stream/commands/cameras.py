@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Camera", "find_cameras"]
+__all__ = ["Camera", "find_cameras", "no_source_text"]
 
 _QUERYCAP = 0x80685600  # _IOR('V', 0, struct v4l2_capability), 104 bytes
 _ENUM_FMT = 0xC0405602  # _IOWR('V', 2, struct v4l2_fmtdesc), 64 bytes
@@ -64,6 +64,29 @@ def find_cameras(folder: Path = Path("/dev"), ioctl: Ioctl | None = None) -> lis
         if camera is not None:
             cameras.append(camera)
     return cameras
+
+
+def no_source_text(cameras: list[Camera] | None = None) -> str:
+    """Say that no source was given, and which there are.
+
+    Args:
+        cameras: of this machine; None: look for them.
+    """
+    found = find_cameras() if cameras is None else cameras
+    lines = ["no source is given; here is what you can write:"]
+    for camera in found:
+        number = re.sub(r".*/video", "", camera.path)
+        about = camera.name or camera.error
+        lines.append(f"  facestage live {number:<14}{camera.path}{f' ({about})' if about else ''}")
+    if not found:
+        lines.append("  (no camera is found on this machine)")
+    lines += [
+        "  facestage live browser:      the webcam of a browser, on this machine or any other",
+        "  facestage live rtsp://…      a camera on the network, also http(s)://…",
+        "  facestage live clip.mp4      a video file, or a folder of images",
+        "  facestage live --source-file FILE    sources in a file, one a line",
+    ]
+    return "\n".join(lines)
 
 
 def _ask(path: Path, ioctl: Ioctl) -> Camera | None:

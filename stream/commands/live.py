@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import os
-import signal
 import sys
 import threading
 import time
@@ -15,27 +14,43 @@ import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import cast, get_args
+
+import msgspec
 
 from ...core.analyzer import Analyzer
 from ...core.config import FollowConfig
 from ...core.errors import ConfigError
 from ...core.network.au_network import AUNetwork
+from ...core.network.selection import parse_aus
 from ...core.stages import format_labels
 from ...core.types import StageEvent
 from ..compute import choose_precision, use_threads
 from ..console import out
 from ..detectors import make_detector
+from ..live.background import BackgroundDetector
+from ..live.capture import BACKOFF_S
 from ..live.handover import Policy
 from ..live.metrics import Summary
 from ..live.pipeline import Pipeline, Require, Stream
 from ..live.publish import MASK_SIDE, action_units
-from ..protocol.messages import Hello, StreamInfo
+from ..protocol.messages import Bye, Hello, StreamInfo
+from ..recording.recorder import Recorder
 from ..server.certificate import Certificate
 from ..server.hub import Hub
 from ..server.past import PastRing
 from ..server.server import Server
-from ..sources import Source, may_appear, open_source, source_name
+from ..sources import (
+    BrowserCamera,
+    Inbox,
+    Source,
+    browser_name,
+    may_appear,
+    open_source,
+    source_name,
+)
+from .bridges import lsl_push, metrics_page
 from .credentials import (
     certificate_notes,
     read_certificate,
@@ -45,14 +60,20 @@ from .credentials import (
 )
 from .durations import parse_duration
 from .options import analyzer_config, dwell
+from .people import people_of, rest_of_people
+from .recording import make_recorder, name_sources, tell_recorded
 from .rest import judges_by_rise, load_rest, save_rest
+from .serving import ending_signals
 from .signatures import DemoOptions, LiveOptions, WatchOptions
-from .text import device_text, lrp_text, selection_text
+from .text import device_text, lrp_text, scores_text, selection_text
 
 __all__ = ["run_demo", "run_live"]
 
 
 _MOST_HISTORY_S = 3600.0  # events are kept as long
+PAGE_WAIT_S = 0.2
+"""Wait before the webcam of a browser is taken again after a loss, seconds."""
+
 _TEXT_BROWSERS = ("www-browser", "links", "elinks", "lynx", "w3m")
 
 
@@ -62,23 +83,24 @@ def run_demo(options: DemoOptions) -> Summary:
     Raises:
         FacestageError: an option, the model or the port cannot be used.
     """
-    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    terminal = _is_terminal()
     shared = {
         field.name: getattr(options, field.name) for field in dataclasses.fields(WatchOptions)
     }
     live = LiveOptions(sources=["demo:"], policy="latest", realtime=True, **shared)
-    return run_live(
-        live, loop=terminal and options.frames is None, open_page=terminal and options.browser
-    )
+    return run_live(live, loop=terminal and options.frames is None)
 
 
-def run_live(options: LiveOptions, *, loop: bool = False, open_page: bool = False) -> Summary:
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def run_live(options: LiveOptions, *, loop: bool = False) -> Summary:
     """Explain sources until they end, a signal comes or enough frames were analysed.
 
     Args:
-        options: of the command.
+        options: of the command. The page is opened in a browser on a terminal only.
         loop: whether files begin again at their end.
-        open_page: whether to open the page in a browser.
 
     Raises:
         FacestageError: an option, the model or the port cannot be used, or a source failed.
@@ -88,13 +110,15 @@ def run_live(options: LiveOptions, *, loop: bool = False, open_page: bool = Fals
     certificate = read_certificate(options.cert, options.key)
     use_threads(options.threads)
     session = _prepare(options, sources, _Access(token, certificate), loop=loop)
+    open_page = options.browser and _is_terminal()
     summary = asyncio.run(_serve(session, open_page=open_page))
     _print_summary(summary)
-    if options.rest is not None:
-        analyzer, (stream, *_) = session.analyzer, session.pipeline.streams
-        saved = save_rest(options.rest, analyzer.rest(stream.id), analyzer.network.card)
+    for stream, path in session.rest.items():
+        analyzer = session.analyzer
+        saved = save_rest(path, analyzer.rest(stream), analyzer.network.card)
         if saved:
             out.print(f"rest     {saved}", markup=False)
+    tell_recorded(session.recorder)
     unmet = session.pipeline.unmet()
     for error in session.pipeline.failed:
         if error is not unmet:
@@ -122,11 +146,22 @@ class _Session:
     server: Server
     print_token: bool
     notes: list[str]
+    recorder: Recorder | None
+    rest: dict[str, Path]
+    """Stream → file of the rest level of its person."""
 
     @property
     def address(self) -> str:
         """Address of the page, with the token only if that was asked for."""
         return self.server.url if self.print_token else self.server.address
+
+    @property
+    def camera_address(self) -> str:
+        """Address of the page that gives the pictures of its webcam; empty where none waits."""
+        if not self.server.cameras:
+            return ""
+        page, mark, token = self.address.partition("#")
+        return f"{page}camera{mark}{token}"
 
 
 def _prepare(
@@ -136,7 +171,6 @@ def _prepare(
     config = analyzer_config(
         dwell(options.min_stage, paper=options.paper),
         options.aus,
-        stage_aus=options.stage_aus,
         baseline=judges_by_rise(options.baseline, paper=options.paper, rest=options.rest),
         lrp_preset=options.lrp_preset,
         lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
@@ -145,14 +179,33 @@ def _prepare(
     )
     explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
     follow = FollowConfig(faces=options.faces, follow=options.follow)
-    config = dataclasses.replace(config, explain=explain, follow=follow)
-    detector = make_detector(options.detector)
+    scores = tuple(options.score or ())
+    config = dataclasses.replace(
+        config,
+        explain=explain,
+        follow=follow,
+        scores=scores,
+        stage_aus=parse_aus(options.stage_aus),
+    )
+    detector = BackgroundDetector(make_detector(options.detector))
+    names = name_sources(_stream_ids(sources), options.name or ())
+    people = people_of(
+        names, options.person or (), rest=options.rest, judged=config.baseline.enabled
+    )
     rest = load_rest(options.rest, network.card, sources=len(sources))
-    analyzer = Analyzer(detector, network, config, rest=rest)
-    names = _stream_ids(sources)
+    if options.rest is not None:
+        people = {names[0]: options.rest}
+    analyzer = Analyzer(
+        detector, network, config, rest=rest or rest_of_people(people, network.card)
+    )
     history_s = parse_duration("--history", options.history, most_s=_MOST_HISTORY_S)
     hub = Hub(_stream_infos(analyzer, names), past=PastRing(history_s) if history_s else None)
     several = len(hub.streams) > 1
+    inboxes = {
+        name: Inbox(name)
+        for name, spec in zip(names, sources, strict=True)
+        if browser_name(spec) is not None
+    }
     pipeline = Pipeline(
         analyzer,
         hub,
@@ -160,17 +213,22 @@ def _prepare(
         require=_require(options),
         max_frames=options.frames,
         on_stage=lambda stream, event: _print_stage(stream, event, several=several),
+        on_result=lsl_push(options, hub, analyzer),
     )
     for name, spec in zip(names, sources, strict=True):
         pipeline.add(
             name,
-            partial(_open, spec, options),
+            partial(_open, spec, options, inboxes.get(name)),
             policy=_policy(spec, options),
             loop=loop,
             # With one source "any" is "all": its error ends the run at once, and is said once.
             endless=may_appear(spec) and (several or options.require == "none"),
+            # Nothing has to be connected to: the page comes to us.
+            backoff=(PAGE_WAIT_S,) if name in inboxes else BACKOFF_S,
         )
     hello = _hello(options, analyzer, detector.name)
+    hello = msgspec.structs.replace(hello, scores=pipeline.scoring.infos())
+    recorder = make_recorder(options, hub, hello, network.card)
     server = Server(
         hub,
         hello=hello,
@@ -180,10 +238,14 @@ def _prepare(
         allowed_origins=tuple(options.origin or ()),
         certificate=access.certificate,
         max_connections=options.max_connections,
+        command=recorder.command if recorder is not None and options.allow_control else None,
     )
+    server.cameras = tuple(inboxes.values())
+    if options.metrics:
+        server.readings["/metrics"] = metrics_page(pipeline, hub, hello)
     notes = visible_secrets(access.token, sources)
     notes += certificate_notes(access.certificate, time.time())
-    return _Session(analyzer, pipeline, hello, server, options.print_token, notes)
+    return _Session(analyzer, pipeline, hello, server, options.print_token, notes, recorder, people)
 
 
 def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
@@ -197,6 +259,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         device=str(network.device),
         detector=detector,
         lrp_preset=explain.preset,
+        picture_preset=explain.preset,
         lrp_engine=analyzer.engine.name,
         lrp_engine_reason=analyzer.engine.reason,
         lrp_precision=explain.precision,
@@ -205,6 +268,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         aus=action_units(network, analyzer.shown, analyzer.staged),
         baseline=analyzer.config.baseline.enabled,
         video=options.video,
+        allow_control=options.allow_control,
     )
 
 
@@ -230,7 +294,9 @@ def _stream_infos(analyzer: Analyzer, names: Sequence[str]) -> list[StreamInfo]:
     return infos
 
 
-def _open(spec: str, options: LiveOptions) -> Source:
+def _open(spec: str, options: LiveOptions, inbox: Inbox | None) -> Source:
+    if inbox is not None:
+        return BrowserCamera(inbox)
     return open_source(
         spec,
         realtime=options.realtime,
@@ -259,7 +325,7 @@ def _require(options: LiveOptions) -> Require:
 async def _serve(session: _Session, *, open_page: bool) -> Summary:
     pipeline, server = session.pipeline, session.server
     loop = asyncio.get_running_loop()
-    for number in _ending_signals():
+    for number in ending_signals():
         # Not on every platform; there KeyboardInterrupt ends the run without a summary.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, pipeline.stop)
@@ -267,29 +333,25 @@ async def _serve(session: _Session, *, open_page: bool) -> Summary:
         await asyncio.to_thread(session.analyzer.warm_up)
         await asyncio.to_thread(pipeline.open)
         try:
+            if session.recorder is not None:
+                session.recorder.start()
             _print_head(session)
         except BaseException:
             # A capture thread that outlives the interpreter's end aborts the process.
             await asyncio.to_thread(pipeline.close)
             raise
         if open_page:
-            threading.Thread(target=_show, args=(session.address,), daemon=True).start()
+            address = session.camera_address or session.address
+            threading.Thread(target=_show, args=(address,), daemon=True).start()
         try:
-            return await asyncio.to_thread(pipeline.run)
+            summary = await asyncio.to_thread(pipeline.run)
+            if not (pipeline.is_stopped or pipeline.failed):
+                server.farewell = Bye(reason="the recording has ended", ended=True)
+            return summary
         finally:
             pipeline.stop()
-
-
-def _ending_signals() -> list[signal.Signals]:
-    """Return the signals that end a run in good order.
-
-    A terminal that closes sends SIGHUP, unless ``nohup`` said that it means nothing.
-    """
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
-    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        numbers.append(hangup)
-    return numbers
+            if session.recorder is not None:
+                await asyncio.to_thread(session.recorder.stop)
 
 
 def _show(address: str) -> None:
@@ -308,11 +370,15 @@ def _show(address: str) -> None:
 
 def _print_head(session: _Session) -> None:
     hello, analyzer = session.hello, session.analyzer
-    out.print(f"facestage {hello.server}: research software, not a medical device")
     hint = ""
     if session.server.token is not None and not session.print_token:
         hint = "  (asks for the token; --print-token puts it into the address)"
     out.print(f"page     {session.address}{hint}", markup=False)
+    if session.camera_address:
+        out.print(
+            f"camera   open {session.camera_address} in the browser that has the camera",
+            markup=False,
+        )
     for note in session.notes:
         out.print(f"note     {note}", markup=False)
     out.print(
@@ -324,7 +390,11 @@ def _print_head(session: _Session) -> None:
     out.print(
         f"AUs      {selection_text(analyzer.network.card, analyzer.shown)}{personal}", markup=False
     )
+    for line in scores_text(session.pipeline.scoring.scores, analyzer.shown):
+        out.print(f"score    {line}", markup=False)
     out.print(f"source   {', '.join(s.id for s in session.pipeline.streams)}", markup=False)
+    if session.recorder is not None:
+        out.print(f"record   {session.recorder.folder}", markup=False)
 
 
 def _print_stage(stream: Stream, event: StageEvent, *, several: bool) -> None:
@@ -340,6 +410,9 @@ def _print_stage(stream: Stream, event: StageEvent, *, several: bool) -> None:
         f"  [{event.reason}{note}]",
         markup=False,
     )
+    for change in event.changes:
+        if change.before and change.after:
+            out.print(f"{'':{len(where)}}            {change.text}", markup=False)
 
 
 def _print_summary(summary: Summary) -> None:

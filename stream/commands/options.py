@@ -21,13 +21,17 @@ from ...core.config import MOST_FACES, AnalyzerConfig, ExplainConfig, WindowConf
 from ...core.errors import ConfigError
 from ...core.network.selection import parse_aus
 from ..server.limits import MOST_CONNECTIONS
+from .settings import use_settings
 
 __all__ = [
+    "AllowControl",
     "Aus",
     "Baseline",
     "Cert",
+    "Config",
     "Detector",
     "Device",
+    "Exclude",
     "Faces",
     "Follow",
     "History",
@@ -37,12 +41,18 @@ __all__ = [
     "LrpPreset",
     "MaxConnections",
     "MinStage",
+    "Names",
     "NetworkThreads",
     "Paper",
+    "People",
     "Port",
     "PrintToken",
+    "Record",
+    "RecordMax",
     "Rest",
     "RestFrom",
+    "Scores",
+    "SessionFolder",
     "SprayPreset",
     "StageAus",
     "Token",
@@ -161,6 +171,64 @@ RestFrom = Annotated[
         "--rest-from", metavar="SPAN", help="The face is neutral in this span, such as 0-2s."
     ),
 ]
+Record = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Record: what is found goes into a folder of its own in this one, without pictures.",
+    ),
+]
+RecordMax = Annotated[
+    str, typer.Option(metavar="SIZE", help="A recording ends at this size, such as 20GB.")
+]
+AllowControl = Annotated[
+    bool,
+    typer.Option(
+        "--allow-control", help="Clients, such as the page, may begin and end a recording."
+    ),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--name", help="What a source is called; one for each, in their order."),
+]
+People = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--person",
+        metavar="ID",
+        help="Who is seen, one for each source (- for nobody known): their rest level is read "
+        "where it was kept, else kept in the end.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        is_eager=True,
+        callback=use_settings,
+        help="Options from a file, facestage.toml; the command line comes before it.",
+    ),
+]
+SessionFolder = Annotated[
+    Path, typer.Argument(metavar="SESSION", help="Folder that --record wrote.")
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="SPAN",
+        help="Leave this span out, such as 12-15s; may be repeated.",
+    ),
+]
+Scores = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--score",
+        metavar="NAME[=FORMULA]",
+        envvar="FACESTAGE_SCORE",
+        help="Follow a score: PSPI, or one of your own such as 'smile=AU12*AU6' (numbers, AUs, "
+        "+ - * / min max and parentheses); may be repeated. See docs/scores.md.",
+    ),
+]
 Faces = Annotated[
     int,
     typer.Option(
@@ -270,7 +338,6 @@ def analyzer_config(
     rest_from: tuple[float, float] | None = None,
     lrp_preset: str = ExplainConfig().preset,
     lrp_precision: str = ExplainConfig().precision,
-    stage_aus: str = "shown",
     window: int | None = None,
     window_device: str = WindowConfig().device,
 ) -> AnalyzerConfig:
@@ -283,7 +350,6 @@ def analyzer_config(
     return replace(
         config,
         aus=parse_aus(aus),
-        stage_aus=parse_aus(stage_aus),
         explain=replace(
             config.explain, preset=lrp.lrp_preset(lrp_preset).name, precision=lrp_precision
         ),

@@ -1,8 +1,12 @@
-"""``--baseline``, ``--rest`` and ``--rest-from``: by which rest level presence is judged."""
+"""``--baseline``, ``--rest`` and ``--rest-from``: by which rest level presence is judged.
+
+And ``--exclude``: spans that are left out.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...core.baseline import read_rest, write_rest
@@ -11,7 +15,7 @@ from ...core.network.card import ModelCard
 from ...core.types import RestLevels
 from ..files import check_target, write_file
 
-__all__ = ["judges_by_rise", "load_rest", "parse_span", "save_rest"]
+__all__ = ["judges_by_rise", "load_rest", "parse_span", "parse_spans", "save_rest"]
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)\s*s?")
 _MOST_BYTES = 1 << 20
@@ -59,8 +63,33 @@ def parse_span(text: str | None) -> tuple[float, float] | None:
     return float(match[1]), float(match[2])
 
 
-def load_rest(path: Path | None, card: ModelCard, *, sources: int = 1) -> RestLevels | None:
+def parse_spans(texts: Sequence[str] | None) -> list[tuple[float, float]]:
+    """Return the spans of ``--exclude``, seconds.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    spans: list[tuple[float, float]] = []
+    for text in texts or ():
+        match = _SPAN.fullmatch(text.strip())
+        if match is None or float(match[1]) >= float(match[2]):
+            raise ConfigError(
+                f"--exclude {text[:40]!r} is no span; give first and last second, such as 12-15s"
+            )
+        spans.append((float(match[1]), float(match[2])))
+    return spans
+
+
+def load_rest(
+    path: Path | None, card: ModelCard, *, sources: int = 1, option: str = "--rest"
+) -> RestLevels | None:
     """Read the rest levels of a person; None where no file is named, or there is none yet.
+
+    Args:
+        path: the file.
+        card: of the network that is to be judged by them.
+        sources: how many are watched.
+        option: that names the file.
 
     Raises:
         ConfigError: the file cannot be read, is of another network, holds an impossible number, or
@@ -71,22 +100,22 @@ def load_rest(path: Path | None, card: ModelCard, *, sources: int = 1) -> RestLe
         return None
     if sources > 1:
         raise ConfigError(
-            f"--rest {path} is of one person, but {sources} sources are watched; watch each with "
-            "a command and a file of its own"
+            f"--rest {path} is of one person, but {sources} sources are watched; name the person "
+            "of each with --person"
         )
     check_target(path)
     if not path.exists():
         return None
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise ConfigError(f"{path} is no file of rest levels; name another with --rest")
+            raise ConfigError(f"{path} is no file of rest levels; name another with {option}")
         return read_rest(path.read_bytes(), card)
     except OSError as error:
         raise ConfigError(
             f"cannot read {path}: {error.strerror or error}; name a file that you can read"
         ) from error
     except ConfigError as error:
-        raise ConfigError(f"--rest {path}: {error}") from error
+        raise ConfigError(f"{option} {path}: {error}") from error
 
 
 def save_rest(path: Path | None, rest: RestLevels | None, card: ModelCard) -> str:

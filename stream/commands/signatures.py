@@ -29,12 +29,16 @@ from ...core.config import (
 from ...core.errors import ConfigError
 from ...core.lrp import LRP_PRESETS
 from ..server.limits import MAX_CONNECTIONS
+from .cameras import no_source_text
 from .options import (
+    AllowControl,
     Aus,
     Baseline,
     Cert,
+    Config,
     Detector,
     Device,
+    Exclude,
     Faces,
     Follow,
     History,
@@ -44,12 +48,18 @@ from .options import (
     LrpPreset,
     MaxConnections,
     MinStage,
+    Names,
     NetworkThreads,
     Paper,
+    People,
     Port,
     PrintToken,
+    Record,
+    RecordMax,
     Rest,
     RestFrom,
+    Scores,
+    SessionFolder,
     SprayPreset,
     StageAus,
     Token,
@@ -61,6 +71,7 @@ from .options import (
 
 __all__ = [
     "ALL_PRESETS",
+    "ANNOTATE_FORMATS",
     "CORPUS_LAYOUTS",
     "MOST_FRAMES",
     "AnalyzeOptions",
@@ -69,14 +80,20 @@ __all__ = [
     "DemoOptions",
     "DoctorOptions",
     "EvaluateOptions",
+    "ExportOptions",
     "LiveOptions",
+    "MarkerOptions",
     "QualityOptions",
+    "ReplayOptions",
+    "ReportOptions",
     "TrainOptions",
     "WatchOptions",
 ]
 
 CORPUS_LAYOUTS = ("ckplus", "actorstudy", "videos", "manifest")
 """Names of the layouts that ``corpus`` reads."""
+ANNOTATE_FORMATS = ("mp4", "webm")
+"""Formats of the annotated video."""
 ALL_PRESETS = "all"
 """In place of an LRP preset: each of them, a table each."""
 MOST_FRAMES = 1000
@@ -119,16 +136,30 @@ class WatchOptions(ExplainOptions):
     threads: NetworkThreads = None
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
+    score: Scores = None
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Tell Prometheus counts and latencies at /metrics.")
+    ] = False
+    lsl: Annotated[
+        bool, typer.Option("--lsl", help="Send AU values and stages by Lab Streaming Layer.")
+    ] = False
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
+    name: Names = None
+    person: People = None
+    record: Record = None
+    record_max: RecordMax = "20GB"
+    allow_control: AllowControl = False
+    config: Config = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
+    browser: Annotated[
+        bool, typer.Option(help="Open the page in a browser, where there is a terminal.")
+    ] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions(WatchOptions):
     """Options of ``facestage demo``."""
-
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +176,8 @@ class LiveOptions(WatchOptions):
             metavar="SOURCE...",
             envvar="FACESTAGE_LIVE_SOURCE",
             help="Camera number, /dev/video0, rtsp:// or http(s):// address, video file, folder of "
-            "images, or demo:; in the environment, several are separated by spaces.",
+            "images, browser: (the webcam of a browser, here or elsewhere) or demo:; in the "
+            "environment, several are separated by spaces.",
         ),
     ] = None
     source_file: Annotated[
@@ -198,9 +230,52 @@ class LiveOptions(WatchOptions):
 
     def __post_init__(self) -> None:
         if not self.sources and self.source_file is None:
-            raise ConfigError(
-                "no source is given; add a SOURCE such as 0 or rtsp://…, or --source-file FILE"
-            )
+            raise ConfigError(no_source_text())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOptions:
+    """Options of ``facestage replay``."""
+
+    session: SessionFolder
+    speed: Annotated[
+        str, typer.Option(help="Seconds of the session per second, or max: as fast as can be sent.")
+    ] = "1"
+    start: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="Begin there: seconds, or 00:01:20.")
+    ] = "0"
+    paused: Annotated[
+        bool, typer.Option("--paused", help="Wait until the page, or a client, says play.")
+    ] = False
+    once: Annotated[
+        bool, typer.Option("--once", help="End with the session; else Ctrl-C ends it.")
+    ] = False
+    host: Host = "127.0.0.1"
+    port: Port = 8765
+    token: Token = None
+    token_file: TokenFile = None
+    print_token: PrintToken = False
+    max_connections: MaxConnections = MAX_CONNECTIONS
+    cert: Cert = None
+    key: Key = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """Options of ``facestage report``."""
+
+    session: SessionFolder
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            envvar="FACESTAGE_REPORT_OUT",
+            help="Folder for the results; default: report, in the session.",
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool, typer.Option(help="Move a folder that holds something else aside.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,18 +293,29 @@ class AnalyzeOptions(ExplainOptions):
     lrp_precision: LrpPrecision = ExplainConfig().precision
     rest: Rest = None
     rest_from: RestFrom = None
+    score: Scores = None
+    exclude: Exclude = None
     faces: Faces = FollowConfig().faces
     follow: Follow = FollowConfig().follow
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N frames.")] = None
     annotate: Annotated[
         bool,
-        typer.Option(
-            "--annotate", help="Write annotated.webm too: relevance over the moving face."
-        ),
+        typer.Option("--annotate", help="Write annotated.mp4 too: relevance over the moving face."),
     ] = False
+    annotate_format: Annotated[
+        str, typer.Option(help="mp4 (H.264) or webm (VP8): what --annotate writes.")
+    ] = "mp4"
     overwrite: Annotated[
-        bool, typer.Option(help="Move a folder that holds something else aside.")
+        bool,
+        typer.Option(help="Move a folder that holds something else, or another result, aside."),
     ] = False
+
+    def __post_init__(self) -> None:
+        if self.annotate_format not in ANNOTATE_FORMATS:
+            raise ConfigError(
+                f"--annotate-format {self.annotate_format} is unknown; use "
+                f"{' or '.join(ANNOTATE_FORMATS)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -473,6 +559,49 @@ class BenchOptions(FaceOptions):
             help="Exit with 3 unless the figure keeps to it, such as "
             "'paced.capture_to_emit.p99<33ms' or 'offline.frames_per_s>100'; may be repeated.",
         ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """Options of ``facestage export``."""
+
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder that facestage analyze wrote.")
+    ]
+    to: Annotated[str, typer.Option(help="elan, nova, boris, csv, fhir or edf.")]
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write (nova: folder); default: beside OUT."),
+    ] = None
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="SPAN",
+            help="Leave this span out, such as 12-15s, or those of all markers with this text; "
+            "may be repeated.",
+        ),
+    ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkerOptions:
+    """Options of ``facestage markers``."""
+
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder that facestage analyze wrote.")
+    ]
+    from_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Add those of this file: .eaf (ELAN), .annotation (NOVA), .boris, .csv."
+        ),
+    ] = None
+    tier: Annotated[
+        str | None,
+        typer.Option(help="Tier (ELAN) or behaviour (BORIS) to read; default: those of markers."),
     ] = None
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import torch
 
 from ...core.action_units import GRADE_MARKS, au_code
 from ...core.config import ExplainConfig
 from ...core.network.card import ModelCard
+from ...core.scores.definition import Score
 from ...core.types import SequenceResult
 from ..protocol.messages import Hello
 
-__all__ = ["device_text", "lrp_text", "selection_text"]
+__all__ = ["device_text", "lrp_text", "scores_text", "selection_text"]
 
 
 def device_text(name: str) -> str:
@@ -38,3 +41,17 @@ def selection_text(card: ModelCard, shown: tuple[int, ...]) -> str:
     if hidden:
         parts.append(f"hidden: {' '.join(hidden)}")
     return ", ".join(parts)
+
+
+def scores_text(scores: Sequence[Score], shown: Collection[int]) -> list[str]:
+    """Say in a line for each score how it is made, what is missing, and what must be said."""
+    lines: list[str] = []
+    for score in scores:
+        formula = score.formula
+        line = f"{score.name} = {formula.text}, {formula.low:g} to {formula.high:g}"
+        missing = [au_code(au) for au in formula.aus if au not in shown]
+        if missing:
+            verb = "takes" if len(missing) == 1 else "take"
+            line += f"; {' '.join(missing)} {verb} no part, so only a range is told (see --aus)"
+        lines.append(f"{line}. {score.caution}" if score.caution else line)
+    return lines

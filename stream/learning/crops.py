@@ -154,8 +154,8 @@ def collect_crops(
         why = ", ".join(f"{count} × {reason}" for reason, count in failures.most_common())
         raise SourceError(
             f"in none of the {len(faces)} pictures a usable face was found ({why}); check that "
-            "faces are upright, near-frontal and at least 40 pixels wide, or use YuNet (facestage "
-            "models pull yunet): with haar the points come from the network's own landmarks"
+            "faces are not turned away and at least 40 pixels wide, or use another detector "
+            "(--detector ours, haar, or yunet after `facestage models pull yunet`)"
         )
     rows_found = np.flatnonzero(usable)
     for to, row in enumerate(rows_found):  # in place: a copy of all crops may not fit beside them
@@ -185,14 +185,7 @@ class _Finder:
     def __init__(self, network: AUNetwork, detector: Detector) -> None:
         card = network.card
         self.side = card.input_size
-        self._tracker = FaceTracker(
-            detector,
-            network.five_points if network.has_landmarks else None,
-            card.template,
-            card.template_weights,
-            card.input_size,
-            card.box_points.get(detector.name),
-        )
+        self._tracker = FaceTracker.of_network(detector, network)
         facts = (_VERSION, MARGIN, detector_identity(detector), card.sha256, card.input_size)
         digest = hashlib.sha256(repr(facts).encode())
         digest.update(card.template.tobytes() + card.template_weights.tobytes())

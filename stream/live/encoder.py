@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.scores.values import ScoreValue
 from ...core.steps import step, watching
 from ...core.types import Frame, FrameResult
 from .. import protocol
@@ -41,6 +42,7 @@ class Analysed:
         dropped: frames of the source lost so far.
         tell: called when it was published.
         followed: it is the first face of its source; each other face of the frame comes after it.
+        scores: values of the scores that are followed.
     """
 
     stream: str
@@ -50,6 +52,7 @@ class Analysed:
     dropped: int
     tell: Callable[[], None]
     followed: bool = True
+    scores: tuple[ScoreValue, ...] = ()
 
 
 class Emitter:
@@ -108,6 +111,7 @@ class Emitter:
             latency_ms=(time.monotonic_ns() - frame.t_mono_ns) * 1e-6,
             dropped_total=one.dropped,
             source_state=one.source_state,
+            scores=one.scores,
         )
         hub.publish_sample(message, stream=one.stream, t_capture=frame.t_wall)
 

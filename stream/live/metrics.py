@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,10 +41,16 @@ class LatencyHistogram:
 
     def __init__(self) -> None:
         self._counts = np.zeros(len(_EDGES_MS) + 1, np.int64)
+        self.sum_ms = 0.0
 
     def add(self, milliseconds: float) -> None:
         """Record one latency, milliseconds."""
         self._counts[int(np.searchsorted(_EDGES_MS, milliseconds))] += 1
+        self.sum_ms += milliseconds
+
+    def below(self, milliseconds: float) -> int:
+        """Return how many are at most so large, to within the width of a bucket."""
+        return int(self._counts[: int(np.searchsorted(_EDGES_MS, milliseconds)) + 1].sum())
 
     def percentile(self, share: float) -> float | None:
         """Return the latency that ``share`` (0–1) of all stay below, milliseconds; None if none."""
@@ -159,6 +165,21 @@ class Metrics:
                 return None
             p50, p99 = np.percentile(np.fromiter(self._recent, float), (50, 99))
             return float(p50), float(p99)
+
+    def latencies(self, edges_ms: Sequence[float]) -> tuple[int, float, tuple[int, ...]]:
+        """Return frames, the sum of their latencies, and how many are at most each of the edges.
+
+        All latencies in milliseconds.
+        """
+        with self._lock:
+            counts = tuple(self._latency.below(edge) for edge in edges_ms)
+            return self._frames, self._latency.sum_ms, counts
+
+    @property
+    def stages(self) -> int:
+        """Stages entered so far."""
+        with self._lock:
+            return self._stages
 
     def summary(self, drops: dict[str, int]) -> Summary:
         """Return the whole run in figures."""

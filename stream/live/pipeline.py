@@ -1,7 +1,8 @@
 """The compute thread: frames from the captures, through the analyzer, out to the hub.
 
 One thread takes the frames of all sources, analyses them as one batch and publishes the events.
-Capture runs in threads of its own, pictures and masks are made in another one
+Capture runs in threads of its own, and so does what a frame needs before the network sees it
+(:mod:`~facestage.stream.live.ahead`); pictures and masks are made in another one
 (:mod:`~facestage.stream.live.encoder`), and the server has an event loop of its own, so the only
 thing that can make a frame wait is the analysis of the frame before.
 """
@@ -12,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -19,6 +21,7 @@ from typing import Literal
 from ...core.analyzer import Analyzer
 from ...core.errors import FacestageError, SourceError
 from ...core.lrp import EngineChoice
+from ...core.scores.values import Notice
 from ...core.steps import watching
 from ...core.types import Frame, FrameResult, PrototypeFound, StageEvent
 from .. import protocol
@@ -26,10 +29,13 @@ from ..server.hub import Hub
 from ..sources import Source
 from ..step_clock import StepClock, StepTimes
 from . import publish
-from .capture import Capture, CaptureOptions, SourceState, SourceStateChange
+from .ahead import Ahead
+from .background import BackgroundDetector
+from .capture import BACKOFF_S, Capture, CaptureOptions, SourceState, SourceStateChange
 from .encoder import Analysed, Emitter, Encoder
 from .handover import Policy
 from .metrics import Metrics, Summary
+from .scoring import Scoring, notice_message
 
 __all__ = ["Pipeline", "Require", "Stream"]
 
@@ -59,6 +65,7 @@ class Stream:
         finished: whether its last events were published, too.
         paused: whether it stalled or lost its connection, and its stage still has to end for that.
         drained: whether all frames grabbed so far were taken.
+        ahead: prepares its frames; None where the compute thread does.
         faces: streams of the other faces of the source that may be analysed; of these only ``id``,
             ``number`` and ``capture`` are kept.
     """
@@ -72,6 +79,7 @@ class Stream:
     finished: bool = False
     paused: bool = False
     drained: bool = False
+    ahead: Ahead | None = None
     faces: tuple[Stream, ...] = ()
 
     @property
@@ -86,7 +94,9 @@ class Pipeline:
     Add the sources, :meth:`open` them, then :meth:`run` in a thread of its own.
 
     Args:
-        analyzer: explains the frames.
+        analyzer: explains the frames. Where its detector is a
+            :class:`~facestage.stream.live.background.BackgroundDetector`, frames are prepared in
+            threads of their own, one a source.
         hub: where results go; it must know the streams that are added.
         video: whether pictures may be sent at all.
         require: how many of the sources the run needs. Unless it is ``all``, a source without an
@@ -102,6 +112,10 @@ class Pipeline:
         streams: the sources.
         metrics: what was counted so far.
         failed: errors of sources that failed for good.
+        scoring: follows the scores of all streams.
+
+    Raises:
+        ConfigError: a score that the analyzer's configuration names cannot be followed.
     """
 
     def __init__(
@@ -124,12 +138,15 @@ class Pipeline:
         self._video = video
         self._require = require
         self._max_frames = max_frames
+        detector = analyzer.detector
+        self._detector = detector if isinstance(detector, BackgroundDetector) else None
         self._steps = StepClock()
         self._on_steps = on_steps or (lambda times: None)
         hub.on_steps = self._note_steps
         self._on_stage = on_stage or (lambda stream, event: None)
         self._on_result = on_result or (lambda stream, result: None)
         self._engine = EngineChoice("")
+        self.scoring = Scoring(analyzer)
         emitter = Emitter(
             hub,
             analyzer.network.card.aus,
@@ -155,6 +172,7 @@ class Pipeline:
         loop: bool = False,
         endless: bool = False,
         max_attempts: int | None = None,
+        backoff: Sequence[float] = BACKOFF_S,
     ) -> Stream:
         """Add a source; it is opened by :meth:`open`.
 
@@ -166,6 +184,7 @@ class Pipeline:
             loop: begin a source that ends again.
             endless: it has no end of its own (a camera, a stream), so it may appear later.
             max_attempts: attempts to reconnect after one loss; None never gives up.
+            backoff: waits before them, seconds; the last one repeats.
         """
         numbers = {info.id: info.number for info in self._hub.streams}
         capture = Capture(
@@ -175,6 +194,7 @@ class Pipeline:
                 loop=loop,
                 patient=endless and self._require != "all",
                 max_attempts=max_attempts,
+                backoff=backoff,
             ),
             name=name,
             on_state=lambda change: self._note_state(stream, change),
@@ -184,6 +204,13 @@ class Pipeline:
         others = [other for other in self._analyzer.streams(name) if other != name]
         faces = tuple(Stream(other, numbers[other], capture) for other in others)
         stream = Stream(name, numbers[name], capture, faces=faces)
+        if self._detector is not None:
+            stream.ahead = Ahead(
+                capture,
+                self._analyzer.prepare,
+                on_ready=self._ready.set,
+                on_steps=self._note_steps,
+            )
         self.streams.append(stream)
         return stream
 
@@ -235,11 +262,18 @@ class Pipeline:
         """Close all sources; :meth:`run` does it at its end."""
         for stream in self.streams:
             stream.capture.stop()
+            if stream.ahead is not None:
+                stream.ahead.close()
 
     def stop(self) -> None:
         """Ask :meth:`run` to end; safe from any thread and from a signal handler."""
         self._stop.set()
         self._ready.set()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stop.is_set()
 
     def run(self) -> Summary:
         """Analyse until every source has ended, the limit is reached or :meth:`stop` is called.
@@ -252,6 +286,7 @@ class Pipeline:
         if self._engine.reason:
             self.metrics.count({"engine_fallbacks": 1})
         self._encoder.start()
+        self._start_ahead()
         try:
             with watching(self._steps):
                 while not self._stop.is_set() and not self._done():
@@ -265,6 +300,17 @@ class Pipeline:
         finally:
             self._end()
         return self.metrics.summary(self._drops())
+
+    def _start_ahead(self) -> None:
+        """Let frames be prepared in the background; the network is prepared by now."""
+        if self._detector is not None:
+            self._detector.on_steps = self._note_steps
+            # Where no frame may be lost, nothing may depend on how fast the machine is.
+            policies = {stream.capture.policy for stream in self.streams}
+            self._detector.patient = "every" in policies
+        for stream in self.streams:
+            if stream.ahead is not None:
+                stream.ahead.start()
 
     def _end(self) -> None:
         """Close the sources, publish what was analysed, then what ends with it."""
@@ -307,9 +353,9 @@ class Pipeline:
     def _next(self, stream: Stream) -> Frame | None:
         stream.drained = False
         try:
-            frame = stream.capture.get_nowait()
+            frame = (stream.capture if stream.ahead is None else stream.ahead).get_nowait()
         except queue.Empty:
-            stream.drained = True
+            stream.drained = stream.ahead is None or stream.ahead.drained
             return None
         except SourceError as error:
             self.failed.append(error)
@@ -318,7 +364,12 @@ class Pipeline:
         return frame
 
     def _process(self, batch: list[tuple[Stream, Frame]]) -> None:
-        results = self._analyzer.update([frame for _, frame in batch])
+        def go_on() -> None:
+            for stream, _ in batch:
+                if stream.ahead is not None:
+                    stream.ahead.go_on()
+
+        results = self._analyzer.update([frame for _, frame in batch], go_on)
         self._count_batches()
         of_face = {face.id: (stream, face) for stream, _ in batch for face in stream.each}
         analysed = []
@@ -330,6 +381,10 @@ class Pipeline:
                 stream.dropped += result.frame.dropped_before
                 self._analysed += 1
             self._publish_events(face, result)
+            values, notices = self.scoring.update(
+                result, paced=stream.capture.policy != "every", now_ns=time.monotonic_ns()
+            )
+            self._publish_notices(face, notices, result.frame)
             analysed.append(
                 Analysed(
                     stream=face.id,
@@ -339,6 +394,7 @@ class Pipeline:
                     dropped=stream.dropped,
                     tell=partial(self._on_result, face, result),
                     followed=followed,
+                    scores=values,
                 )
             )
         self._note_steps(self._steps.take())
@@ -385,6 +441,16 @@ class Pipeline:
             )
             self._on_stage(stream, event)
 
+    def _publish_notices(
+        self, stream: Stream, notices: Sequence[Notice], frame: Frame | None = None
+    ) -> None:
+        for notice in notices:
+            self._hub.publish_event(
+                notice_message(notice, self.scoring.score(notice.score)),
+                stream=stream.id,
+                t_capture=None if frame is None else frame.t_wall,
+            )
+
     def _close_stages(self) -> None:
         """End the stages of sources that ended or paused, once their last frame was analysed.
 
@@ -395,10 +461,14 @@ class Pipeline:
                 stream.finished = True
                 for face in stream.each:
                     self._publish_stage_events(face, self._analyzer.finish(face.id), None)
+                    self._publish_notices(face, self.scoring.gap(face.id, "the source ended"))
             elif stream.paused and stream.drained:
                 stream.paused = False
-                for face in stream.each:
-                    self._publish_stage_events(face, self._analyzer.gap(face.id), None)
+                with nullcontext() if stream.ahead is None else stream.ahead.lock:
+                    ends = [(face, self._analyzer.gap(face.id)) for face in stream.each]
+                for face, events in ends:
+                    self._publish_stage_events(face, events, None)
+                    self._publish_notices(face, self.scoring.gap(face.id, "the source paused"))
 
     def _publish_states(self) -> None:
         while True:

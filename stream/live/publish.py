@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from ...core import relevance
 from ...core.action_units import AU_COLOURS, AU_NAMES, au_code, prototype_label
 from ...core.errors import ProtocolError
+from ...core.face.alignment import transform
+from ...core.face.region_shares import region_parts, shares, strongest
 from ...core.network.au_network import AUNetwork
+from ...core.scores.values import ScoreValue
 from ...core.stages import format_labels
 from ...core.types import (
     FaceChange,
@@ -25,6 +28,7 @@ from ...core.types import (
     StageEvent,
 )
 from .. import protocol
+from .scoring import score_message
 
 __all__ = [
     "MASK_SIDE",
@@ -132,6 +136,10 @@ def _stage_message(event: StageEvent) -> protocol.Event:
         reason=event.reason,
         at=event.at,
         text=format_labels(event.labels),
+        changes=tuple(
+            protocol.LetterChange(au=c.au, before=c.before, after=c.after, text=c.text)
+            for c in event.changes
+        ),
     )
 
 
@@ -152,6 +160,7 @@ def _found_message(
         data=cells,
         top=top,
         face=face,
+        regions=event.regions,
     )
 
 
@@ -186,6 +195,7 @@ def frame_message(
     latency_ms: float,
     dropped_total: int,
     source_state: str,
+    scores: Sequence[ScoreValue] = (),
 ) -> protocol.FrameSample:
     """Return the sample of one analysed frame."""
     values: tuple[protocol.ActionUnitValue, ...] = ()
@@ -220,6 +230,7 @@ def frame_message(
         baseline=result.baseline.value,
         rest_s=round(result.rest_s, 2),
         rest_prior=round(result.rest_prior, 3),
+        scores=tuple(score_message(value) for value in scores),
     )
 
 
@@ -239,17 +250,28 @@ def heat_messages(results: Sequence[FrameResult], top_x: float) -> list[protocol
 def _heat(result: FrameResult, masks: Iterator[bytes]) -> protocol.Heat:
     """Return the message of one frame; takes as many of the masks as the frame has AUs."""
     frame_masks: list[protocol.Mask] = []
-    for au in sorted(result.maps):
+    face = result.face
+    for au, relevance_map in sorted(result.maps.items()):
         letter = result.letters.get(au)
         label = au_code(au) if letter is None else prototype_label(au, letter)
-        frame_masks.append(protocol.Mask(au=au, label=label, data=next(masks)))
-    face = result.face
+        regions = _regions(face, relevance_map)
+        frame_masks.append(protocol.Mask(au=au, label=label, data=next(masks), regions=regions))
     matrix = None
     if face.matrix is not None and face.crop is not None:
         matrix = protocol.mask_to_frame(face.matrix, face.crop.shape[0], MASK_SIDE)
     return protocol.Heat(
         frame=result.frame.index, size=MASK_SIDE, matrix=matrix, masks=tuple(frame_masks)
     )
+
+
+def _regions(
+    face: FaceObservation, relevance_map: NDArray[np.float32]
+) -> tuple[tuple[str, float], ...]:
+    """Return the facial regions that carry a map's relevance; none where no face was measured."""
+    if face.matrix is None or face.points is None:
+        return ()
+    points = transform(face.matrix, face.points)
+    return strongest(shares(relevance_map, region_parts(points, len(relevance_map))))
 
 
 def encode_picture(frame: Frame, number: int) -> protocol.Picture | None:

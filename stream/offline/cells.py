@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["csv_text", "markdown_text"]
+__all__ = ["csv_text", "markdown_text", "plain_text"]
 
 _FORMULA = tuple("=+-@\t\r")
 """What a spreadsheet takes for the beginning of a formula."""
@@ -43,6 +43,16 @@ def _cell(text: str) -> str:
     if text.lstrip("'").startswith(_FORMULA) and not _NUMBER.fullmatch(text):
         return f"'{text}"
     return text
+
+
+def plain_text(cell: str) -> str:
+    """Return what a cell of :func:`csv_text` was made of.
+
+    >>> [plain_text(x) for x in ("'=1+1", "''=1", "'quoted'", "AU12_A")]
+    ['=1+1', "'=1", "'quoted'", 'AU12_A']
+    """
+    protected = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
+    return cell[1:] if protected else cell
 
 
 def markdown_text(text: str) -> str:

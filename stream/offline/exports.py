@@ -7,6 +7,7 @@ rename. An earlier result in the same place is replaced only then, and comes bac
 from __future__ import annotations
 
 import errno
+import functools
 import heapq
 import itertools
 import json
@@ -15,40 +16,46 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ...core.action_units import au_code
 from ...core.errors import ConfigError
-from ...core.render import SequencePictures, strip
+from ...core.render import SequencePictures, prototype_card, strip
+from ...core.scores.definition import Score
 from ...core.stages import format_prototype, reduction
 from ...core.types import BaselineState, FrameRow, SequenceResult, Stage
 from .cells import csv_text
 from .durable import sweep, sync, sync_tree
 from .encoding import png_bytes
 from .report import render_report
+from .scores import ScoredSequence, score_sequence
 
-__all__ = ["ANNOTATED", "SCHEMA", "check_output", "unwritable", "write_analysis"]
+__all__ = ["ANNOTATED", "MARKERS", "SCHEMA", "check_output", "unwritable", "write_analysis"]
 
 SCHEMA = "facestage/temporal-prototype/1"
 """``schema`` of ``temporal_prototype.json``; the number rises when a reader would break."""
 
-ANNOTATED = "annotated.webm"
-"""Name of the annotated video in the folder of results, see :mod:`.annotate`."""
+ANNOTATED = {"mp4": "annotated.mp4", "webm": "annotated.webm"}
+"""Names of the annotated video in the folder of results, by format; see :mod:`.annotate`."""
 
 _MANIFEST = "temporal_prototype.json"
 _STAGES, _FRAMES, _STRIP, _REPORT = "stages.csv", "frames.csv", "strip.png", "report.html"
 _PROTOTYPES = "prototypes"
 _FACE = "face"
 """Begins the names of the folders of other faces: ``face2``, ``face3``, …"""
-_NAMES = frozenset({_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES, ANNOTATED})
+MARKERS = "markers.csv"
+"""Name of the markers that people made beside the results; it stays when they are made anew."""
+_NAMES = frozenset(
+    {_MANIFEST, _STAGES, _FRAMES, _STRIP, _REPORT, _PROTOTYPES, MARKERS, *ANNOTATED.values()}
+)
 _PICTURE = re.compile(r"AU\d{2}_[A-Z]+\.png")
 _FRESH = "new"
-_PROTOTYPE_SIDE, _PROTOTYPE_GAP = 448, 24
+
+Scorer = Callable[[SequenceResult], ScoredSequence]
 
 
 def write_analysis(
@@ -58,17 +65,22 @@ def write_analysis(
     overwrite: bool = False,
     thresholds: Mapping[int, tuple[float, float]] | None = None,
     pictures: SequencePictures | None = None,
+    scores: Sequence[Score] = (),
+    film: str = "",
 ) -> list[Path]:
     """Write the files of ``facestage analyze`` into a folder.
 
     Args:
         result: the analysed sequence.
-        out: the folder; its parent folders are made. An earlier result of facestage is replaced.
-        overwrite: where ``out`` holds anything else, move that aside to ``<out>.old`` (then
-            ``.old-2``, …) instead of refusing.
+        out: the folder; its parent folders are made. An earlier result of the same source is
+            replaced.
+        overwrite: where ``out`` holds anything else, or the result of another source, move that
+            aside to ``<out>.old`` (then ``.old-2``, …) instead of refusing.
         thresholds: AU number → presence probability that turns the AU on and the one that turns it
             off again; drawn in the report's timeline where given.
         pictures: those of the result, where they are needed for something else as well.
+        scores: those whose columns ``frames.csv`` gets, and whose notices the manifest gets.
+        film: name of the annotated video that will lie in the folder; the report plays it.
 
     Returns:
         The files written: ``temporal_prototype.json``, ``stages.csv``, ``frames.csv``,
@@ -87,7 +99,7 @@ def write_analysis(
         ConfigError: ``out`` holds something else, or cannot be written.
     """
     target = Path(out).resolve()
-    check_output(target, overwrite=overwrite)
+    check_output(target, overwrite=overwrite, source=result.source)
     # A mount point (a container's volume) cannot be renamed; its entries can.
     home = target if target.is_mount() else target.parent
     staging: Path | None = None
@@ -96,9 +108,13 @@ def write_analysis(
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".partial", dir=home))
         fresh = staging / _FRESH
         fresh.mkdir()
-        names = _write_all(result, fresh, thresholds or {}, pictures or SequencePictures(result))
+        pictures = pictures or SequencePictures(result)
+        scored = functools.cache(functools.partial(score_sequence, scores=tuple(scores)))
+        names = _write_all(result, fresh, thresholds or {}, pictures, scored, film)
+        if (target / MARKERS).is_file() and _foreign_entry(target) is None:
+            shutil.copyfile(target / MARKERS, fresh / MARKERS)
         sync_tree(fresh)
-        _publish(staging, target)
+        _publish(staging, target, result.source)
         sync(home)
     except OSError as error:
         raise unwritable(target, error) from error
@@ -110,12 +126,17 @@ def write_analysis(
     return [target / name for name in names]
 
 
-def check_output(out: Path, *, overwrite: bool = False) -> None:
+def check_output(out: Path, *, overwrite: bool = False, source: str | None = None) -> None:
     """Check that a result could be written to a folder, before the work of making it.
 
+    Args:
+        out: the folder.
+        overwrite: whether anything else in it may be moved aside.
+        source: what is analysed; None: not known.
+
     Raises:
-        ConfigError: ``out`` is a file, holds something that is not an earlier result of facestage
-            (and ``overwrite`` is not set), or cannot be written.
+        ConfigError: ``out`` is a file, holds something that is not an earlier result of facestage,
+            or that of another source (and ``overwrite`` is not set), or cannot be written.
     """
     target = Path(out).resolve()
     try:
@@ -127,6 +148,12 @@ def check_output(out: Path, *, overwrite: bool = False) -> None:
                 raise ConfigError(
                     f"{target} holds {foreign!r}, which is not an earlier result of facestage; "
                     "name a new or empty folder, or allow overwriting to move the old one aside"
+                )
+            other = _other_source(target, source)
+            if other is not None:
+                raise ConfigError(
+                    f"{target} holds the result of {other}; name another folder for that of "
+                    f"{source}, or add --overwrite to move the old one aside"
                 )
         existing = target if target.is_mount() else target.parent
         while not existing.exists():
@@ -146,27 +173,29 @@ def _write_all(
     folder: Path,
     thresholds: Mapping[int, tuple[float, float]],
     pictures: SequencePictures,
+    scored: Scorer,
+    film: str = "",
 ) -> list[str]:
-    _write_text(folder / _MANIFEST, _manifest(result))
+    _write_text(folder / _MANIFEST, _manifest(result, scored(result)))
     _write_text(folder / _STAGES, _stages_csv(result))
-    _write_text(folder / _FRAMES, _frames_csv(result))
+    _write_text(folder / _FRAMES, _frames_csv(result, scored))
     names = [_MANIFEST, _STAGES, _FRAMES]
     for place, other in enumerate(result.others, start=2):
         inner = folder / f"{_FACE}{place}"
         inner.mkdir()
-        written = _write_all(other, inner, thresholds, SequencePictures(other))
+        written = _write_all(other, inner, thresholds, SequencePictures(other), scored)
         names += [f"{inner.name}/{name}" for name in written]
     (folder / _PROTOTYPES).mkdir()
     for label in result.prototypes:
         name = f"{_PROTOTYPES}/{label}.png"
-        _write_png(folder / name, _prototype_picture(pictures, label))
+        _write_png(folder / name, prototype_card(result, pictures, label))
         names.append(name)
     _write_png(folder / _STRIP, strip(result, pictures))
-    _write_text(folder / _REPORT, render_report(result, pictures, thresholds))
+    _write_text(folder / _REPORT, render_report(result, pictures, thresholds, film))
     return [*names, _STRIP, _REPORT]
 
 
-def _manifest(result: SequenceResult) -> str:
+def _manifest(result: SequenceResult, scored: ScoredSequence) -> str:
     document = {
         "schema": SCHEMA,
         "source": result.source,
@@ -195,12 +224,18 @@ def _manifest(result: SequenceResult) -> str:
                 "end": stage.end,
                 "start_s": round(stage.start_s, 4),
                 "end_s": round(stage.end_s, 4),
+                "changes": [
+                    {"au": c.au, "before": c.before, "after": c.after, "text": c.text}
+                    for c in stage.changes
+                ],
                 **_files(result, start=stage.start, end=stage.end),
             }
             for stage in result.stages
         ],
         "text": format_prototype(result.stages),
-        "reduction": round(reduction(len(result.stages), len(result.rows)), 6),
+        "reduction": round(reduction(len(result.stages), len(result.rows)), 6)
+        if any(row.presence is not None for row in result.rows)
+        else None,
         "unique_stages": len({stage.labels for stage in result.stages}),
         "prototypes": [
             {
@@ -208,10 +243,12 @@ def _manifest(result: SequenceResult) -> str:
                 "frames": item.frames,
                 "first": item.first,
                 "exemplar": item.exemplar,
+                "regions": [list(pair) for pair in item.regions],
                 **_files(result, first=item.first, exemplar=item.exemplar),
             }
             for label, item in result.prototypes.items()
         ],
+        **({"scores": scored.document()} if scored.scores else {}),
     }
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
@@ -267,7 +304,7 @@ def _person(stage: Stage, persons: Mapping[int, str]) -> str:
     return next((persons[frame] for frame in frames if frame in persons), "")
 
 
-def _frames_csv(result: SequenceResult) -> str:
+def _frames_csv(result: SequenceResult, scored: Scorer) -> str:
     codes = [au_code(au) for au in result.aus]
     header = ["frame", "face_id", "time", "face", "yaw", "pitch", "roll", *codes]
     header += [f"{code}_r" for code in codes] + [f"{code}_label" for code in codes]
@@ -276,9 +313,11 @@ def _frames_csv(result: SequenceResult) -> str:
         header += [f"{code}_adjusted_r" for code in codes]
     if result.files:
         header.append("file")
+    header += scored(result).header()
     each = [((row, one) for row in one.rows) for one in (result, *result.others)]
     rows = heapq.merge(*each, key=lambda pair: pair[0].index)
-    return csv_text(header, (_frame_cells(row, one) for row, one in rows))
+    cells = ([*_frame_cells(row, one), *scored(one).cells(row.index)] for row, one in rows)
+    return csv_text(header, cells)
 
 
 def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
@@ -298,15 +337,6 @@ def _frame_cells(row: FrameRow, result: SequenceResult) -> list[str]:
     if result.files:
         texts.append(result.files[row.index])
     return texts
-
-
-def _prototype_picture(pictures: SequencePictures, label: str) -> NDArray[np.uint8]:
-    """Return the projection over the face and, beside it, the heatmap in a thin frame."""
-    face = pictures.prototype(label, _PROTOTYPE_SIDE)
-    heat = pictures.heat(label, _PROTOTYPE_SIDE)
-    cv2.rectangle(heat, (0, 0), (_PROTOTYPE_SIDE - 1, _PROTOTYPE_SIDE - 1), (206, 198, 192), 2)
-    gap = np.full((_PROTOTYPE_SIDE, _PROTOTYPE_GAP, 3), 255, np.uint8)
-    return np.hstack([face, gap, heat])
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -344,17 +374,35 @@ def _foreign_entry(folder: Path) -> str | None:
     return next((f"{_PROTOTYPES}/{name}" for name in inside if not _PICTURE.fullmatch(name)), None)
 
 
+def _other_source(folder: Path, source: str | None) -> str | None:
+    """Return the source of the result in a folder, where that is another; else None."""
+    try:
+        known = json.loads((folder / _MANIFEST).read_bytes()).get("source")
+    except (OSError, ValueError, AttributeError):
+        return None
+    if source is None or not isinstance(known, str) or known == _written(source):
+        return None
+    return None if os.path.realpath(known) == os.path.realpath(source) else known
+
+
+def _written(text: str) -> str:
+    """Return a text as it is read back from a file of ours: what is no UTF-8 is escaped."""
+    return text.encode("utf-8", errors="backslashreplace").decode()
+
+
 def _leftovers(target: Path) -> re.Pattern[str]:
     """Return the names of what a killed run may have left half-written of a result."""
     return re.compile(
         rf"\.{re.escape(target.name)}-\w+\.(partial|previous)"
-        rf"|\.{Path(ANNOTATED).stem}-\w+\{Path(ANNOTATED).suffix}"
+        r"|\.annotated-\w+\.(mp4|webm)"
     )
 
 
-def _publish(staging: Path, target: Path) -> None:
+def _publish(staging: Path, target: Path, source: str) -> None:
     """Move the finished files into place; undo every move if one fails."""
-    foreign = target.is_dir() and _foreign_entry(target) is not None
+    foreign = target.is_dir() and (
+        _foreign_entry(target) is not None or _other_source(target, source) is not None
+    )
     aside = staging.with_suffix(".previous")
     if staging.parent == target:
         if foreign:

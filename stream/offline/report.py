@@ -19,10 +19,12 @@ import jinja2
 import numpy as np
 
 from ...core.action_units import AU_NAMES, GRADE_MARKS, au_code, letter_index, parse_label
+from ...core.face.reasons import region_text
 from ...core.render import MAX_STRIP_STAGES, SequencePictures, au_colour, stage_seconds
 from ...core.stages import format_prototype, reduction
 from ...core.types import LOST, NONE, FrameRow, SequenceResult
 from .encoding import jpeg_uri, png_uri
+from .summary import summary
 
 __all__ = ["render_report", "template"]
 
@@ -31,6 +33,11 @@ _WIDTH, _GUTTER, _BAND, _LANE, _LANE_GAP, _BLOCK = 1160.0, 176.0, 34.0, 46.0, 10
 _AXIS = 26.0
 # A curve of more frames than this is reduced to its extremes per bin: no screen shows more.
 _CURVE_BINS = 800
+_LEAST = 0.4
+"""Width of a stage or a run of letters in the drawing below which it is drawn with its neighbours,
+units: 10,000 of them would be no picture, and no browser draws them at once."""
+FIRST_TILES, FIRST_PROTOTYPES = 12, 4
+"""Stages and prototypes that are seen at once; the others are folded."""
 _LETTER_ROOM = 11.0
 _NUMBER_ROOM = 8.0
 
@@ -39,6 +46,7 @@ def render_report(
     result: SequenceResult,
     pictures: SequencePictures,
     thresholds: Mapping[int, tuple[float, float]],
+    film: str = "",
 ) -> str:
     """Return the report of a sequence as HTML.
 
@@ -46,8 +54,10 @@ def render_report(
         result: the sequence.
         pictures: its pictures.
         thresholds: AU number → presence probability that turns the AU on and off; may be empty.
+        film: name of the annotated video beside the report; empty: there is none.
     """
     stages = _stages(result, pictures)
+    usable = sum(row.presence is not None for row in result.rows)
     marked = {
         label["code"]: label["mark"]
         for stage in stages
@@ -57,7 +67,13 @@ def render_report(
     return template("report.html").render(
         result=result,
         facts=_facts(result),
-        text=format_prototype(result.stages),
+        film=film,
+        usable=usable,
+        summary=summary(result),
+        # Thousands of stages in one line are for programs; they are in the JSON file.
+        text=format_prototype(result.stages) if len(stages) <= MAX_STRIP_STAGES else "",
+        first_tiles=FIRST_TILES,
+        first_prototypes=FIRST_PROTOTYPES,
         reduction=100 * reduction(len(result.stages), len(result.rows)),
         marked=[
             (mark, sorted(code for code in marked if marked[code] == mark))
@@ -168,19 +184,22 @@ def _label(text: str, result: SequenceResult) -> dict[str, Any]:
 
 def _stages(result: SequenceResult, pictures: SequencePictures) -> list[dict[str, Any]]:
     # The pictures of the strip, where they are large enough for the page.
+    has_thumbnails = len(result.stages) <= MAX_STRIP_STAGES
     side = max(pictures.tile, 232 if len(result.stages) <= 60 else 136)
     return [
         {
             "number": index + 1,
-            "labels": [_label(label, result) for label in stage.labels],
+            "labels": (labels := [_label(label, result) for label in stage.labels]),
+            "only_weak": all(label["mark"] for label in labels),
             "start": stage.start,
             "end": stage.end,
             "start_s": stage.start_s,
             "end_s": stage.end_s,
             "seconds": seconds,
             "frames": stage.frames,
+            "changes": [c.text for c in stage.changes if c.before and c.after],
             "picture": jpeg_uri(pictures.stage(index, side)) if index < MAX_STRIP_STAGES else "",
-            "thumbnail": jpeg_uri(pictures.stage(index, 72)),
+            "thumbnail": jpeg_uri(pictures.stage(index, 72)) if has_thumbnails else "",
         }
         for index, (stage, seconds) in enumerate(
             zip(result.stages, stage_seconds(result), strict=True)
@@ -198,6 +217,7 @@ def _prototypes(result: SequenceResult, pictures: SequencePictures) -> list[dict
             "first": item.first,
             "first_s": times[item.first],
             "exemplar": item.exemplar,
+            "regions": region_text(item.regions),
             "picture": jpeg_uri(pictures.prototype(label, 256)),
             "heat": png_uri(pictures.heat(label, 256)),
         }
@@ -219,7 +239,9 @@ def _timeline(
     ends = [row.time_s for row in rows[1:]] + [axis.end]
     top = _BAND + _AXIS + _LANE_GAP
     lanes = []
-    for number, au in enumerate(sorted({au for row in rows for au in row.labels})):
+    active = {au for row in rows for au in row.labels}
+    # Weak ones come last, so that the drawing has no gaps where they are hidden.
+    for number, au in enumerate(sorted(active, key=lambda au: (au in result.marks, au))):
         y = top + number * (_LANE + _LANE_GAP)
         lanes.append(_lane(au, y, result, ends, axis, thresholds.get(au)))
     return {
@@ -234,7 +256,11 @@ def _timeline(
         "segments": _segments(result, seconds, axis),
         "lanes": lanes,
         "has_band": any(lane["band"] for lane in lanes),
-        "hover": _hover(result, axis, lanes),
+        "hover": {
+            **_hover(result, axis, lanes),
+            "height": top + len(lanes) * (_LANE + _LANE_GAP),
+            "strong": top + sum(not lane["mark"] for lane in lanes) * (_LANE + _LANE_GAP),
+        },
     }
 
 
@@ -293,9 +319,15 @@ def _hover(result: SequenceResult, axis: _Axis, lanes: list[dict[str, Any]]) -> 
 def _segments(
     result: SequenceResult, seconds: tuple[float, ...], axis: _Axis
 ) -> list[dict[str, Any]]:
-    segments = []
+    segments: list[dict[str, Any]] = []
     for index, (stage, length) in enumerate(zip(result.stages, seconds, strict=True)):
         left, right = axis.x(stage.start_s), axis.x(stage.start_s + length)
+        if segments and right - left < _LEAST and segments[-1]["narrow"]:
+            joined = segments[-1]
+            joined["width"] = round(max(right - joined["x"], 0.5), 2)
+            joined["title"] = f"Stages {joined['first'] + 1} to {index + 1}"
+            joined["narrow"] = joined["width"] < 2 * _LEAST
+            continue
         kind = {NONE: "none", LOST: "lost"}.get(stage.labels, "au")
         number = str(index + 1)
         text = number if right - left >= _NUMBER_ROOM * len(number) + 4 else ""
@@ -306,7 +338,9 @@ def _segments(
                 "x": left,
                 "width": round(max(right - left, 0.5), 2),
                 "kind": kind,
-                "odd": index % 2,
+                "odd": len(segments) % 2,
+                "first": index,
+                "narrow": right - left < _LEAST,
                 "text": text,
                 "title": f"Stage {number}: {' + '.join(stage.labels)}",
             }
@@ -327,12 +361,14 @@ def _runs(au: int, rows: Sequence[FrameRow]) -> Iterable[tuple[int, int, str]]:
 def _blocks(
     au: int, rows: Sequence[FrameRow], ends: list[float], axis: _Axis
 ) -> list[dict[str, Any]]:
-    blocks = []
+    blocks: list[dict[str, Any]] = []
     for first, last, letter in _runs(au, rows):
         if not letter:
             continue
         left = axis.x(rows[first].time_s)
         width = max(axis.x(ends[last]) - left, 0.5)
+        if blocks and width < 2 * _LEAST and left + width - blocks[-1]["x"] < 2 * _LEAST:
+            continue  # it would lie on the one before
         blocks.append(
             {
                 "x": left,

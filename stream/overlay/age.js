@@ -20,6 +20,7 @@ function duration(value) {
  */
 function hindrance(feed, source) {
   if (feed.state === "refused") return say("veil.refused");
+  if (feed.ended) return say("veil.over");
   if (!feed.live) return say("veil.lost");
   const known = ["ended", "failed", "stalled", "reconnecting"];
   return source && known.includes(source) ? say(`veil.${source}`) : "";

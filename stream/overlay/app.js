@@ -18,12 +18,14 @@ import { stageText } from "./labels.js";
 import { loadLanguage, say, translate } from "./language.js";
 import { LargePrototype } from "./large.js";
 import { Layout } from "./layout.js";
+import { MarkerDialog } from "./markers.js";
 import { HISTORY_S, Model } from "./model.js";
 import { SettingsPanel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { Player } from "./player.js";
 import { Prototypes } from "./prototypes.js";
 import { Ribbon } from "./ribbon.js";
+import { Scores } from "./scores.js";
 import { keepSettings, readSettings } from "./settings.js";
 import { download, takeSnapshot } from "./snapshot.js";
 import { StagePanel } from "./stage.js";
@@ -84,8 +86,16 @@ class Page {
       present: () => this.present(),
       now: () => this.model.now(),
       history: () => this.model.hello?.history_s ?? 0,
-      replay: (command, value) => this.feed.replay(command, value),
+      replay: (command, value) => this.feed.send({ v: 1, type: "replay", data: { command, value } }),
     });
+    this.scores = new Scores(units, (id) =>
+      this.ask((stream) => ({ v: 1, type: "notice.ack", data: { stream, id } })),
+    );
+    this.marker = new MarkerDialog(
+      () => (this.player.frame?.sample ?? this.stream?.frame)?.time_s ?? null,
+      (text, start_s, end_s) =>
+        this.ask((stream) => ({ v: 1, type: "marker.add", data: { stream, text, start_s, end_s } })),
+    );
     this.panel = new SettingsPanel(settings, units, this.focus, () => this.applySettings());
     this.offerButtons();
     this.offerKeys();
@@ -112,7 +122,7 @@ class Page {
       picture: (picture) => this.receivePicture(picture),
       state: (state, waitMs) => {
         this.states.showConnection(state, waitMs);
-        if (state === "refused") dialog.ask();
+        if (state === "refused") dialog.ask(address.token !== null);
       },
     });
   }
@@ -173,6 +183,7 @@ class Page {
     keys.add("t", "settings.table", () => this.flip("table"));
     keys.add("s", "tool.picture", () => this.takePicture());
     keys.add("f", "tool.full", toggleFullscreen);
+    keys.tell("tool.mark.means", "M");
     byId("keys", HTMLElement).replaceChildren(...keys.rows());
   }
 
@@ -190,6 +201,14 @@ class Page {
   }
 
   /**
+   * Ask the server for something about the stream shown.
+   * @param {(stream: string) => import("./wire.js").ClientMessage} message
+   */
+  ask(message) {
+    if (this.stream) this.feed.send(message(this.stream.id));
+  }
+
+  /**
    * The present of the stream shown, seconds since 1970.
    * @returns {number}
    */
@@ -202,6 +221,7 @@ class Page {
     const stream = this.model.receive(message);
     if (message.type === "hello") this.greet(message.data);
     if (message.type === "past.frames") this.receivePast(message);
+    if (message.type === "replay.state") this.controls.state = message.data;
     if (message.type === "resync" || message.type === "snapshot") this.startAnew();
     const live = this.player.time === null;
     if (live && stream !== null && stream === this.stream) this.picture.match(stream);
@@ -225,7 +245,8 @@ class Page {
     const { units } = this;
     this.choice.offer(hello.streams);
     this.bars.build();
-    this.controls.offer(replayOf(hello));
+    this.controls.offer(hello.replay);
+    this.scores.build(hello.scores);
     const marked = units.all.some((unit) => units.mark(unit.au));
     this.ribbon.canvas.title = marked ? say("ribbon.marked") : "";
     this.prototypes.reset();
@@ -263,6 +284,7 @@ class Page {
     this.facts.show(stream, this.model);
     const frame = past === null ? stream.frame : (this.player.frame?.sample ?? null);
     this.bars.show(this.feed.live || past !== null ? frame : null);
+    this.scores.show(stream, this.feed.live);
     this.prototypes.show(stream, segment?.labels ?? []);
     this.controls.show();
     if (this.settings.table) this.table.show(stream);
@@ -356,14 +378,6 @@ class Page {
 }
 
 const RESEARCH_NOTICE = "Research software. Not a medical device.";
-
-/**
- * The recording that a server replays; null where it shows what happens now.
- * @param {import("./protocol").Hello} hello
- */
-function replayOf(hello) {
-  return /** @type {{replay?: {duration_s: number} | null}} */ (hello).replay ?? null;
-}
 
 const settings = readSettings();
 await loadLanguage(settings.language);

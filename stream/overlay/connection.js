@@ -9,7 +9,8 @@ const UNAUTHORISED = 4401;
 const LOST = 1006;
 
 /**
- * @typedef {"connecting" | "open" | "waiting" | "reconnecting" | "refused"} ConnectionState
+ * @typedef {"connecting" | "open" | "waiting" | "reconnecting" | "refused" | "ended"}
+ *   ConnectionState - ended: the server has left because all sources came to their end
  *
  * @typedef {object} Handlers - what a connection asks and tells
  * @property {() => string | null} token - secret of the server; null: none is known

@@ -8,14 +8,8 @@ import { say } from "./language.js";
 import { SPEEDS } from "./player.js";
 
 /**
- * @typedef {object} Replay - a recording that the server plays
- * @property {number} duration_s
- *
- * @typedef {object} ReplayState
- * @property {boolean} playing
- * @property {number} speed
- * @property {number} position_s
- * @property {number} duration_s
+ * @typedef {import("./protocol").Replaying} Replay - a recording that the server plays
+ * @typedef {import("./protocol").ReplayState} ReplayState
  *
  * @typedef {"play" | "pause" | "seek" | "step" | "speed"} ReplayCommand
  *

@@ -23,6 +23,7 @@ export class Feed {
     this.handlers = handlers;
     /** @type {ConnectionState | "left"} left: the server has said goodbye */
     this.state = "connecting";
+    this.ended = false; // whether it left because all sources came to their end
     const { token } = handlers;
     const streams = () => {
       const id = handlers.stream();
@@ -31,7 +32,10 @@ export class Feed {
     this.events = new Connection("ws", {
       token,
       subscription: () => ({ ...handlers.history(), streams: streams() }),
-      state: (state, waitMs) => {
+      state: (told, waitMs) => {
+        if (told === "open" || told === "refused") this.ended = false;
+        // It goes on asking, in case the server is started again, but there is nothing to wait for.
+        const state = this.ended ? "ended" : told;
         this.state = state;
         handlers.state(state, waitMs);
         if (state === "open") this.choosePictures();
@@ -39,7 +43,10 @@ export class Feed {
       message: (message) => {
         handlers.message(message);
         if (message.type === "hello") this.choosePictures();
-        if (message.type === "bye") this.state = "left";
+        if (message.type === "bye") {
+          this.state = "left";
+          this.ended = message.data.ended;
+        }
       },
     });
     this.pictures = new Connection("ws/frames", {
@@ -81,14 +88,9 @@ export class Feed {
     return connection.send({ v: 1, type: "past", data: wish });
   }
 
-  /**
-   * Move a recording that the server replays.
-   * @param {string} command - play, pause, seek, step or speed
-   * @param {number | null} value
-   */
-  replay(command, value) {
-    const message = { v: 1, type: "replay", data: { command, value } };
-    this.events.send(/** @type {import("./wire.js").ClientMessage} */ (/** @type {unknown} */ (message)));
+  /** @param {import("./wire.js").ClientMessage} message */
+  send(message) {
+    this.events.send(message);
   }
 
   /** Pictures cost the server an encoder: ask for them only while somebody can see them. */

@@ -33,6 +33,15 @@ export class Keys {
     this.all.push({ key: key.replace("Shift+", ""), shift, words, action, shown });
   }
 
+  /**
+   * Show a key in the help that another part of the page listens to.
+   * @param {string} words - key of its sentence
+   * @param {string} shown
+   */
+  tell(words, shown) {
+    this.all.push({ key: "", shift: false, words, action: () => {}, shown });
+  }
+
   /** @param {KeyboardEvent} event */
   press(event) {
     if (!this.wanted() || event.ctrlKey || event.metaKey || event.altKey) return;

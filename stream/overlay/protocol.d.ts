@@ -14,6 +14,7 @@
  *         `face_found`, `other_person` or `gap`.
  *     at: frame at which the change became known.
  *     text: the stage as the paper writes it, `(AU01_A, AU12_B)`.
+ *     changes: what changed from the stage before, by AU; empty where the face was lost.
  */
 export interface StageEnter {
   labels: string[];
@@ -22,6 +23,22 @@ export interface StageEnter {
   start_s: number;
   reason: string;
   at: number;
+  text: string;
+  changes: LetterChange[];
+}
+
+/**
+ * What changed for one AU from a stage to the next.
+ *
+ * Attributes:
+ *     au: its number.
+ *     before, after: its label in the two stages (`AU12_A`); None where it is not active.
+ *     text: the change in one sentence, with the facial regions concerned.
+ */
+export interface LetterChange {
+  au: number;
+  before: string | null;
+  after: string | null;
   text: string;
 }
 
@@ -36,7 +53,11 @@ export interface StageExit {
   at: number;
 }
 
-/** The current stage's labels were wrong from its very start; `previous` are replaced. */
+/**
+ * The current stage's labels were wrong from its very start; `previous` are replaced.
+ *
+ * `changes`: what changed from the stage before this one, all of it.
+ */
 export interface StageRevise {
   labels: string[];
   previous: string[] | null;
@@ -45,6 +66,7 @@ export interface StageRevise {
   reason: string;
   at: number;
   text: string;
+  changes: LetterChange[];
 }
 
 /**
@@ -57,6 +79,8 @@ export interface StageRevise {
  *     data: `size * size` bytes, row by row: positive relevance, its maximum scaled to 255.
  *     top: the cells with `data >= top` are the Top-X relevance projection (1–255).
  *     face: `size * size` bytes: the grey face crop it was found on; empty without video.
+ *     regions: (name, share 0–1) of up to three facial regions that carry its relevance, the
+ *         largest first; left and right are the person's own.
  */
 export interface PrototypeNew {
   label: string;
@@ -67,6 +91,7 @@ export interface PrototypeNew {
   data: string;
   top: number;
   face: string;
+  regions: [string, number][];
 }
 
 /**
@@ -117,6 +142,23 @@ export interface FaceChanged {
 }
 
 /**
+ * A recording began, went on in another way, or ended; of no stream.
+ *
+ * Attributes:
+ *     state: `recording` or `stopped`.
+ *     name: of the session's folder, without the path to it; empty where none was made.
+ *     reason: why, one sentence: a full disk, a clock that was set; empty if somebody asked for
+ *         it.
+ *     bytes: size of the session so far.
+ */
+export interface RecordState {
+  state: "recording" | "stopped";
+  name: string;
+  reason: string;
+  bytes: number;
+}
+
+/**
  * The source's state changed.
  *
  * Attributes:
@@ -142,6 +184,126 @@ export interface Gap {
 }
 
 /**
+ * Somebody marked a moment or a span.
+ *
+ * Attributes:
+ *     id: number of the marker, 1 first; over all streams.
+ *     text: what they wrote.
+ *     start_s, end_s: on the source's time line, seconds; the same for a moment.
+ */
+export interface Marker {
+  id: number;
+  text: string;
+  start_s: number;
+  end_s: number;
+}
+
+/**
+ * A score has been high for long. It is no alarm and no finding.
+ *
+ * Attributes:
+ *     score: its name.
+ *     id: number of the notice in its stream.
+ *     start, start_s: frame and time at which the score rose.
+ *     at: frame at which that counted.
+ *     threshold: what the least value of the score (`low`) reached.
+ *     value: the score at `at`.
+ *     text: the same in a sentence.
+ */
+export interface NoticeOn {
+  score: string;
+  id: number;
+  start: number;
+  start_s: number;
+  at: number;
+  threshold: number;
+  value: ScoreValue;
+  text: string;
+}
+
+/**
+ * A score in one frame.
+ *
+ * Attributes:
+ *     name: of the score, see `ScoreInfo`.
+ *     value: null where it is withheld, or where an AU that is not known could change it.
+ *     low, high: between them it lies; null where it is withheld.
+ *     terms: its summands; empty where it is withheld.
+ *     missing: numbers of the AUs that are not known. They are not 0.
+ *     withheld: why nothing is said of this frame; empty where something is.
+ */
+export interface ScoreValue {
+  name: string;
+  value: number | null;
+  low: number | null;
+  high: number | null;
+  terms: ScoreTerm[];
+  missing: number[];
+  withheld: string;
+}
+
+/**
+ * One summand of a score.
+ *
+ * Attributes:
+ *     text: as the formula has it, `max(AU6, AU7)`.
+ *     value: null where an AU that is not known could change it.
+ *     low, high: between them it lies.
+ *     aus: what went in.
+ */
+export interface ScoreTerm {
+  text: string;
+  value: number | null;
+  low: number;
+  high: number;
+  aus: ScorePart[];
+}
+
+/**
+ * An AU in a term of a score.
+ *
+ * `value`: what went in, 0–5 (AU43: 0 or 1), or null where it is not known. `grade`: of the
+ * AU, by the model card.
+ */
+export interface ScorePart {
+  au: number;
+  value: number | null;
+  grade: string | null;
+}
+
+/**
+ * A notice ended.
+ *
+ * Attributes:
+ *     score, id, start, start_s: as in its `notice.on`.
+ *     end, end_s: frame and time at which the score fell, or was last known.
+ *     at: frame at which that counted.
+ *     duration_s: from start to end, seconds.
+ *     peak, peak_s: the score where its least value was largest, and when.
+ *     reason: `below`; why the score was withheld; or what ended the stream.
+ *     text: the same in a sentence.
+ */
+export interface NoticeOff {
+  score: string;
+  id: number;
+  start: number;
+  start_s: number;
+  end: number;
+  end_s: number;
+  at: number;
+  duration_s: number;
+  peak: ScoreValue;
+  peak_s: number;
+  reason: string;
+  text: string;
+}
+
+/** Somebody has seen a notice; sent once for each, whoever says so and however often. */
+export interface NoticeAcknowledged {
+  id: number;
+}
+
+/**
  * What was found in one analysed frame.
  *
  * Attributes:
@@ -160,6 +322,7 @@ export interface Gap {
  *         general) or `active` (by the person's own).
  *     rest_s: seconds of this face at rest that its rest level rests on.
  *     rest_prior: how much of it still is that of faces in general, 0 to 1.
+ *     scores: one value per score that is followed, see `Hello`.
  */
 export interface FrameSample {
   frame: number;
@@ -175,6 +338,7 @@ export interface FrameSample {
   baseline: string;
   rest_s: number;
   rest_prior: number;
+  scores: ScoreValue[];
 }
 
 /**
@@ -245,11 +409,29 @@ export interface Heat {
  *
  * `data`: `size * size` bytes, row by row; 0 outside the projection, inside it the relevance,
  * its maximum scaled to 255, at least 1. `label`: `AU12_A`, or `AU12` before its letter.
+ * `regions`: (name, share 0–1) of up to three facial regions that carry the relevance of the
+ * whole map, the largest first; left and right are the person's own.
  */
 export interface Mask {
   au: number;
   label: string;
   data: string;
+  regions: [string, number][];
+}
+
+/**
+ * Where a replay is; sent after each change, and four times a second while it plays.
+ *
+ * Attributes:
+ *     playing: whether time goes on; false at the end, too.
+ *     speed: seconds of the recording per second; null: as fast as it can be sent.
+ *     position_s, duration_s: where it is and how long it is, seconds.
+ */
+export interface ReplayState {
+  playing: boolean;
+  speed: number | null;
+  position_s: number;
+  duration_s: number;
 }
 
 /**
@@ -296,7 +478,9 @@ export interface Percentiles {
  * Attributes:
  *     server: version of facestage. `protocol`: version of this protocol.
  *     model, model_card: name of the AU network, and its card in one short sentence.
- *     device, detector, lrp_preset: what computes, finds faces and explains.
+ *     device, detector, lrp_preset: what computes, finds faces and explains. `lrp_preset` makes
+ *         the maps that give letters, `picture_preset` those that are drawn and put into words;
+ *         empty: the same.
  *     lrp_engine: LRP engine that runs the preset: `fused`, or `reference`, which is several
  *         times slower and gives the same maps. `lrp_engine_reason`: what in the network kept
  *         the fused one from it; empty if nothing did. `lrp_precision`: of its convolutions on
@@ -310,7 +494,10 @@ export interface Percentiles {
  *     baseline: whether presence is judged by its rise over the person's rest level; each frame
  *         says how much of that is the person's own.
  *     history_s: how far `past` can look back, seconds; 0: not at all.
+ *     replay: what is replayed; None where it is live. Then all times are those of the recording.
+ *     allow_control: whether clients may send `record.start` and `record.stop`.
  *     notice: shown on every page.
+ *     scores: those that are followed (`--score`).
  */
 export interface Hello {
   server: string;
@@ -320,6 +507,7 @@ export interface Hello {
   device: string;
   detector: string;
   lrp_preset: string;
+  picture_preset: string;
   lrp_engine: string;
   lrp_engine_reason: string;
   lrp_precision: string;
@@ -333,7 +521,10 @@ export interface Hello {
   video: boolean;
   baseline: boolean;
   history_s: number;
+  replay: Replaying | null;
+  allow_control: boolean;
   notice: string;
+  scores: ScoreInfo[];
 }
 
 /**
@@ -371,6 +562,38 @@ export interface StreamInfo {
   number: number;
 }
 
+/** The recording that is replayed: its length, seconds, and its begin, seconds since 1970. */
+export interface Replaying {
+  duration_s: number;
+  start: number;
+}
+
+/**
+ * A score that is followed.
+ *
+ * Attributes:
+ *     name: such as `PSPI`. `formula`: how it is made of AU intensities.
+ *     source: who defined it; empty for a user's own.
+ *     caution: what must be said wherever it is shown; may be empty.
+ *     low, high: between them every value lies.
+ *     on, off: a notice begins at the first and ends below the second.
+ *     delay_s: by how much it lags behind the face, seconds: every AU goes in as its mean over
+ *         twice that time.
+ *     closed_s: closed eyes count after so long, seconds.
+ */
+export interface ScoreInfo {
+  name: string;
+  formula: string;
+  source: string;
+  caution: string;
+  low: number;
+  high: number;
+  on: number;
+  off: number;
+  delay_s: number;
+  closed_s: number;
+}
+
 /** The message of type `to` was accepted. */
 export interface Ack {
   to: string;
@@ -379,8 +602,8 @@ export interface Ack {
 /**
  * What the client did wrong; the connection is closed after it.
  *
- * `code`: `bad_message`, `unknown_type`, `unauthorised`, `rate_limit`, `silent` or
- * `too_many_clients`.
+ * `code`: `bad_message`, `unknown_type`, `not_allowed`, `unauthorised`, `rate_limit`,
+ * `silent`, `too_many_clients` or `camera_taken`.
  */
 export interface Error {
   code: string;
@@ -390,9 +613,10 @@ export interface Error {
 /** I am here. Sent by the server every 2 s; a client answers it. */
 export interface Heartbeat {}
 
-/** The server is going away on purpose. */
+/** The server is going away on purpose; `ended`: because all sources came to their end. */
 export interface Bye {
   reason: string;
+  ended: boolean;
 }
 
 /** Events were lost to this client: forget what you know, a snapshot follows. */
@@ -408,6 +632,7 @@ export interface Resync {
  *     stage: the current stage as it was entered (or last revised); None before the first.
  *     face, source: the last of their events; None before the first.
  *     prototypes: labels of the prototypes alive; their `prototype.new` events follow.
+ *     notices: those that go on, and those that nobody has acknowledged; the last of them.
  */
 export interface Snapshot {
   seq: number;
@@ -415,6 +640,14 @@ export interface Snapshot {
   face: FaceChanged | null;
   source: SourceChanged | null;
   prototypes: string[];
+  notices: NoticeState[];
+}
+
+/** A notice in a snapshot: it goes on (`off` is null), or nobody has acknowledged it yet. */
+export interface NoticeState {
+  on: NoticeOn;
+  off: NoticeOff | null;
+  acknowledged: boolean;
 }
 
 /**
@@ -450,33 +683,68 @@ export interface PastFrame {
   picture: string;
 }
 
+/**
+ * On `/ws/camera`: the page gives the pictures of this source now.
+ *
+ * Attributes:
+ *     source: name of the source.
+ *     max_bytes: largest message, bytes. max_side: longest side of a picture, pixels.
+ */
+export interface CameraReady {
+  source: string;
+  max_bytes: number;
+  max_side: number;
+}
+
+/**
+ * On `/ws/camera`: the picture was looked at, and the next may be sent.
+ *
+ * `result`: `taken`; `broken` (no whole JPEG) and `too_large` pictures are left out and
+ * counted; `late`: it waited until it was too old to be taken.
+ */
+export interface CameraAck {
+  result: string;
+}
+
 /** The first message where the server has a token. */
 export interface Auth {
   token: string;
 }
 
 /**
- * Begin to receive.
+ * On `/ws/camera`: become the one who gives the pictures of a source.
  *
- * Attributes:
- *     since: the last event seen; those after it follow. None: the state now, and the news.
- *     history_s: the events of so many last seconds are told again after a snapshot, so that a
- *         page opened late has something to draw.
- *     topics: samples wanted; None: all.
- *     streams: ids of the streams whose samples and pictures are wanted; None: all. Events come
- *         from all streams.
+ * `source`: its name; None: the first that nobody gives yet.
  */
-export interface Subscribe {
-  since?: Cursor | null;
-  history_s?: number;
-  topics?: ("frame" | "heat" | "stats")[] | null;
-  streams?: string[] | null;
+export interface CameraOpen {
+  source?: string | null;
 }
 
-/** The last event seen: numbering and number. */
-export interface Cursor {
-  epoch: number;
-  seq: number;
+/** On `/ws/camera`: no picture follows until the next one is sent, and why. */
+export interface CameraPause {
+  reason: "ended" | "hidden" | "muted" | "stopped";
+}
+
+/**
+ * From a client: mark a moment or a span of a stream.
+ *
+ * Attributes:
+ *     stream: id of the stream.
+ *     text: free text of at most `MAX_MARKER_CHARACTERS`; not empty.
+ *     start_s: on the source's time line, seconds; null: the latest frame.
+ *     end_s: null: a moment.
+ */
+export interface MarkerAdd {
+  stream: string;
+  text: string;
+  start_s?: number | null;
+  end_s?: number | null;
+}
+
+/** From a client: somebody has seen this notice. One that is not open changes nothing. */
+export interface NoticeAck {
+  stream: string;
+  id: number;
 }
 
 /**
@@ -496,6 +764,50 @@ export interface PastWish {
   most?: number;
 }
 
+/** Begin a recording; only where `hello.allow_control` is set. */
+export interface RecordStart {}
+
+/** End the recording; only where `hello.allow_control` is set. */
+export interface RecordStop {}
+
+/**
+ * Move in a replay; only where `hello.replay` is set.
+ *
+ * Attributes:
+ *     command: `play`, `pause`, `seek`, `step` or `speed`.
+ *     value: of `seek`, seconds from the begin, held within the recording; of `step`, frames,
+ *         backwards where it is below 0 (null: one), and the replay pauses there; of `speed`,
+ *         seconds of the recording per second, above 0 (null: as fast as it can be sent).
+ */
+export interface Replay {
+  command: "pause" | "play" | "seek" | "speed" | "step";
+  value?: number | null;
+}
+
+/**
+ * Begin to receive.
+ *
+ * Attributes:
+ *     since: the last event seen; those after it follow. None: the state now, and the news.
+ *     history_s: the events of so many last seconds are told again after a snapshot, so that a
+ *         page opened late has something to draw.
+ *     topics: samples wanted; None: all.
+ *     streams: ids of the streams whose samples and pictures are wanted; None: all. Events come
+ *         from all streams.
+ */
+export interface Subscribe {
+  since?: Cursor | null;
+  history_s?: number;
+  topics?: ("frame" | "heat" | "replay.state" | "stats")[] | null;
+  streams?: string[] | null;
+}
+
+/** The last event seen: numbering and number. */
+export interface Cursor {
+  epoch: number;
+  seq: number;
+}
+
 export interface ClientHeartbeat {}
 
 export interface ClientBye {
@@ -510,12 +822,18 @@ export type Events =
   | { v: 1; type: "prototype.retire"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: PrototypeRetire; }
   | { v: 1; type: "prototype.update"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: PrototypeUpdate; }
   | { v: 1; type: "face.state"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: FaceChanged; }
+  | { v: 1; type: "record.state"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: RecordState; }
   | { v: 1; type: "source.state"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: SourceChanged; }
-  | { v: 1; type: "gap"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: Gap; };
+  | { v: 1; type: "gap"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: Gap; }
+  | { v: 1; type: "marker"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: Marker; }
+  | { v: 1; type: "notice.on"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: NoticeOn; }
+  | { v: 1; type: "notice.off"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: NoticeOff; }
+  | { v: 1; type: "notice.ack"; stream: string | null; epoch: number | null; seq: number; t_capture: number | null; t_emit: number | null; data: NoticeAcknowledged; };
 
 export type Samples =
   | { v: 1; type: "frame"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: FrameSample; }
   | { v: 1; type: "heat"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Heat; }
+  | { v: 1; type: "replay.state"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: ReplayState; }
   | { v: 1; type: "stats"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Stats; };
 
 export type ServerControls =
@@ -526,11 +844,20 @@ export type ServerControls =
   | { v: 1; type: "bye"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Bye; }
   | { v: 1; type: "resync"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Resync; }
   | { v: 1; type: "snapshot"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Snapshot; }
-  | { v: 1; type: "past.frames"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: PastFrames; };
+  | { v: 1; type: "past.frames"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: PastFrames; }
+  | { v: 1; type: "camera.ready"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: CameraReady; }
+  | { v: 1; type: "camera.ack"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: CameraAck; };
 
 export type ClientMessages =
   | { v: 1; type: "auth"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Auth; }
-  | { v: 1; type: "subscribe"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Subscribe; }
+  | { v: 1; type: "camera.open"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: CameraOpen; }
+  | { v: 1; type: "camera.pause"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: CameraPause; }
+  | { v: 1; type: "marker.add"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: MarkerAdd; }
+  | { v: 1; type: "notice.ack"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: NoticeAck; }
   | { v: 1; type: "past"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: PastWish; }
+  | { v: 1; type: "record.start"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: RecordStart; }
+  | { v: 1; type: "record.stop"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: RecordStop; }
+  | { v: 1; type: "replay"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Replay; }
+  | { v: 1; type: "subscribe"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Subscribe; }
   | { v: 1; type: "heartbeat"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: ClientHeartbeat; }
   | { v: 1; type: "bye"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: ClientBye; };

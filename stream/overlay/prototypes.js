@@ -83,9 +83,11 @@ export class Prototypes {
     this.thumbnails = new Map();
     /** @type {string | undefined} label scrolled to last */
     this.revealed = undefined;
+    this.state = ""; // what the grid shows
   }
 
   reset() {
+    this.state = "";
     this.thumbnails.clear();
     this.list.replaceChildren();
   }
@@ -97,6 +99,9 @@ export class Prototypes {
    */
   show(stream, present) {
     const shown = [...stream.prototypes.values()].slice(-MOST).sort(compare);
+    const state = this.stateOf(stream, shown, present);
+    if (state === this.state) return; // ten times a second, and laying out the list is costly
+    this.state = state;
     this.removeAllBut(new Set(shown.map((prototype) => prototype.label)));
     shown.forEach((prototype, i) => {
       const { element, count } = this.bring(prototype, i);
@@ -116,6 +121,20 @@ export class Prototypes {
     const more = this.list.scrollHeight > this.list.clientHeight + 1 ? `, ${say("prototype.more")}` : "";
     const found = say("prototype.found", { count: shown.length });
     setText(this.summary, shown.length ? found + more : "");
+  }
+
+  /**
+   * Everything that decides what the grid looks like.
+   * @param {import("./stream.js").Stream} stream
+   * @param {Prototype[]} shown
+   * @param {string[]} present
+   */
+  stateOf(stream, shown, present) {
+    const { retired, forgotten } = stream;
+    const each = shown.map(({ label, at, moved, count }) => `${label} ${at} ${moved} ${count}`);
+    const width = innerWidth;
+    return [stream.id, this.units.palette.version, width, retired.size, forgotten.size, present, each]
+      .join("|");
   }
 
   /** @param {Set<string>} wanted */

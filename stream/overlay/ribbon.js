@@ -9,6 +9,7 @@ import { contextOf, fitCanvas } from "./dom.js";
 import { stageText } from "./labels.js";
 import { say } from "./language.js";
 import { chooseLanes, runs } from "./lanes.js";
+import { drawMarkers } from "./markers.js";
 import { Patterns } from "./patterns.js";
 
 export const GUTTER = 58;
@@ -103,6 +104,7 @@ export class Ribbon {
     });
     for (const { at } of stream.marks) if (at > from && at < now) this.gap(scale.x(at), height);
     const marked = this.changeMarks(stream.changes, scale, from, height);
+    drawMarkers(context, stream.markers, scale, height);
     if (cursor !== null) this.cursor(scale.x(cursor), height);
     context.restore();
     this.laneNames(top, lane, height);

@@ -42,6 +42,7 @@ const CONNECTION = {
   waiting: ["bad", "turn"],
   reconnecting: ["bad", "turn"],
   refused: ["bad", "cross"],
+  ended: ["idle", "stop"],
 };
 
 /**

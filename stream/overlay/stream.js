@@ -3,6 +3,7 @@
 
 import { Apart } from "./apart.js";
 import { compareStages, lettersOf } from "./changes.js";
+import { Notices } from "./notices.js";
 import { Series } from "./series.js";
 import { bytes } from "./wire.js";
 
@@ -71,6 +72,9 @@ export class Stream {
     this.apart = new Apart();
     /** @type {{at: number, text: string}[]} gaps in the source, and changes of person */
     this.marks = [];
+    /** @type {import("./markers.js").Mark[]} */
+    this.markers = [];
+    this.notices = new Notices();
     /** @type {Map<string, Prototype>} */
     this.prototypes = new Map();
     /** @type {Map<string, string>} label → the older label that stands for it */
@@ -141,6 +145,7 @@ export class Stream {
     this.reset();
     this.face = snapshot.face;
     this.source = snapshot.source;
+    this.notices.join(snapshot.notices);
     if (snapshot.stage) this.enter(snapshot.stage, from);
     for (const segment of this.segments.values()) segment.revised = true;
   }
@@ -185,6 +190,13 @@ export class Stream {
       case "gap":
         this.marks.push({ at: captured, text: message.data.cause });
         break;
+      case "marker": {
+        const { text, start_s, end_s } = message.data;
+        this.markers.push({ from: captured, to: captured + end_s - start_s, text });
+        break;
+      }
+      default:
+        this.notices.event(message);
     }
   }
 
@@ -229,7 +241,7 @@ export class Stream {
     if (!segment) return;
     const { start, from, labels, reason } = segment;
     const before = this.stageBefore(start)?.labels ?? segment.previous ?? [];
-    const told = /** @type {{changes?: {au: number, text: string}[]}} */ (data).changes ?? [];
+    const told = "changes" in data ? data.changes : [];
     const items = compareStages(before, labels, (au) => this.letterBefore(start, au), told);
     const change = { start, at: from, known, why: reason, items };
     const place = this.changes.findIndex((other) => other.start >= start);
@@ -331,7 +343,7 @@ export class Stream {
       relevance: bytes(data.data),
       ghost: data.face ? bytes(data.face) : null,
       moved: null,
-      regions: /** @type {{regions?: Prototype["regions"]}} */ (data).regions ?? [],
+      regions: data.regions ?? [],
       count: this.prototypes.get(label)?.count ?? seen(),
     });
   }
@@ -392,6 +404,7 @@ export class Stream {
     this.apart.trim(first);
     while (this.changes.length && this.changes[0].at < first) this.changes.shift();
     while (this.marks.length && this.marks[0].at < first) this.marks.shift();
+    this.markers = this.markers.filter((mark) => mark.to > first);
   }
 }
 
@@ -402,20 +415,5 @@ export class Stream {
  */
 function* seriesOf(sample) {
   for (const value of sample.aus) yield [`AU${value.au}`, value.adjusted ?? value.presence];
-  for (const score of scoresOf(sample)) yield [`score ${score.name}`, score.value];
-}
-
-/**
- * @typedef {object} Score - as far as the curves need it
- * @property {string} name
- * @property {number | null} value
- * @property {number} low
- * @property {number} high
- *
- * The scores of a frame; servers that know none send none.
- * @param {FrameSample | null} sample
- * @returns {Score[]}
- */
-export function scoresOf(sample) {
-  return /** @type {{scores?: Score[]} | null} */ (sample)?.scores ?? [];
+  for (const score of sample.scores ?? []) yield [`score ${score.name}`, score.value];
 }

@@ -7,7 +7,6 @@ import { Curves, followGestures } from "./curves.js";
 import { byId, setText } from "./dom.js";
 import { say } from "./language.js";
 import { GUTTER } from "./ribbon.js";
-import { scoresOf } from "./stream.js";
 import { Viewport } from "./viewport.js";
 
 const PACE_MS = 66;
@@ -117,9 +116,9 @@ export class Timeline {
     const { series } = stream;
     /** @type {import("./curves.js").Series[]} */
     const rows = [];
-    for (const score of scoresOf(stream.frame)) {
-      const name = `score ${score.name}`;
-      rows.push(this.row(series, name, { ...score, colour: this.options.theme.inks.text }));
+    for (const { name, low, high, on } of this.options.model.hello?.scores ?? []) {
+      const style = { name, low, high, threshold: on, colour: this.options.theme.inks.text };
+      rows.push(this.row(series, `score ${name}`, style));
     }
     for (const au of this.ribbon.lanes) {
       const threshold = units.find(au)?.on;

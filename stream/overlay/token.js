@@ -8,6 +8,7 @@ export class TokenDialog {
   constructor(given) {
     this.dialog = byId("ask", HTMLDialogElement);
     this.input = byId("token", HTMLInputElement);
+    this.wrong = byId("ask-wrong", HTMLElement);
     byId("ask-form", HTMLFormElement).addEventListener("submit", (event) => {
       event.preventDefault();
       const token = this.input.value;
@@ -17,7 +18,9 @@ export class TokenDialog {
     });
   }
 
-  ask() {
+  /** @param {boolean} isWrong - whether one was given, and refused */
+  ask(isWrong) {
+    this.wrong.hidden = !isWrong;
     if (!this.dialog.open) this.dialog.showModal();
     this.input.focus();
   }

@@ -23,12 +23,21 @@ Three families of messages share it:
                                resync                 only if ``since`` cannot be served
                                snapshot …, prototype.new …    unless ``since`` is served
                                events, samples
+      marker.add, notice.ack   marker, notice.ack     events for all
       heartbeat                heartbeat              every 2 s; the client answers
                                bye
 
   There is one ``snapshot`` per stream, the state at one moment. Events that come after it with
   ``seq <= snapshot.seq`` carry their first number again: the prototypes alive, and the past that
   was asked for with ``history_s``.
+
+A page that gives the pictures of its own webcam does so on ``/ws/camera``::
+
+      page                     server
+      auth, hello              as above
+      camera.open              camera.ready           or error{camera_taken}, and the end
+      picture (binary)         camera.ack             one at a time
+      camera.pause                                    hidden, muted, ended or stopped
 
 Pictures travel on ``/ws/frames`` as binary messages: a 16-byte header
 (:func:`~facestage.stream.protocol.pictures.pack_picture`), then a JPEG. That socket is opened by
@@ -46,6 +55,17 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import msgspec
 
 from ...core.errors import ProtocolError
+from .bodies import Body, Event, Sample
+from .markers import Marker, MarkerAdd
+from .scores import (
+    NoticeAck,
+    NoticeAcknowledged,
+    NoticeOff,
+    NoticeOn,
+    NoticeState,
+    ScoreInfo,
+    ScoreValue,
+)
 
 __all__ = [
     "CLIENT_MESSAGES",
@@ -62,6 +82,10 @@ __all__ = [
     "Auth",
     "Body",
     "Bye",
+    "CameraAck",
+    "CameraOpen",
+    "CameraPause",
+    "CameraReady",
     "Cursor",
     "Envelope",
     "Error",
@@ -73,6 +97,7 @@ __all__ = [
     "Heartbeat",
     "Heat",
     "Hello",
+    "LetterChange",
     "Mask",
     "PastFrame",
     "PastFrames",
@@ -81,6 +106,12 @@ __all__ = [
     "PrototypeNew",
     "PrototypeRetire",
     "PrototypeUpdate",
+    "RecordStart",
+    "RecordState",
+    "RecordStop",
+    "Replay",
+    "ReplayState",
+    "Replaying",
     "Resync",
     "Sample",
     "Snapshot",
@@ -112,21 +143,22 @@ def _check_cells(size: int, data: bytes) -> None:
         )
 
 
-class Body(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of everything that may stand in an envelope's ``data``; ``type`` names it there."""
-
-    type: ClassVar[str]
-
-
-class Event(Body, frozen=True, kw_only=True):
-    """Base of the numbered messages."""
-
-
-class Sample(Body, frozen=True, kw_only=True):
-    """Base of the latest-wins messages."""
-
-
 # --- Events -----------------------------------------------------------------------------------
+
+
+class LetterChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What changed for one AU from a stage to the next.
+
+    Attributes:
+        au: its number.
+        before, after: its label in the two stages (``AU12_A``); None where it is not active.
+        text: the change in one sentence, with the facial regions concerned.
+    """
+
+    au: int
+    before: str | None
+    after: str | None
+    text: str
 
 
 class StageEnter(Event, frozen=True, kw_only=True):
@@ -141,6 +173,7 @@ class StageEnter(Event, frozen=True, kw_only=True):
             ``face_found``, ``other_person`` or ``gap``.
         at: frame at which the change became known.
         text: the stage as the paper writes it, ``(AU01_A, AU12_B)``.
+        changes: what changed from the stage before, by AU; empty where the face was lost.
     """
 
     type: ClassVar[str] = "stage.enter"
@@ -151,6 +184,7 @@ class StageEnter(Event, frozen=True, kw_only=True):
     reason: str
     at: int
     text: str
+    changes: tuple[LetterChange, ...] = ()
 
 
 class StageExit(Event, frozen=True, kw_only=True):
@@ -167,7 +201,10 @@ class StageExit(Event, frozen=True, kw_only=True):
 
 
 class StageRevise(Event, frozen=True, kw_only=True):
-    """The current stage's labels were wrong from its very start; ``previous`` are replaced."""
+    """The current stage's labels were wrong from its very start; ``previous`` are replaced.
+
+    ``changes``: what changed from the stage before this one, all of it.
+    """
 
     type: ClassVar[str] = "stage.revise"
     labels: tuple[str, ...]
@@ -177,6 +214,7 @@ class StageRevise(Event, frozen=True, kw_only=True):
     reason: str
     at: int
     text: str
+    changes: tuple[LetterChange, ...] = ()
 
 
 class PrototypeNew(Event, frozen=True, kw_only=True):
@@ -189,6 +227,8 @@ class PrototypeNew(Event, frozen=True, kw_only=True):
         data: ``size * size`` bytes, row by row: positive relevance, its maximum scaled to 255.
         top: the cells with ``data >= top`` are the Top-X relevance projection (1–255).
         face: ``size * size`` bytes: the grey face crop it was found on; empty without video.
+        regions: (name, share 0–1) of up to three facial regions that carry its relevance, the
+            largest first; left and right are the person's own.
     """
 
     type: ClassVar[str] = "prototype.new"
@@ -200,6 +240,7 @@ class PrototypeNew(Event, frozen=True, kw_only=True):
     data: bytes
     top: int
     face: bytes = b""
+    regions: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         _check_cells(self.size, self.data)
@@ -288,6 +329,24 @@ class Gap(Event, frozen=True, kw_only=True):
     cause: str
 
 
+class RecordState(Event, frozen=True, kw_only=True):
+    """A recording began, went on in another way, or ended; of no stream.
+
+    Attributes:
+        state: ``recording`` or ``stopped``.
+        name: of the session's folder, without the path to it; empty where none was made.
+        reason: why, one sentence: a full disk, a clock that was set; empty if somebody asked for
+            it.
+        bytes: size of the session so far.
+    """
+
+    type: ClassVar[str] = "record.state"
+    state: Literal["recording", "stopped"]
+    name: str = ""
+    reason: str = ""
+    bytes: int = 0
+
+
 # --- Samples ----------------------------------------------------------------------------------
 
 
@@ -355,6 +414,7 @@ class FrameSample(Sample, frozen=True, kw_only=True):
             general) or ``active`` (by the person's own).
         rest_s: seconds of this face at rest that its rest level rests on.
         rest_prior: how much of it still is that of faces in general, 0 to 1.
+        scores: one value per score that is followed, see :class:`Hello`.
     """
 
     type: ClassVar[str] = "frame"
@@ -371,6 +431,7 @@ class FrameSample(Sample, frozen=True, kw_only=True):
     baseline: str = "off"
     rest_s: float = 0.0
     rest_prior: float = 1.0
+    scores: tuple[ScoreValue, ...] = ()
 
 
 class Mask(msgspec.Struct, frozen=True, kw_only=True):
@@ -378,11 +439,14 @@ class Mask(msgspec.Struct, frozen=True, kw_only=True):
 
     ``data``: ``size * size`` bytes, row by row; 0 outside the projection, inside it the relevance,
     its maximum scaled to 255, at least 1. ``label``: ``AU12_A``, or ``AU12`` before its letter.
+    ``regions``: (name, share 0–1) of up to three facial regions that carry the relevance of the
+    whole map, the largest first; left and right are the person's own.
     """
 
     au: int
     label: str
     data: bytes
+    regions: tuple[tuple[str, float], ...] = ()
 
 
 class Heat(Sample, frozen=True, kw_only=True):
@@ -435,7 +499,7 @@ class Stats(Sample, frozen=True, kw_only=True):
     type: ClassVar[str] = "stats"
     fps_in: float
     fps_analysed: float
-    drops: dict[str, int] = {}
+    drops: dict[str, int] = msgspec.field(default_factory=dict)
     latency_ms: Percentiles | None = None
     clients: int = 0
     device: str = ""
@@ -443,9 +507,25 @@ class Stats(Sample, frozen=True, kw_only=True):
     detector: str = ""
     lrp_engine: str = ""
     lrp_engine_reason: str = ""
-    counters: dict[str, int] = {}
+    counters: dict[str, int] = msgspec.field(default_factory=dict)
     uptime_s: float = 0.0
-    steps_ms: dict[str, float] = {}
+    steps_ms: dict[str, float] = msgspec.field(default_factory=dict)
+
+
+class ReplayState(Sample, frozen=True, kw_only=True):
+    """Where a replay is; sent after each change, and four times a second while it plays.
+
+    Attributes:
+        playing: whether time goes on; false at the end, too.
+        speed: seconds of the recording per second; null: as fast as it can be sent.
+        position_s, duration_s: where it is and how long it is, seconds.
+    """
+
+    type: ClassVar[str] = "replay.state"
+    playing: bool
+    speed: float | None
+    position_s: float
+    duration_s: float
 
 
 # --- Control, server to client ----------------------------------------------------------------
@@ -486,13 +566,22 @@ class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
     number: int = 0
 
 
+class Replaying(msgspec.Struct, frozen=True, kw_only=True):
+    """The recording that is replayed: its length, seconds, and its begin, seconds since 1970."""
+
+    duration_s: float
+    start: float
+
+
 class Hello(Body, frozen=True, kw_only=True):
     """Who the server is and what it analyses.
 
     Attributes:
         server: version of facestage. ``protocol``: version of this protocol.
         model, model_card: name of the AU network, and its card in one short sentence.
-        device, detector, lrp_preset: what computes, finds faces and explains.
+        device, detector, lrp_preset: what computes, finds faces and explains. ``lrp_preset`` makes
+            the maps that give letters, ``picture_preset`` those that are drawn and put into words;
+            empty: the same.
         lrp_engine: LRP engine that runs the preset: ``fused``, or ``reference``, which is several
             times slower and gives the same maps. ``lrp_engine_reason``: what in the network kept
             the fused one from it; empty if nothing did. ``lrp_precision``: of its convolutions on
@@ -506,7 +595,10 @@ class Hello(Body, frozen=True, kw_only=True):
         baseline: whether presence is judged by its rise over the person's rest level; each frame
             says how much of that is the person's own.
         history_s: how far ``past`` can look back, seconds; 0: not at all.
+        replay: what is replayed; None where it is live. Then all times are those of the recording.
+        allow_control: whether clients may send ``record.start`` and ``record.stop``.
         notice: shown on every page.
+        scores: those that are followed (``--score``).
     """
 
     type: ClassVar[str] = "hello"
@@ -517,6 +609,7 @@ class Hello(Body, frozen=True, kw_only=True):
     device: str
     detector: str
     lrp_preset: str
+    picture_preset: str = ""
     lrp_engine: str = ""
     lrp_engine_reason: str = ""
     lrp_precision: str = "float32"
@@ -530,7 +623,10 @@ class Hello(Body, frozen=True, kw_only=True):
     video: bool = True
     baseline: bool = False
     history_s: float = 0.0
+    replay: Replaying | None = None
+    allow_control: bool = False
     notice: str = RESEARCH_NOTICE
+    scores: tuple[ScoreInfo, ...] = ()
 
 
 class Ack(Body, frozen=True, kw_only=True):
@@ -543,8 +639,8 @@ class Ack(Body, frozen=True, kw_only=True):
 class Error(Body, frozen=True, kw_only=True):
     """What the client did wrong; the connection is closed after it.
 
-    ``code``: ``bad_message``, ``unknown_type``, ``unauthorised``, ``rate_limit``, ``silent`` or
-    ``too_many_clients``.
+    ``code``: ``bad_message``, ``unknown_type``, ``not_allowed``, ``unauthorised``, ``rate_limit``,
+    ``silent``, ``too_many_clients`` or ``camera_taken``.
     """
 
     type: ClassVar[str] = "error"
@@ -559,10 +655,11 @@ class Heartbeat(Body, frozen=True, kw_only=True):
 
 
 class Bye(Body, frozen=True, kw_only=True):
-    """The server is going away on purpose."""
+    """The server is going away on purpose; ``ended``: because all sources came to their end."""
 
     type: ClassVar[str] = "bye"
     reason: str
+    ended: bool = False
 
 
 class Resync(Body, frozen=True, kw_only=True):
@@ -580,6 +677,7 @@ class Snapshot(Body, frozen=True, kw_only=True):
         stage: the current stage as it was entered (or last revised); None before the first.
         face, source: the last of their events; None before the first.
         prototypes: labels of the prototypes alive; their ``prototype.new`` events follow.
+        notices: those that go on, and those that nobody has acknowledged; the last of them.
     """
 
     type: ClassVar[str] = "snapshot"
@@ -588,6 +686,32 @@ class Snapshot(Body, frozen=True, kw_only=True):
     face: FaceChanged | None = None
     source: SourceChanged | None = None
     prototypes: tuple[str, ...] = ()
+    notices: tuple[NoticeState, ...] = ()
+
+
+class CameraReady(Body, frozen=True, kw_only=True):
+    """On ``/ws/camera``: the page gives the pictures of this source now.
+
+    Attributes:
+        source: name of the source.
+        max_bytes: largest message, bytes. max_side: longest side of a picture, pixels.
+    """
+
+    type: ClassVar[str] = "camera.ready"
+    source: str
+    max_bytes: int
+    max_side: int
+
+
+class CameraAck(Body, frozen=True, kw_only=True):
+    """On ``/ws/camera``: the picture was looked at, and the next may be sent.
+
+    ``result``: ``taken``; ``broken`` (no whole JPEG) and ``too_large`` pictures are left out and
+    counted; ``late``: it waited until it was too old to be taken.
+    """
+
+    type: ClassVar[str] = "camera.ack"
+    result: str
 
 
 class PastFrame(msgspec.Struct, frozen=True, kw_only=True):
@@ -656,7 +780,7 @@ class Subscribe(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     type: ClassVar[str] = "subscribe"
     since: Cursor | None = None
     history_s: float = 0.0
-    topics: tuple[Literal["frame", "heat", "stats"], ...] | None = None
+    topics: tuple[Literal["frame", "heat", "replay.state", "stats"], ...] | None = None
     streams: tuple[str, ...] | None = None
 
 
@@ -676,6 +800,59 @@ class PastWish(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     from_s: float
     to_s: float
     most: Annotated[int, msgspec.Meta(ge=1, le=MOST_PAST_FRAMES)] = 30
+
+
+class RecordStart(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Begin a recording; only where ``hello.allow_control`` is set."""
+
+    type: ClassVar[str] = "record.start"
+
+
+class RecordStop(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """End the recording; only where ``hello.allow_control`` is set."""
+
+    type: ClassVar[str] = "record.stop"
+
+
+class Replay(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Move in a replay; only where ``hello.replay`` is set.
+
+    Attributes:
+        command: ``play``, ``pause``, ``seek``, ``step`` or ``speed``.
+        value: of ``seek``, seconds from the begin, held within the recording; of ``step``, frames,
+            backwards where it is below 0 (null: one), and the replay pauses there; of ``speed``,
+            seconds of the recording per second, above 0 (null: as fast as it can be sent).
+    """
+
+    type: ClassVar[str] = "replay"
+    command: Literal["play", "pause", "seek", "step", "speed"]
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        value = self.value
+        if self.command == "seek" and value is None:
+            raise ProtocolError("'seek' needs a value: seconds from the begin of the recording")
+        if self.command == "speed" and value is not None and not value > 0:
+            raise ProtocolError(f"a speed of {value} is impossible; send one above 0, or null")
+        if self.command == "step" and value is not None and value != int(value):
+            raise ProtocolError(f"{value} frames cannot be stepped; send a whole number")
+
+
+class CameraOpen(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """On ``/ws/camera``: become the one who gives the pictures of a source.
+
+    ``source``: its name; None: the first that nobody gives yet.
+    """
+
+    type: ClassVar[str] = "camera.open"
+    source: str | None = None
+
+
+class CameraPause(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """On ``/ws/camera``: no picture follows until the next one is sent, and why."""
+
+    type: ClassVar[str] = "camera.pause"
+    reason: Literal["hidden", "muted", "ended", "stopped"]
 
 
 class _ClientHeartbeat(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -704,15 +881,40 @@ EVENTS: dict[str, type[Event]] = _by_type(
     PrototypeRetire,
     PrototypeUpdate,
     FaceChanged,
+    RecordState,
     SourceChanged,
     Gap,
+    Marker,
+    NoticeOn,
+    NoticeOff,
+    NoticeAcknowledged,
 )
-SAMPLES: dict[str, type[Sample]] = _by_type(FrameSample, Heat, Stats)
+SAMPLES: dict[str, type[Sample]] = _by_type(FrameSample, Heat, ReplayState, Stats)
 SERVER_CONTROLS: dict[str, type[Body]] = _by_type(
-    Hello, Ack, Error, Heartbeat, Bye, Resync, Snapshot, PastFrames
+    Hello,
+    Ack,
+    Error,
+    Heartbeat,
+    Bye,
+    Resync,
+    Snapshot,
+    PastFrames,
+    CameraReady,
+    CameraAck,
 )
 CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(
-    Auth, Subscribe, PastWish, _ClientHeartbeat, _ClientBye
+    Auth,
+    CameraOpen,
+    CameraPause,
+    MarkerAdd,
+    NoticeAck,
+    PastWish,
+    RecordStart,
+    RecordStop,
+    Replay,
+    Subscribe,
+    _ClientHeartbeat,
+    _ClientBye,
 )
 
 

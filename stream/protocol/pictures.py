@@ -17,6 +17,7 @@ __all__ = [
     "Picture",
     "mask_to_frame",
     "pack_picture",
+    "unpack_camera_picture",
     "unpack_picture",
 ]
 
@@ -62,18 +63,36 @@ def unpack_picture(message: bytes) -> Picture:
     Raises:
         ProtocolError: it is too short, or not a picture of this protocol.
     """
+    stream, frame, _reserved = _read_header(message)
+    return Picture(stream=stream, frame=frame, jpeg=message[HEADER_BYTES:])
+
+
+def unpack_camera_picture(message: bytes) -> tuple[bytes, float]:
+    """Read a binary message of ``/ws/camera``: the same header, whose last field is a time.
+
+    Returns:
+        The JPEG, and when it was taken by the page's clock, seconds, to a millisecond.
+
+    Raises:
+        ProtocolError: it is too short, or not a picture of this protocol.
+    """
+    _stream, _frame, milliseconds = _read_header(message)
+    return message[HEADER_BYTES:], milliseconds * 1e-3
+
+
+def _read_header(message: bytes) -> tuple[int, int, int]:
     if len(message) <= HEADER_BYTES:
         raise ProtocolError(
             f"a picture message of {len(message)} bytes is too short; "
             f"it needs a {HEADER_BYTES}-byte header and a JPEG"
         )
-    magic, version, kind, stream, _flags, frame, _reserved = _HEADER.unpack_from(message)
+    magic, version, kind, stream, _flags, frame, reserved = _HEADER.unpack_from(message)
     if (magic, version, kind) != (_MAGIC, PROTOCOL_VERSION, _KIND_JPEG):
         raise ProtocolError(
             f"not a picture of protocol v{PROTOCOL_VERSION}: "
             f"magic {magic:#06x}, version {version}, kind {kind}"
         )
-    return Picture(stream=stream, frame=frame, jpeg=message[HEADER_BYTES:])
+    return stream, frame, reserved
 
 
 def mask_to_frame(

@@ -31,6 +31,9 @@ from ..protocol.messages import (
     Hello,
     PastFrames,
     PastWish,
+    RecordStart,
+    RecordStop,
+    Replay,
     Resync,
     Subscribe,
 )
@@ -40,6 +43,7 @@ from .allowance import TokenBucket
 from .guarded import GuardedConnection
 from .hub import PICTURE, EventsLostError, Hub, Past
 from .past import portions
+from .requests import Requests
 from .strangers import Guesses
 from .turns import Turns, cost_of
 
@@ -81,6 +85,8 @@ class Client:
         token: secret it must send first; None: none.
         guesses: what is remembered of wrong tokens.
         turns: gives out the past.
+        command: does what a client commands; see :class:`~facestage.stream.server.server.Server`.
+        requests: carries out what it asks for beyond that.
 
     Attributes:
         address: of its peer, see :func:`~facestage.stream.server.strangers.address_of`.
@@ -102,6 +108,8 @@ class Client:
         token: str | None,
         guesses: Guesses,
         turns: Turns,
+        command: Callable[[Body], None],
+        requests: Requests,
     ) -> None:
         self._hub = hub
         self._connection = connection
@@ -109,6 +117,8 @@ class Client:
         self._token = token
         self._guesses = guesses
         self._turns = turns
+        self._command = command
+        self._requests = requests
         self.stranger = token is not None
         self.pictures = pictures
         peer = connection.remote_address
@@ -121,6 +131,7 @@ class Client:
         self.subscription: Subscribe | None = None
         self._join = False
         self._cursor = 0
+        self._moves = hub.moves
         self._state: deque[bytes] = deque()  # snapshots and prototypes still to be told
         self._news_from = 0  # events up to this number are the past
         self._credit = 0  # of the past, bytes; less than 0 where the last message was larger
@@ -184,12 +195,12 @@ class Client:
         self._heartbeat_due = True
         self.news.set()
 
-    async def say_bye(self, reason: str) -> None:
+    async def say_bye(self, bye: Bye) -> None:
         """Tell the client that the server leaves, and close."""
         try:
             async with asyncio.timeout(limits.SEND_TIMEOUT_S):
-                await self._connection.send(self._control_message(Bye(reason=reason)), text=True)
-                await self._connection.close(_GOING_AWAY, reason)
+                await self._connection.send(self._control_message(bye), text=True)
+                await self._connection.close(_GOING_AWAY, bye.reason)
         except (TimeoutError, ConnectionClosed):
             self._connection.transport.abort()
 
@@ -257,7 +268,24 @@ class Client:
                 self._beats = True
             elif message.type == Bye.type:
                 await self._connection.close()
-            # auth on a server without a token asks for nothing: the page sends what its URL holds
+            elif isinstance(message, RecordStart | RecordStop | Replay):
+                self._obey(message)
+            else:
+                # auth on a server without a token asks for nothing: the page sends what its URL
+                # holds.
+                self._carry_out(message)
+
+    def _carry_out(self, message: Body) -> None:
+        try:
+            self._requests.take(message)
+        except ProtocolError as error:
+            raise _Refusal("bad_message", _BAD_DATA, str(error)) from error
+
+    def _obey(self, message: Body) -> None:
+        try:
+            self._command(message)
+        except ProtocolError as error:
+            raise _Refusal("not_allowed", _POLICY, str(error)) from error
 
     def _parse(self, message: str | bytes) -> Body:
         self._heard = time.monotonic()
@@ -395,6 +423,7 @@ class Client:
             self._begin_with_state(wish.history_s)
             return
         self._cursor = wish.since.seq
+        self._moves = self._hub.moves
         if wish.since.epoch != self._hub.epoch:
             self._begin_anew("the server has been started again since")
 
@@ -408,7 +437,10 @@ class Client:
         for stream, snapshot in past.snapshots.items():
             self._state.append(self._control_message(snapshot, stream=stream))
         self._state.extend(past.prototypes)
+        if past.recording is not None:
+            self._state.append(past.recording)
         self._cursor = self._news_from = past.seq
+        self._moves = past.moves
         if history_s > 0:
             self._cursor = min(past.seq, self._hub.seq_before(history_s))
 
@@ -427,7 +459,7 @@ class Client:
     def _next_event(self) -> bytes | None:
         """Return the next event; None: there is none, or it is lost and the state replaces it."""
         try:
-            message = self._hub.event_after(self._cursor)
+            message = self._hub.event_after(self._cursor, self._moves)
         except EventsLostError as error:
             self._begin_anew(str(error))
             return None
@@ -479,7 +511,7 @@ class Client:
         self.news.set()
 
     def _control_message(self, data: Body, stream: str | None = None) -> bytes:
-        return encode(data, stream=stream, epoch=self._hub.epoch, t_emit=time.time())
+        return encode(data, stream=stream, epoch=self._hub.epoch, t_emit=self._hub.now())
 
 
 def _times(count: int) -> str:

@@ -129,6 +129,13 @@ class GuardedConnection(ServerConnection):
         self._meter.allow(limits.CLIENT, self.loop.time())
         self._cancel_drop()
 
+    def widen(self, allowance: limits.Allowance, max_bytes: int) -> None:
+        """Let it send more than clients may, and larger messages, bytes."""
+        self._meter.allow(allowance, self.loop.time())
+        # websockets 16 bounds a message and its fragments apart; 15 has one bound.
+        name = "max_message_size" if hasattr(self.protocol, "max_message_size") else "max_size"
+        setattr(self.protocol, name, max_bytes)
+
     def drop_after(self, seconds: float) -> None:
         """Drop the socket after this time whatever is sent or read, unless it is trusted by then.
 

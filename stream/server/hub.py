@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 
@@ -21,7 +22,18 @@ from .. import protocol
 from ..step_clock import StepTimes
 from .past import PastRing
 
-__all__ = ["PICTURE", "RING_BYTES", "RING_EVENTS", "RING_S", "EventsLostError", "Hub", "Past"]
+__all__ = [
+    "PICTURE",
+    "RING_BYTES",
+    "RING_EVENTS",
+    "RING_S",
+    "EventsLostError",
+    "Hub",
+    "Past",
+    "Slot",
+    "StreamState",
+    "Tap",
+]
 
 RING_EVENTS = 10_000
 """Events kept for replay, number."""
@@ -30,8 +42,28 @@ RING_S = 3600.0
 RING_BYTES = 32 * 1024 * 1024
 """Memory of the ring, bytes: prototypes with thumbnails are larger than other events."""
 
+MOST_NOTICES = 20
+"""Notices of a stream that a snapshot tells at most, number."""
+
 PICTURE = "picture"
 """Topic of the pictures, beside the types of the samples."""
+
+
+class Tap(Protocol):
+    """Is handed everything that is published, in its order; see :meth:`Hub.tap`.
+
+    Both are called with the hub locked: they must return at once and must not call it.
+    """
+
+    def take_event(self, seq: int, message: bytes) -> None:
+        """Take an event: its number, and the message that clients get."""
+        ...
+
+    def take_sample(
+        self, sample: protocol.Sample, stream: str | None, t_capture: float | None, t_emit: float
+    ) -> None:
+        """Take a sample with what its envelope says."""
+        ...
 
 
 def _tell_nobody(times: StepTimes) -> None:
@@ -43,7 +75,7 @@ class EventsLostError(ProtocolError):
 
 
 @dataclass(slots=True)
-class _State:
+class StreamState:
     """What a client that joins now has to know of one stream."""
 
     stage: protocol.StageEnter | None = None
@@ -51,12 +83,13 @@ class _State:
     source: protocol.SourceChanged | None = None
     prototypes: dict[str, bytes] = field(default_factory=dict)
     updates: dict[str, bytes] = field(default_factory=dict)
+    notices: dict[int, protocol.NoticeState] = field(default_factory=dict)
 
 
-class _Slot:
+class Slot:
     """The latest sample of one topic and stream; encoded only if somebody reads it."""
 
-    __slots__ = ("_message", "_sample", "_stream", "_t_capture", "_t_emit", "version")
+    __slots__ = ("_message", "_stream", "_t_emit", "sample", "t_capture", "version")
 
     def __init__(
         self,
@@ -67,19 +100,19 @@ class _Slot:
         t: float,
     ) -> None:
         self.version = version
-        self._sample = sample
+        self.sample = sample
         self._stream = stream
-        self._t_capture = t_capture
+        self.t_capture = t_capture
         self._t_emit = t
         self._message: bytes | None = None
 
     def message(self, epoch: int) -> bytes:
         if self._message is None:
             self._message = protocol.encode(
-                self._sample,
+                self.sample,
                 stream=self._stream,
                 epoch=epoch,
-                t_capture=self._t_capture,
+                t_capture=self.t_capture,
                 t_emit=self._t_emit,
             )
         return self._message
@@ -94,11 +127,15 @@ class Past:
         snapshots: stream id → its snapshot.
         prototypes: the encoded ``prototype.new`` events of the prototypes alive, and the latest
             ``prototype.update`` of those that had one.
+        recording: the encoded latest ``record.state``; None before the first.
+        moves: :attr:`Hub.moves` at that moment.
     """
 
     seq: int
     snapshots: dict[str, protocol.Snapshot]
     prototypes: tuple[bytes, ...]
+    recording: bytes | None = None
+    moves: int = 0
 
 
 class Hub:
@@ -119,6 +156,8 @@ class Hub:
     Attributes:
         streams: the sources.
         epoch: name of this numbering: milliseconds since 1970 at which it began.
+        moves: how often time was moved, which only a replay does: what a client has been told is
+            void then.
         on_steps: told in the server's thread what sending a message took.
     """
 
@@ -144,15 +183,18 @@ class Hub:
         self._clock = clock
         self._ticks = ticks
         self.epoch = int(clock() * 1000)
+        self.moves = 0
         self._lock = threading.Lock()
         self._ring: dict[int, tuple[float, bytes]] = {}
         self._ring_bytes = 0
         self._first = 1
         self._last = 0
-        self._states = {stream.id: _State() for stream in self.streams}
+        self._states = {stream.id: StreamState() for stream in self.streams}
         self._version = 0
-        self._samples: dict[tuple[str, str | None], _Slot] = {}
+        self._samples: dict[tuple[str, str | None], Slot] = {}
         self._pictures: dict[str, tuple[int, bytes]] = {}
+        self._recording: bytes | None = None
+        self._tap: Tap | None = None
         self._wakes: list[Callable[[], None]] = []
         self._interests: dict[object, tuple[frozenset[str], frozenset[str] | None]] = {}
         self.on_steps: Callable[[StepTimes], None] = _tell_nobody
@@ -160,13 +202,13 @@ class Hub:
     # --- Publishing -----------------------------------------------------------------------
 
     def publish_event(
-        self, event: protocol.Event, *, stream: str, t_capture: float | None = None
+        self, event: protocol.Event, *, stream: str | None, t_capture: float | None = None
     ) -> int:
         """Number an event and keep it for all clients, present and returning.
 
         Args:
             event: its class decides the type.
-            stream: id of the stream.
+            stream: id of the stream; None where it is about none of them.
             t_capture: when the frame behind it was grabbed, seconds since 1970.
 
         Returns:
@@ -175,7 +217,8 @@ class Hub:
         Raises:
             ProtocolError: no such stream.
         """
-        self._number_of(stream)
+        if stream is not None:
+            self._number_of(stream)
         with self._lock:
             now = self._ticks()
             seq = self._last + 1
@@ -187,11 +230,10 @@ class Hub:
                 t_capture=t_capture,
                 t_emit=self._clock(),
             )
-            self._last = seq
-            self._ring[seq] = (now, message)
-            self._ring_bytes += len(message)
-            self._forget(now)
-            self._remember(self._states[stream], event, message)
+            self._keep(seq, now, message)
+            self._note(stream, event, message)
+            if self._tap is not None:
+                self._tap.take_event(seq, message)
             self._wake()
         return seq
 
@@ -214,14 +256,17 @@ class Hub:
             self._number_of(stream)
         with self._lock:
             self._version += 1
-            self._samples[sample.type, stream] = _Slot(
-                self._version, sample, stream, t_capture, self._clock()
+            t_emit = self._clock()
+            self._samples[sample.type, stream] = Slot(
+                self._version, sample, stream, t_capture, t_emit
             )
             if self._past_ring is not None and stream is not None:
                 if isinstance(sample, protocol.Heat):
                     self._past_ring.add_heat(stream, sample)
                 elif isinstance(sample, protocol.FrameSample) and t_capture is not None:
                     self._past_ring.add_frame(stream, sample, t_capture)
+            if self._tap is not None:
+                self._tap.take_sample(sample, stream, t_capture, t_emit)
             self._wake()
 
     def publish_picture(self, frame: int, jpeg: bytes, *, stream: str) -> None:
@@ -277,7 +322,21 @@ class Hub:
                 for topics, streams in self._interests.values()
             ) or self._past_wants(topic, stream)
 
-    # --- For the server -------------------------------------------------------------------
+    # --- For the server and the recorder --------------------------------------------------
+
+    def now(self) -> float:
+        """Return the time that messages are stamped with, seconds since 1970."""
+        return self._clock()
+
+    def tap(self, tap: Tap | None) -> Past:
+        """Hand whatever is published from now on to a tap, too; None ends that.
+
+        Returns:
+            The state of all streams just before.
+        """
+        with self._lock:
+            self._tap = tap
+            return self._past()
 
     def attach(self, wake: Callable[[], None]) -> None:
         """Have ``wake`` called, from the publishing thread, after whatever is published.
@@ -313,13 +372,20 @@ class Hub:
         with self._lock:
             return self._first, self._last
 
-    def event_after(self, seq: int) -> bytes | None:
+    def event_after(self, seq: int, moves: int | None = None) -> bytes | None:
         """Return the encoded event ``seq + 1``, or None if it has not happened yet.
 
+        Args:
+            seq: number of the last event known.
+            moves: :attr:`moves` when it became known; None: time was not moved since.
+
         Raises:
-            EventsLostError: it is no longer in the ring, or ``seq`` lies in the future.
+            EventsLostError: it is no longer in the ring, ``seq`` lies in the future, or time was
+                moved.
         """
         with self._lock:
+            if moves not in (None, self.moves):
+                raise EventsLostError("the replay was moved to another time")
             if not self._first - 1 <= seq <= self._last:
                 raise EventsLostError(
                     f"event {seq + 1} cannot be served, the ring holds {self._first} to "
@@ -330,22 +396,21 @@ class Hub:
     def past(self) -> Past:
         """Return the state of all streams now."""
         with self._lock:
-            snapshots = {
-                stream: protocol.Snapshot(
-                    seq=self._last,
-                    stage=state.stage,
-                    face=state.face,
-                    source=state.source,
-                    prototypes=tuple(state.prototypes),
-                )
-                for stream, state in self._states.items()
-            }
-            prototypes = tuple(
-                message
-                for state in self._states.values()
-                for message in (*state.prototypes.values(), *state.updates.values())
-            )
-            return Past(self._last, snapshots, prototypes)
+            return self._past()
+
+    def latest_frame(self, stream: str) -> tuple[protocol.FrameSample, float | None] | None:
+        """Return the latest frame of a stream and when it was grabbed; None before the first."""
+        with self._lock:
+            slot = self._samples.get((protocol.FrameSample.type, stream))
+        if slot is None or not isinstance(slot.sample, protocol.FrameSample):
+            return None
+        return slot.sample, slot.t_capture
+
+    def has_open_notice(self, stream: str, number: int) -> bool:
+        """Whether a notice of a stream is known and nobody has acknowledged it."""
+        with self._lock:
+            notice = self._states[stream].notices.get(number)
+            return notice is not None and not notice.acknowledged
 
     def seq_before(self, seconds: float) -> int:
         """Return the number of the last event older than ``seconds``, within the ring."""
@@ -422,6 +487,31 @@ class Hub:
         for wake in self._wakes:
             wake()
 
+    def _past(self) -> Past:
+        snapshots = {
+            stream: protocol.Snapshot(
+                seq=self._last,
+                stage=state.stage,
+                face=state.face,
+                source=state.source,
+                prototypes=tuple(state.prototypes),
+                notices=tuple(state.notices.values()),
+            )
+            for stream, state in self._states.items()
+        }
+        prototypes = tuple(
+            message
+            for state in self._states.values()
+            for message in (*state.prototypes.values(), *state.updates.values())
+        )
+        return Past(self._last, snapshots, prototypes, self._recording, self.moves)
+
+    def _keep(self, seq: int, now: float, message: bytes) -> None:
+        self._last = seq
+        self._ring[seq] = (now, message)
+        self._ring_bytes += len(message)
+        self._forget(now)
+
     def _forget(self, now: float) -> None:
         while self._first < self._last and (
             len(self._ring) > self._ring_events
@@ -431,14 +521,21 @@ class Hub:
             self._ring_bytes -= len(self._ring.pop(self._first)[1])
             self._first += 1
 
+    def _note(self, stream: str | None, event: protocol.Event, message: bytes) -> None:
+        """Take an event into what a client that joins has to know."""
+        if stream is not None:
+            self._remember(self._states[stream], event, message)
+        elif isinstance(event, protocol.RecordState):
+            self._recording = message
+
     @staticmethod
-    def _remember(state: _State, event: protocol.Event, message: bytes) -> None:
+    def _remember(state: StreamState, event: protocol.Event, message: bytes) -> None:
         match event:
             case protocol.StageEnter():
                 state.stage = event
             case protocol.StageRevise() if state.stage is not None:
                 state.stage = msgspec.structs.replace(
-                    state.stage, labels=event.labels, text=event.text
+                    state.stage, labels=event.labels, text=event.text, changes=event.changes
                 )
             case protocol.StageExit():
                 state.stage = None
@@ -455,6 +552,8 @@ class Hub:
                 state.face = event
             case protocol.SourceChanged():
                 state.source = event
+            case protocol.NoticeOn() | protocol.NoticeOff() | protocol.NoticeAcknowledged():
+                _note_notice(state.notices, event)
 
     def _number_of(self, stream: str) -> int:
         number = self._numbers.get(stream)
@@ -463,3 +562,24 @@ class Hub:
                 f"there is no stream {stream!r}; the hub was made for {sorted(self._numbers)}"
             )
         return number
+
+
+def _note_notice(
+    notices: dict[int, protocol.NoticeState],
+    event: protocol.NoticeOn | protocol.NoticeOff | protocol.NoticeAcknowledged,
+) -> None:
+    """Keep the notices that go on or that nobody has acknowledged, the last of them."""
+    if isinstance(event, protocol.NoticeOn):
+        notices[event.id] = protocol.NoticeState(on=event)
+        while len(notices) > MOST_NOTICES:
+            del notices[next(iter(notices))]
+    elif (known := notices.get(event.id)) is not None:
+        ended = isinstance(event, protocol.NoticeOff)
+        known = msgspec.structs.replace(
+            known,
+            off=event if ended else known.off,
+            acknowledged=known.acknowledged or not ended,
+        )
+        notices[event.id] = known
+        if known.acknowledged and known.off is not None:
+            del notices[event.id]

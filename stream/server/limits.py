@@ -12,6 +12,7 @@ __all__ = [
     "ACCEPT_BACKLOG",
     "ACCEPT_LOG_S",
     "AUTH_TIMEOUT_S",
+    "CAMERA",
     "CLIENT",
     "CLOSE_GRACE_S",
     "GUESS_ADDRESSES",
@@ -24,6 +25,9 @@ __all__ = [
     "HISTORY_BYTES_PER_S",
     "HISTORY_LEAST_BYTES",
     "HISTORY_TURN_BYTES",
+    "MARKER_BURST",
+    "MARKER_RATE",
+    "MAX_CAMERA_BYTES",
     "MAX_CONNECTIONS",
     "MAX_FRAGMENTS",
     "MAX_HALF_OPEN",
@@ -73,6 +77,13 @@ CLIENT = Allowance(
 """Allowance of a client that was let in. The page sends one frame in two seconds. The burst holds
 several of the largest messages, and what piled up while a line was down. Parsing all of it takes a
 few milliseconds."""
+MAX_CAMERA_BYTES = 2 * 1024 * 1024
+"""Largest message of a page that gives pictures, bytes. Its JPEG of 1280 × 720 has 200 kB."""
+CAMERA = Allowance(
+    bytes_per_s=12 * 1024 * 1024, burst_bytes=6 * 1024 * 1024, frames_per_s=400, burst_frames=800
+)
+"""Allowance of such a page: 30 pictures per second of 400 kB. It waits for the answer to each, so
+nothing piles up; what is bounded is the parser's work."""
 MAX_FRAGMENTS = 128
 """Frames that one message may come in. Its bytes are bounded by :data:`MAX_MESSAGE_BYTES`, but an
 empty fragment has none and costs memory all the same. 512 bytes per fragment is less than any
@@ -86,6 +97,12 @@ MESSAGE_RATE = 5.0
 milliseconds whatever it says; the page sends one in two seconds."""
 MESSAGE_BURST = 40.0
 """Messages a client may send at once: a page that wakes up sends some heartbeats late."""
+
+MARKER_RATE = 2.0
+"""Markers that all clients together may set per second, on average: each is an event and takes the
+room of an older one in the ring."""
+MARKER_BURST = 60.0
+"""Markers that all clients together may set at once."""
 
 HISTORY_BYTES_PER_S = 1024 * 1024.0
 """What all clients together are told of the past per second, bytes before compression: snapshots,

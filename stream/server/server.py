@@ -2,10 +2,11 @@
 
 ::
 
-    GET /  /overlay  /…                  files of a fixed list, nothing else
-    GET /schema.json  /healthz
+    GET /  /overlay  /camera  /…         files of a fixed list, nothing else
+    GET /schema.json  /asyncapi.json  /healthz
     websocket /ws                        JSON, deflated
     websocket /ws/frames                 pictures, uncompressed
+    websocket /ws/camera                 pictures from a browser's webcam, where a source waits
 
 What is said to a client, and how a slow one is treated, is in
 :mod:`facestage.stream.server.connection`.
@@ -17,6 +18,7 @@ import asyncio
 import contextlib
 import errno
 import http
+import importlib.metadata
 import ipaddress
 import json
 import logging
@@ -37,15 +39,18 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from ...core.errors import ConfigError
+from ...core.errors import ConfigError, ProtocolError
+from ..protocol.asyncapi import asyncapi
 from ..protocol.codec import json_schema
-from ..protocol.messages import Hello
+from ..protocol.messages import Body, Bye, Hello
 from . import limits
+from .camera import CameraClient, PictureInbox
 from .certificate import Certificate
 from .connection import Client, cancel
 from .door import TlsDoor
 from .guarded import GuardedConnection, HalfOpen
 from .hub import Hub
+from .requests import Requests
 from .strangers import Guesses, Tally
 from .turns import Turns
 
@@ -63,6 +68,7 @@ _MIME = {
 }
 _FILES = (
     "overlay.css",
+    "scores.css",
     "address.js",
     "age.js",
     "announcer.js",
@@ -71,6 +77,8 @@ _FILES = (
     "bars.js",
     "callouts.js",
     "changes.js",
+    "camera.css",
+    "camera.js",
     "choice.js",
     "connection.js",
     "controls.js",
@@ -88,11 +96,13 @@ _FILES = (
     "language.js",
     "large.js",
     "layout.js",
+    "markers.js",
     "masks.js",
     "model.js",
     "palette.js",
     "panel.js",
     "past.js",
+    "notices.js",
     "patterns.js",
     "picture.js",
     "player.js",
@@ -101,6 +111,7 @@ _FILES = (
     "series.js",
     "settings.js",
     "snapshot.js",
+    "scores.js",
     "stage.js",
     "states.js",
     "stream.js",
@@ -110,6 +121,7 @@ _FILES = (
     "token.js",
     "units.js",
     "viewport.js",
+    "webcam.js",
     "wire.js",
     "languages/de.json",
     "languages/en.json",
@@ -117,6 +129,8 @@ _FILES = (
     "languages/fr.json",
     "favicon.svg",
 )
+_PAGES = {"/": "index.html", "/overlay": "index.html", "/camera": "camera.html"}
+_SOCKETS = ("/ws", "/ws/frames", "/ws/camera")
 _EVERY_ADDRESS = ("", "0.0.0.0", "::")
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SECURITY_HEADERS = {
@@ -144,6 +158,17 @@ class Server:
         allowed_origins: origins of foreign pages that may connect (``https://example.org``).
         max_connections: open sockets.
         certificate: to serve https and wss with; None: plain HTTP.
+        command: does what a client commands (``record.start``, ``record.stop``, ``replay``); called
+            in the server's thread, it must return at once, and raises
+            :class:`~facestage.core.errors.ProtocolError` where that is not allowed. None: nothing
+            is.
+
+    Attributes:
+        cameras: where the webcams of browsers give their pictures; without one there is no
+            ``/camera``. To be set before the server is entered.
+        farewell: what clients are told when it stops.
+        readings: path → what makes content type and content of it, each time it is asked for. Asked
+            under the same rules as ``/healthz``: by a name of this machine only.
 
     Raises:
         ConfigError: the options cannot work together (on construction), or the port or the address
@@ -161,6 +186,7 @@ class Server:
         allowed_origins: Sequence[str] = (),
         max_connections: int = limits.MAX_CONNECTIONS,
         certificate: Certificate | None = None,
+        command: Callable[[Body], None] | None = None,
     ) -> None:
         if token is not None and not token.strip():
             raise ConfigError(
@@ -179,19 +205,24 @@ class Server:
                     f"{origin!r} is not an origin; write it as https://example.org or with a port"
                 )
         self.hub = hub
+        self.cameras: Sequence[PictureInbox] = ()
+        self.farewell = Bye(reason="the server stops")
         self.host = host
         self.token = token
         self.max_connections = max_connections
         self._wanted_port = port
         self._certificate = certificate
+        self._command = command or _refuse
         self._hello = hello
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
         self._clients: dict[Client, None] = {}  # in the order they came
+        self._requests = Requests(hub)
         self._guesses = Guesses()
         self._half_open = HalfOpen()
         self._pushed_out = Tally(limits.REFUSAL_LOG_S)
         self._not_accepted = Tally(limits.ACCEPT_LOG_S)
         self._files = _load_files()
+        self.readings: dict[str, Callable[[], tuple[str, bytes]]] = {}
         self._wake_pending = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: WebSocketServer | None = None
@@ -296,7 +327,7 @@ class Server:
         await cancel([heart])
         server.close(close_connections=False)
         self._half_open.drop_all()
-        await asyncio.gather(*(client.say_bye("the server stops") for client in self.clients))
+        await asyncio.gather(*(client.say_bye(self.farewell) for client in self.clients))
         server.close()
         await server.wait_closed()
 
@@ -360,15 +391,7 @@ class Server:
         assert isinstance(connection, GuardedConnection)
         connection.end_handshake()
         path = urlsplit(connection.request.path).path
-        client = Client(
-            self.hub,
-            connection,
-            pictures=path == "/ws/frames",
-            hello=self.hello,
-            token=self.token,
-            guesses=self._guesses,
-            turns=self._turns,
-        )
+        client = self._client(connection, path)
         strangers = [other for other in self._clients if other.stranger]
         if client.stranger and len(strangers) >= limits.MAX_STRANGERS:
             # Of the address that has most, its oldest: nobody is made to pay for another.
@@ -397,6 +420,20 @@ class Server:
             self._clients.pop(client, None)
             logger.info("client %s left", client.name)
 
+    def _client(self, connection: GuardedConnection, path: str) -> Client:
+        """Return what talks to a socket of this path."""
+        known: dict[str, Any] = {
+            "hello": self.hello,
+            "token": self.token,
+            "guesses": self._guesses,
+            "turns": self._turns,
+            "command": self._command,
+            "requests": self._requests,
+        }
+        if path == "/ws/camera":
+            return CameraClient(self.hub, connection, inboxes=self.cameras, **known)
+        return Client(self.hub, connection, pictures=path == "/ws/frames", **known)
+
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         # Not urlsplit: it raises for what is no address (GET //[), and this is only a path.
         path = request.path.partition("?")[0]
@@ -404,7 +441,13 @@ class Server:
             return _response(
                 http.HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", b"Repeated header.\n"
             )
-        if path in ("/ws", "/ws/frames"):
+        if path in ("/camera", "/ws/camera") and not self.cameras:
+            return _response(
+                http.HTTPStatus.NOT_FOUND,
+                "text/plain; charset=utf-8",
+                b"No source waits for the webcam of a browser. Start facestage live browser:\n",
+            )
+        if path in _SOCKETS:
             origin = request.headers.get("Origin")
             if origin is not None and not self._origin_allowed(origin, request.headers.get("Host")):
                 logger.warning("refused a connection from a page of %.100r", origin)
@@ -414,11 +457,11 @@ class Server:
                     f"Pages of this origin may not connect. Open {self.address} "
                     "instead, or allow the origin with --origin.\n".encode(),
                 )
-            if path == "/ws/frames":
+            if path != "/ws":
                 # JPEG does not deflate: 1.8 ms per picture and client for nothing.
                 request.headers.pop("Sec-WebSocket-Extensions", None)
             return None
-        if path == "/healthz":
+        if path == "/healthz" or path in self.readings:
             host = request.headers.get("Host")
             if host is not None and not self._is_own_name(host):
                 # A foreign site whose name points here (DNS rebinding) may not read it.
@@ -428,6 +471,8 @@ class Server:
                     b"This is no name of this server. Ask by address or by localhost, or start it "
                     b"with --origin and this name.\n",
                 )
+            if path in self.readings:
+                return _response(http.HTTPStatus.OK, *self.readings[path]())
             first, last = self.hub.range
             health = {"status": "ok", "clients": self.hub.clients, "first": first, "last": last}
             return _response(http.HTTPStatus.OK, _MIME[".json"], json.dumps(health).encode())
@@ -473,6 +518,13 @@ class Server:
         return True  # no name that somebody else could point here
 
 
+def _refuse(command: Body) -> None:
+    raise ProtocolError(
+        f"this server takes no {command.type!r}: it replays nothing, and recordings are begun and "
+        "ended from afar only with --allow-control"
+    )
+
+
 def _is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
@@ -484,10 +536,13 @@ def _is_loopback(host: str) -> bool:
 
 def _load_files() -> dict[str, tuple[str, bytes]]:
     """Return path → (content type, content) of everything that may be asked for."""
-    page = (_MIME[".html"], (_OVERLAY / "index.html").read_bytes())
-    files = {"/": page, "/overlay": page}
+    files = {
+        path: (_MIME[".html"], (_OVERLAY / name).read_bytes()) for path, name in _PAGES.items()
+    }
     for name in _FILES:
         files[f"/{name}"] = (_MIME[Path(name).suffix], (_OVERLAY / name).read_bytes())
+    version = importlib.metadata.version("facestage")
+    files["/asyncapi.json"] = (_MIME[".json"], json.dumps(asyncapi(version), indent=1).encode())
     files["/schema.json"] = (_MIME[".json"], json.dumps(json_schema(), indent=1).encode())
     return files
 

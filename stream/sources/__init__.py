@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ...core.errors import ConfigError, SourceError
 from .base import Grab, Source, SourceInfo, redact
+from .browser import BrowserCamera, Inbox, browser_name
 from .camera import Camera, is_camera_path
 from .images import IMAGE_SUFFIXES, ImageFolder
 from .network import NetworkStream, SinglePictureError
@@ -19,9 +20,12 @@ from .snapshot import SnapshotAddress
 from .video import DemoClip, VideoFile
 
 __all__ = [
+    "BrowserCamera",
     "Grab",
+    "Inbox",
     "Source",
     "SourceInfo",
+    "browser_name",
     "may_appear",
     "open_source",
     "redact",
@@ -135,7 +139,12 @@ def _scheme_of(spec: str) -> str:
         kind_alone = spec.lower() == f"{scheme}:"
         if scheme not in _WORDS or (not kind_alone and os.path.exists(spec)):
             return ""
-    if spec == "browser" or scheme in _WORDS[1:]:
+    if spec == "browser" or scheme == "browser":
+        raise ConfigError(
+            "the webcam of a browser needs the page that facestage serves: start "
+            "'facestage live browser:' and open the address it prints"
+        )
+    if scheme in _WORDS[1:]:
         raise ConfigError(
             f"the source {redact(spec)!r} is not available in this version; give {_FORMS}"
         )
@@ -145,6 +154,8 @@ def _scheme_of(spec: str) -> str:
 def may_appear(spec: str) -> bool:
     """Tell whether a source that is missing may be there later: a camera or an address."""
     if spec.isascii() and spec.isdigit():
+        return True
+    if browser_name(spec) is not None:
         return True
     scheme = spec.partition("://")[0].lower() if "://" in spec else ""
     return scheme in _NETWORK_SCHEMES or (not scheme and is_camera_path(Path(spec).expanduser()))
@@ -156,6 +167,8 @@ def source_name(spec: str) -> str:
         return f"camera {int(spec)}"
     if spec.lower() == "demo:":
         return "demo"
+    if (webcam := browser_name(spec)) is not None:
+        return webcam
     if "://" in spec:
         return redact(spec)
     return str(Path(spec).expanduser())

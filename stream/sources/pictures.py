@@ -5,10 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-__all__ = ["breaks_off", "count_pictures"]
+__all__ = ["breaks_off", "count_pictures", "jpeg_size"]
 
 _MAX_PAGES = 100_000
 """Pages of a TIFF file that are followed at most: a damaged one may lead round in a circle."""
+
+
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of a JPEG after which its size stands (ITU T.81, table B.1)."""
 
 
 def count_pictures(data: bytes) -> int:
@@ -36,6 +40,26 @@ def breaks_off(data: bytes) -> bool:
         return False
     # A preview inside the header has an end mark of its own; the picture itself starts last.
     return data.find(b"\xff\xd9", data.rfind(b"\xff\xda")) < 0
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height that the header of a JPEG states, pixels; None: it is no JPEG.
+
+    Nothing is decoded, so a picture that claims to be huge costs nothing.
+    """
+    if data[:3] != b"\xff\xd8\xff":
+        return None
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in _START_OF_FRAME:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return (width, height) if width and height else None
+        if marker == 0xFF:  # fill
+            at += 1
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
 
 
 def _count_gif(data: bytes) -> int:

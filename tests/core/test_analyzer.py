@@ -40,7 +40,7 @@ from facestage.core.types import (
     StageEvent,
 )
 from facestage.core.window.bank import WindowBank, WindowUpdate
-from facestage.stream.detectors import HaarDetector
+from facestage.stream.detectors import OurDetector
 from facestage.stream.sources import open_source
 
 FPS = 30.0
@@ -67,7 +67,7 @@ def frames() -> list[Frame]:
 
 @pytest.fixture(scope="module")
 def results(network: AUNetwork, frames: list[Frame]) -> list[FrameResult]:
-    analyzer = Analyzer(HaarDetector(), network, EVERY)
+    analyzer = Analyzer(OurDetector(), network, EVERY)
     return [result for frame in frames for result in analyzer.update([frame])]
 
 
@@ -124,7 +124,7 @@ def test_the_network_runs_once_for_prediction_and_explanation_while_aus_are_acti
 
     def observe() -> list[Observation]:
         calls.clear()
-        observer = Observer(HaarDetector(), network, EVERY)
+        observer = Observer(OurDetector(), network, EVERY)
         return [observer.update([frame])[0] for frame in frames[-4:]]
 
     shared = observe()
@@ -145,7 +145,7 @@ def test_an_au_below_one_half_shows_the_same_evidence(
     network: AUNetwork, frames: list[Frame]
 ) -> None:
     """Hysteresis holds AUs whose logit turned negative; that alone must not change the picture."""
-    (seen,) = Observer(HaarDetector(), network).update(frames[-1:])
+    (seen,) = Observer(OurDetector(), network).update(frames[-1:])
     assert seen.face.crop is not None
     x = network.prepare(seen.face.crop[None])
     module = copy.deepcopy(network.logits_module)
@@ -188,7 +188,7 @@ def test_a_prototype_comes_before_the_stage_that_shows_it(results: list[FrameRes
 def test_letters_that_drift_or_are_given_up_are_told(
     network: AUNetwork, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    analyzer = Analyzer(HaarDetector(), network, EVERY)
+    analyzer = Analyzer(OurDetector(), network, EVERY)
     plain, told = WindowBank.update, []
 
     def update(bank: WindowBank, *args: Any, **options: Any) -> list[WindowUpdate]:
@@ -212,7 +212,7 @@ def test_letters_that_drift_or_are_given_up_are_told(
 def test_hidden_aus_are_predicted_but_never_active(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
-    analyzer = Analyzer(HaarDetector(), network, replace(EVERY, aus=(1, 26)))
+    analyzer = Analyzer(OurDetector(), network, replace(EVERY, aus=(1, 26)))
     assert analyzer.shown == (1, 26)
     few = [r for f in frames for r in analyzer.update([f])]
     for one, all_of_them in zip(few, results, strict=True):
@@ -226,7 +226,7 @@ def test_hidden_aus_are_predicted_but_never_active(
         "AU01",
         "AU26",
     }
-    sequence = SequenceAnalyzer(HaarDetector(), network, replace(EVERY, aus=(1, 26)))
+    sequence = SequenceAnalyzer(OurDetector(), network, replace(EVERY, aus=(1, 26)))
     sequence.update(frames)
     result = sequence.finish(source="demo", fps=FPS)
     assert {p.au for p in result.prototypes.values()} <= {1, 26}
@@ -240,13 +240,13 @@ def test_an_au_that_makes_no_stages_keeps_its_letters(
     seen = {label[:4] for r in results for label in (r.stage or ()) if label.startswith("AU")}
     staged = tuple(int(code[2:]) for code in sorted(seen)[:1])
     config = replace(EVERY, stage_aus=staged)
-    analyzer = Analyzer(HaarDetector(), network, config)
+    analyzer = Analyzer(OurDetector(), network, config)
     assert analyzer.staged == set(staged)
     few = [r for f in frames for r in analyzer.update([f])]
     assert [r.letters for r in few] == [r.letters for r in results]
     made = {label[:4] for r in few for label in (r.stage or ()) if label.startswith("AU")}
     assert made == set(sorted(seen)[:1]) < seen
-    sequence = SequenceAnalyzer(HaarDetector(), network, config)
+    sequence = SequenceAnalyzer(OurDetector(), network, config)
     sequence.update(frames)
     result = sequence.finish(source="demo", fps=FPS)
     labels = {label for stage in result.stages for label in stage.labels}
@@ -356,7 +356,7 @@ def test_held_frames_come_in_order_however_they_are_handed_over(
     config = replace(EVERY, baseline=BaselineConfig(settle_s=1.0))
     stories = []
     for size in (1, 7, len(frames)):
-        sequence = SequenceAnalyzer(HaarDetector(), network, config)
+        sequence = SequenceAnalyzer(OurDetector(), network, config)
         seen = []
         for start in range(0, len(frames), size):
             seen += sequence.update(frames[start : start + size])
@@ -373,7 +373,7 @@ def test_a_span_in_which_no_face_is_seen_is_said_and_costs_nothing(
     network: AUNetwork, frames: list[Frame]
 ) -> None:
     config = replace(EVERY, baseline=BaselineConfig(rest_from=(90.0, 92.0)))
-    sequence = SequenceAnalyzer(HaarDetector(), network, config)
+    sequence = SequenceAnalyzer(OurDetector(), network, config)
     sequence.update(frames[:30])
     result = sequence.finish(source="demo", fps=FPS)
     assert len(result.rows) == 30
@@ -381,7 +381,7 @@ def test_a_span_in_which_no_face_is_seen_is_said_and_costs_nothing(
 
 
 def test_a_baseline_ends_with_its_person(network: AUNetwork, frames: list[Frame]) -> None:
-    analyzer = Analyzer(HaarDetector(), network, BASELINE)
+    analyzer = Analyzer(OurDetector(), network, BASELINE)
     for frame in frames[:45]:
         (last,) = analyzer.update([frame])
     (same,) = analyzer.update([frames[45]])
@@ -393,7 +393,7 @@ def test_a_baseline_ends_with_its_person(network: AUNetwork, frames: list[Frame]
     best = analyzer.rest("demo")
     assert best is not None  # what was learned before is not lost to whoever keeps it
     assert np.median(best.seconds) > 1
-    begun = Analyzer(HaarDetector(), network, BASELINE, rest=best)
+    begun = Analyzer(OurDetector(), network, BASELINE, rest=best)
     (first,) = begun.update([frames[0]])
     assert first.rest_s > 1
 
@@ -401,7 +401,7 @@ def test_a_baseline_ends_with_its_person(network: AUNetwork, frames: list[Frame]
 def test_a_baseline_is_forgotten_when_the_face_stays_away(
     network: AUNetwork, frames: list[Frame]
 ) -> None:
-    analyzer = Analyzer(HaarDetector(), network, BASELINE)
+    analyzer = Analyzer(OurDetector(), network, BASELINE)
     for frame in frames[:45]:
         analyzer.update([frame])
     known = [analyzer.update([blank(n)])[0].rest_s for n in range(45, 120)]
@@ -413,7 +413,7 @@ def test_a_baseline_is_forgotten_when_the_face_stays_away(
 def test_chunks_change_nothing(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
-    analyzer = Analyzer(HaarDetector(), network, EVERY)
+    analyzer = Analyzer(OurDetector(), network, EVERY)
     chunked: list[FrameResult] = []
     for start in range(0, COUNT, 7):
         chunked += analyzer.update(frames[start : start + 7])
@@ -428,7 +428,7 @@ def test_chunks_change_nothing(
 def test_two_sources_do_not_disturb_each_other(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
-    analyzer = Analyzer(HaarDetector(), network, EVERY)
+    analyzer = Analyzer(OurDetector(), network, EVERY)
     of_first: list[FrameResult] = []
     for frame in frames[:90]:
         both = analyzer.update(
@@ -441,14 +441,14 @@ def test_two_sources_do_not_disturb_each_other(
 def test_reset_equals_new(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
-    analyzer = Analyzer(HaarDetector(), network, EVERY)
+    analyzer = Analyzer(OurDetector(), network, EVERY)
     analyzer.update(frames[60:])
     analyzer.reset()
     assert story([r for f in frames[:90] for r in analyzer.update([f])]) == story(results[:90])
 
 
 def test_a_picture_without_a_face_is_lost(network: AUNetwork) -> None:
-    analyzer = Analyzer(HaarDetector(), network, EVERY)
+    analyzer = Analyzer(OurDetector(), network, EVERY)
     results = [r for n in range(10) for r in analyzer.update([blank(n)])]
     assert results[-1].stage == LOST
     assert all(not r.maps and r.presence is None for r in results)
@@ -457,7 +457,7 @@ def test_a_picture_without_a_face_is_lost(network: AUNetwork) -> None:
 
 
 def test_a_new_connection_ends_the_stage(network: AUNetwork, frames: list[Frame]) -> None:
-    analyzer = Analyzer(HaarDetector(), network, EVERY)
+    analyzer = Analyzer(OurDetector(), network, EVERY)
     for frame in frames[:20]:
         analyzer.update([frame])
     again = Frame("demo", 20, frames[20].image, pts=0.0, epoch=1)
@@ -473,7 +473,7 @@ def test_what_was_active_does_not_leak_into_a_new_connection(frames: list[Frame]
     card = network.card
     # Once on, an AU never goes off by itself.
     network.card = replace(card, on=dict.fromkeys(card.aus, 0.9), off=dict.fromkeys(card.aus, 0.0))
-    analyzer = Analyzer(HaarDetector(), network, EVERY)
+    analyzer = Analyzer(OurDetector(), network, EVERY)
     for frame in frames[80:]:
         (last,) = analyzer.update([frame])
     assert last.active
@@ -487,14 +487,14 @@ def test_what_was_active_does_not_leak_into_a_new_connection(frames: list[Frame]
 def test_frames_out_of_order_are_refused_before_anything_changes(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
-    analyzer = Analyzer(HaarDetector(), network, EVERY)
+    analyzer = Analyzer(OurDetector(), network, EVERY)
     for frame in frames[:90]:
         analyzer.update([frame])
     for wrong in ([frames[89]], [frames[90], frames[90]], [frames[91], frames[90]]):
         with pytest.raises(ConfigError, match="came after frame"):
             analyzer.update(wrong)
     assert story(analyzer.update(frames[90:])) == story(results[90:])
-    sequence = SequenceAnalyzer(HaarDetector(), network, EVERY)
+    sequence = SequenceAnalyzer(OurDetector(), network, EVERY)
     sequence.update(frames[:2])
     with pytest.raises(ConfigError, match="frame 1 came after frame 1"):
         sequence.update([frames[1]])
@@ -520,14 +520,14 @@ def test_a_configuration_that_cannot_work_is_refused_at_once(
     network: AUNetwork, config: AnalyzerConfig
 ) -> None:
     with pytest.raises(ConfigError):
-        Analyzer(HaarDetector(), network, config)
+        Analyzer(OurDetector(), network, config)
 
 
 def test_pictures_are_kept_within_their_bound(
     network: AUNetwork, frames: list[Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sequence_store, "WAITING_BYTES", 0)
-    analyzer = SequenceAnalyzer(HaarDetector(), network, picture_bytes=200_000)
+    analyzer = SequenceAnalyzer(OurDetector(), network, picture_bytes=200_000)
     analyzer.update(frames)
     assert analyzer._pictures._jpeg_bytes <= 200_000
     assert sum(frame.index in analyzer._pictures for frame in frames) < len(frames) / 2
@@ -542,7 +542,7 @@ def test_pictures_are_kept_within_their_bound(
 def test_offline_covers_every_frame_and_agrees_on_what_is_active(
     network: AUNetwork, frames: list[Frame], results: list[FrameResult]
 ) -> None:
-    analyzer = SequenceAnalyzer(HaarDetector(), network, EVERY)
+    analyzer = SequenceAnalyzer(OurDetector(), network, EVERY)
     for start in range(0, COUNT, 16):
         analyzer.update(frames[start : start + 16])
     result = analyzer.finish(source="demo", fps=FPS)
@@ -567,7 +567,7 @@ def test_thinning_keeps_the_labels_and_bounds_the_maps(
     network: AUNetwork, frames: list[Frame]
 ) -> None:
     def analyse(map_bytes: int) -> SequenceAnalyzer:
-        analyzer = SequenceAnalyzer(HaarDetector(), network, map_bytes=map_bytes)
+        analyzer = SequenceAnalyzer(OurDetector(), network, map_bytes=map_bytes)
         analyzer.update(frames)
         return analyzer
 
@@ -587,7 +587,7 @@ def test_thinning_keeps_the_labels_and_bounds_the_maps(
 
 def test_the_paper_preset_follows_every_frame(network: AUNetwork, frames: list[Frame]) -> None:
     config = AnalyzerConfig(stage=StageConfig(min_stage_s=0.0))
-    analyzer = SequenceAnalyzer(HaarDetector(), network, config, preset="paper")
+    analyzer = SequenceAnalyzer(OurDetector(), network, config, preset="paper")
     analyzer.update(frames)
     result = analyzer.finish(source="demo", fps=FPS)
     for stage in result.stages:
@@ -598,4 +598,4 @@ def test_the_paper_preset_follows_every_frame(network: AUNetwork, frames: list[F
 
 def test_no_frame_is_an_error(network: AUNetwork) -> None:
     with pytest.raises(SourceError, match="no frame"):
-        SequenceAnalyzer(HaarDetector(), network, EVERY).finish(source="empty", fps=FPS)
+        SequenceAnalyzer(OurDetector(), network, EVERY).finish(source="empty", fps=FPS)

@@ -16,7 +16,7 @@ from facestage.core.config import AnalyzerConfig, WindowConfig
 from facestage.core.errors import DeviceError
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.window import MapInput, WindowBank
-from facestage.stream.detectors import HaarDetector
+from facestage.stream.detectors import OurDetector
 
 from tests.support.streams import make_stream
 
@@ -91,7 +91,7 @@ def test_an_analyzer_refuses_two_gpus_before_it_touches_either() -> None:
     network.device = torch.device("cuda:0")
     config = AnalyzerConfig(window=WindowConfig(device="cuda:1"))
     with pytest.raises(DeviceError, match="windows are to be on cuda:1, but the network"):
-        Analyzer(HaarDetector(), network, config)
+        Analyzer(OurDetector(), network, config)
 
 
 def test_a_tensor_is_handed_over_without_a_copy() -> None:

@@ -15,15 +15,17 @@ from facestage.core.backend import arithmetic
 from facestage.core.baseline import PersonalBaseline
 from facestage.core.config import AnalyzerConfig, BaselineConfig, ExplainConfig
 from facestage.core.errors import ConfigError
+from facestage.core.face.track import FIRST_UPDATES
 from facestage.core.face.tracker import Detection
 from facestage.core.lrp.fused import cuda_graphs, rounds
 from facestage.core.network import au_network, recording
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.network.recording import Recorder, Recording
 from facestage.core.observer import Observation, Observer
+from facestage.core.observer.on_gpu import OnGpu
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.types import Frame, FrameResult, RestLevels
-from facestage.stream.detectors import HaarDetector
+from facestage.stream.detectors import OurDetector
 from numpy.typing import NDArray
 
 from tests.support.cuda_twin import POISON, CudaTwin
@@ -58,7 +60,7 @@ class KnownPoints:
 
 @pytest.fixture(scope="module")
 def points(pictures: list[NDArray[np.uint8]]) -> dict[int, NDArray[np.float32]]:
-    observer = Observer(HaarDetector(), AUNetwork.load(device="cpu"))
+    observer = Observer(OurDetector(), AUNetwork.load(device="cpu"))
     seen = observer.update(
         [Frame("a", i, picture, pts=i / 30) for i, picture in enumerate(pictures)]
     )
@@ -247,22 +249,52 @@ def test_recordings_stay_behind_when_an_analyzer_is_pickled(
 def recordings_in(state: dict[str, Any]) -> int:
     """Count what belongs to the GPU of this process."""
     values = [*state.values(), *state.get("_recordings", {}).values()]
-    return sum(isinstance(value, Recorder | Recording | lrp.Rounds) for value in values)
+    return sum(isinstance(value, Recorder | Recording | OnGpu) for value in values)
 
 
 @pytest.mark.parametrize("cameras", [1, 4])
-def test_landmarks_of_all_cameras_are_one_more(
+def test_landmarks_of_all_cameras_are_one_more_for_new_faces_alone(
     cameras: int, pictures: list[NDArray[np.uint8]], twin: CudaTwin
 ) -> None:
-    """With a detector of boxes the landmarks say where to cut the crop, so they come before."""
-    analyzer = Analyzer(HaarDetector(), AUNetwork.load(device="cuda"), MASKS)
+    """The landmarks say where to cut the crop: those of a new face come before, later the round
+    finds those with which the next frame is cut."""
+    analyzer = Analyzer(OurDetector(), AUNetwork.load(device="cuda"), MASKS)
     analyzer.warm_up()
-    for first in range(5):
+    for first in range(12):
         twin.clear()
         analyzer.update(frames(pictures, cameras, first))
         counts = [twin.count(kind) for kind in ("launch", "wait", "upload", "download")]
-        if first > 1:  # faces are found
+        if 1 < first < FIRST_UPDATES:  # faces are found
             assert counts == [2, 2, 2, 2], twin.summary()
+        elif first > FIRST_UPDATES:
+            assert counts == [1, 1, 1, 1], twin.summary()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_faces_found_ahead_change_nothing(
+    device: str, pictures: list[NDArray[np.uint8]], twin: CudaTwin
+) -> None:
+    """On a GPU the landmarks of new faces are left to the thread that works with it."""
+    plain, ahead = (Analyzer(OurDetector(), AUNetwork.load(device=device), MASKS) for _ in range(2))
+    looked: list[int] = []
+    for first in range(10):
+        batch = frames(pictures, 2, first)
+        expected = plain.update(batch)
+        twin.clear()
+        for frame in batch:
+            ahead.prepare(frame)
+        assert twin.count("launch") == 0
+        found = ahead.update(batch, lambda first=first: looked.append(first))
+        for one, other in zip(expected, found, strict=True):
+            assert one.face.state == other.face.state
+            same(one, other, 3e-3)
+            np.testing.assert_allclose(other.face.points, one.face.points, atol=1e-2)
+    assert looked == list(range(10))
+    (frame, _), (other, _) = (frames(pictures, 2, n) for n in (10, 11))
+    ahead.prepare(frame)
+    if device == "cpu":
+        with pytest.raises(RuntimeError, match="another frame was prepared"):
+            ahead.update([other])
 
 
 def test_landmarks_of_a_gpu_are_those_of_the_cpu(twin: CudaTwin) -> None:
@@ -285,12 +317,12 @@ def test_an_au_that_was_not_expected_is_explained_all_the_same(
     )
 
     def nothing(
-        self: Observer, drafts: Sequence[Any]
+        self: OnGpu, drafts: Sequence[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         levels = np.full((len(drafts), len(self.network.card.aus)), lrp.NEVER, np.float32)
         return levels, np.zeros(len(drafts), np.int64)
 
-    monkeypatch.setattr(Observer, "_levels", nothing)
+    monkeypatch.setattr(OnGpu, "levels", nothing)
     explained = 0
     for first in range(6):
         batch = frames(pictures, 2, first)
@@ -435,7 +467,7 @@ def test_tf32_is_refused_on_a_cpu() -> None:
     network = AUNetwork.load(device="cpu")
     config = AnalyzerConfig(explain=ExplainConfig(precision="tf32"))
     with pytest.raises(ConfigError, match="for GPUs, and the network runs on the CPU"):
-        Observer(HaarDetector(), network, config)
+        Observer(OurDetector(), network, config)
     with pytest.raises(ConfigError, match="precision of GPUs; use float32 on a CPU"):
         lrp.explain(network.logits_module, torch.zeros(1, 1, 96, 96), [(0, 0)], dtype=lrp.TF32)
 

@@ -20,7 +20,7 @@ from facestage.core.types import (
     FrameResult,
     StageEvent,
 )
-from facestage.stream.detectors import HaarDetector
+from facestage.stream.detectors import OurDetector
 from facestage.stream.offline.exports import write_analysis
 from facestage.stream.sources import open_source
 
@@ -53,7 +53,7 @@ def network() -> AUNetwork:
 
 @pytest.fixture(scope="module")
 def results(frames: list[Frame], network: AUNetwork) -> list[FrameResult]:
-    analyzer = Analyzer(HaarDetector(), network)
+    analyzer = Analyzer(OurDetector(), network)
     return [result for frame in frames for result in analyzer.update([frame])]
 
 
@@ -95,7 +95,7 @@ def test_rest_levels_begin_anew_and_active_aus_off(results: list[FrameResult]) -
 def test_a_recording_tells_the_persons_apart(
     frames: list[Frame], network: AUNetwork, tmp_path: Path
 ) -> None:
-    analyzer = SequenceAnalyzer(HaarDetector(), network)
+    analyzer = SequenceAnalyzer(OurDetector(), network)
     for start in range(0, len(frames), 16):
         analyzer.update(frames[start : start + 16])
     result = analyzer.finish(source="joined", fps=FPS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facestage.core import Analyzer, AUNetwork, Frame
-from facestage.stream.detectors import HaarDetector
+from facestage.stream.detectors import OurDetector
 from facestage.stream.sources import open_source
 
 from tests.support.paths import ROOT
@@ -69,7 +69,7 @@ def test_another_process_goes_on_after_a_network_was_used(method: str, tmp_path:
 
 
 def test_a_pickled_analyzer_goes_on_where_it_was() -> None:
-    analyzer = Analyzer(HaarDetector(), AUNetwork.load(device="cpu"))
+    analyzer = Analyzer(OurDetector(), AUNetwork.load(device="cpu"))
     told = frames(130)[70:]
     analyzer.update(told[:45])
     copy = pickle.loads(pickle.dumps(analyzer))

@@ -45,7 +45,7 @@ def test_products_of_matrices_are_left_to_one_thread() -> None:
 @pytest.mark.usefixtures("several")
 def test_a_worker_of_a_corpus_keeps_to_its_threads(tmp_path: Path) -> None:
     config = analyzer_config(0.0, "shown", baseline=False)
-    SequenceWorker(Settings(tmp_path / "out", {}, config, "paper", detector="haar", threads=1))
+    SequenceWorker(Settings(tmp_path / "out", {}, config, "paper", detector="ours", threads=1))
     assert set(threads()) == {1}
 
 

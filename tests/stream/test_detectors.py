@@ -22,6 +22,8 @@ from facestage.stream.detectors import (
 )
 from numpy.typing import NDArray
 
+from tests.support.opencv import needs_opencv_4
+
 ONNX = "face_detection_yunet_2023mar.onnx"
 SHAPES = [
     (1, 1),
@@ -42,7 +44,12 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(params=["haar", pytest.param("yunet", marks=pytest.mark.shared)])
+@pytest.fixture(
+    params=[
+        pytest.param("haar", marks=needs_opencv_4),
+        pytest.param("yunet", marks=pytest.mark.shared),
+    ]
+)
 def detector(request: pytest.FixtureRequest) -> Detector:
     if request.param == "haar":
         return HaarDetector()
@@ -75,15 +82,7 @@ def test_a_covered_and_a_dazzled_camera_show_no_face(tone: int) -> None:
 
 
 def tracker() -> FaceTracker:
-    network = AUNetwork.load(device="cpu")
-    card = network.card
-    return FaceTracker(
-        OurDetector(),
-        network.five_points,
-        card.template,
-        card.template_weights,
-        card.input_size,
-    )
+    return FaceTracker.of_network(OurDetector(), AUNetwork.load(device="cpu"))
 
 
 def portraits(shared: Path, count: int) -> list[NDArray[np.uint8]]:
@@ -209,6 +208,11 @@ def test_nearly_every_real_face_is_found_once(
     assert np.mean([c > 1 for c in counts]) <= 0.1
 
 
+@needs_opencv_4
+def test_haar_is_there_when_it_is_asked_for() -> None:
+    assert make_detector("haar").name == "haar"
+
+
 def test_haar_needs_its_cascade(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(detectors.cv2, "__file__", str(tmp_path / "__init__.py"))
     with pytest.raises(ModelError, match=r"opencv-python-headless>=4\.10,<5"):
@@ -260,7 +264,6 @@ def test_the_embedded_face_finder_is_small_and_says_what_it_was_made_of() -> Non
 
 def test_auto_is_the_embedded_finder_and_others_must_be_asked_for(empty_cache: Path) -> None:
     assert make_detector().name == "ours"
-    assert make_detector("haar").name == "haar"
     with pytest.raises(ModelError, match="facestage models pull yunet"):
         make_detector("yunet")
     (empty_cache / ONNX).write_bytes(b"half a file")
@@ -283,6 +286,7 @@ def test_a_path_that_is_not_there_is_reported() -> None:
         make_detector("nowhere.onnx")
 
 
+@needs_opencv_4
 @pytest.mark.shared
 def test_a_face_of_the_wanted_size_is_found_alike_and_smaller_ones_may_be_left_out(
     shared: Path,

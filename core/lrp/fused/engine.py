@@ -211,6 +211,11 @@ class FusedEngine:
         last = self._program.operations[-1]
         return forward.values[last.sources[0]] if isinstance(last, Dense) else None
 
+    def features(self, forward: ForwardPass) -> torch.Tensor | None:
+        """Return the input of the last dense layer but one, ``(B, F)``; None if there is none."""
+        layers = [op for op in self._program.operations if isinstance(op, Dense)]
+        return forward.values[layers[-2].sources[0]] if len(layers) > 1 else None
+
     def pairs(
         self, forward: ForwardPass, frames: torch.Tensor, outputs: torch.Tensor
     ) -> torch.Tensor:

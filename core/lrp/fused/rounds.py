@@ -42,6 +42,7 @@ class Round:
     Attributes:
         presence: ``(n, A)`` float32, 0–1.
         intensity: ``(n, A)`` float32, 0–5, or None where the network has none.
+        points: ``(n, 5, 2)`` float32 landmarks, crop pixels, or None where the network has none.
         slots: (row, output) → row of the following arrays, of every pair that was explained.
         maps: ``(P, H, W)`` float32 relevance.
         summaries: what ``summarise`` made of them, ``(P, …)`` each.
@@ -50,6 +51,7 @@ class Round:
 
     presence: NDArray[np.float32]
     intensity: NDArray[np.float32] | None
+    points: NDArray[np.float32] | None
     slots: dict[tuple[int, int], int]
     maps: NDArray[np.float32]
     summaries: list[NDArray]
@@ -126,6 +128,7 @@ class Rounds:
     def _round(self, n: int, found: list[NDArray], recording: Recording) -> Round:
         index, (count,), presence, *rest = found
         intensity = rest.pop(0) if self._has_intensity else None
+        landmarks = rest.pop(0) if self._network.has_landmarks else None
         maps, *summaries = rest
         rows, outputs = np.divmod(index[:count], presence.shape[1])
         pairs = zip(rows.tolist(), outputs.tolist(), strict=True)
@@ -135,6 +138,7 @@ class Rounds:
         return Round(
             presence=presence[:n],
             intensity=None if intensity is None else intensity[:n],
+            points=None if landmarks is None else self._network.alignment_points(landmarks[:n]),
             slots=slots,
             maps=maps,
             summaries=summaries,
@@ -168,12 +172,14 @@ class Rounds:
         return Recording(run, bytes_of_levels + frames * side * side, self._recorder)
 
     def _run(self, crops: torch.Tensor, levels: torch.Tensor, room: int) -> list[torch.Tensor]:
-        """Return index ``(room,)``, count ``(1,)``, presence, intensity if any, maps, summaries."""
+        """Return index ``(room,)``, count ``(1,)``, presence, intensity and landmarks if any, maps,
+        summaries."""
         network, engine = self._network, self.engine
         x = network.normalise(crops)
         forward = engine.forward(x)
         logits = forward.values[-1]
-        presence, intensity = network.read(x, logits, engine.hidden(forward))
+        hidden, features = engine.hidden(forward), engine.features(forward)
+        presence, *others = network.read(x, logits, hidden, features)
         index, count = _moved_together(presence >= levels, room)
         rows = torch.div(index, engine.outputs, rounding_mode="floor")
         outputs = index - rows * engine.outputs
@@ -185,8 +191,8 @@ class Rounds:
                 for at in range(0, room, at_once)
             ]
         )
-        self._has_intensity = intensity is not None
-        read = [presence] if intensity is None else [presence, intensity]
+        self._has_intensity = others[0] is not None
+        read = [presence, *(one for one in others if one is not None)]
         return [index, count, *read, maps, *self._summarise(maps)]
 
 

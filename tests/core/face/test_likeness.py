@@ -25,16 +25,8 @@ SAME = FaceConfig().same_person
 
 def crops_of(source: str, network: AUNetwork, most: int = 10_000) -> list[tuple[Crop, float]]:
     """Return the aligned crops of a clip, and their times."""
-    card = network.card
     detector = make_detector("ours")
-    tracker = FaceTracker(
-        detector,
-        network.five_points,
-        card.template,
-        card.template_weights,
-        card.input_size,
-        card.box_points.get(detector.name),
-    )
+    tracker = FaceTracker.of_network(detector, network)
     found: list[tuple[Crop, float]] = []
     with open_source(source) as clip:
         while (grab := clip.read()) is not None and grab.index < most:

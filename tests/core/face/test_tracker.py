@@ -24,6 +24,7 @@ from facestage.core.face.alignment import (
     warp,
 )
 from facestage.core.face.quality import NOT_A_FACE, implausible
+from facestage.core.face.track import FIRST_UPDATES
 from facestage.core.face.tracker import Detection, Detector, FaceTracker
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.types import FaceObservation, FaceState
@@ -32,6 +33,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.support.opencv import needs_opencv_4
 from tests.support.painted_faces import TEMPLATE, WEIGHTS, find_marks
 from tests.support.paths import DEMO_CLIP
 
@@ -773,25 +775,19 @@ def follow(
 ) -> list[FaceState]:
     """Follow the face of a clip, or of every n-th picture, turned where asked."""
     network = AUNetwork.load(device="cpu")
-    card = network.card
-    tracker = FaceTracker(
-        detector,
-        network.five_points,
-        card.template,
-        card.template_weights,
-        card.input_size,
-        card.box_points.get(detector.name),
-    )
+    tracker = FaceTracker.of_network(detector, network)
     pictures = itertools.islice(frames_of(path), 0, None, every)
     turned = (f if turn is None else cv2.rotate(f, turn) for f in pictures)
     return [tracker.update(image.astype(np.uint8, copy=False)).state for image in turned]
 
 
+@needs_opencv_4
 def test_a_clip_on_its_head_is_never_tracked() -> None:
     assert set(follow(DEMO_CLIP, HaarDetector(), every=15)) == {FaceState.TRACKED}
     assert set(follow(DEMO_CLIP, HaarDetector(), cv2.ROTATE_180, 15)) == {FaceState.LOST}
 
 
+@needs_opencv_4
 @pytest.mark.shared
 def test_a_real_clip_on_its_head_is_hardly_ever_tracked(shared: Path) -> None:
     states = follow(shared / "clips" / "single_face.mp4", HaarDetector(), cv2.ROTATE_180)
@@ -811,7 +807,7 @@ def follow_clip(shared: Path) -> Callable[[str, str], list[FaceState]]:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("kind", ["haar", "yunet"])
+@pytest.mark.parametrize("kind", [pytest.param("haar", marks=needs_opencv_4), "yunet"])
 @pytest.mark.parametrize(
     ("clip", "first", "last", "frames"),
     [
@@ -842,7 +838,7 @@ def test_real_faces_come_and_go(
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("kind", ["haar", "yunet"])
+@pytest.mark.parametrize("kind", [pytest.param("haar", marks=needs_opencv_4), "yunet"])
 def test_a_hand_or_a_tilt_does_not_lose_a_real_face(
     follow_clip: Callable[[str, str], list[FaceState]], kind: str
 ) -> None:
@@ -877,6 +873,153 @@ def test_landmarks_searched_beforehand_change_nothing() -> None:
         assert ours.state == theirs.state == FaceState.TRACKED
         np.testing.assert_array_equal(ours.points, theirs.points)
         np.testing.assert_array_equal(ours.crop, theirs.crop)
+
+
+class Marks:
+    """The landmarks of the scripted world, counted."""
+
+    def __init__(self) -> None:
+        self.crops = 0
+        self.shift = np.zeros(2, np.float32)
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.crops += len(crops)
+        return find_marks(crops) + self.shift
+
+
+def teach(tracker: FaceTracker, seen: FaceObservation, off: float = 0.0) -> None:
+    """Tell a tracker the landmarks of the crop that it gave, as the network does."""
+    assert seen.crop is not None
+    tracker.learn(find_marks(seen.crop[None])[0] + np.float32(off))
+
+
+def learning(config: FaceConfig | None = None) -> tuple[World, Marks, FaceTracker]:
+    world, marks = World(), Marks()
+    return world, marks, FaceTracker(world, marks, TEMPLATE, WEIGHTS, SIZE, BOX_TO_POINTS, config)
+
+
+def test_a_tracker_that_learns_landmarks_searches_for_none_once_it_knows_the_face() -> None:
+    world, marks, tracker = learning(FaceConfig(verify_every=1000))
+    asked = []
+    for i in range(30):
+        face = at(150 + 9 * i, 230 - 3 * i, eyes=80 + i, angle=0.012 * i)
+        before = marks.crops
+        seen = world.show(tracker, face)
+        assert seen.state == FaceState.TRACKED
+        assert error(seen, face) < 2  # without lag
+        asked.append(marks.crops - before)
+        teach(tracker, seen)
+    assert asked[0] > 1  # the search
+    assert asked[1:FIRST_UPDATES] == [1] * (FIRST_UPDATES - 1)
+    assert asked[FIRST_UPDATES:] == [0] * (30 - FIRST_UPDATES)
+
+
+def test_landmarks_that_contradict_the_track_are_searched_for_in_the_next_frame() -> None:
+    world, marks, tracker = learning(FaceConfig(verify_every=1000))
+    for _ in range(8):
+        seen = world.show(tracker, HOME)
+        teach(tracker, seen)
+    off = 0.08 * 30  # either way: .11 of the eye distance in the crop, which is 30 pixels
+    teach_at, before = 2, marks.crops
+    for i in range(6):
+        seen = world.show(tracker, HOME)
+        teach(tracker, seen, off if i == teach_at else 0.0)
+        assert marks.crops - before == int(i > teach_at)  # in the frame after it, and no more
+        assert error(seen, HOME) < 0.12 * 90
+
+
+def test_a_frame_whose_landmarks_were_not_learned_measures_its_own() -> None:
+    world, marks, tracker = learning(FaceConfig(verify_every=1000))
+    for _ in range(8):
+        teach(tracker, world.show(tracker, HOME))
+    before = marks.crops
+    world.show(tracker, HOME)  # nobody analyses it
+    assert marks.crops == before
+    world.show(tracker, HOME)
+    assert marks.crops == before + 1
+
+
+def test_a_still_face_stands_as_still_with_learned_landmarks() -> None:
+    rng = np.random.default_rng(0)
+    world, _, tracker = learning(FaceConfig(verify_every=1000))
+    image, smooth = draw(HOME), []
+    world.faces = [HOME]
+    for _ in range(60):
+        seen = tracker.update(image)
+        assert seen.crop is not None
+        smooth.append(seen.points)
+        noisy = find_marks(seen.crop[None])[0] + rng.normal(0, 0.5, (5, 2))
+        tracker.learn(noisy.astype(np.float32))
+    steps = np.abs(np.diff(np.array(smooth)[10:], n=2, axis=0)).mean()
+    assert steps < 0.3 * 0.5 * 3 * np.sqrt(6)  # of noise of half a crop pixel, three in the frame
+    assert np.abs(np.array(smooth)[10:].mean(0) - HOME).max() < 1
+
+
+@dataclass
+class Later(World):
+    """The scripted detector, whose answers come some frames later."""
+
+    frames: int = 2
+
+    def ask(self, image: NDArray[np.uint8], smallest: float = 0.0) -> Callable[..., object]:
+        found, asked = self.detect(image, smallest), itertools.count()
+
+        def answer(wait: bool = False) -> list[Detection] | None:
+            return found if wait or next(asked) >= self.frames else None
+
+        return answer
+
+
+def test_a_detector_that_is_late_holds_no_frame_up_and_still_proves_the_face() -> None:
+    world = Later(frames=3)
+    tracker = make(world, FaceConfig(verify_every=6))
+    looked = []
+    for i in range(30):
+        seen = world.show(tracker, at(300 + 3 * i, 230))
+        assert seen.state == FaceState.TRACKED
+        looked.append(tracker.looked)
+    # Asked in frame 6, answered in frame 10 (the fourth time it was looked after), and so on.
+    assert [i for i, now in enumerate(looked) if now] == [0, 10, 19, 28]
+    copied = pickle.loads(pickle.dumps(tracker))
+    copied.attach(World(faces=[at(390, 230)]), find_marks)
+    assert copied.update(draw(at(390, 230))).state == FaceState.TRACKED
+
+
+def test_a_face_that_a_late_detector_does_not_find_is_given_up_all_the_same() -> None:
+    world, config = Later(frames=1), FaceConfig(verify_every=4)
+    tracker = make(world, config)
+    face, wall = draw(HOME).astype(float), draw(seed=0).astype(float)
+    world.faces = [HOME]
+    for _ in range(3):
+        tracker.update(face.astype(np.uint8))
+    world.faces, states = [], []
+    for i in range(60):
+        share = min(1.0, i / 20)
+        states.append(tracker.update(((1 - share) * face + share * wall).astype(np.uint8)).state)
+    assert states[-1] == FaceState.LOST
+
+
+def test_a_detector_that_saw_which_way_is_up_is_not_doubted() -> None:
+    marks = Marks()
+    tilted = at(300, 230, angle=0.4)
+    world = World(ghosts=[Detection(box_of(tilted), 0.9, tilted, rough=True)])
+    tracker = FaceTracker(world, marks, TEMPLATE, WEIGHTS, SIZE, None, FaceConfig(verify_every=4))
+    image, before = draw(tilted), 0
+    for _ in range(20):
+        before = marks.crops
+        seen = tracker.update(image)
+        assert seen.state == FaceState.TRACKED
+        if before:
+            assert marks.crops - before <= 1
+        teach(tracker, seen)
+    # One that says the face is on its head is: the landmarks decide.
+    world.ghosts = [Detection(box_of(tilted), 0.9, tilted[[3, 4, 2, 0, 1]], rough=True)]
+    asked = []
+    for _ in range(6):
+        before = marks.crops
+        teach(tracker, tracker.update(image))
+        asked.append(marks.crops - before)
+    assert max(asked) > 4
 
 
 def test_no_landmarks_are_searched_in_a_picture_too_small_for_a_face() -> None:

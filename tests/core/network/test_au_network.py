@@ -127,7 +127,7 @@ def test_the_explained_module_is_the_one_that_predicts(
     assert not any(isinstance(m, nn.BatchNorm2d) for m in net.logits_module.modules())
 
 
-def test_presence_and_intensity_can_be_read_from_a_pass_that_is_explained(
+def test_all_outputs_can_be_read_from_a_pass_that_is_explained(
     net: AUNetwork, crops: NDArray[np.uint8]
 ) -> None:
     forwarded = lrp.forward(net.logits_module, net.prepare(crops))
@@ -138,6 +138,10 @@ def test_presence_and_intensity_can_be_read_from_a_pass_that_is_explained(
     np.testing.assert_allclose(prediction.presence, expected.presence, atol=1e-5)
     np.testing.assert_allclose(prediction.intensity, expected.intensity, atol=1e-4)
     assert prediction.points is None
+    with_points = net.predict_from(forwarded.logits, forwarded.hidden, forwarded.features)
+    np.testing.assert_allclose(with_points.points, net.five_points(crops), atol=1e-2)
+    prepared = net.predict_prepared(net.prepare(crops), with_points=True)
+    np.testing.assert_allclose(prepared.points, net.five_points(crops), atol=1e-2)
     without_hidden = AUNetwork.from_module(
         net.logits_module, replace(net.card, landmarks=None), "cpu"
     )

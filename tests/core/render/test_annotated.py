@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -28,13 +31,16 @@ from facestage.core.types import (
 )
 from facestage.stream.offline import annotate
 from facestage.stream.offline.annotate import write_annotated
-from facestage.stream.offline.exports import ANNOTATED, check_output
+from facestage.stream.offline.exports import ANNOTATED as NAMES
+from facestage.stream.offline.exports import check_output
 from numpy.typing import NDArray
 
 from tests.support.chromium import find_chromium, open_page
+from tests.support.paths import ROOT
 from tests.support.sequences import sequence_result
 
 CROP, CELLS = 96, 48
+ANNOTATED = NAMES["mp4"]
 WIDTH, HEIGHT = 640, 360
 
 
@@ -393,45 +399,57 @@ def test_a_source_that_changed_leaves_no_video(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [ANNOTATED]
 
 
-def test_a_video_that_broke_off_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+FULL_DISK = """
+import resource
+from pathlib import Path
+from facestage.core.render.mask_track import MaskTrack
+from facestage.core.errors import ConfigError
+from facestage.stream.offline.annotate import write_annotated
+from tests.core.render.test_annotated import CELLS, result_of
+resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+try:
+    write_annotated(SOURCE, result_of([{}] * 12), MaskTrack(CELLS), Path(OUT))
+except ConfigError as error:
+    print(error)
+"""
+
+
+def test_a_video_that_broke_off_is_an_error(tmp_path: Path) -> None:
     source = clip(tmp_path / "clip.mp4", 12)
-    writer = cv2.VideoWriter
-
-    class Full:
-        """Takes five pictures, then drops the rest, as OpenCV does on a full disk."""
-
-        fourcc = writer.fourcc
-
-        def __init__(self, *args: object) -> None:
-            self._video, self._left = writer(*args), 5
-
-        def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
-            return self._video.isOpened()
-
-        def write(self, picture: NDArray[np.uint8]) -> None:
-            self._left -= 1
-            if self._left >= 0:
-                self._video.write(picture)
-
-        def release(self) -> None:
-            self._video.release()
-
-    monkeypatch.setattr(annotate.cv2, "VideoWriter", Full)
-    with pytest.raises(ConfigError, match="free some space"):
-        write_annotated(str(source), result_of([{}] * 12), MaskTrack(CELLS), tmp_path / ANNOTATED)
+    code = FULL_DISK.replace("SOURCE", repr(str(source)))
+    code = code.replace("OUT", repr(str(tmp_path / ANNOTATED)))
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=ROOT
+    )
+    assert "could not be written" in done.stdout, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 
 
-def test_opencv_without_the_codec_says_what_to_do(
+def test_pyav_without_the_codec_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = clip(tmp_path / "clip.mp4", 3)
-    monkeypatch.setattr(annotate, "_CODEC", "none")
-    with pytest.raises(ConfigError, match="opencv-python-headless"):
+    monkeypatch.setitem(annotate._CODECS, ".mp4", ("no_such_codec", {}, {}))
+    with pytest.raises(ConfigError, match="--annotate-format"):
         write_annotated(str(source), result_of([{}] * 3), MaskTrack(CELLS), tmp_path / ANNOTATED)
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+@pytest.mark.parametrize("name", NAMES.values())
+def test_pictures_keep_the_times_of_a_source_without_a_steady_rate(
+    tmp_path: Path, name: str
+) -> None:
+    source = clip(tmp_path / "clip.mp4", 8)
+    times = [5.0, 5.04, 5.3, 5.34, 6.0, 6.001, 7.5, 7.54]
+    result = result_of([{12: "A"}] * 8, fps=12.5)
+    rows = [replace(row, time_s=time) for row, time in zip(result.rows, times, strict=True)]
+    out = tmp_path / name
+    write_annotated(str(source), replace(result, rows=tuple(rows)), MaskTrack(CELLS), out)
+    with av.open(str(out)) as video:
+        stream = video.streams.video[0]
+        assert stream.codec_context.name == {".mp4": "h264", ".webm": "vp8"}[out.suffix]
+        shown = [frame.time for frame in video.decode(video=0)]
+    assert shown == pytest.approx([time - 5.0 for time in times], abs=1.1e-3)
 
 
 def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from facestage.core.types import Frame, FrameResult
 from facestage.stream.bench.clients import Clients, Log
 from facestage.stream.bench.paced import LEAD_S, Load, answers, run_paced, shown_ages
 from facestage.stream.bench.workload import Camera, PacedCamera
-from facestage.stream.detectors import HaarDetector
+from facestage.stream.detectors import OurDetector
 from facestage.stream.sources import Grab, Source, open_source
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -195,7 +195,7 @@ class Stalling(Analyzer):
 
 
 def test_the_live_path_under_a_load_that_does_not_wait() -> None:
-    analyzer = Stalling(HaarDetector(), AUNetwork.load(device="cpu"))
+    analyzer = Stalling(OurDetector(), AUNetwork.load(device="cpu"))
     analyzer.warm_up()
     openers = {name: lambda: open_source("demo:") for name in ("a", "b")}
     load = Load(openers, fps=20.0, jitter=0.1, seconds=3.0, video=True)

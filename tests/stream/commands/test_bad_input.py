@@ -57,7 +57,7 @@ def test_a_camera_number_beyond_an_int_is_a_camera_that_is_not_there() -> None:
 @pytest.mark.parametrize("size", [-5, 0, 2])
 def test_a_window_that_cannot_work_is_refused_before_the_first_frame(size: int) -> None:
     with pytest.raises(ConfigError, match="window"):
-        Analyzer(make_detector("haar"), None, AnalyzerConfig(window=WindowConfig(size=size)))
+        Analyzer(make_detector("ours"), None, AnalyzerConfig(window=WindowConfig(size=size)))
 
 
 @pytest.mark.parametrize("lines", [1, 5], ids=["during the heading", "during the run"])

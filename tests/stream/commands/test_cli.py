@@ -64,7 +64,8 @@ def test_version_and_help(run: Run) -> None:
 
 def test_every_command_is_listed_once_the_first_ones_first() -> None:
     names = [getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
-    expected = ["demo", "live", "analyze", "corpus", "train", "evaluate", "explain_quality"]
+    expected = ["demo", "live", "replay", "report", "analyze", "corpus", "train"]
+    expected += ["evaluate", "explain_quality"]
     expected += ["bench", "doctor"]
     assert names == expected
 
@@ -126,9 +127,11 @@ def test_live_writes_transitions_of_every_source(run: Run, tmp_path: Path) -> No
 def test_analyze_writes_its_files(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("analyze", "demo:", "--out", str(tmp_path / "out"), "--frames", "100")
     assert code == 0
-    assert "→ (AU" in out
     written = json.loads((tmp_path / "out/temporal_prototype.json").read_text())
-    assert written["text"] in out
+    told = re.findall(r"^ +(\d+) +[\d.]+ s +[\d.]+ s  (\(.+\))$", out, re.MULTILINE)
+    assert [int(number) for number, _ in told] == list(range(1, len(written["stages"]) + 1))
+    assert " → ".join(labels for _, labels in told) == written["text"]
+    assert "AU12_A" in written["text"]
     with (tmp_path / "out/frames.csv").open() as file:
         assert len(list(csv.reader(file))) == 101
     assert (tmp_path / "out/strip.png").stat().st_size > 10_000
@@ -147,8 +150,8 @@ def test_an_annotated_video_shows_relevance_where_aus_are_active(run: Run, tmp_p
     command = ["analyze", "demo:", "--out", str(out_dir), "--frames", "100"]
     code, out, err = run(*command, "--annotate")
     assert (code, err) == (0, "")
-    assert out.endswith(f"written: {out_dir / 'annotated.webm'}\n")
-    made = frames_of(out_dir / "annotated.webm")
+    assert out.endswith(f"written: {out_dir / 'annotated.mp4'}\n")
+    made = frames_of(out_dir / "annotated.mp4")
     clip = frames_of(DEMO_CLIP)[:100]
     with (out_dir / "frames.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -166,7 +169,7 @@ def test_an_annotated_video_shows_relevance_where_aus_are_active(run: Run, tmp_p
     assert np.median(rest) < 10
     # A run without the option leaves no video of another one behind.
     assert run(*command)[0] == 0
-    assert not (out_dir / "annotated.webm").exists()
+    assert not (out_dir / "annotated.mp4").exists()
 
 
 def test_what_was_written_is_told_when_the_annotated_video_fails(
@@ -193,7 +196,7 @@ def test_a_reader_who_leaves_early_does_not_cost_the_annotated_video(tmp_path: P
     assert process.stdout is not None
     process.stdout.close()
     assert process.wait(timeout=120) == 0
-    assert len(frames_of(tmp_path / "out" / "annotated.webm")) == 9
+    assert len(frames_of(tmp_path / "out" / "annotated.mp4")) == 9
 
 
 def test_a_video_that_breaks_off_is_not_passed_off_as_whole(run: Run, tmp_path: Path) -> None:

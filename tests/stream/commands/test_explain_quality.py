@@ -39,7 +39,7 @@ explain_benchmark: Any = importlib.import_module("explain_quality")
 
 
 def run(*args: object) -> Result:
-    return CliRunner().invoke(cli.app, ["explain-quality", "--detector", "haar", *map(str, args)])
+    return CliRunner().invoke(cli.app, ["explain-quality", "--detector", "ours", *map(str, args)])
 
 
 def failure(*args: object) -> FacestageError:

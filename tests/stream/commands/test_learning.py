@@ -281,7 +281,7 @@ def test_train_writes_a_model_that_loads_with_figures_of_other_subjects(
     out = tmp_path / "out"
     options = ("--manifest", data / "data.csv", "--init", "scratch", "--out", out)
     options = (*options, "--views", 16, "--batch", 8, "--holdout", "s1", "--device", "cpu")
-    options = (*options, "--detector", "haar")
+    options = (*options, "--detector", "ours")
     result = run("train", *options)
     assert result.exit_code == 0, result.output
     assert "left out: 1 × no face found" in result.output
@@ -317,7 +317,7 @@ def test_evaluate_prints_a_table_and_writes_json(data: Path, tmp_path: Path) -> 
         "--device",
         "cpu",
         "--detector",
-        "haar",
+        "ours",
         FACESTAGE_EVALUATE_MANIFEST=str(data / "data.csv"),
         FACESTAGE_EVALUATE_OUT=str(file),
     )
@@ -369,7 +369,7 @@ def test_labels_on_the_held_out_side_only_are_nothing_to_train_on(
     file = tmp_path / "data.csv"
     file.write_text(f"path,subject,AU01_r\n{data / '0.png'},a,1\n{data / '1.png'},b,\n")
     options = ("--manifest", file, "--init", "scratch", "--holdout", "a", "--device", "cpu")
-    error = failure("train", *options, "--out", tmp_path / "out", "--detector", "haar")
+    error = failure("train", *options, "--out", tmp_path / "out", "--detector", "ours")
     assert "every label of the faces to train on is blank" in str(error)
 
 
@@ -405,7 +405,7 @@ def test_a_run_that_is_told_to_stop_saves_and_can_go_on(
 ) -> None:
     out = tmp_path / "out"
     options = ("train", "--manifest", data / "data.csv", "--init", "scratch", "--out", out)
-    options = (*options, "--views", 16, "--batch", 4, "--device", "cpu", "--detector", "haar")
+    options = (*options, "--views", 16, "--batch", 4, "--device", "cpu", "--detector", "ours")
     step = Trainer.step
 
     def signalled(self: Trainer, batch: TrainingBatch) -> StepLosses:

@@ -42,7 +42,7 @@ from tests.support.ckplus_corpus import COPIES, Made, make_ckplus
 pytestmark = [pytest.mark.xdist_group("corpus"), pytest.mark.timeout(1800)]
 
 Stages = tuple[tuple[str, ...], ...]
-OPTIONS = ("--detector", "haar", "--device", "cpu", "--threads", "1", "--paper")
+OPTIONS = ("--detector", "ours", "--device", "cpu", "--threads", "1", "--paper")
 
 
 def call(*args: object) -> int:
@@ -684,7 +684,7 @@ def test_an_output_folder_of_another_corpus_is_refused(
     shutil.copytree(root, other)
     line = fails(2, other, "--layout", "ckplus", "--out", out, *OPTIONS)
     assert "holds another corpus: its folder is" in line
-    line = fails(2, root, "--layout", "ckplus", "--out", out, "--detector", "haar")
+    line = fails(2, root, "--layout", "ckplus", "--out", out, "--detector", "ours")
     assert "its preset is 'paper', here it is 'sequence'" in line
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
@@ -817,7 +817,7 @@ def test_ray_on_gpu_slots_gives_what_a_pool_gives(
     pytest.importorskip("ray.data", reason="Ray (extra 'ray') is not installed")
     monkeypatch.setenv("RAY_worker_niceness", "0")
     root, _ = small
-    options = (*("--layout", "ckplus", "--detector", "haar", "--device", "cuda"), "--paper")
+    options = (*("--layout", "ckplus", "--detector", "ours", "--device", "cuda"), "--paper")
     assert call(root, "--out", tmp_path / "one", *options, "--workers", 1) == 0
     assert call(root, "--out", tmp_path / "ray", *options, "--workers", 1, "--engine", "ray") == 0
     assert sequences(tmp_path / "ray") == sequences(tmp_path / "one")

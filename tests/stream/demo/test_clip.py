@@ -16,8 +16,10 @@ from facestage.core.face.tracker import FaceTracker
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.network.selection import SHOWN, select_aus
 from facestage.core.types import FaceState
-from facestage.stream.detectors import HaarDetector
+from facestage.stream.detectors import HaarDetector, OurDetector
 from numpy.typing import NDArray
+
+from tests.support.opencv import needs_opencv_4
 
 FOLDER = Path(facestage.stream.demo.__file__).parent
 CLIP, FACTS = FOLDER / "face.mp4", FOLDER / "face.json"
@@ -60,15 +62,7 @@ def network() -> AUNetwork:
 @pytest.fixture(scope="module")
 def presence(frames: NDArray[np.uint8], network: AUNetwork) -> NDArray[np.float32]:
     """Presence in every ``STEP``-th frame, through the face step a user gets: ``(N/STEP, A)``."""
-    card = network.card
-    tracker = FaceTracker(
-        HaarDetector(),
-        network.five_points,
-        card.template,
-        card.template_weights,
-        card.input_size,
-        card.box_points["haar"],
-    )
+    tracker = FaceTracker.of_network(OurDetector(), network)
     crops = []
     for index, image in enumerate(frames):
         seen = tracker.update(image)
@@ -136,6 +130,7 @@ def test_loop_has_no_visible_seam(frames: NDArray[np.uint8]) -> None:
     assert seam < steps.max()
 
 
+@needs_opencv_4
 def test_haar_finds_one_face(frames: NDArray[np.uint8]) -> None:
     detector = HaarDetector()
     counts = np.array([len(detector.detect(image)) for image in frames[::STEP]])

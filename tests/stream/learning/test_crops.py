@@ -13,7 +13,7 @@ from facestage.core.face.tracker import Detection
 from facestage.core.network.au_network import AUNetwork
 from facestage.stream.datasets.faces import Item, LabelledFaces, merge
 from facestage.stream.datasets.labelled import read_disfa
-from facestage.stream.detectors import HaarDetector, YuNetDetector
+from facestage.stream.detectors import OurDetector, YuNetDetector
 from facestage.stream.learning.crops import (
     MARGIN,
     CropSet,
@@ -275,7 +275,7 @@ def test_progress_counts_every_frame_that_is_looked_at(network: AUNetwork, tmp_p
 
 def test_the_embedded_detector_finds_the_rendered_face(network: AUNetwork, tmp_path: Path) -> None:
     clip = DEMO_CLIP
-    found = collect_crops(labelled((clip, 0), (clip, 3)), network, HaarDetector(), None)
+    found = collect_crops(labelled((clip, 0), (clip, 3)), network, OurDetector(), None)
     points = network.five_points(centre(found.crops))
     assert np.abs(points - network.card.template).max() < 6
 

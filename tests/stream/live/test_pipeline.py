@@ -17,7 +17,7 @@ from facestage.core.network.au_network import AUNetwork
 from facestage.core.steps import STEPS
 from facestage.core.types import FrameResult, StageEvent
 from facestage.stream import protocol
-from facestage.stream.detectors import HaarDetector
+from facestage.stream.detectors import OurDetector
 from facestage.stream.live import publish
 from facestage.stream.live.pipeline import Pipeline
 from facestage.stream.protocol import Envelope, StreamInfo
@@ -91,7 +91,7 @@ def rig(network: AUNetwork) -> Callable[..., Rig]:
         results: list[FrameResult] = []
         hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
         pipeline = Pipeline(
-            Analyzer(HaarDetector(), network),
+            Analyzer(OurDetector(), network),
             hub,
             on_stage=lambda _, event: stages.append(event),
             on_result=lambda _, result: results.append(result),
@@ -140,7 +140,7 @@ def test_each_of_two_faces_is_published_as_a_stream_of_its_own(
     network: AUNetwork, faces: list[np.ndarray]
 ) -> None:
     follow = AnalyzerConfig(follow=FollowConfig(faces=2))
-    analyzer = Analyzer(HaarDetector(), network, follow)
+    analyzer = Analyzer(OurDetector(), network, follow)
     names = analyzer.streams("a")
     assert names == ["a", "a/2"]
     hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
@@ -205,7 +205,7 @@ def test_a_watcher_gets_the_picture_the_heat_and_the_frame_of_one_moment(
     assert picture.frame == samples["frame"].frame == samples["heat"].frame == 5
     assert (samples["frame"].width, samples["frame"].height) == (640, 360)
     assert {m.au for m in samples["heat"].masks} == {v.au for v in samples["frame"].aus if v.active}
-    assert samples["stats"].detector == "haar"
+    assert samples["stats"].detector == "ours"
     assert (samples["stats"].lrp_engine, samples["stats"].lrp_engine_reason) == ("fused", "")
     assert (
         samples["stats"].counters["pairs_explained"]
@@ -264,7 +264,7 @@ def test_a_network_that_only_the_slow_engine_explains_is_told_and_counted(
     card = replace(network.card, landmarks=None, five_points=None)
     other = AUNetwork.from_module(Smooth(), card, device="cpu")
     hub = Hub([StreamInfo(id="a", name="a")])
-    pipeline = Pipeline(Analyzer(HaarDetector(), other), hub)
+    pipeline = Pipeline(Analyzer(OurDetector(), other), hub)
     pipeline.add("a", lambda: Scripted([BLACK]), policy="every")
     pipeline.open()
     hub.set_interest("me", ["stats"], None)

@@ -16,6 +16,7 @@ from facestage.core.types import (
     Frame,
     FrameResult,
     HeadPose,
+    LetterChange,
     PrototypeDrifted,
     PrototypeFound,
     PrototypeRetired,
@@ -35,6 +36,8 @@ from facestage.stream.live.publish import (
 from tests.support.relevance_twins import top_x
 
 AUS = (1, 12, 25)
+POINTS = np.array([[105, 86], [167, 86], [136, 122], [111, 157], [161, 157]], np.float32)
+"""Where the matrix of the results below finds the five points of an aligned crop."""
 
 
 def blob(x: float, y: float, size: int = 96) -> np.ndarray:
@@ -49,7 +52,7 @@ def result(**changes: object) -> FrameResult:
         "face": FaceObservation(
             FaceState.TRACKED,
             (40.0, 20.0, 192.0, 192.0),
-            np.zeros((5, 2), np.float32),
+            POINTS,
             matrix,
             np.zeros((96, 96), np.uint8),
             0.9,
@@ -100,6 +103,25 @@ def test_heat_lands_where_the_crop_was_cut() -> None:
     x, y = a * (u + 0.5) + b * (v + 0.5) + c, d * (u + 0.5) + e * (v + 0.5) + f
     # crop = 0.5 · frame + shift, so crop (30, 70) came from frame (100, 160); cells are 4 px wide
     assert (x, y) == (pytest.approx(100.5, abs=4), pytest.approx(160.5, abs=4))
+
+
+def test_a_mask_says_in_words_where_its_relevance_lies() -> None:
+    (heat,) = heat_messages([result(maps={12: blob(60, 68), 25: blob(48, 78)})], 0.25)
+    smile, lips = (mask.regions for mask in heat.masks)
+    # The viewer's right is the person's left.
+    assert smile[0][0] == "left mouth corner"
+    assert smile[0][1] > 0.5
+    assert lips[0][0] in ("lower lip", "chin")
+    assert len(lips) <= 3
+    shares = [share for _, share in lips]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) <= 1.01
+
+
+def test_without_points_of_a_face_nothing_is_put_into_words() -> None:
+    face = replace(result().face, points=None)
+    (heat,) = heat_messages([result(face=face)], 0.25)
+    assert [mask.regions for mask in heat.masks] == [(), ()]
 
 
 def test_heat_without_face_or_relevance_is_empty() -> None:
@@ -175,9 +197,21 @@ def test_hello_tells_grades_and_what_is_shown() -> None:
     "event",
     [
         StageEvent("enter", ("AU12_A",), ("NONE",), 3, 0.1, None, None, "au_on", 9),
+        StageEvent(
+            "enter",
+            ("AU12_B",),
+            ("AU12_A",),
+            3,
+            0.1,
+            None,
+            None,
+            "cluster_change",
+            9,
+            (LetterChange(12, "AU12_A", "AU12_B", "AU12: relevance moved"),),
+        ),
         StageEvent("revise", ("AU12_B",), ("AU12_A",), 3, 0.1, None, None, "cluster_change", 9),
         StageEvent("exit", ("NONE",), None, 0, 0.0, 2, 0.07, "au_on", 9),
-        PrototypeFound(12, "B", blob(30, 70), 9),
+        PrototypeFound(12, "B", blob(30, 70), 9, (("left mouth corner", 0.6), ("chin", 0.2))),
         PrototypeDrifted(12, "B", blob(40, 60), 0.6, 9),
         PrototypeRetired(12, "C", "A", 9),
         PrototypeRetired(12, "D", None, 9),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any, cast
 
 import cv2
 import numpy as np
+import pytest
+from facestage.core.errors import ConfigError
+from facestage.core.network.au_network import AUNetwork
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.stages import stage_labels
 from facestage.core.types import FaceState, Frame, FrameRow, SequenceResult
+from facestage.stream.commands.rest import parse_spans
+from facestage.stream.detectors import make_detector
 from facestage.stream.offline.analyze import analyze_source
 
 from tests.support.sequences import sequence_result
@@ -24,6 +30,9 @@ class ListingAnalyzer:
     def update(self, frames: list[Frame]) -> list[Any]:
         self.frames += frames
         return []
+
+    def break_before(self, index: int) -> None:
+        raise AssertionError("nothing was left out")
 
     def settle(self) -> list[list[Any]]:
         return []
@@ -73,3 +82,27 @@ def test_one_image_is_named_and_a_video_names_nothing(tmp_path: Path) -> None:
     video.write(np.full((48, 64, 3), 90, np.uint8))
     video.release()
     assert analyze(tmp_path / "a.avi").files == ()
+
+
+def test_spans_that_are_left_out_have_no_rows_and_a_stage_lost_in_their_place() -> None:
+    analyzer = SequenceAnalyzer(make_detector("auto"), AUNetwork.load(device="cpu"))
+    cut = analyze_source("demo:", analyzer, max_frames=40, exclude=[(0.0, 0.2), (1.0, 1.25)])
+    assert [row.index for row in cut.rows] == [
+        n for n in range(55) if not (n <= 6 or 30 <= n <= 37)
+    ]
+    assert cut.note == (
+        "left out as asked: 0 to 0.2 s, 1 to 1.25 s; only the first 40 frames were asked for"
+    )
+    assert all(row.presence is not None for row in cut.rows)
+    (hole,) = (stage for stage in cut.stages if stage.labels == ("LOST",))
+    assert (hole.start, hole.end) == (30, 37)
+    assert hole.end_s == pytest.approx(38 / 30)
+    # Stages leave no hole and do not overlap.
+    assert all(one.end + 1 == two.start for one, two in itertools.pairwise(cut.stages))
+
+
+@pytest.mark.parametrize("text", ["3", "5-3s", "3-3s", "a-b", "-1-2s", "1-2m"])
+def test_a_span_that_is_none(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no span; give first and last second"):
+        parse_spans([text])
+    assert parse_spans(["3-4.5s", " 10 - 12 "]) == [(3.0, 4.5), (10.0, 12.0)]

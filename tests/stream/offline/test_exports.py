@@ -21,7 +21,10 @@ from typing import NoReturn
 import cv2
 import numpy as np
 import pytest
+from facestage.core.action_units import AU_COLOURS
 from facestage.core.errors import ConfigError
+from facestage.core.render.lettering import bgr
+from facestage.core.render.prototype_card import CARD_GAP, CARD_HEAD, CARD_SIDE
 from facestage.core.stages import stage_labels
 from facestage.core.types import (
     LOST,
@@ -29,6 +32,7 @@ from facestage.core.types import (
     FaceState,
     FrameRow,
     HeadPose,
+    LetterChange,
     Prototype,
     RestLevels,
     SequenceResult,
@@ -134,19 +138,40 @@ def test_json_holds_the_temporal_prototype(tmp_path: Path) -> None:
         ],
         "baseline": {"asked": False, "frames": 0, "own": 0, "rest": {}},
         "stages": [
-            {"labels": ["NONE"], "start": 0, "end": 1, "start_s": 0.0, "end_s": 0.1},
-            {"labels": ["AU12_A"], "start": 2, "end": 2, "start_s": 0.2, "end_s": 0.2},
-            {"labels": ["AU01_A", "AU12_A"], "start": 3, "end": 3, "start_s": 0.3, "end_s": 0.3},
-            {"labels": ["AU01_A", "AU12_B"], "start": 4, "end": 4, "start_s": 0.4, "end_s": 0.4},
-            {"labels": ["LOST"], "start": 5, "end": 5, "start_s": 0.5, "end_s": 0.5},
+            {"labels": ["NONE"], "start": 0, "end": 1, "start_s": 0.0, "end_s": 0.1, "changes": []},
+            {
+                "labels": ["AU12_A"],
+                "start": 2,
+                "end": 2,
+                "start_s": 0.2,
+                "end_s": 0.2,
+                "changes": [],
+            },
+            {
+                "labels": ["AU01_A", "AU12_A"],
+                "start": 3,
+                "end": 3,
+                "start_s": 0.3,
+                "end_s": 0.3,
+                "changes": [],
+            },
+            {
+                "labels": ["AU01_A", "AU12_B"],
+                "start": 4,
+                "end": 4,
+                "start_s": 0.4,
+                "end_s": 0.4,
+                "changes": [],
+            },
+            {"labels": ["LOST"], "start": 5, "end": 5, "start_s": 0.5, "end_s": 0.5, "changes": []},
         ],
         "text": "(NONE) → (AU12_A) → (AU01_A, AU12_A) → (AU01_A, AU12_B) → (LOST)",
         "reduction": 0.166667,
         "unique_stages": 5,
         "prototypes": [
-            {"label": "AU12_A", "frames": 2, "first": 2, "exemplar": 3},
-            {"label": "AU01_A", "frames": 2, "first": 3, "exemplar": 4},
-            {"label": "AU12_B", "frames": 1, "first": 4, "exemplar": 4},
+            {"label": "AU12_A", "frames": 2, "first": 2, "exemplar": 3, "regions": []},
+            {"label": "AU01_A", "frames": 2, "first": 3, "exemplar": 4, "regions": []},
+            {"label": "AU12_B", "frames": 1, "first": 4, "exemplar": 4, "regions": []},
         ],
     }
 
@@ -349,9 +374,11 @@ def test_weak_and_hidden_aus_are_named(tmp_path: Path) -> None:
     graded = replace(story(), grades={1: "B", 12: "A"})
     _, page = page_of(graded, tmp_path / "out")
     assert "2 of 2; weak: AU01" in page.text
-    marks = [v for tag, name, v in page.attributes if (tag, name, v) == ("span", "class", "mark")]
-    # Two stages in the strip and in the table, one prototype, and the line that explains it.
-    assert len(marks) == 6
+    marks = [
+        v for tag, name, v in page.attributes if (tag, name, v) == ("span", "class", "mark weak")
+    ]
+    # Two stages in the strip and in the table, and one prototype.
+    assert len(marks) == 5
     document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text())
     assert document["aus"][0] == {"au": 1, "grade": "B", "shown": True}
 
@@ -387,10 +414,15 @@ def test_prototype_picture_shows_projection_and_heatmap_side_by_side(tmp_path: P
     write_analysis(story(), tmp_path / "out")
     picture = cv2.imread(str(tmp_path / "out" / "prototypes" / "AU12_A.png"))
     assert picture is not None
-    height, width = picture.shape[:2]
-    assert width > 2 * height
-    gap = picture[:, height : width - height]
-    assert (gap == 255).all()
+    assert picture.shape[1] == 2 * CARD_SIDE + CARD_GAP
+    shown = picture[CARD_HEAD : CARD_HEAD + CARD_SIDE]
+    assert (shown[:, CARD_SIDE : CARD_SIDE + CARD_GAP] == 255).all()
+    assert (shown[:, :CARD_SIDE] < 255).any(axis=2).all()
+    # Captions: the label with its colour above, words below both pictures.
+    assert (picture[20, 4] == bgr(AU_COLOURS[12])).all()
+    below = picture[CARD_HEAD + CARD_SIDE :]
+    assert (below[:, :CARD_SIDE] < 128).any()
+    assert (below[:, CARD_SIDE + CARD_GAP :] < 128).any()
 
 
 def test_the_same_result_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -460,6 +492,63 @@ def test_page_is_whole_and_loads_nothing(tmp_path: Path) -> None:
     assert policy.startswith("default-src 'none'; img-src data:;")
 
 
+def test_page_begins_with_a_summary_and_folds_what_is_many(tmp_path: Path) -> None:
+    _, page = page_of(story(), tmp_path / "out")
+    assert (
+        "0.6 seconds in 6 frames, a face could be analysed in 83 % of them. "
+        "Active were AU12 lip corner puller (60 % of the time), "
+        "AU01 inner brow raiser (40 % of the time). "
+        "The explanation of an active Action Unit changed: AU12 A → B at 0.4 s."
+    ) in page.text
+    assert "more stage" not in page.text
+    many = result_of([{12: "A"} if i % 2 else {} for i in range(40)])
+    text, page = page_of(many, tmp_path / "many")
+    assert "28 more stages with pictures" in page.text
+    folded = text[text.index("28 more stages") :]
+    assert folded.count('class="tile"') == 28
+    assert 'id="hide-weak"' not in text
+
+
+def test_weak_aus_can_be_hidden_and_lie_last(tmp_path: Path) -> None:
+    graded = replace(story(), grades={1: "B", 12: "A"})
+    text, page = page_of(graded, tmp_path / "out")
+    assert 'id="hide-weak"' in text
+    data = json.loads(page.scripts[0])
+    assert [lane["code"] for lane in data["lanes"]] == ["AU12", "AU01"]
+    assert data["strong"] < data["height"]
+    assert "AU01 inner brow raiser (weak, 40 % of the time)" in page.text
+
+
+def test_a_clip_without_a_face_boasts_of_nothing(tmp_path: Path) -> None:
+    _, page = page_of(result_of([None] * 300), tmp_path / "out")
+    assert "No face:" in page.text
+    assert "shorter" not in page.text
+    assert "none of them with a face that could be analysed" in page.text
+    document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text("utf-8"))
+    assert document["reduction"] is None
+
+
+def test_a_report_of_ten_thousand_stages_stays_small_enough_to_open(tmp_path: Path) -> None:
+    result = result_of([{12: "A"} if i % 2 else {} for i in range(10_000)])
+    assert len(result.stages) == 10_000
+    text, page = page_of(result, tmp_path / "out")
+    assert len(text) < 10_000_000
+    assert page.tags.count("rect") < 6000
+    assert page.tags.count("img") == 480 + 2
+    assert page.tags.count("tr") == 10_001  # every stage is in the table
+    assert "The first 480 of 10000 stages have pictures" in page.text
+
+
+def test_the_video_beside_the_report_is_all_it_may_load(tmp_path: Path) -> None:
+    write_analysis(story(), tmp_path / "out", film="annotated.mp4")
+    page = Page((tmp_path / "out" / "report.html").read_text("utf-8"))
+    assert [v for tag, name, v in page.attributes if (tag, name) == ("video", "src")] == [
+        "annotated.mp4"
+    ]
+    (policy,) = [v for _, name, v in page.attributes if name == "content" and "default-src" in v]
+    assert "media-src 'self' file:;" in policy
+
+
 def test_policy_allows_exactly_the_script_of_the_page(tmp_path: Path) -> None:
     _, page = page_of(story(), tmp_path / "out")
     (policy,) = [v for _, name, v in page.attributes if name == "content" and "default-src" in v]
@@ -480,6 +569,28 @@ def test_page_says_what_was_found(tmp_path: Path) -> None:
         "Research software. Not a medical device.",
     ):
         assert expected in page.text
+
+
+def test_reasons_are_put_into_words(tmp_path: Path) -> None:
+    said = "AU12: relevance moved from the cheeks to the mouth corners"
+    plain = story()
+    change = LetterChange(12, "AU12_A", "AU12_B", said)
+    stages = tuple(
+        replace(stage, changes=(change,) if stage.labels == ("AU01_A", "AU12_B") else ())
+        for stage in plain.stages
+    )
+    regions = (("mouth corners", 0.61), ("left cheek", 0.2))
+    smile = replace(plain.prototypes["AU12_B"], regions=regions)
+    result = replace(plain, stages=stages, prototypes={**plain.prototypes, "AU12_B": smile})
+    _, page = page_of(result, tmp_path / "out")
+    assert said in page.text
+    assert "Relevance: mouth corners 61 %, left cheek 20 %" in page.text
+    document = json.loads((tmp_path / "out" / "temporal_prototype.json").read_text("utf-8"))
+    assert [stage["changes"] for stage in document["stages"] if stage["changes"]] == [
+        [{"au": 12, "before": "AU12_A", "after": "AU12_B", "text": said}]
+    ]
+    (words,) = (p["regions"] for p in document["prototypes"] if p["label"] == "AU12_B")
+    assert words == [["mouth corners", 0.61], ["left cheek", 0.2]]
 
 
 def test_page_draws_only_aus_that_were_ever_active(tmp_path: Path) -> None:
@@ -584,7 +695,7 @@ def test_failure_keeps_the_earlier_result(tmp_path: Path, monkeypatch: pytest.Mo
     before = tree(tmp_path)
     monkeypatch.setattr(exports, "render_report", fail)
     with pytest.raises(RuntimeError):
-        write_analysis(story(source="other.mp4"), tmp_path / "out")
+        write_analysis(result_of([{}, {1: "A"}]), tmp_path / "out")
     assert tree(tmp_path) == before
 
 
@@ -602,7 +713,7 @@ def test_failure_of_the_last_rename_brings_the_earlier_result_back(
 
     monkeypatch.setattr(Path, "rename", refuse_new)
     with pytest.raises(ConfigError, match="could not be written"):
-        write_analysis(story(source="other.mp4"), tmp_path / "out")
+        write_analysis(result_of([{}, {1: "A"}]), tmp_path / "out")
     assert tree(tmp_path) == before
 
 
@@ -619,6 +730,31 @@ def test_an_earlier_result_is_replaced_whole(tmp_path: Path) -> None:
     pictures = [path.name for path in (tmp_path / "out" / "prototypes").iterdir()]
     assert pictures == ["AU01_A.png"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_result_of_another_recording_is_not_replaced_unasked(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_analysis(story(), out)
+    before = tree(out)
+    with pytest.raises(ConfigError, match=r"of clip\.mp4; .* other\.mp4, or add --overwrite"):
+        check_output(out, source="other.mp4")
+    with pytest.raises(ConfigError, match="holds the result of"):
+        write_analysis(story(source="other.mp4"), out)
+    assert tree(out) == before
+    write_analysis(story(source="other.mp4"), out, overwrite=True)
+    assert tree(tmp_path / "out.old") == before
+    assert json.loads((out / "temporal_prototype.json").read_text())["source"] == "other.mp4"
+
+
+def test_the_same_recording_by_another_path_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_analysis(story(source="clip.mp4"), tmp_path / "out")
+    write_analysis(story(source=str(tmp_path / "clip.mp4")), tmp_path / "out")
+    name = "broken \udcff.mp4"
+    write_analysis(story(source=name), tmp_path / "odd")
+    write_analysis(story(source=name), tmp_path / "odd")
 
 
 @pytest.mark.parametrize("kind", ["foreign folder", "notes beside a result", "other schema"])

@@ -59,7 +59,7 @@ def test_the_demo_is_explained_on_its_page(tmp_path: Path) -> None:
                 frame = "document.getElementById('view').dataset.frame"
                 await page.until(f"Number({frame}) > 0")
                 bars = "document.querySelectorAll('.bar.active').length"
-                assert await page.evaluate(bars) >= 2
+                await page.until(f"{bars} >= 2")
                 thumbnails = "document.querySelectorAll('.prototype').length"
                 assert await page.evaluate(thumbnails) >= 5
                 facts = await page.evaluate("document.getElementById('facts').textContent")
@@ -71,8 +71,13 @@ def test_the_demo_is_explained_on_its_page(tmp_path: Path) -> None:
                 assert process.returncode == 0
                 assert b"summary" in out
                 await page.until(
-                    "document.getElementById('connection').textContent !== 'connected'"
+                    "document.getElementById('connection').textContent === 'recording ended'"
                 )
+                veil = "document.getElementById('veil').textContent"
+                await page.until(f"{veil}.startsWith('Recording ended · picture')")
+                assert await page.evaluate(bars) == 0  # an old value never passes for a live one
+                assert await page.evaluate(thumbnails) >= 5  # what it showed is kept
+                assert await page.evaluate(SEGMENTS) > before
                 # The browser logs each refused attempt to connect again; nothing else is wrong.
                 strange = [e for e in page.errors if "ERR_CONNECTION_REFUSED" not in e]
                 assert strange == []

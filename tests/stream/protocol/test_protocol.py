@@ -57,8 +57,42 @@ FRAME = FrameSample(
     frame=6, time_s=0.2, width=640, height=360, face=FaceValue(state="lost"), stage=("LOST",)
 )
 
+SCORE = protocol.ScoreValue(
+    name="PSPI",
+    low=2.5,
+    high=12.0,
+    terms=(
+        protocol.ScoreTerm(
+            text="max(AU9, AU10)",
+            low=2.5,
+            high=5.0,
+            aus=(protocol.ScorePart(au=9), protocol.ScorePart(au=10, value=2.5, grade="A")),
+        ),
+    ),
+    missing=(9,),
+)
+RISE = protocol.NoticeOn(
+    score="PSPI", id=1, start=3, start_s=0.1, at=21, threshold=4.8, value=SCORE, text="high"
+)
 BODIES: list[protocol.Body] = [
     ENTER,
+    protocol.Marker(id=1, text="she moved", start_s=0.5, end_s=1.5),
+    RISE,
+    protocol.NoticeOff(
+        score="PSPI",
+        id=1,
+        start=3,
+        start_s=0.1,
+        end=63,
+        end_s=2.1,
+        at=108,
+        duration_s=2.0,
+        peak=SCORE,
+        peak_s=1.0,
+        reason="below",
+        text="was high",
+    ),
+    protocol.NoticeAcknowledged(id=1),
     protocol.StageExit(
         labels=("NONE",), start=0, end=6, start_s=0.0, end_s=0.2, reason="au_on", at=9
     ),
@@ -76,6 +110,8 @@ BODIES: list[protocol.Body] = [
     protocol.FaceChanged(state="tracked", previous="lost", at=3),
     protocol.SourceChanged(state="live", epoch=2),
     Gap(from_=4, to=8, cause="reconnect"),
+    protocol.RecordState(state="stopped", name="2026-12-01T08-15-02_bed 1", bytes=4711),
+    protocol.ReplayState(playing=True, speed=None, position_s=1.5, duration_s=60.0),
     FrameSample(
         frame=7,
         time_s=0.25,
@@ -123,12 +159,15 @@ BODIES: list[protocol.Body] = [
             ActionUnit(au=18, code="AU18", name="lip pucker", colour="#F0E442", shown=False),
         ),
         baseline=True,
+        replay=protocol.Replaying(duration_s=60.0, start=1795412345.5),
         streams=(StreamInfo(id="cam", name="Camera"),),
     ),
     protocol.Ack(to="subscribe"),
     protocol.Error(code="bad_message", message="no"),
     protocol.Heartbeat(),
     protocol.Bye(reason="the server stops"),
+    protocol.CameraReady(source="browser", max_bytes=2**21, max_side=4096),
+    protocol.CameraAck(result="taken"),
     protocol.Resync(reason="too old"),
     Snapshot(seq=9, stage=ENTER, prototypes=("AU12_B",)),
     protocol.PastFrames(
@@ -147,9 +186,16 @@ BODIES: list[protocol.Body] = [
 
 CLIENT_BODIES: list[protocol.Body] = [
     protocol.Auth(token="s3cret"),
+    protocol.CameraOpen(source="browser left"),
+    protocol.CameraPause(reason="hidden"),
     Subscribe(since=Cursor(epoch=1, seq=4), topics=("frame",), streams=("cam",)),
     Subscribe(),
     protocol.PastWish(stream="cam", from_s=1.0, to_s=3.0, most=60),
+    protocol.RecordStart(),
+    protocol.RecordStop(),
+    protocol.Replay(command="seek", value=80.0),
+    protocol.MarkerAdd(stream="cam", text="she moved", start_s=0.5),
+    protocol.NoticeAck(stream="cam", id=1),
     protocol.CLIENT_MESSAGES["heartbeat"](),
     protocol.CLIENT_MESSAGES["bye"](),
 ]
@@ -345,3 +391,18 @@ def test_half_a_character_is_a_wrong_message(read: Callable[[str], object]) -> N
     ):
         with pytest.raises(ProtocolError):
             read(message)
+
+
+@pytest.mark.parametrize(
+    ("command", "value", "why"),
+    [
+        ("seek", None, "needs a value"),
+        ("speed", 0.0, "above 0"),
+        ("speed", -1.0, "above 0"),
+        ("step", 0.5, "whole number"),
+    ],
+)
+def test_a_replay_is_not_moved_to_nowhere(command: str, value: float | None, why: str) -> None:
+    message = {"v": 1, "type": "replay", "data": {"command": command, "value": value}}
+    with pytest.raises(ProtocolError, match=why):
+        decode_client(json.dumps(message))

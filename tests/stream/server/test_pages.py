@@ -102,11 +102,13 @@ def test_every_file_of_the_page_is_on_the_list_and_has_no_inline_script() -> Non
         for path in folder.rglob("*")
         if path.suffix in server_module._MIME
     }
-    assert present == {*server_module._FILES, "index.html", "tsconfig.json"}
-    page = (folder / "index.html").read_text()
-    assert "<script>" not in page
-    assert "style=" not in page
-    assert " onclick" not in page
+    pages = set(server_module._PAGES.values())
+    assert present == {*server_module._FILES, *pages, "tsconfig.json"}
+    for name in pages:
+        page = (folder / name).read_text()
+        assert "<script>" not in page
+        assert "style=" not in page
+        assert " onclick" not in page
 
 
 def test_schema_and_health_say_what_they_should() -> None:

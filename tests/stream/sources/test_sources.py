@@ -119,7 +119,9 @@ def test_source_name_is_known_before_opening(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("browser", "not available in this version"),
+        ("browser", "facestage live browser:"),
+        ("browser:", "facestage live browser:"),
+        ("browser:left", "facestage live browser:"),
         ("synthetic:", "not available in this version"),
         ("synthetic:smile", "not available in this version"),
         ("rtmp://user:secret@host/x", "no kind of source"),

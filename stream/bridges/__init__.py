@@ -1,0 +1,1 @@
+"""A live run for other programs: Prometheus (``prometheus``), Lab Streaming Layer (``lsl``)."""
