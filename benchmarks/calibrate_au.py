@@ -12,6 +12,10 @@ logit at which
   frames alone (mean over people). The clips alone are too few to ask for 5 %;
 - at most :data:`CONFUSED` of rendered faces that do anything but this AU are active.
 
+The *known rise* of an AU is the lowest rise over the own rest level, known from the marks, that at
+most ``people_thresholds.MOST_FALSE`` of the absent frames reach (mean over people). It is left out
+where fewer than ``people_thresholds.FEWEST_CLIPS`` people tell.
+
 Events and reference curves play no part in it: they judge. Only people of the choosing half who
 were not trained with choose (``training.photos.halves``). Figures are those of everybody who was
 not trained with, each by thresholds in which they took no part: people of the reporting half by
@@ -50,6 +54,7 @@ from facestage.core.network.card import ModelCard
 from intervals import wilson
 from numpy.typing import NDArray
 from people_figures import (
+    HYSTERESIS,
     clip_figures,
     events_found,
     false_activity,
@@ -61,6 +66,7 @@ from people_halves import CHOOSE, parted_lips
 from people_material import NEUTRAL, SMILE, fold_of, half_of, lent_to_training, load_material
 from people_predictions import Judged, logit, predict_people, tracked_people
 from people_rest import LIVE, by_rise
+from people_thresholds import Group, choose_on, without_rest
 from real_clips import load_facts, load_real_crops, make_shared_detector, shared_folder
 
 __all__ = [
@@ -68,7 +74,6 @@ __all__ = [
     "FALSE_ACTIVE",
     "FALSE_FRAMES",
     "FALSE_PEOPLE",
-    "HYSTERESIS",
     "Rendered",
     "choose",
     "judge",
@@ -85,8 +90,6 @@ FALSE_FRAMES = 0.10
 """Share of the absent frames of the choosing clips that may be active, mean over people."""
 CONFUSED = 0.15
 """Share of rendered faces without the AU, whatever else they do, in which it may be active."""
-HYSTERESIS = 0.62
-"""How far ``off`` lies below ``on``, logits: .5 and .35."""
 FOLDS = 5
 """Groups the choosing people are dealt to: each is judged by what the others ask for."""
 FEWEST = 20
@@ -135,8 +138,8 @@ def choose(people: Judged, card: ModelCard, rendered: Rendered) -> ModelCard:
         rendered: rendered views of held-out identities.
 
     Returns:
-        The card with the thresholds and neutral levels that were chosen. Where too few people or
-        views ask for anything, those of the card stay.
+        The card with the thresholds, neutral levels and known rises that were chosen. Where too few
+        people or views ask for anything, thresholds and levels of the card stay.
     """
     neutral = list(logits_by_person(people.stills, NEUTRAL).values())
     rest, asked = card.neutral_logits().astype(np.float64), rendered.confusing()
@@ -145,6 +148,9 @@ def choose(people: Judged, card: ModelCard, rendered: Rendered) -> ModelCard:
         rest = np.nanmedian(of_people, axis=0)
         asked = np.fmax(asked, np.nanquantile(of_people, 1 - FALSE_PEOPLE, axis=0))
     on = np.where(np.isfinite(asked), asked, logit(card.thresholds()[0]))
+    rises = choose_on(without_rest(Group.of(people, card.aus)))
+    known = {au: float(rise) for au, rise in zip(card.aus, rises, strict=True) if rise > 0}
+    card = dataclasses.replace(card, rise=known)
     return _raised(people, with_levels(card, on, rest), on, rest)
 
 
@@ -404,6 +410,7 @@ def _fragment(
         "neutral": {
             str(au): round(float(level), 3) for au, level in zip(card.aus, rest, strict=True)
         },
+        "rise": {str(au): round(rise, 3) for au, rise in card.rise.items()},
         "grades": {str(au): grade(e) for au, e in zip(card.aus, evidence, strict=True)},
         "evaluation": {
             str(au): _rounded(asdict(e)) for au, e in zip(card.aus, evidence, strict=True)

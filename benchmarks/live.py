@@ -42,10 +42,11 @@ class Faster(Source):
         self.frame_count, self.size = info.frame_count, info.size
 
     def read(self) -> Grab | None:
+        self._source.late = self.late
         grab = self._source.read()
         if grab is None:
             return None
-        return Grab(grab.image, grab.index, None if grab.pts is None else grab.pts / self._speed)
+        return grab.at(grab.index, None if grab.pts is None else grab.pts / self._speed)
 
     def close(self) -> None:
         self._source.close()

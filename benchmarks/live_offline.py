@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from facestage.core.analyzer import Analyzer
+from facestage.core.config import AnalyzerConfig
 from facestage.core.network.au_network import AUNetwork
 from facestage.core.sequence import SequenceAnalyzer
 from facestage.core.types import FrameResult, SequenceResult, Stage, StageEvent
@@ -35,12 +36,14 @@ from sklearn.metrics import adjusted_rand_score
 SHARED = Path(os.environ.get("FACESTAGE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
-def run_live(clip: str, detector: str, network: AUNetwork) -> tuple[list[Stage], list[FrameResult]]:
+def run_live(
+    clip: str, detector: str, network: AUNetwork, config: AnalyzerConfig | None = None
+) -> tuple[list[Stage], list[FrameResult]]:
     """Return the stages published for a clip, and the result of each frame."""
     events: list[StageEvent] = []
     results: list[FrameResult] = []
     pipeline = Pipeline(
-        Analyzer(make_detector(detector), network),
+        Analyzer(make_detector(detector), network, config),
         Hub([StreamInfo(id=clip, name=clip)]),
         on_stage=lambda _, event: events.append(event),
         on_result=lambda _, result: results.append(result),

@@ -33,6 +33,7 @@ from people_predictions import PredictedClip, PredictedStill, logit
 from real_clips import ClipFacts, Event
 
 __all__ = [
+    "HYSTERESIS",
     "Flags",
     "card_logits",
     "clip_figures",
@@ -51,6 +52,8 @@ __all__ = [
 Flags = NDArray[np.bool_]
 Figure = dict[str, Any]
 
+HYSTERESIS = 0.62
+"""How far ``off`` lies below ``on``, logits: .5 and .35."""
 FEWEST_FRAMES = 5
 """Frames on each side below which a clip has no AUC, and no rest level, of its own."""
 

@@ -1,7 +1,7 @@
 """Thresholds of an AU network from many people: a proposal, which changes no card.
 
 ``on`` of an AU is the lowest logit at which at most :data:`MOST_FALSE` of neutral people, and of
-the absent frames (mean over people), are active; ``off`` lies ``calibrate_au.HYSTERESIS`` below it.
+the absent frames (mean over people), are active; ``off`` lies ``people_figures.HYSTERESIS`` below.
 Nothing else is asked of it: what is found follows.
 
 Once with one scale for everybody, and once with each person's own rest level taken off first. On a
@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 from au_metrics import activity
-from calibrate_au import HYSTERESIS
 from facestage.core.network.card import ModelCard
 from intervals import wilson
 from numpy.typing import NDArray
 from people_figures import (
+    HYSTERESIS,
     card_logits,
     events_found,
     false_activity,
@@ -209,7 +209,7 @@ def judge_thresholds(
     Args:
         group: the people.
         on: person → ``(A,)`` logits of ``on``.
-        off: the same of ``off``; by default :data:`calibrate_au.HYSTERESIS` below.
+        off: the same of ``off``; by default :data:`people_figures.HYSTERESIS` below.
 
     Returns:
         For each AU ``found`` and ``false`` on clips, and where there are portraits ``neutral``

@@ -105,7 +105,8 @@ class _SourceTracks:
             mass = float(np.maximum(relevance, 0.0).sum())
             confident = bool(level[au] >= self._on[au])
             slot = self.windows[au]
-            maps[au] = MapInput(slot, frame.index, descriptor, relevance, mass, confident)
+            picture = seen.pictures.get(au, relevance)
+            maps[au] = MapInput(slot, frame.index, descriptor, picture, mass, confident)
         return events, maps
 
     def end(
@@ -149,6 +150,7 @@ class _SourceTracks:
             active=tuple(sorted(seen.maps)),
             maps=seen.maps,
             masks=seen.masks,
+            pictures={} if seen.pictures is seen.maps else seen.pictures,
             letters={au: letter for au, (letter, _) in (letters or {}).items()},
             stage=self.stages.labels,
             events=tuple(events),

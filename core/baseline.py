@@ -15,19 +15,21 @@ the scale of a network's logits:
   change fast, and no AU that can be relied on is active in the same half of the face: closed eyes
   lower AU5, a frown lowers AU2, and neither is rest;
 - one threshold for everybody must leave room for how people differ; a face that is known needs
-  less. As evidence comes, the rise that is asked for falls from d to ``known_rise · d``;
+  less. As evidence comes, the rise that is asked for falls from d to the *known rise* k. How far an
+  AU wanders on a face that does not show it has little to do with how people differ, so the model
+  card may give k for each AU; without, it is ``known_rise · d``;
 - both together are one offset, taken off the logit, so that adjusted presence is compared with the
   thresholds of the card.
 
 An expression must not become rest, however long it is held:
 
 - an active AU teaches nothing, so a held expression loses nothing;
-- r never lies more than d above m, nor more than ``most_drift · d`` above the lowest level that was
-  well seen on this face. So whatever rises by ``(known_rise + most_drift) · d`` over that shows for
-  ever, even where it comes and goes about the threshold;
+- r never lies more than d above m, nor more than ``most_drift · d``, and d − k, above the lowest
+  level that was well seen on this face. So whatever rises by d over that shows for ever, even where
+  it comes and goes about the threshold;
 - an expression from the very first frame on cannot be told from a trait. If it is clear (logit
-  above on + ``known_rise`` · d), or moves much of the face, it teaches nothing. If it is weak,
-  alone and still, it is taken for a trait, but slowly (``trait_weight``).
+  above on + k), or moves much of the face, it teaches nothing. If it is weak, alone and still, it
+  is taken for a trait, but slowly (``trait_weight``).
 
 References:
     Baltrušaitis, Mahmoud & Robinson, *Cross-dataset learning and person-specific normalisation for
@@ -154,6 +156,9 @@ class PersonalBaseline:
             not given.
         upper: ``(A,)`` bool, the AUs of the upper half of the face; all are of one part when not
             given.
+        rise: ``(A,)`` logits over the rest level of a known face from which an AU is active, kept
+            within :attr:`~BaselineConfig.rise_range`; where it is NaN or not given, ``known_rise``
+            margins.
 
     Raises:
         ConfigError: a constant cannot work, or shapes differ.
@@ -167,6 +172,7 @@ class PersonalBaseline:
         config: BaselineConfig | None = None,
         reliable: ArrayLike | None = None,
         upper: ArrayLike | None = None,
+        rise: ArrayLike | None = None,
     ) -> None:
         self.config = config or BaselineConfig()
         _check(self.config)
@@ -179,6 +185,8 @@ class PersonalBaseline:
             )
         self._on = _logit(self._gate.on)
         self.margin = np.maximum(self._on - self.neutral, self.config.least_margin)
+        self.rise = self._known_rise(rise)
+        self._drift = np.minimum(self.config.most_drift * self.margin, self.margin - self.rise)
         self._reliable = np.ones(size, bool) if reliable is None else np.array(reliable, bool)
         if self._reliable.shape != self.neutral.shape or not self._reliable.any():
             raise ConfigError(
@@ -206,7 +214,20 @@ class PersonalBaseline:
         shown = select_aus(card, SHOWN if {"A", "B"} & set(card.grades.values()) else ALL)
         reliable = [au in shown for au in card.aus]
         upper = [au in UPPER_FACE for au in card.aus]
-        return cls(*card.thresholds(), card.neutral_logits(), config, reliable, upper)
+        neutral, rise = card.neutral_logits(), card.rises()
+        return cls(*card.thresholds(), neutral, config, reliable, upper, rise)
+
+    def _known_rise(self, rise: ArrayLike | None) -> Logits:
+        usual = self.config.known_rise * self.margin
+        if rise is None:
+            return usual
+        asked = np.asarray(rise, np.float64)
+        if asked.shape != self.neutral.shape:
+            raise ConfigError(
+                f"{asked.size} known rises do not fit {self.neutral.size} AUs; give one per AU"
+            )
+        low, high = (share * self.margin for share in self.config.rise_range)
+        return np.where(np.isfinite(asked), np.clip(asked, low, high), usual)
 
     def reset(self) -> None:
         """Forget the person: what comes next is learned anew, from faces in general."""
@@ -301,7 +322,7 @@ class PersonalBaseline:
         evidence = self._seconds + self._given
         known = evidence / (evidence + self.config.prior_s)
         # Squared: the level must follow before less is asked of what rises over it.
-        eased = known**2 * (1 - self.config.known_rise) * self.margin
+        eased = known**2 * (self.margin - self.rise)
         return (self._level - self.neutral - eased).astype(np.float32)
 
     def update(
@@ -351,7 +372,7 @@ class PersonalBaseline:
         moving = self._moving(time_s, logits)
         loud = active & self._reliable
         self._still_s = 0.0 if (moving & self._reliable).any() else self._still_s + passed
-        trait = active & self._unbroken & (logits <= self._on + config.known_rise * self.margin)
+        trait = active & self._unbroken & (logits <= self._on + self.rise)
         if (
             self._still_s < config.trait_still_s
             or loud.sum() > (1 - config.trait_quiet) * self._reliable.sum()
@@ -400,7 +421,7 @@ class PersonalBaseline:
         self._lowest = np.where(firm, np.minimum(self._lowest, seen), self._lowest)
         weight = self._seconds / (self._seconds + self._given + config.prior_s)
         level = self._base + weight * (seen - self._base)
-        level = np.minimum(level, self._lowest + config.most_drift * self.margin)
+        level = np.minimum(level, self._lowest + self._drift)
         self._level = np.where(known, level, self._level)
 
     def _keep_richest(self) -> None:
@@ -518,6 +539,9 @@ def _check(config: BaselineConfig) -> None:
         value = getattr(config, name)
         if not 0 <= value <= 1:
             raise ConfigError(f"baseline: {name} must lie in 0 to 1, not {value}")
+    low, high = config.rise_range
+    if not 0 <= low <= high <= 1:
+        raise ConfigError(f"baseline: rise_range must be two rising shares, not {low:g}, {high:g}")
     span = config.rest_from
     if span is not None and not 0 <= span[0] < span[1] < math.inf:
         raise ConfigError(

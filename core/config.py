@@ -14,6 +14,7 @@ __all__ = [
     "LEAST_FRAMES",
     "MIN_SHARE",
     "MOST_FACES",
+    "PICTURE_LRP_PRESET",
     "SAMPLE_FRAMES",
     "AnalyzerConfig",
     "BaselineConfig",
@@ -27,6 +28,9 @@ __all__ = [
 
 DEFAULT_LRP_PRESET = "innvestigate_a_flat"
 """LRP preset where none is asked for: iNNvestigate's LRPSequentialPresetAFlat (paper §3.2)."""
+
+PICTURE_LRP_PRESET = "au_specific"
+"""LRP preset of the maps that commands draw and put into words, unless they follow the paper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,17 @@ class ExplainConfig:
 
     preset: str = DEFAULT_LRP_PRESET
     """The LRP preset is the one of this name in :data:`facestage.core.lrp.LRP_PRESETS`."""
+    picture_preset: str = ""
+    """Maps of this LRP preset are drawn and put into words, while those of ``preset`` are compared
+    and give letters; empty: the same maps do both. The commands draw ``au_specific``: it points
+    better, and the paper's maps make steadier letters (docs/explanations.md)."""
+    picture_every: int = 4
+    """Where they are maps of their own, they are made anew for every so many frames of a face, and
+    kept in the aligned crop for the frames between: at 30 frames per second none is older than
+    .1 s. …"""
+    picture_cosine: float = 0.95
+    """… And at once when the map that gives letters has changed: its descriptor's cosine with that
+    of the moment when the picture was made is below this."""
     precision: str = "float32"
     """The fused LRP engine computes the convolutions on the way back in ``float32``, or in
     ``bfloat16`` where the hardware is fast with it; ``tf32`` lets a GPU round what it multiplies
@@ -188,6 +203,11 @@ class ExplainConfig:
     mask_side: int | None = None
     """On a GPU the Top-X projections are made with the maps, with this side, cells; None makes
     none. On a CPU whoever shows them makes them."""
+
+    @property
+    def draws_apart(self) -> bool:
+        """Whether other maps are drawn than those that give letters."""
+        return self.picture_preset not in ("", self.preset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,6 +484,9 @@ class BaselineConfig:
     """An AU of a face that is known well is active from this rise over its rest level on, margins;
     one of an unknown face from 1. A threshold for everybody must leave room for how people differ,
     which is more than a face moves at rest."""
+    rise_range: tuple[float, float] = (0.25, 0.75)
+    """A model card may give the rise of a known face for each AU; it is kept between so many
+    margins, for it rests on few people."""
     most_drift: float = 0.5
     """A rest level lies at most so many margins above the lowest that was well seen on this face:
     what is held about the threshold for minutes must not become rest. With ``known_rise`` it makes

@@ -344,6 +344,7 @@ class SequenceAnalyzer:
             detector=self._observer.detector.name,
             device=str(self.network.device),
             lrp_preset=self.config.explain.preset,
+            picture_preset=self.config.explain.picture_preset,
             preset=self.preset,
             fps=fps,
             aus=self.network.card.aus,
@@ -385,8 +386,9 @@ class SequenceAnalyzer:
         )
         self._source = frame.source
         for au, relevance in seen.maps.items():
+            picture = seen.pictures.get(au, relevance)
             self._aus.setdefault(au, AUMaps(self._shelf)).add(
-                frame.index, seen.face.id, seen.descriptors[au], relevance, self._stride
+                frame.index, seen.face.id, seen.descriptors[au], picture, self._stride
             )
         full_maps = sum(len(maps.maps) for maps in self._aus.values())
         if full_maps * self.network.card.input_size**2 * 4 > self._map_bytes:

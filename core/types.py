@@ -317,6 +317,9 @@ class FrameResult:
             network estimates none.
         active: numbers of the AUs active after hysteresis, ascending; only AUs that take part.
         maps: AU number → relevance ``(S, S)`` float32, logit units; one for every active AU.
+        pictures: AU number → relevance ``(S, S)`` float32 that is drawn and put into words, where
+            that is of ``ExplainConfig.picture_preset``: it may be a few frames old. Empty where
+            ``maps`` are drawn.
         masks: AU number → Top-X projection ``(M, M)`` uint8 of its map, see
             :func:`~facestage.core.relevance.masks`, where it was made with the map: on a GPU, if
             ``ExplainConfig.mask_side`` asks for it.
@@ -351,6 +354,12 @@ class FrameResult:
     rest_s: float = 0.0
     rest_prior: float = 1.0
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    pictures: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def drawn(self) -> dict[int, NDArray[np.float32]]:
+        """The maps that are drawn and put into words."""
+        return self.pictures or self.maps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -411,7 +420,9 @@ class SequenceResult:
         source: name of the source as given by the user (credentials removed).
         model: name of the AU network. ``detector``: name of the face detector.
         device: torch device the network ran on.
-        lrp_preset, preset: names of the LRP and of the SpRAy preset.
+        lrp_preset, preset: names of the LRP and of the SpRAy preset that gave letters.
+        picture_preset: name of the LRP preset whose maps are drawn and put into words; empty where
+            it is ``lrp_preset``.
         lrp_engine: LRP engine that ran, ``fused`` or ``reference``; empty if not known.
         lrp_engine_reason: why it was not the fused one; empty if it was.
         lrp_precision: of its convolutions on the way back.
@@ -452,6 +463,7 @@ class SequenceResult:
     grades: Mapping[int, str] = field(default_factory=dict)
     baseline: bool = False
     rest: RestLevels | None = None
+    picture_preset: str = ""
     lrp_engine: str = ""
     lrp_engine_reason: str = ""
     lrp_precision: str = "float32"

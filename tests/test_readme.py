@@ -57,6 +57,7 @@ NOT_RUN = {
     ".venv/Scripts/pip install .": "is for Windows",
     ".venv/Scripts/facestage demo": "is for Windows",
     "ssh -N -L 8765:127.0.0.1:8765 gpu-machine": "needs another machine",
+    "ssh -L 8765:localhost:8765 gpu.example": "needs another machine",
     "git clone ADDRESS facestage": "fetches the repository",
     "pre-commit install": "changes the repository's hooks",
     "python -m tests.support.schema_types": "writes files of the page",

@@ -165,8 +165,20 @@ def api_blocks(text: str) -> str:
 # ---- hooks of mkdocs
 
 
+def unlisted(nav: Any) -> list[str]:
+    """Return the pages of ``docs/`` that a navigation does not name, decisions left out."""
+    listed = set(re.findall(r"[\w/-]+\.md", str(nav)))
+    pages = (str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md"))
+    return sorted(page for page in pages if page not in listed and not page.startswith("adr/"))
+
+
 def on_config(config: Any) -> Any:
-    """Lay the package out as it is installed, so that docstrings are found without importing it."""
+    """Add pages that the navigation forgot, and make the package readable without importing it.
+
+    It is laid out as it is installed, since mkdocstrings finds docstrings by the path.
+    """
+    if pages := unlisted(config.nav):
+        config.nav.append({"More": pages})
     package = ROOT / "build" / "site" / "facestage"
     shutil.rmtree(package, ignore_errors=True)
     only = shutil.ignore_patterns(

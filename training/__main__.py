@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from facestage.stream import passive_threads  # noqa: F401  # isort: skip
 
+import copy
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -414,6 +415,13 @@ def train_heads(
     keep: Annotated[
         float, typer.Option(help="Share of the old outputs (--outputs-only) to keep.", min=0.0)
     ] = 0.0,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Who says what photographs show that nobody coded: present (the network as it "
+            "is), or a folder of read-outs by `heads`."
+        ),
+    ] = None,
     validation: Annotated[int, typer.Option(help="Held-out faces to choose by.", min=1)] = 5_120,
     workers: Annotated[int, typer.Option(help="Threads that make views.", min=0)] = 1,
     commit: Annotated[
@@ -431,6 +439,7 @@ def train_heads(
         gate=gate,
         outputs_only=outputs_only,
         keep=keep,
+        teacher=_kind_of(teacher),
         **({"decays": tuple(decay)} if decay else {}),
     )
     if (photographs or gate) and beside is None:
@@ -447,10 +456,28 @@ def train_heads(
     photographed = enriched = None
     if beside is not None:
         photographed, enriched = _from_photographs(beside, features_folder, net, config, seed)
-    material = heads.Material(seen, photographed, enriched)
+    taught, told = _teacher(teacher, net)
+    material = heads.Material(seen, photographed, enriched, taught)
     tensors, facts = heads.retrain(net, material, judged, config, typer.echo)
-    facts |= {"commit": commit} if commit else {}
+    facts |= ({"commit": commit} if commit else {}) | told
     typer.echo(heads.save(out, (tensors, facts)))
+
+
+def _kind_of(teacher: str | None) -> str:
+    if teacher is None or teacher == heads.PRESENT:
+        return teacher or ""
+    return heads.GIVEN
+
+
+def _teacher(name: str | None, net: AUNet96) -> tuple[AUNet96 | None, dict[str, Any]]:
+    """Return the network that teaches, if it is not the one as it is, and facts of it to keep."""
+    if _kind_of(name) != heads.GIVEN:
+        return None, {}
+    stored = heads.load(Path(str(name)))
+    teacher = copy.deepcopy(net)
+    heads.put_in(teacher, [(stored.tensors, stored.facts)])
+    kept = ("photographs", "gate", "epochs", "seed", "decay")
+    return teacher, {"taught_by": {key: stored.facts[key] for key in kept}}
 
 
 def _network(

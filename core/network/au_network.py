@@ -503,7 +503,13 @@ class AUNetwork:
         return xy.reshape(-1, decoding.count, 2)
 
     def alignment_points(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the five alignment points ``(B, 5, 2)`` of landmarks ``(B, L, 2)``.
+        """Return the five points of the alignment.
+
+        Args:
+            landmarks: ``(B, L, 2)`` float32 x, y in crop pixels, as :meth:`landmarks` gives them.
+
+        Returns:
+            ``(B, 5, 2)`` float32, in the order of the card's ``template``.
 
         Raises:
             ModelError: the card does not say which landmarks they are.

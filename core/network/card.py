@@ -105,6 +105,8 @@ class ModelCard:
         grades: AU number → its grade, see :data:`GRADES`. Of all AUs, or of none: without grades
             every AU is shown, and none is marked.
         neutral: AU number → usual presence logit of neutral faces, where known.
+        rise: AU number → how far its presence logit must rise over the rest level of a person who
+            is known well, for it to be active; where known.
         data, recipe: what the network was trained on and how (seed, commit, …), free JSON.
         evaluation: measured figures, per AU by its number as text (``{"12": {"auc": 0.9}}``) and
             others; free JSON.
@@ -132,6 +134,7 @@ class ModelCard:
     limits: tuple[str, ...] = ()
     grades: Mapping[int, str] = field(default_factory=dict)
     neutral: Mapping[int, float] = field(default_factory=dict)
+    rise: Mapping[int, float] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
@@ -141,6 +144,10 @@ class ModelCard:
         """Return the presence logit of each AU on a neutral face, ``(A,)`` float32."""
         usual = math.log(NEUTRAL_PRESENCE / (1 - NEUTRAL_PRESENCE))
         return np.array([self.neutral.get(au, usual) for au in self.aus], np.float32)
+
+    def rises(self) -> NDArray[np.float32]:
+        """Return the known rise of each AU, ``(A,)`` float32 logits; NaN where not known."""
+        return np.array([self.rise.get(au, math.nan) for au in self.aus], np.float32)
 
     def thresholds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the on and off thresholds, each ``(A,)`` float32 in the order of ``aus``."""
@@ -224,7 +231,8 @@ def _parse(card: Fields) -> ModelCard:
         intended_use=card.text("intended_use"),
         limits=card.get("limits", to_texts, "a list of texts"),
         grades=_grades(card, aus),
-        neutral=_neutral(card, aus),
+        neutral=_per_au(card, "neutral", aus, -50, 50),
+        rise=_per_au(card, "rise", aus, 0, 50),
         data=_facts(card, "data"),
         recipe=_facts(card, "recipe"),
         evaluation=_facts(card, "evaluation"),
@@ -278,11 +286,13 @@ def _grade(value: Any) -> str:
     return value
 
 
-def _neutral(card: Fields, aus: tuple[int, ...]) -> Mapping[int, float]:
-    if "neutral" not in card.data:
+def _per_au(
+    card: Fields, name: str, aus: tuple[int, ...], least: float, most: float
+) -> Mapping[int, float]:
+    if name not in card.data:
         return {}
-    fields = card.part("neutral")
-    return Facts({au: fields.number(key, -50, 50) for key, au in _au_keys(fields, aus)})
+    fields = card.part(name)
+    return Facts({au: fields.number(key, least, most) for key, au in _au_keys(fields, aus)})
 
 
 def _facts(card: Fields, key: str) -> Mapping[str, Any]:

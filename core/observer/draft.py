@@ -16,6 +16,7 @@ from ..face.likeness import LastFaces
 from ..network.au_network import AUNetwork
 from ..stages import PresenceGate
 from ..types import BaselineState, FaceObservation, Frame, RestLevels
+from .face_pictures import FacePictures
 
 __all__ = [
     "Draft",
@@ -39,6 +40,8 @@ class Observation:
         presence, intensity: ``(A,)`` float32 as the network gives them, or None without a usable
             face.
         maps: relevance ``(S, S)`` float32 of every active AU.
+        pictures: relevance ``(S, S)`` float32 of every active AU as it is drawn and put into words:
+            ``maps``, or those of ``ExplainConfig.picture_preset``, which may be a few frames old.
         descriptors: its unit-length summary ``(D,)`` float32, or None where a map holds no positive
             relevance to compare.
         on_gpu: the descriptors once more where network and windows are on a GPU: on it, zeros where
@@ -68,6 +71,7 @@ class Observation:
     other_person: bool = False
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    pictures: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class FaceMemory:
@@ -79,6 +83,7 @@ class FaceMemory:
         self.gate = gate
         self.baseline = baseline
         self.last = last
+        self.pictures = FacePictures()
         self.person: int | None = None
 
     def forget(self) -> None:
@@ -109,7 +114,7 @@ class Draft:
         face: its face.
         reconnected: the source's connection is another than that of the frame before.
         other_person, presence, intensity, baseline, rest_s, rest_prior, maps, descriptors, on_gpu,
-            masks: as in :class:`Observation`.
+            masks, pictures: as in :class:`Observation`.
         rest: rest levels with which the person begins in this frame, where they are known.
         adjusted: presence ``(A,)`` float32 after the baseline, or None without one.
         active: outputs of the network whose AUs are active and take part, ascending.
@@ -134,6 +139,7 @@ class Draft:
     descriptors: dict[int, NDArray[np.float32] | None] = field(default_factory=dict)
     on_gpu: dict[int, torch.Tensor] = field(default_factory=dict)
     masks: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+    pictures: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def new_face(self) -> bool:
@@ -161,6 +167,7 @@ class Draft:
             other_person=self.other_person,
             on_gpu=self.on_gpu,
             masks=self.masks,
+            pictures=self.pictures,
         )
 
 

@@ -93,6 +93,7 @@ class Faces:
             self._sources[source].prepared = None
         if source in self.memories:
             self.memories[source].last.forget()
+            self.memories[source].pictures.forget()
             self.memories[source].forget()
 
     def find(self, frames: Sequence[Frame]) -> list[list[Draft]]:

@@ -20,6 +20,7 @@ from ..types import FaceState, Frame, RestLevels
 from .draft import Draft, Look, Observation, Seen, not_finite, turns
 from .faces import Faces
 from .on_gpu import OnGpu
+from .pictures import PictureMaker
 
 __all__ = ["Observer"]
 
@@ -70,6 +71,7 @@ class Observer:
         self._takes_part = np.isin(network.card.aus, self.shown)
         self.faces = Faces(detector, network, self.config, rest)
         self._gpu: OnGpu | None = None
+        self._pictures = PictureMaker(network, self.config.explain, self._dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the recordings when pickled: they belong to the GPU of this process."""
@@ -127,6 +129,7 @@ class Observer:
         On a GPU everything that a round of frames can ask of it is recorded, so that no recording
         is made in mid-stream.
         """
+        self._pictures.warm_up()
         gpu = self._on_gpu()
         if gpu is not None:
             gpu.record()
@@ -194,6 +197,7 @@ class Observer:
             self._explain([Seen(usable, self._inputs(usable), None)])
         else:
             self._explain(look.seen)
+        self._pictures.draw(drafts)
         return [draft.finish() for draft in drafts]
 
     def _predict(self, drafts: Sequence[Draft]) -> Seen:

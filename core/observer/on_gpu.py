@@ -213,6 +213,6 @@ class OnGpu:
         )
         # A sum is not finite if any value is not.
         found = [descriptors, valid, torch.isfinite(maps.sum(dim=(1, 2)))]
-        if explain.mask_side is not None:
+        if explain.mask_side is not None and not explain.draws_apart:
             found.append(relevance.masks(maps, explain.mask_side, explain.top_x))
         return found

@@ -65,7 +65,7 @@ class MaskTrack:
         maps = [
             relevance_map
             for observation, _, _ in analysed
-            for _, relevance_map in sorted(observation.maps.items())
+            for _, relevance_map in sorted((observation.pictures or observation.maps).items())
         ]
         masks = iter(relevance.masks(np.stack(maps), self.side, self.x).numpy() if maps else ())
         for observation, matrix, crop in analysed:

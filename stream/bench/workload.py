@@ -220,6 +220,7 @@ class PacedCamera(Source):
             SourceError: the source cannot be read, or one without an end has ended.
         """
         period = 1.0 / (self.fps or 30.0)
+        self._source.late = self.late
         if self._source.frame_count is not None and self._played >= self._source.frame_count:
             self._begin_again()  # before the wait: no camera has to be opened for each frame
         if self._start is None:
@@ -232,12 +233,13 @@ class PacedCamera(Source):
         grab = self._source.read()
         if grab is None and not self._source.endless:
             self._begin_again()
+            self._source.late = self.late
             grab = self._source.read()
         if grab is None:
             raise SourceError(f"{self.name} ended; check it in a player")
         self._played += 1
         self.due.append(self._clock() if self._source.endless else due)
-        return Grab(grab.image, index, index * period)
+        return grab.at(index, index * period)
 
     def _begin_again(self) -> None:
         self._source.close()

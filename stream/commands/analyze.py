@@ -30,7 +30,7 @@ from ..offline.annotate import write_annotated
 from ..offline.exports import ANNOTATED, check_output, write_analysis
 from ..offline.shelf import DiskShelf
 from ..sources import source_name
-from .options import analyzer_config, dwell
+from .options import analyzer_config, dwell, pictures_by
 from .rest import judges_by_rise, load_rest, parse_span, parse_spans, save_rest
 from .signatures import AnalyzeOptions
 from .text import device_text, lrp_text, scores_text, selection_text
@@ -112,8 +112,13 @@ def _analyzer(
         lrp_preset=options.lrp_preset,
         lrp_precision=choose_precision(options.lrp_precision, network, options.lrp_preset),
     )
-    config = replace(config, stage_aus=parse_aus(options.stage_aus))
-    config = replace(config, follow=FollowConfig(faces=options.faces, follow=options.follow))
+    pictures = pictures_by(options.picture_preset, options.lrp_preset, paper=options.paper)
+    config = replace(
+        config,
+        stage_aus=parse_aus(options.stage_aus),
+        explain=replace(config.explain, picture_preset=pictures),
+        follow=FollowConfig(faces=options.faces, follow=options.follow),
+    )
     return SequenceAnalyzer(
         make_detector(options.detector),
         network,

@@ -34,6 +34,7 @@ from ..live.capture import BACKOFF_S
 from ..live.handover import Policy
 from ..live.metrics import Summary
 from ..live.pipeline import Pipeline, Require, Stream
+from ..live.privacy import Level, Privacy
 from ..live.publish import MASK_SIDE, action_units
 from ..protocol.messages import Bye, Hello, StreamInfo
 from ..recording.recorder import Recorder
@@ -59,7 +60,7 @@ from .credentials import (
     visible_secrets,
 )
 from .durations import parse_duration
-from .options import analyzer_config, dwell
+from .options import analyzer_config, dwell, pictures_by
 from .people import people_of, rest_of_people
 from .recording import make_recorder, name_sources, tell_recorded
 from .rest import judges_by_rise, load_rest, save_rest
@@ -177,7 +178,8 @@ def _prepare(
         window=options.window,
         window_device=options.window_device,
     )
-    explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE)
+    pictures = pictures_by(options.picture_preset, options.lrp_preset, paper=options.paper)
+    explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE, picture_preset=pictures)
     follow = FollowConfig(faces=options.faces, follow=options.follow)
     scores = tuple(options.score or ())
     config = dataclasses.replace(
@@ -193,6 +195,7 @@ def _prepare(
         names, options.person or (), rest=options.rest, judged=config.baseline.enabled
     )
     rest = load_rest(options.rest, network.card, sources=len(sources))
+    privacy = _privacy(options, sources)
     if options.rest is not None:
         people = {names[0]: options.rest}
     analyzer = Analyzer(
@@ -209,12 +212,13 @@ def _prepare(
     pipeline = Pipeline(
         analyzer,
         hub,
-        video=options.video,
+        video=options.video and privacy.level != "none",
         require=_require(options),
         max_frames=options.frames,
         on_stage=lambda stream, event: _print_stage(stream, event, several=several),
         on_result=lsl_push(options, hub, analyzer),
     )
+    pipeline.privacy = privacy
     for name, spec in zip(names, sources, strict=True):
         pipeline.add(
             name,
@@ -259,7 +263,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         device=str(network.device),
         detector=detector,
         lrp_preset=explain.preset,
-        picture_preset=explain.preset,
+        picture_preset=explain.picture_preset or explain.preset,
         lrp_engine=analyzer.engine.name,
         lrp_engine_reason=analyzer.engine.reason,
         lrp_precision=explain.precision,
@@ -267,15 +271,28 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         top_x=explain.top_x,
         aus=action_units(network, analyzer.shown, analyzer.staged),
         baseline=analyzer.config.baseline.enabled,
-        video=options.video,
+        video=options.video and options.privacy != "none",
+        privacy=options.privacy if options.video else "none",
         allow_control=options.allow_control,
     )
+
+
+def _privacy(options: LiveOptions, sources: Sequence[str]) -> Privacy:
+    """Return what may be sent: of pictures by the options, of files their base names only."""
+    full = {source_name(spec) for spec in sources}
+    names = {name: _shown_name(name) for name in full if _shown_name(name) != name}
+    return Privacy(cast(Level, options.privacy), names)
+
+
+def _shown_name(name: str) -> str:
+    """Return the name of a source for others: without folders, which may be patients' names."""
+    return name if "://" in name or name.startswith("/dev/") else os.path.basename(name) or name
 
 
 def _stream_ids(sources: Sequence[str]) -> list[str]:
     ids: list[str] = []
     for spec in sources:
-        name, n = source_name(spec), 1
+        name, n = _shown_name(source_name(spec)), 1
         unique = name
         while unique in ids:
             n += 1

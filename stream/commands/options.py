@@ -17,7 +17,13 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from ...core import lrp
-from ...core.config import MOST_FACES, AnalyzerConfig, ExplainConfig, WindowConfig
+from ...core.config import (
+    MOST_FACES,
+    PICTURE_LRP_PRESET,
+    AnalyzerConfig,
+    ExplainConfig,
+    WindowConfig,
+)
 from ...core.errors import ConfigError
 from ...core.network.selection import parse_aus
 from ..server.limits import MOST_CONNECTIONS
@@ -45,8 +51,10 @@ __all__ = [
     "NetworkThreads",
     "Paper",
     "People",
+    "PicturePreset",
     "Port",
     "PrintToken",
+    "Privacy",
     "Record",
     "RecordMax",
     "Rest",
@@ -62,6 +70,7 @@ __all__ = [
     "WindowDevice",
     "analyzer_config",
     "dwell",
+    "pictures_by",
     "takes",
 ]
 
@@ -95,6 +104,12 @@ TokenFile = Annotated[
     typer.Option(
         help="File whose first line is the secret that every client must send; only its owner may "
         "be able to open it."
+    ),
+]
+Privacy = Annotated[
+    str,
+    typer.Option(
+        help="What pages see of a person: picture, blur, outline (oval, eyes, mouth) or none."
     ),
 ]
 PrintToken = Annotated[
@@ -255,6 +270,15 @@ LrpPreset = Annotated[
         "paper's; see docs/explanations.md.",
     ),
 ]
+PicturePreset = Annotated[
+    str | None,
+    typer.Option(
+        "--picture-preset",
+        envvar="FACESTAGE_PICTURE_PRESET",
+        help="LRP preset of the maps that are drawn and put into words, where --lrp-preset is that "
+        f"of the maps that give letters; default: {PICTURE_LRP_PRESET}, with --paper the same.",
+    ),
+]
 LrpPrecision = Annotated[
     str,
     typer.Option(
@@ -330,6 +354,15 @@ def dwell(min_stage: float | None, *, paper: bool) -> float:
     return min_stage
 
 
+def pictures_by(preset: str | None, lrp_preset: str, *, paper: bool) -> str:
+    """Return the LRP preset whose maps are drawn; ``--paper`` draws those that give letters.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    return lrp.lrp_preset(preset or (lrp_preset if paper else PICTURE_LRP_PRESET)).name
+
+
 def analyzer_config(
     min_stage_s: float,
     aus: str,
@@ -351,7 +384,9 @@ def analyzer_config(
         config,
         aus=parse_aus(aus),
         explain=replace(
-            config.explain, preset=lrp.lrp_preset(lrp_preset).name, precision=lrp_precision
+            config.explain,
+            preset=lrp.lrp_preset(lrp_preset).name,
+            precision=lrp_precision,
         ),
         stage=replace(config.stage, min_stage_s=min_stage_s),
         baseline=replace(config.baseline, enabled=baseline, rest_from=rest_from),

@@ -52,8 +52,10 @@ from .options import (
     NetworkThreads,
     Paper,
     People,
+    PicturePreset,
     Port,
     PrintToken,
+    Privacy,
     Record,
     RecordMax,
     Rest,
@@ -124,6 +126,7 @@ class ExplainOptions(FaceOptions):
 class WatchOptions(ExplainOptions):
     """What ``demo`` and ``live`` share."""
 
+    picture_preset: PicturePreset = None
     host: Host = "127.0.0.1"
     port: Port = 8765
     token: Token = None
@@ -152,6 +155,7 @@ class WatchOptions(ExplainOptions):
     allow_control: AllowControl = False
     config: Config = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None
+    privacy: Privacy = "picture"
     browser: Annotated[
         bool, typer.Option(help="Open the page in a browser, where there is a terminal.")
     ] = True
@@ -288,6 +292,7 @@ class AnalyzeOptions(ExplainOptions):
     ]
     paper: Paper = False
     preset: SprayPreset = None
+    picture_preset: PicturePreset = None
     threads: NetworkThreads = None
     model: Weights = None
     lrp_precision: LrpPrecision = ExplainConfig().precision

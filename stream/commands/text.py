@@ -23,11 +23,13 @@ def device_text(name: str) -> str:
 
 
 def lrp_text(facts: Hello | SequenceResult) -> str:
-    """Name the preset and the engine that runs it; of the slow one, why it must."""
+    """Name the presets and the engine that runs them; of the slow one, why it must."""
     reason = f": {facts.lrp_engine_reason}" if facts.lrp_engine_reason else ""
     usual = facts.lrp_precision == ExplainConfig().precision
     precision = "" if usual else f", {facts.lrp_precision}"
-    return f"{facts.lrp_preset} ({facts.lrp_engine} engine{precision}{reason})"
+    drawn = facts.picture_preset
+    pictures = f", pictures {drawn}" if drawn not in ("", facts.lrp_preset) else ""
+    return f"{facts.lrp_preset} ({facts.lrp_engine} engine{precision}{reason}){pictures}"
 
 
 def selection_text(card: ModelCard, shown: tuple[int, ...]) -> str:

@@ -24,6 +24,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self, get_args
 
+import numpy as np
+
 from ...core.errors import ConfigError, FacestageError, SourceError
 from ...core.steps import step, watching
 from ...core.types import Frame
@@ -54,6 +56,7 @@ STEADY_CAP_S = 5.0
 STALL_S = 2.0
 """A source without a picture for this long (or two frame periods) is stalled, seconds."""
 
+_NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 _STALL_CHECK_S = 0.5
 _JITTER = 0.2
 """Share by which a wait is shortened or lengthened, so that many sources do not return at once."""
@@ -380,6 +383,7 @@ class Capture:
             self._source = source  # before the order to stop is looked at, see stop()
             with source:
                 info = self._info = source.info
+                source.late = self.policy == "latest"
                 self._trouble = self._size = None
                 self._opened.set()
                 self._connected_ns = self._clock()
@@ -440,22 +444,24 @@ class Capture:
         if self._news or self._state is not SourceState.LIVE:
             self._change(SourceState.LIVE, self._news or "pictures again")
             self._news = ""
+        late = self.policy == "latest"  # of frames that are thrown away no picture is made
         self._handover.put(
             Frame(
                 source=self.name,
                 index=self._index,
-                image=grab.image,
+                image=_NO_PICTURE if late else grab.image,
                 t_mono_ns=now_ns,
                 t_wall=t_wall,
                 pts=pts,
                 epoch=self._epoch,
-            )
+            ),
+            (lambda: grab.image) if late else None,
         )
         self._on_ready()
 
     def _watch_size(self, grab: Grab) -> None:
         """Begin an epoch where the pictures change their size: nothing seen before lies there."""
-        size = (grab.image.shape[1], grab.image.shape[0])
+        size = grab.size
         if size != self._size and self._size is not None:
             before, now = (f"{width}×{height}" for width, height in (self._size, size))
             self._epoch += 1

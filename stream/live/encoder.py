@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from .. import protocol
 from ..server.hub import PICTURE, Hub
 from ..step_clock import StepClock, StepTimes
 from . import publish
+from .privacy import Privacy
 
 __all__ = ["ROOM", "Analysed", "Emitter", "Encoder"]
 
@@ -63,6 +64,7 @@ class Emitter:
         aus: Action Units of the network, in its order.
         top_x: share of the relevance that is shown.
         video: whether pictures may be sent.
+        privacy: says what may be sent of them.
         on_frame: told the monotonic time, seconds, and the latency, milliseconds, of each frame.
     """
 
@@ -74,21 +76,25 @@ class Emitter:
         *,
         video: bool,
         on_frame: Callable[[float, float], None],
+        privacy: Callable[[], Privacy] = Privacy,
     ) -> None:
         self._hub, self._aus, self._top_x, self._video = hub, aus, top_x, video
         self._on_frame = on_frame
+        self._privacy = privacy
+        self._batch: Sequence[Analysed] = ()
         self._encoded: tuple[NDArray[np.uint8], protocol.Picture | None] | None = None
 
     def publish(self, batch: Sequence[Analysed]) -> None:
         """Publish frames that were analysed together, in order."""
         heats = self._heats(batch)
+        self._batch = batch
         for position, one in enumerate(batch):
             self._publish(one, heats.get(position))
             if one.followed:
                 now_ns = time.monotonic_ns()
                 self._on_frame(now_ns * 1e-9, (now_ns - one.result.frame.t_mono_ns) * 1e-6)
             one.tell()
-        self._encoded = None
+        self._encoded, self._batch = None, ()
 
     def _heats(self, batch: Sequence[Analysed]) -> dict[int, protocol.Heat]:
         """Return the heat of the frames that anybody wants it of, by their place."""
@@ -118,8 +124,14 @@ class Emitter:
     def _picture(self, frame: Frame, number: int) -> protocol.Picture | None:
         """Return the JPEG of a frame; it is made once for all faces of it."""
         if self._encoded is None or self._encoded[0] is not frame.image:
+            results = (one.result for one in self._batch)
+            faces = [result.face for result in results if result.frame.image is frame.image]
             with step("picture"):
-                self._encoded = frame.image, publish.encode_picture(frame, number)
+                shown = self._privacy().picture(frame.image, faces)
+                picture = None
+                if shown is not None:
+                    picture = publish.encode_picture(replace(frame, image=shown), number)
+                self._encoded = frame.image, picture
         return self._encoded[1]
 
 

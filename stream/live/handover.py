@@ -19,7 +19,10 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ...core.errors import FacestageError
 from ...core.types import Frame
@@ -38,6 +41,13 @@ EVERY_FRAMES = 8
 """Most frames that wait under the policy ``every`` before the source has to."""
 
 
+class _Waiting(NamedTuple):
+    """A frame that waits, and what makes its picture if it is taken."""
+
+    frame: Frame
+    picture: Callable[[], NDArray[np.uint8]] | None
+
+
 class Handover:
     """A bounded hand-over of frames from one thread to another, with counted drops.
 
@@ -50,7 +60,7 @@ class Handover:
         self.policy: Policy = policy
         self._clock = clock
         self._changed = threading.Condition()
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[_Waiting] = deque()
         self._drops: Counter[str] = Counter()
         self._last_index = -1
         self._closed = False
@@ -68,8 +78,13 @@ class Handover:
             with self._changed:
                 self._drops[cause] += frames
 
-    def put(self, frame: Frame) -> None:
-        """Hand a frame over; under ``every``, wait for room. Does nothing once closed."""
+    def put(self, frame: Frame, picture: Callable[[], NDArray[np.uint8]] | None = None) -> None:
+        """Hand a frame over; under ``every``, wait for room. Does nothing once closed.
+
+        Args:
+            frame: the frame.
+            picture: makes its picture, where that is not made yet; only for a frame that is taken.
+        """
         with self._changed:
             if self.policy == "every":
                 self._changed.wait_for(lambda: self._closed or len(self._frames) < EVERY_FRAMES)
@@ -79,7 +94,7 @@ class Handover:
             else:
                 self._drop_oldest(0)
             if not self._closed:
-                self._frames.append(frame)
+                self._frames.append(_Waiting(frame, picture))
                 self._changed.notify_all()
 
     def get(self, timeout: float | None = None) -> Frame | None:
@@ -98,16 +113,19 @@ class Handover:
         with self._changed:
             self._changed.wait_for(self._settled, timeout)
             if self._frames:
-                frame = self._frames.popleft()
+                frame, picture = self._frames.popleft()
                 self._changed.notify_all()
                 dropped = frame.index - self._last_index - 1
                 self._last_index = frame.index
-                return dataclasses.replace(frame, dropped_before=dropped) if dropped else frame
-            if not self._closed:
+            elif not self._closed:
                 raise queue.Empty
-            if self._error is not None:
+            elif self._error is not None:
                 raise self._error
-            return None
+            else:
+                return None
+        if picture is not None:  # the other thread does not wait for it
+            return dataclasses.replace(frame, image=picture(), dropped_before=dropped)
+        return dataclasses.replace(frame, dropped_before=dropped) if dropped else frame
 
     def close(self, error: FacestageError | None = None, *, discard: bool = False) -> None:
         """End the hand-over; frames still waiting can be taken unless discarded."""
@@ -125,7 +143,7 @@ class Handover:
 
     def _drop_stale(self) -> None:
         oldest_ns = self._clock() - round(FIFO_STALE_S * 1e9)
-        while self._frames and self._frames[0].t_mono_ns < oldest_ns:
+        while self._frames and self._frames[0].frame.t_mono_ns < oldest_ns:
             self._frames.popleft()
             self._drops["stale"] += 1
 

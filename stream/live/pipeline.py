@@ -35,6 +35,7 @@ from .capture import BACKOFF_S, Capture, CaptureOptions, SourceState, SourceStat
 from .encoder import Analysed, Emitter, Encoder
 from .handover import Policy
 from .metrics import Metrics, Summary
+from .privacy import Privacy
 from .scoring import Scoring, notice_message
 
 __all__ = ["Pipeline", "Require", "Stream"]
@@ -112,6 +113,7 @@ class Pipeline:
         streams: the sources.
         metrics: what was counted so far.
         failed: errors of sources that failed for good.
+        privacy: what of a person's picture may be sent; to be set before :meth:`run`.
         scoring: follows the scores of all streams.
 
     Raises:
@@ -133,6 +135,7 @@ class Pipeline:
         self.streams: list[Stream] = []
         self.metrics = Metrics()
         self.failed: list[SourceError] = []
+        self.privacy = Privacy()
         self._analyzer = analyzer
         self._hub = hub
         self._video = video
@@ -153,6 +156,7 @@ class Pipeline:
             analyzer.config.explain.top_x,
             video=video,
             on_frame=self.metrics.frame,
+            privacy=lambda: self.privacy,
         )
         self._encoder = Encoder(emitter.publish, self._note_steps)
         self._stop = threading.Event()
@@ -421,7 +425,7 @@ class Pipeline:
             if isinstance(event, StageEvent):
                 self._publish_stage_events(stream, [event], frame)
             else:
-                crop = result.face.crop if self._video else None
+                crop = self.privacy.crop(result.face.crop) if self._video else None
                 message = publish.event_message(
                     event, top_x=top_x, crop=crop if isinstance(event, PrototypeFound) else None
                 )
@@ -480,7 +484,7 @@ class Pipeline:
             stream.paused = change.state in (SourceState.STALLED, SourceState.RECONNECTING)
             message = protocol.SourceChanged(
                 state=change.state.value,
-                reason=change.reason,
+                reason=self.privacy.text(change.reason),
                 epoch=change.epoch,
                 retry_s=None if change.retry_s is None else round(change.retry_s, 1),
             )

@@ -240,7 +240,7 @@ def heat_messages(results: Sequence[FrameResult], top_x: float) -> list[protocol
     Those that a GPU made with the maps are taken; the others are made here, all at once.
     """
     wanted = [(result, au) for result in results for au in sorted(result.maps)]
-    maps = [result.maps[au] for result, au in wanted if au not in result.masks]
+    maps = [result.drawn[au] for result, au in wanted if au not in result.masks]
     made = iter(relevance.masks(np.stack(maps), MASK_SIDE, top_x).numpy() if maps else ())
     masks = [result.masks[au] if au in result.masks else next(made) for result, au in wanted]
     left = iter([mask.tobytes() for mask in masks])
@@ -251,7 +251,7 @@ def _heat(result: FrameResult, masks: Iterator[bytes]) -> protocol.Heat:
     """Return the message of one frame; takes as many of the masks as the frame has AUs."""
     frame_masks: list[protocol.Mask] = []
     face = result.face
-    for au, relevance_map in sorted(result.maps.items()):
+    for au, relevance_map in sorted(result.drawn.items()):
         letter = result.letters.get(au)
         label = au_code(au) if letter is None else prototype_label(au, letter)
         regions = _regions(face, relevance_map)

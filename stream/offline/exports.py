@@ -204,6 +204,7 @@ def _manifest(result: SequenceResult, scored: ScoredSequence) -> str:
         "device": result.device,
         "preset": result.preset,
         "lrp_preset": result.lrp_preset,
+        "picture_preset": result.picture_preset or result.lrp_preset,
         "lrp_engine": result.lrp_engine,
         "lrp_engine_reason": result.lrp_engine_reason,
         "lrp_precision": result.lrp_precision,

@@ -154,7 +154,8 @@ def _facts(result: SequenceResult) -> list[tuple[str, str]]:
         ("Personal baseline", baseline),
         ("Face detector", result.detector),
         ("Device", result.device),
-        ("Relevance (LRP preset)", result.lrp_preset),
+        ("Relevance that gives letters (LRP preset)", result.lrp_preset),
+        ("Relevance that is drawn (LRP preset)", result.picture_preset or result.lrp_preset),
         ("Relevance (LRP engine)", engine),
         ("Clustering (SpRAy preset)", result.preset),
     ]

@@ -20,6 +20,7 @@ import { LargePrototype } from "./large.js";
 import { Layout } from "./layout.js";
 import { MarkerDialog } from "./markers.js";
 import { HISTORY_S, Model } from "./model.js";
+import { applyLook, readLook } from "./overlay_look.js";
 import { SettingsPanel } from "./panel.js";
 import { Picture } from "./picture.js";
 import { Player } from "./player.js";
@@ -99,8 +100,17 @@ class Page {
     this.panel = new SettingsPanel(settings, units, this.focus, () => this.applySettings());
     this.offerButtons();
     this.offerKeys();
-    this.theme.choose(settings.theme);
+    this.theme.choose(this.wantedTheme);
     this.applySettings();
+  }
+
+  /**
+   * The reader's choice; over another picture what its address says, and dark where it says nothing.
+   * @returns {import("./theme.js").Theme}
+   */
+  get wantedTheme() {
+    if (!this.overlay) return this.settings.theme;
+    return /** @type {import("./theme.js").Theme} */ (document.body.dataset.look ?? "dark");
   }
 
   /**
@@ -315,7 +325,6 @@ class Page {
 
   /** What is drawn over the face is chosen anew. */
   refocus() {
-    keepSettings(this.settings);
     this.picture.refresh();
   }
 
@@ -337,12 +346,13 @@ class Page {
   /** @param {"relevance" | "face" | "curves" | "table"} name */
   flip(name) {
     this.settings[name] = !this.settings[name];
+    keepSettings(this.settings);
     this.applySettings();
   }
 
   applySettings() {
     const { settings } = this;
-    if (settings.theme !== this.theme.wish) this.theme.choose(settings.theme);
+    if (this.wantedTheme !== this.theme.wish) this.theme.choose(this.wantedTheme);
     const curves = settings.curves && !this.overlay;
     const table = settings.table && !this.overlay;
     byId("curves", HTMLElement).hidden = !curves || table;
@@ -379,7 +389,10 @@ class Page {
 
 const RESEARCH_NOTICE = "Research software. Not a medical device.";
 
+const isOverlay = location.pathname.endsWith("/overlay");
+if (isOverlay) applyLook(readLook(location.search));
 const settings = readSettings();
+if (isOverlay) settings.face = true; // there is none to hide
 await loadLanguage(settings.language);
 translate(document);
-new Page(location.pathname.endsWith("/overlay"), settings).start();
+new Page(isOverlay, settings).start();

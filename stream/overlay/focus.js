@@ -2,6 +2,8 @@
 // Whose relevance is drawn over the face: of three Action Units at most, unless the reader says
 // otherwise. Those whose explanation changed last come first; what is pointed at is always drawn.
 
+import { keepSettings } from "./settings.js";
+
 export const MOST_DRAWN = 3;
 
 export class Focus {
@@ -56,5 +58,6 @@ export class Focus {
     const state = this.stateOf(au);
     this.settings.pinned = state === "turn" ? [...pinned, au] : without(pinned);
     this.settings.unseen = state === "pinned" ? [...unseen, au] : without(unseen);
+    keepSettings(this.settings);
   }
 }

@@ -491,6 +491,8 @@ export interface Percentiles {
  *     epoch, first, last: numbering and range of the events that can be replayed
  *         (`last = first - 1` when there is none); filled in by the server.
  *     video: whether pictures are sent at all.
+ *     privacy: what pictures show of a person, chosen at the server: `picture`, `blur`,
+ *         `outline` or `none`.
  *     baseline: whether presence is judged by its rise over the person's rest level; each frame
  *         says how much of that is the person's own.
  *     history_s: how far `past` can look back, seconds; 0: not at all.
@@ -519,6 +521,7 @@ export interface Hello {
   first: number;
   last: number;
   video: boolean;
+  privacy: string;
   baseline: boolean;
   history_s: number;
   replay: Replaying | null;

@@ -592,6 +592,8 @@ class Hello(Body, frozen=True, kw_only=True):
         epoch, first, last: numbering and range of the events that can be replayed
             (``last = first - 1`` when there is none); filled in by the server.
         video: whether pictures are sent at all.
+        privacy: what pictures show of a person, chosen at the server: ``picture``, ``blur``,
+            ``outline`` or ``none``.
         baseline: whether presence is judged by its rise over the person's rest level; each frame
             says how much of that is the person's own.
         history_s: how far ``past`` can look back, seconds; 0: not at all.
@@ -621,6 +623,7 @@ class Hello(Body, frozen=True, kw_only=True):
     first: int = 1
     last: int = 0
     video: bool = True
+    privacy: str = "picture"
     baseline: bool = False
     history_s: float = 0.0
     replay: Replaying | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from ...core.errors import ProtocolError
 from .. import protocol
 from ..server.hub import Hub, Slot, StreamState
 from .folder import Before, Head
@@ -30,6 +31,19 @@ class ReplayHub(Hub):
         )
         self.epoch = head.hello.epoch
         self._begin(head.before)
+
+    def publish_event(
+        self, event: protocol.Event, *, stream: str | None, t_capture: float | None = None
+    ) -> int:
+        """Refuse: what was recorded has its numbers.
+
+        Raises:
+            ProtocolError: always.
+        """
+        raise ProtocolError(
+            f"this is a replay, and no {event.type!r} can be added to what was recorded; mark it "
+            "while it is live"
+        )
 
     def put(self, record: Record) -> None:
         """Publish a message of the session as it was: an event with its number, or a sample."""
@@ -76,6 +90,7 @@ class ReplayHub(Hub):
             if state is not None:
                 state.stage, state.face = snapshot.stage, snapshot.face
                 state.source = snapshot.source
+                state.notices = {notice.on.id: notice for notice in snapshot.notices}
         for message in before.events:
             envelope = protocol.decode(message)
             self._note_known(envelope, message.encode())

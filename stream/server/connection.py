@@ -85,7 +85,6 @@ class Client:
         token: secret it must send first; None: none.
         guesses: what is remembered of wrong tokens.
         turns: gives out the past.
-        command: does what a client commands; see :class:`~facestage.stream.server.server.Server`.
         requests: carries out what it asks for beyond that.
 
     Attributes:
@@ -108,7 +107,6 @@ class Client:
         token: str | None,
         guesses: Guesses,
         turns: Turns,
-        command: Callable[[Body], None],
         requests: Requests,
     ) -> None:
         self._hub = hub
@@ -117,7 +115,6 @@ class Client:
         self._token = token
         self._guesses = guesses
         self._turns = turns
-        self._command = command
         self._requests = requests
         self.stranger = token is not None
         self.pictures = pictures
@@ -283,7 +280,7 @@ class Client:
 
     def _obey(self, message: Body) -> None:
         try:
-            self._command(message)
+            self._requests.obey(message)
         except ProtocolError as error:
             raise _Refusal("not_allowed", _POLICY, str(error)) from error
 

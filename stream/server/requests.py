@@ -24,11 +24,19 @@ class Requests:
 
     Args:
         hub: whose streams they are about.
+        command: does what a client commands; see :class:`~facestage.stream.server.server.Server`.
         ticks: clock that is never set, seconds.
     """
 
-    def __init__(self, hub: Hub, *, ticks: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        command: Callable[[Body], None] | None = None,
+        *,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._hub = hub
+        self.obey = command or _refuse
         self._ticks = ticks
         self._markers = 0
         self._room = TokenBucket(limits.MARKER_RATE, limits.MARKER_BURST, ticks())
@@ -86,3 +94,10 @@ class Requests:
         known = [info.id for info in self._hub.streams]
         if stream not in known:
             raise ProtocolError(f"there is no stream {stream[:40]!r}; name one of {known}")
+
+
+def _refuse(command: Body) -> None:
+    raise ProtocolError(
+        f"this server takes no {command.type!r}: it replays nothing, and recordings are begun and "
+        "ended from afar only with --allow-control"
+    )

@@ -39,7 +39,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from ...core.errors import ConfigError, ProtocolError
+from ...core.errors import ConfigError
 from ..protocol.asyncapi import asyncapi
 from ..protocol.codec import json_schema
 from ..protocol.messages import Body, Bye, Hello
@@ -91,6 +91,10 @@ _FILES = (
     "fullscreen.js",
     "headline.js",
     "keys.js",
+    "kiosk.css",
+    "kiosk.js",
+    "kiosk_cell.js",
+    "kiosk_picture.js",
     "labels.js",
     "lanes.js",
     "language.js",
@@ -102,6 +106,8 @@ _FILES = (
     "palette.js",
     "panel.js",
     "past.js",
+    "overlay_look.css",
+    "overlay_look.js",
     "notices.js",
     "patterns.js",
     "picture.js",
@@ -129,7 +135,12 @@ _FILES = (
     "languages/fr.json",
     "favicon.svg",
 )
-_PAGES = {"/": "index.html", "/overlay": "index.html", "/camera": "camera.html"}
+_PAGES = {
+    "/": "index.html",
+    "/overlay": "index.html",
+    "/camera": "camera.html",
+    "/kiosk": "kiosk.html",
+}
 _SOCKETS = ("/ws", "/ws/frames", "/ws/camera")
 _EVERY_ADDRESS = ("", "0.0.0.0", "::")
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -212,11 +223,10 @@ class Server:
         self.max_connections = max_connections
         self._wanted_port = port
         self._certificate = certificate
-        self._command = command or _refuse
         self._hello = hello
         self._allowed_origins = {origin.rstrip("/").lower() for origin in allowed_origins}
         self._clients: dict[Client, None] = {}  # in the order they came
-        self._requests = Requests(hub)
+        self._requests = Requests(hub, command)
         self._guesses = Guesses()
         self._half_open = HalfOpen()
         self._pushed_out = Tally(limits.REFUSAL_LOG_S)
@@ -427,7 +437,6 @@ class Server:
             "token": self.token,
             "guesses": self._guesses,
             "turns": self._turns,
-            "command": self._command,
             "requests": self._requests,
         }
         if path == "/ws/camera":
@@ -483,7 +492,7 @@ class Server:
                 "text/plain; charset=utf-8",
                 b"Nothing here. The page is at /, the protocol at /schema.json.\n",
             )
-        return _response(http.HTTPStatus.OK, *file)
+        return _response(http.HTTPStatus.OK, *file, own_styles=path == "/overlay")
 
     def _origin_allowed(self, origin: str, host: str | None) -> bool:
         origin = origin.lower()
@@ -518,13 +527,6 @@ class Server:
         return True  # no name that somebody else could point here
 
 
-def _refuse(command: Body) -> None:
-    raise ProtocolError(
-        f"this server takes no {command.type!r}: it replays nothing, and recordings are begun and "
-        "ended from afar only with --allow-control"
-    )
-
-
 def _is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
@@ -547,7 +549,14 @@ def _load_files() -> dict[str, tuple[str, bytes]]:
     return files
 
 
-def _response(status: http.HTTPStatus, content_type: str, body: bytes) -> Response:
+def _response(
+    status: http.HTTPStatus, content_type: str, body: bytes, *, own_styles: bool = False
+) -> Response:
+    """Return an answer; ``own_styles``: a style sheet that the user's program adds may hold.
+
+    OBS lays the user's own one into the page, which the policy of the other pages refuses. It can
+    change how the overlay looks, and load nothing.
+    """
     headers = Headers(
         {
             "Connection": "close",
@@ -556,6 +565,11 @@ def _response(status: http.HTTPStatus, content_type: str, body: bytes) -> Respon
             **_SECURITY_HEADERS,
         }
     )
+    if own_styles:
+        policy = headers.pop("Content-Security-Policy")
+        headers["Content-Security-Policy"] = policy.replace(
+            "style-src 'self'", "style-src 'self' 'unsafe-inline'"
+        )
     return Response(status.value, status.phrase, headers, body)
 
 

@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from ...core.errors import SourceError
 
 __all__ = [
     "Grab",
+    "LatePicture",
     "ProbedSource",
     "Source",
     "SourceInfo",
@@ -31,20 +32,49 @@ _MAX_FPS = 1000.0
 """Containers without a frame rate state their clock instead (90,000 per second): not a rate."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class LatePicture(Protocol):
+    """A picture that is there, but not turned into pixels yet."""
+
+    size: tuple[int, int]
+    """Width and height, pixels."""
+
+    def __call__(self) -> NDArray[np.uint8]:
+        """Return its pixels ``(H, W, 3)`` uint8, BGR; in any thread, once."""
+        ...
+
+
 class Grab:
     """One picture as a source gives it.
 
-    Attributes:
-        image: ``(H, W, 3)`` uint8, BGR; from a source opened to keep grey, ``(H, W)`` where the
-            picture is.
+    Args:
+        image: the picture; one that is late is made when it is asked for.
         index: 0-based position in the source; a jump of more than one counts pictures skipped.
         pts: position in the medium, seconds, growing; None where the source has no clock.
     """
 
-    image: NDArray[np.uint8]
-    index: int
-    pts: float | None = None
+    __slots__ = ("_image", "index", "pts", "size")
+
+    def __init__(
+        self, image: NDArray[np.uint8] | LatePicture, index: int, pts: float | None = None
+    ) -> None:
+        self._image = image
+        self.index = index
+        self.pts = pts
+        self.size: tuple[int, int] = (
+            (image.shape[1], image.shape[0]) if isinstance(image, np.ndarray) else image.size
+        )
+        """Width and height, pixels."""
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """The picture, ``(H, W, 3)`` uint8, BGR; where the source keeps grey, also ``(H, W)``."""
+        if not isinstance(self._image, np.ndarray):
+            self._image = self._image()
+        return self._image
+
+    def at(self, index: int, pts: float | None) -> Grab:
+        """Return the same picture in another place of a medium."""
+        return Grab(self._image, index, pts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +123,8 @@ class Source(ABC):
     """What is unusual about how its pictures are read, in words for the user."""
     broke_off: bool = False
     """It has ended, well before the end its container states."""
+    late: bool = False
+    """Whoever reads it throws pictures away: they are made when asked for, if the source can."""
 
     @abstractmethod
     def read(self) -> Grab | None:
@@ -161,8 +193,7 @@ class ProbedSource(Source):
         if grab is None:
             return False
         self._first = grab
-        height, width = grab.image.shape[:2]
-        self.size = (width, height)
+        self.size = grab.size
         return True
 
 

@@ -166,7 +166,8 @@ class Inbox:
                     self._opened = True
                     return item
                 # Where nothing was given, nothing is lost, but the reason may be another by now.
-                if self._opened or (self._told and item.reason != self._told):
+                is_news = bool(self._told) and item.reason != self._told and not self._waiting
+                if self._opened or is_news:
                     self._told = item.reason
                     raise SourceError(item.reason)
         return None

@@ -7,6 +7,7 @@ are not square, turned or mirrored. A player obeys; a decoder hands over the raw
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, cast
@@ -23,13 +24,17 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ...core.errors import SourceError
+from ...core.steps import step
 
-__all__ = ["Display", "display_size", "turn"]
+__all__ = ["Display", "Shown", "display_size", "turn"]
 
 _NEARLY_SQUARE = 0.01
 """Pixels this little off square are left alone: rounded sizes give such ratios."""
 _LONGEST_PIXEL = 8
 """A pixel more than so many times as long as wide is a fault in the container, not a shape."""
+
+_SAMPLE = np.zeros((1, 2, 3), np.uint8)
+"""A picture that is wider than high: how it is turned says how all are."""
 
 
 def display_size(width: int, height: int, pixel: Fraction | None) -> tuple[int, int]:
@@ -89,7 +94,7 @@ class Display:
     def __init__(self, stream: VideoStream, name: str) -> None:
         self._stream = stream
         self._name = name
-        self._reformatter = VideoReformatter()
+        self._making = VideoReformatter(), threading.Lock()
         self._thumbnails = VideoReformatter()
         self._fields: Graph | None = None
         self._fields_of: tuple[int, int, str] | None = None
@@ -157,8 +162,8 @@ class Display:
             except (NotYetError, EndError):
                 return
 
-    def picture(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Return a full frame as it is meant to be seen, ``(H, W, 3)`` uint8, BGR."""
+    def picture(self, frame: VideoFrame) -> Shown:
+        """Return a full frame as it is meant to be seen, not made yet."""
         pixel = self._stream.sample_aspect_ratio
         width, height = display_size(frame.width, frame.height, pixel)
         if (width, height) != (frame.width, frame.height):
@@ -167,17 +172,46 @@ class Display:
                 f"pixels {pixel.numerator}:{pixel.denominator}: {frame.width}×{frame.height} was"
                 f" stretched to {width}×{height}"
             ] = None
-        made = self._reformatter.reformat(
-            frame, width, height, "bgr24", interpolation=Interpolation.BICUBIC
-        )
-        image = np.ascontiguousarray(made.to_ndarray(), dtype=np.uint8)
         # PyAV ties what it reads beside a frame to the frame in a circle, which only a full garbage
         # collection opens: a thumbnail of it takes no memory to wait with.
         matrix = _display_matrix(self._thumbnails.reformat(frame, 16, 16, "gray8", threads=1))
-        turned = turn(image, matrix)
-        if turned is not image:
+        if turn(_SAMPLE, matrix) is not _SAMPLE:
             self._remarks["pictures were turned or mirrored as the container says"] = None
-        return turned
+        return Shown(frame, (width, height), matrix, self._making)
+
+
+class Shown:
+    """A picture as it is meant to be seen, made when it is called for.
+
+    Args:
+        frame: the decoded frame.
+        size: width and height with square pixels, before it is turned.
+        matrix: how it is turned.
+        making: what makes pictures of the source, by one thread at a time.
+
+    Attributes:
+        size: width and height as it is seen, pixels.
+    """
+
+    def __init__(
+        self,
+        frame: VideoFrame,
+        size: tuple[int, int],
+        matrix: tuple[int, ...] | None,
+        making: tuple[VideoReformatter, threading.Lock],
+    ) -> None:
+        self._frame, self._flat, self._matrix, self._making = frame, size, matrix, making
+        lies = turn(_SAMPLE, matrix).shape == _SAMPLE.shape
+        self.size = size if lies else (size[1], size[0])
+
+    def __call__(self) -> NDArray[np.uint8]:
+        """Return the picture, ``(H, W, 3)`` uint8, BGR."""
+        reformatter, alone = self._making
+        with step("decode"), alone:
+            made = reformatter.reformat(
+                self._frame, *self._flat, "bgr24", interpolation=Interpolation.BICUBIC
+            )
+            return turn(np.ascontiguousarray(made.to_ndarray(), dtype=np.uint8), self._matrix)
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:

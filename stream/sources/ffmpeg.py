@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ...core.errors import SourceError
 from ...core.steps import step
 from .base import Grab, ProbedSource, valid_count, valid_fps
-from .display import Display
+from .display import Display, Shown
 
 __all__ = ["Decoder", "Timeline", "VideoSource"]
 
@@ -167,6 +167,11 @@ class Decoder:
             av.error.FFmpegError: the connection was lost, or sent nothing in time.
             SourceError: for longer than ``patience_s`` no picture was whole.
         """
+        grabbed = self.grab()
+        return None if grabbed is None else (grabbed[0](), grabbed[1])
+
+    def grab(self) -> tuple[Shown, float] | None:
+        """Return the same as :meth:`read`, the picture not turned into pixels yet."""
         try:
             frame = next(self._frames, None)
         except BaseException:
@@ -177,8 +182,8 @@ class Decoder:
         self._pass(frame)
         position = frame.time
         with step("decode"):
-            image = self._display.picture(frame)
-        return image, math.nan if position is None else position
+            picture = self._display.picture(frame)
+        return picture, math.nan if position is None else position
 
     def _decode(self) -> Generator[VideoFrame, None, None]:
         for packet in self._container.demux(self._stream):
@@ -306,7 +311,7 @@ class VideoSource(ProbedSource):
     def _decode(self) -> Grab | None:
         """Return the next picture, or None where there is none."""
         try:
-            read = self._video.read()
+            read = self._video.grab()
         finally:
             self.skipped = self._video.damaged
         if self._video.remark != self.remark:
@@ -314,11 +319,12 @@ class VideoSource(ProbedSource):
             _say_once(self.name, self.remark)
         if read is None:
             return None
-        image, position = read
+        picture, position = read
         if self._decoded == 0:
             self._first_s = position
         self._last_s = position
         pts = self._timeline.update(position - self._video.start_s)
+        image = picture if self.late else picture()
         grab = Grab(image, self._decoded + self.skipped, pts)
         self._decoded += 1
         return grab

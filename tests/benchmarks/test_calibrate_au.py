@@ -125,6 +125,19 @@ def test_absent_frames_of_clips_raise_a_threshold_once_they_are_people_enough(
     assert many == pytest.approx(one, abs=0.01)
 
 
+def test_the_known_rise_is_what_few_absent_frames_reach_over_the_own_level(card: ModelCard) -> None:
+    quiet = (real_clips.Span(0, 99, (12,), ""),)
+    # Four frames in a hundred rise by 1.5, from levels that differ by 2; more than 5 % by .9.
+    wander = np.concatenate([np.zeros(88), np.full(8, 0.9), np.full(4, 1.5)])
+    loud = [clip(f"c{n}", wander - 3 + 2 * n, quiet=quiet) for n in range(2)]
+    neutral = [still(f"p{n}", -4.0) for n in range(40)]
+    chosen = calibrate_au.choose(judged(*neutral, *loud), card, rendered())
+    assert 0.9 < chosen.rise[12] <= 1.5
+    assert 4 not in chosen.rise
+    alone = calibrate_au.choose(judged(*neutral, loud[0]), card, rendered())
+    assert alone.rise == {}
+
+
 def test_nobody_is_judged_by_a_threshold_in_which_they_took_part(card: ModelCard) -> None:
     people = [still(f"p{n}", -4.0 + 0.01 * n) for n in range(100)]
     choosing, others = judged(*people), judged(still("judged", 0.0))

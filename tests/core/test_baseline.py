@@ -184,6 +184,56 @@ def test_a_face_that_is_never_neutral_is_judged_as_the_network_gives_it() -> Non
     assert baseline.richest is None
 
 
+# -- the rise of a known face ----------------------------------------------------------------------
+
+
+def with_rise(*margins: float) -> PersonalBaseline:
+    """Return a baseline whose AUs have known rises, margins; the last holds for all others."""
+    rise = np.full(COUNT, margins[-1])
+    rise[: len(margins)] = margins
+    return PersonalBaseline(ON, OFF, USUAL, rise=rise * MARGIN)
+
+
+def test_each_au_of_a_known_face_asks_for_its_own_rise() -> None:
+    baseline = with_rise(0.3, 0.7, np.nan)
+    run(baseline, film((40, 0.0)))
+    known = 30 / 32
+    asked = 1 + baseline.offsets / MARGIN
+    for au, rise in enumerate((0.3, 0.7, BaselineConfig().known_rise)):
+        assert asked[au] == pytest.approx(1 - known**2 * (1 - rise), abs=0.03)
+
+
+def test_a_face_that_nobody_knows_is_judged_by_the_common_threshold_whatever_the_rise() -> None:
+    frame = film((0.1, 0.9))[0]
+    np.testing.assert_array_equal(with_rise(0.3).update(0.0, frame), frame)
+
+
+def test_a_small_raise_of_an_au_that_hardly_wanders_is_found() -> None:
+    frames = film((20, 0.0), (2, 0.42))
+    assert not active(run(new(), frames)).any()
+    calm = run(with_rise(0.3), frames)
+    assert active(calm)[-15:].all()
+    assert not active(calm)[: 20 * FPS].any()
+
+
+def test_a_known_rise_stays_in_its_range() -> None:
+    low, high = BaselineConfig().rise_range
+    np.testing.assert_allclose(with_rise(0.01, 5.0).rise[:2], [low * MARGIN, high * MARGIN])
+
+
+@pytest.mark.parametrize("rise", [0.25, 0.5, 0.75])
+def test_whatever_rises_by_a_margin_over_the_lowest_level_is_never_hidden(rise: float) -> None:
+    baseline = with_rise(rise)
+    run(baseline, film((20, 0.0)))
+    creeping = film(*[(1, k / 60) for k in range(80)], (60, 0.9), (3, 1.1), seed=3)
+    assert active(run(baseline, creeping, start_s=20))[-2 * FPS :].all()
+
+
+def test_known_rises_must_fit_the_aus() -> None:
+    with pytest.raises(ConfigError, match="2 known rises do not fit 10 AUs; give one per AU"):
+        PersonalBaseline(ON, OFF, USUAL, rise=[0.5, 0.5])
+
+
 # -- an expression does not become rest ------------------------------------------------------------
 
 
@@ -531,6 +581,8 @@ def test_intensity_falls_in_the_proportion_of_presence() -> None:
         {"prior_s": 0.0},
         {"quantile": 1.5},
         {"known_rise": -0.1},
+        {"rise_range": (0.6, 0.5)},
+        {"rise_range": (0.5, 1.5)},
         {"most_drift": 2.0},
         {"window_s": 0.0},
         {"steady": float("nan")},

@@ -278,6 +278,38 @@ def test_photographs_teach_presence_and_only_where_they_are_labelled(net: AUNet9
         heads.fit(net, heads.Material(plain), heads.HeadsConfig((6,), photographs=0.5), 0.1)
 
 
+def test_a_teacher_says_what_photographs_show_that_nobody_coded(net: AUNet96) -> None:
+    """Renders never show the AU; portraits are not labelled but for those that are neutral."""
+    seen, row = drawn(256, 0), AUS.index(6)
+    plain = features.Features(seen.features, np.zeros_like(seen.intensity))
+    teacher = copy.deepcopy(net)
+    learned = heads.HeadsConfig((6,), 30, 64, decays=(0.02,))
+    tensors = heads.fit(net, heads.Material(drawn(256, 3)), learned, 0.02)
+    heads.put_in(teacher, [(tensors, {"network": features.digest_of(net), "aus": (6,)})])
+    portraits = drawn(256, 1)
+    truth = portraits.intensity[:, row] > 0
+    uncoded = features.Features(portraits.features, np.full_like(portraits.intensity, np.nan))
+    taught = heads.HeadsConfig((6,), 30, 64, decays=(0.02,), photographs=0.5, teacher=heads.GIVEN)
+
+    def area(material: heads.Material, config: heads.HeadsConfig) -> float:
+        layers = heads.fit(net, material, config, 0.02)
+        hidden = torch.relu(
+            torch.from_numpy(portraits.features).float() @ layers["hidden.weight"].T
+            + layers["hidden.bias"]
+        )
+        return roc_auc(truth, (hidden @ layers["presence.weight"][row]).numpy())
+
+    learned_from = area(heads.Material(plain, uncoded, teacher=teacher), taught)
+    assert learned_from > 0.75
+    labelled = features.Features(portraits.features, np.zeros_like(portraits.intensity))
+    # Who is known to be neutral is not taught.
+    assert area(heads.Material(plain, labelled, teacher=teacher), taught) < learned_from - 0.1
+    with pytest.raises(ConfigError, match="a teacher is asked for and not given"):
+        heads.fit(net, heads.Material(plain, uncoded), taught, 0.02)
+    with pytest.raises(ConfigError, match="needs photographs"):
+        heads.HeadsConfig((6,), teacher=heads.PRESENT)
+
+
 def test_a_gate_closes_features_that_look_elsewhere(net: AUNet96) -> None:
     enriched = np.ones(6 * 6 * 96)
     enriched[: 6 * 6 * 48] = 3.0
@@ -364,7 +396,7 @@ def test_renewed_weights_keep_what_their_card_says_of_the_trunk(tmp_path: Path) 
     assert facts["data"]["renewal"]["faces"] == 84
     assert facts["data"]["renewal"]["from_version"] == old["version"]
     assert facts["recipe"]["read_outs"].startswith("AU 6: hidden units of its own")
-    assert facts["recipe"]["read_outs_kept"] == old["recipe"]["read_outs"]
+    assert "AU 6: " not in facts["recipe"]["read_outs_kept"]
     assert "grades" not in facts
     assert f"{old['trained_on']}. Version 9.0.0: the read-outs of AU06 anew" in facts["trained_on"]
     exported = train.export_with(net, facts, tmp_path / "net.safetensors", [kept])
@@ -378,6 +410,22 @@ def test_renewed_weights_keep_what_their_card_says_of_the_trunk(tmp_path: Path) 
         before.predict(crops).presence[:, others],
         atol=1e-5,
     )
+
+
+def test_a_card_drops_what_it_said_of_read_outs_that_are_renewed(tmp_path: Path) -> None:
+    shards = render(tmp_path, 84)
+    net = train.stored_network("embedded")
+    facts = heads.retrain(net, heads.Material(drawn(24, 0)), drawn(40, 1), CONFIG)[1]
+    old = train.card_of("embedded")
+    old["recipe"] = {
+        "epochs": 20,
+        "read_outs_kept": "AU 6: twice; weight decay 8 (AUC on rendered views: AU 6 0.9)",
+        "read_outs": "AU 1: once; weight decay 1; AU 6, 7: both; AU 6: later",
+    }
+    made = card.Making("abc", "a clock", heads=(facts,))
+    recipe = card.renewed(old, "9.0.0", shards, made, card.Judgement())["recipe"]
+    assert recipe["read_outs_kept"] == "AU 1: once; weight decay 1; AU 6, 7: both"
+    assert recipe["epochs"] == 20
 
 
 def test_the_card_takes_read_outs_of_its_own_network_only(net: AUNet96, tmp_path: Path) -> None:

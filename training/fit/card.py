@@ -7,7 +7,8 @@ from `benchmarks/calibrate_au.py`, the figures on real faces from `benchmarks/au
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,10 +213,9 @@ def renewed(
     if made.beside:
         card["data"]["photographs"] = renewal["photographs"]
     anew = sorted({au for facts in made.heads for au in facts["aus"]})
-    kept = {"read_outs_kept": old["recipe"]["read_outs"]} if "read_outs" in old["recipe"] else {}
-    card["recipe"] = (
-        dict(old["recipe"]) | kept | {"read_outs": "; ".join(map(_read_outs, made.heads))}
-    )
+    kept = _still_true(old["recipe"], set(anew))
+    recipe = {key: value for key, value in old["recipe"].items() if not key.startswith("read_outs")}
+    card["recipe"] = recipe | kept | {"read_outs": "; ".join(map(_read_outs, made.heads))}
     more = _trained_on(data | {"photographs": renewal.get("photographs")}, None)
     card["trained_on"] = (
         f"{old['trained_on']}. Version {version}: the read-outs of "
@@ -225,10 +225,24 @@ def renewed(
     return _judged(card, judged)
 
 
+def _still_true(recipe: Mapping[str, Any], anew: Set[int]) -> dict[str, str]:
+    """Return what an old recipe says of read-outs that are not all renewed."""
+    told = [recipe[key] for key in ("read_outs_kept", "read_outs") if key in recipe]
+    parts = re.split(r"; (?=AU \d+(?:, \d+)*: )", "; ".join(told))
+    said = [part for part in parts if not _aus_of(part) <= anew]
+    return {"read_outs_kept": "; ".join(said)} if told and said else {}
+
+
+def _aus_of(read_outs: str) -> set[int]:
+    """Return the AUs that a part of a recipe begins with."""
+    return set(map(int, re.findall(r"\d+", read_outs.split(":")[0])))
+
+
 def _judged(card: dict[str, Any], judged: Judgement) -> dict[str, Any]:
     """Add thresholds, grades and figures, and the limits that follow from them."""
     if judged.calibration is not None:
-        card |= {key: judged.calibration[key] for key in ("thresholds", "neutral", "grades")}
+        chosen = ("thresholds", "neutral", "rise", "grades")
+        card |= {key: judged.calibration[key] for key in chosen if key in judged.calibration}
         card["evaluation"] |= judged.calibration["evaluation"]
     if judged.real is not None:
         card["evaluation"]["must_show"] = judged.real["must_show"]
@@ -253,6 +267,7 @@ def _read_outs(heads: Mapping[str, Any]) -> str:
             f", only features whose relevance is {heads['gate']:g} times as dense in the region of "
             "the AU as in the face"
         )
+    beside += _taught(heads)
     faces = f" of faces rendered at commit {heads['commit']}" if "commit" in heads else ""
     if heads.get("keep"):
         beside += f", averaged with the old outputs, share {heads['keep']:g}"
@@ -267,6 +282,19 @@ def _read_outs(heads: Mapping[str, Any]) -> str:
         f"AU {', '.join(map(str, heads['aus']))}: {what} trained anew on the features of "
         f"{heads['views']:,} views{faces}, {heads['epochs']} epochs, batch {heads['batch']}, lr "
         f"{heads['lr']:g}, seed {heads['seed']}{beside}; {decay} (AUC on rendered views: {areas})"
+    )
+
+
+def _taught(heads: Mapping[str, Any]) -> str:
+    """Say who told what portraits show that nobody coded."""
+    if not heads.get("teacher"):
+        return ""
+    by = heads.get("taught_by")
+    if by is None:
+        return ", where they are not labelled taught by what the old read-outs say"
+    return (
+        ", where they are not labelled taught by read-outs that may read every feature of their "
+        f"zone ({100 * by['photographs']:g} % portraits, weight decay {by['decay']:g})"
     )
 
 

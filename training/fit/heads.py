@@ -12,6 +12,10 @@ are trained, on the units as they are.
 Rendered views may be joined by photographs, whose labels are partly known, and an AU may be held to
 the features that look at its region of the face (:mod:`training.fit.gates`).
 
+Features of the region alone are too few to learn from renders what holds for people. So a
+*teacher*, a read-out that may read more, can say what portraits show that nobody coded: the gated
+read-out learns to find the same on real skin, from where it has to be found.
+
 Views that show what is easily taken for the AU, without it, count several times: a smile alone is
 no AU 6.
 
@@ -23,6 +27,7 @@ best the most strongly decayed is taken. Real faces take no part in the choice.
 References:
     Breiman, Friedman, Olshen & Stone, *Classification and Regression Trees*, 1984, §3.4.3 (the
     one-standard-error rule).
+    Hinton, Vinyals & Dean, *Distilling the knowledge in a neural network*, 2015 (the teacher).
 """
 
 from __future__ import annotations
@@ -50,7 +55,10 @@ from ..face.facs import AUS
 from .features import Features, digest_of
 
 __all__ = [
+    "GIVEN",
     "NEIGHBOURS",
+    "PRESENT",
+    "TEACHERS",
     "HeadsConfig",
     "Material",
     "fit",
@@ -61,6 +69,10 @@ __all__ = [
     "retrain",
     "save",
 ]
+
+GIVEN, PRESENT = "given", "present"
+TEACHERS = ("", PRESENT, GIVEN)
+"""Who says what photographs show where they are not labelled; see :class:`HeadsConfig`."""
 
 _LAYERS = ("hidden.", "presence.", "intensity.")
 _WARMUP_STEPS = 100
@@ -92,6 +104,8 @@ class HeadsConfig:
         outputs_only: train the outputs on the hidden units as they are.
         keep: share of the old outputs that stays in the new ones, 0–1; with ``outputs_only``, where
             both are linear in the same units, so their mean is the mean of what they say.
+        teacher: who says what photographs show where they are not labelled: ``present``, the
+            network as it is; ``given``, :attr:`Material.teacher`; nobody when empty.
     """
 
     aus: tuple[int, ...]
@@ -106,6 +120,7 @@ class HeadsConfig:
     gate: float = 0.0
     outputs_only: bool = False
     keep: float = 0.0
+    teacher: str = ""
 
     def __post_init__(self) -> None:
         if not self.aus or min(self.epochs, self.batch, self.confusing) < 1:
@@ -122,6 +137,11 @@ class HeadsConfig:
             raise ConfigError(
                 f"a share of {self.keep:g} of the old outputs cannot be kept: give 0 to below 1, "
                 "and train the outputs only"
+            )
+        if self.teacher not in TEACHERS or (self.teacher and not self.photographs):
+            raise ConfigError(
+                f"a teacher {self.teacher!r} for {self.photographs:g} of photographs: it is one of "
+                f"{', '.join(filter(None, TEACHERS))}, and needs photographs"
             )
         if not self.decays or min(self.decays) < 0 or sorted(self.decays) != list(self.decays):
             raise ConfigError(f"weight decays {self.decays}: give rising numbers of 0 or more")
@@ -172,11 +192,13 @@ class Material:
         photographs: of views of photographs; None for none.
         enriched: ``(F,)``, how much more each feature looks at the region of the AU than at the
             face (:func:`training.fit.gates.enrichment`); needed for a gate.
+        teacher: a network with the same trunk; needed where one is asked for.
     """
 
     seen: Features
     photographs: Features | None = None
     enriched: NDArray[np.float64] | None = None
+    teacher: AUNet96 | None = None
 
 
 def fit(
@@ -200,7 +222,8 @@ def fit(
         everything else is as it was.
 
     Raises:
-        ConfigError: photographs or a gate are asked for and not given, or no feature passes it.
+        ConfigError: photographs, a gate or a teacher are asked for and not given, or no feature
+            passes the gate.
         ModelError: training diverged.
     """
     place = _place(net, config, material.enriched)
@@ -300,10 +323,25 @@ def _joined(
     columns = [AUS.index(au) for au in config.aus]
     labels = [torch.from_numpy(part.intensity[:, columns]) for part in parts]
     presence = torch.cat([presence_target(part) for part in labels])
+    if config.teacher:
+        teacher = net if config.teacher == PRESENT else material.teacher
+        if teacher is None:
+            raise ConfigError("a teacher is asked for and not given; name its folder")
+        said = torch.sigmoid(_said(teacher, parts[1], config.aus))
+        own = presence[len(material.seen) :]
+        presence[len(material.seen) :] = torch.where(own.isnan(), said, own)
     for part in labels[1:]:
         part[part > 0] = torch.nan
     inputs = torch.cat([_inputs(net, part, config, place) for part in parts])
     return inputs, torch.cat(labels), presence
+
+
+@torch.no_grad()
+def _said(net: AUNet96, views: Features, aus: Sequence[int]) -> torch.Tensor:
+    """Return ``(N, A)`` float32 presence logits of some AUs."""
+    rows = [net.aus.index(au) for au in aus]
+    parts = torch.from_numpy(np.asarray(views.features)).split(_JUDGED)
+    return torch.cat([net.presence(F.relu(net.hidden(part.float())))[:, rows] for part in parts])
 
 
 @torch.no_grad()
@@ -521,15 +559,12 @@ def _areas(net: AUNet96, views: Features, aus: Sequence[int]) -> list[tuple[floa
     Raises:
         SourceError: the views show an AU always or never.
     """
-    with torch.inference_mode():
-        parts = torch.from_numpy(np.asarray(views.features)).split(_JUDGED)
-        hidden = [F.relu(net.hidden(part.float())) for part in parts]
-        logits = torch.cat([net.presence(part) for part in hidden]).numpy()
+    logits = _said(net, views, aus).numpy()
     found = []
-    for au in aus:
+    for column, au in enumerate(aus):
         truth = views.intensity[:, AUS.index(au)]
         present = np.where(np.isfinite(truth), truth >= ACTIVE, np.nan)
-        score = logits[:, net.aus.index(au)]
+        score = logits[:, column]
         area = metrics.roc_auc(present, score)
         if np.isnan(area):
             raise SourceError(

@@ -40,7 +40,7 @@ def crops() -> NDArray[np.uint8]:
 def card(**changes: Any) -> dict[str, Any]:
     """The embedded card without what was measured per AU; ``input__size=…`` changes a field."""
     changed = json.loads(json.dumps(CARD))
-    for measured in ("grades", "neutral", "evaluation"):
+    for measured in ("grades", "neutral", "rise", "evaluation"):
         changed.pop(measured, None)
     changed["thresholds"]["per_au"] = {}
     for path, value in changes.items():
@@ -312,17 +312,19 @@ def test_thresholds_have_defaults_and_overrides() -> None:
 
 def test_grades_and_facts_are_optional_and_cannot_be_changed() -> None:
     bare = card()
-    for name in ("grades", "neutral", "data", "recipe", "evaluation", "notice"):
+    for name in ("grades", "neutral", "rise", "data", "recipe", "evaluation", "notice"):
         bare.pop(name, None)
     plain = ModelCard.from_json(bare)
     assert (plain.grades, plain.neutral, plain.data, plain.notice) == ({}, {}, {}, "")
     np.testing.assert_allclose(plain.neutral_logits(), np.log(0.1 / 0.9), rtol=1e-6)
+    assert np.isnan(plain.rises()).all()
 
     figures = {"12": {"auc": 0.9, "real_r": None}, "clips": ["a", "b"]}
     changed = ModelCard.from_json(
         card(
             grades=GRADES | {"4": "B"},
             neutral={"12": -3.5},
+            rise={"12": 1.5},
             evaluation=figures,
             recipe={"seed": 7},
             notice="Copyright",
@@ -331,6 +333,8 @@ def test_grades_and_facts_are_optional_and_cannot_be_changed() -> None:
     assert (changed.grades[12], changed.grades[4]) == ("A", "B")
     where = changed.aus.index(12)
     assert changed.neutral_logits()[where] == np.float32(-3.5)
+    assert changed.rises()[where] == np.float32(1.5)
+    assert np.isnan(changed.rises()).sum() == len(changed.aus) - 1
     assert changed.neutral_logits()[where - 1] == plain.neutral_logits()[0]
     assert changed.evaluation == {"12": {"auc": 0.9, "real_r": None}, "clips": ("a", "b")}
     for mapping in (changed.grades, changed.recipe, changed.evaluation["12"]):
@@ -382,6 +386,8 @@ def test_a_card_reads_the_same_from_text_and_object() -> None:
         ({"neutral": {"12": "low"}}, "neutral.12"),
         ({"neutral": {"3": -2.0}}, "neutral.3"),
         ({"neutral": None}, "neutral"),
+        ({"rise": {"12": -1.0}}, "rise.12"),
+        ({"rise": {"3": 1.0}}, "rise.3"),
         ({"data": "renders"}, "data"),
         ({"recipe": ["adamw"]}, "recipe"),
         ({"evaluation": {"12": {"auc": float("nan")}}}, "evaluation"),

@@ -20,6 +20,7 @@ from facestage.stream.bench.clients import Clients, Log
 from facestage.stream.bench.paced import LEAD_S, Load, answers, run_paced, shown_ages
 from facestage.stream.bench.workload import Camera, PacedCamera
 from facestage.stream.detectors import OurDetector
+from facestage.stream.live.background import BackgroundDetector
 from facestage.stream.sources import Grab, Source, open_source
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -183,7 +184,9 @@ class Stalling(Analyzer):
     stalled: tuple[float, float] | None = None
     begun: float | None = None
 
-    def update(self, frames: Sequence[Frame]) -> list[FrameResult]:
+    def update(
+        self, frames: Sequence[Frame], on_looked: Callable[[], None] | None = None
+    ) -> list[FrameResult]:
         now = time.monotonic()
         if self.begun is None:
             self.begun = now
@@ -191,11 +194,11 @@ class Stalling(Analyzer):
         if self.stalled is None and now > self.begun + LEAD_S + 0.3:
             threading.Event().wait(1.0)
             self.stalled = (now, time.monotonic())
-        return super().update(frames)
+        return super().update(frames, on_looked)
 
 
 def test_the_live_path_under_a_load_that_does_not_wait() -> None:
-    analyzer = Stalling(OurDetector(), AUNetwork.load(device="cpu"))
+    analyzer = Stalling(BackgroundDetector(OurDetector()), AUNetwork.load(device="cpu"))
     analyzer.warm_up()
     openers = {name: lambda: open_source("demo:") for name in ("a", "b")}
     load = Load(openers, fps=20.0, jitter=0.1, seconds=3.0, video=True)

@@ -64,9 +64,8 @@ def test_version_and_help(run: Run) -> None:
 
 def test_every_command_is_listed_once_the_first_ones_first() -> None:
     names = [getattr(command.callback, "__name__", "") for command in cli.app.registered_commands]
-    expected = ["demo", "live", "replay", "report", "analyze", "corpus", "train"]
-    expected += ["evaluate", "explain_quality"]
-    expected += ["bench", "doctor"]
+    expected = ["demo", "live", "replay", "report", "analyze", "corpus", "export", "markers"]
+    expected += ["train", "evaluate", "explain_quality", "bench", "doctor"]
     assert names == expected
 
 
@@ -118,8 +117,9 @@ def test_live_writes_transitions_of_every_source(run: Run, tmp_path: Path) -> No
         cv2.imwrite(str(folder / f"{n}.png"), np.zeros((60, 80, 3), np.uint8))
     code, out, _ = run("live", str(folder), str(folder), "--port", "0")
     assert code == 0
-    assert f"{folder}:     0.00 s  (LOST)  [first]" in out
-    assert f"{folder} #2:     0.00 s  (LOST)  [first]" in out
+    assert "black:     0.00 s  (LOST)  [first]" in out  # the folders above are nobody's business
+    assert "black #2:     0.00 s  (LOST)  [first]" in out
+    assert str(tmp_path) not in out
     assert "summary  24 frames analysed" in out
     assert "drops: none" in out
 
@@ -131,7 +131,7 @@ def test_analyze_writes_its_files(run: Run, tmp_path: Path) -> None:
     told = re.findall(r"^ +(\d+) +[\d.]+ s +[\d.]+ s  (\(.+\))$", out, re.MULTILINE)
     assert [int(number) for number, _ in told] == list(range(1, len(written["stages"]) + 1))
     assert " → ".join(labels for _, labels in told) == written["text"]
-    assert "AU12_A" in written["text"]
+    assert "AU01_A" in written["text"]
     with (tmp_path / "out/frames.csv").open() as file:
         assert len(list(csv.reader(file))) == 101
     assert (tmp_path / "out/strip.png").stat().st_size > 10_000
@@ -588,7 +588,10 @@ def test_files_of_secrets_that_cannot_be_used_are_refused(
     refused(run(*SHORT_DEMO, "--token-file", str(tmp_path)), 2, "cannot be read")
     secret_file.write_text("# nothing but this\n\n")
     refused(run("live", "--source-file", str(secret_file)), 2, "names no source")
-    refused(run("live"), 2, "SOURCE", "--source-file")
+    code, _, err = run("live")
+    assert code == 2
+    assert "no source is given" in err
+    assert "--source-file" in err
 
 
 @pytest.fixture
@@ -608,15 +611,15 @@ def test_sources_come_from_a_file_or_the_environment(
     listing.write_text(f"# two cameras\n\n  {left}\n{right}  \n")
     code, out, _ = run("live", "--port", "0", "--source-file", str(listing))
     assert code == 0
-    assert f"source   {left}, {right}\n" in out
+    assert "source   left, right\n" in out
     code, out, _ = run("live", str(right), "--port", "0", "--source-file", str(listing))
     assert code == 0
-    assert f"source   {right}, {left}, {right} #2\n" in out
+    assert "source   right, left, right #2\n" in out
     monkeypatch.setenv("FACESTAGE_LIVE_SOURCE", f"{right} {left}")
     code, out, _ = run("live", "--port", "0")
     assert code == 0
-    assert f"source   {right}, {left}\n" in out
-    assert f"source   {left}\n" in run("live", str(left), "--port", "0")[1]  # it goes first
+    assert "source   right, left\n" in out
+    assert "source   left\n" in run("live", str(left), "--port", "0")[1]  # it goes first
 
 
 def test_a_token_of_a_file_guards_and_is_in_no_process_list(secret_file: Path) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from facestage.core.errors import ConfigError
 from facestage.stream.commands import live
 from facestage.stream.commands.cameras import Camera, no_source_text
 from facestage.stream.commands.signatures import LiveOptions
+from facestage.stream.protocol import Hello
+from facestage.stream.server.hub import Hub
 
 FIRST = """
 import sys
@@ -69,3 +74,25 @@ def test_without_a_source_the_cameras_and_the_webcam_of_a_browser_are_offered() 
     assert "no camera is found" in no_source_text([])
     with pytest.raises(ConfigError, match="browser:"):
         LiveOptions()
+
+
+@pytest.mark.parametrize("level", ["picture", "outline", "none"])
+def test_what_the_server_was_told_is_what_clients_are_told(
+    level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "Jane Doe"
+    folder.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.zeros((60, 80, 3), np.uint8))
+    hubs: list[Hub] = []
+    real = live.Hub
+    monkeypatch.setattr(live, "Hub", lambda *args: hubs.append(real(*args)) or hubs[-1])
+    hellos: list[Hello] = []
+    make = live._hello
+    monkeypatch.setattr(live, "_hello", lambda *args: hellos.append(make(*args)) or hellos[-1])
+    live.run_live(LiveOptions(sources=[str(folder)], port=0, privacy=level))
+    assert (hellos[0].privacy, hellos[0].video) == (level, level != "none")
+    first, last = hubs[0].range
+    told = b"".join(hubs[0].event_after(seq - 1) or b"" for seq in range(first, last + 1))
+    assert b"Jane Doe" in told
+    assert str(tmp_path).encode() not in told

@@ -29,6 +29,7 @@ from facestage.stream.live.handover import EVERY_FRAMES, FIFO_FRAMES, FIFO_STALE
 from facestage.stream.sources import Grab, Source, open_source
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 T = TypeVar("T")
 IMAGE = np.zeros((2, 3, 3), np.uint8)
@@ -840,6 +841,35 @@ def test_stop_ends_the_wait_for_a_frame_that_is_due_later() -> None:
     capture.stop(PATIENCE_S)
     assert source.closed.is_set()
     assert capture.get() is None
+
+
+class Late:
+    """A picture that says when it is made."""
+
+    def __init__(self, number: int, made: list[int]) -> None:
+        self.size, self._number, self._made = (4, 3), number, made
+
+    def __call__(self) -> NDArray[np.uint8]:
+        self._made.append(self._number)
+        return np.full((3, 4, 3), self._number, np.uint8)
+
+
+@pytest.mark.parametrize(("policy", "makes"), [("latest", [4]), ("every", [0, 1, 2, 3, 4])])
+def test_of_frames_that_are_thrown_away_no_picture_is_made(
+    policy: Policy, makes: list[int]
+) -> None:
+    made: list[int] = []
+    end = Gate()
+    source = Script([*(Grab(Late(n, made), n, n / 25) for n in range(5)), end], endless=True)
+    capture = make(source, policy=policy, reconnect=False).start()
+    end.wait_until_reached()
+    assert made == (makes if policy == "every" else [])
+    assert source.late == (policy == "latest")
+    frames = [take(capture) for _ in makes]
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == makes
+    assert made == makes
+    end.open()
+    capture.stop(PATIENCE_S)
 
 
 def test_slow_consumer_of_a_paced_file_loses_counted_frames() -> None:

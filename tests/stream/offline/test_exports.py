@@ -125,6 +125,7 @@ def test_json_holds_the_temporal_prototype(tmp_path: Path) -> None:
         "device": "cpu",
         "preset": "sequence",
         "lrp_preset": "innvestigate_a_flat",
+        "picture_preset": "innvestigate_a_flat",
         "lrp_engine": "fused",
         "lrp_engine_reason": "",
         "lrp_precision": "float32",

@@ -64,15 +64,12 @@ async def replay(player: Player) -> AsyncIterator[Peer]:
             yield peer
 
 
-async def heard(peer: Peer) -> list[Envelope]:
-    """Return what is said up to the replay's end."""
-    said = []
-    while True:
-        envelope = await peer.next()
-        said.append(envelope)
-        state = envelope.data
-        if isinstance(state, protocol.ReplayState) and not state.playing and state.position_s > 0:
-            return said
+async def heard(peer: Peer, last: int) -> list[Envelope]:
+    """Return what is said up to the event of a number."""
+    said = [await peer.next()]
+    while said[-1].seq != last:
+        said.append(await peer.next())
+    return said
 
 
 async def standing(peer: Peer, position_s: float) -> list[Envelope]:
@@ -105,15 +102,16 @@ def test_a_client_sees_what_one_saw_live(tmp_path: Path) -> None:
                     said.append(envelope)
             return said
 
-    async def again() -> list[Envelope]:
+    async def again(last: int) -> list[Envelope]:
         assert recorder.folder is not None
         player = Player(open_session(recorder.folder), speed=None, playing=False)
         async with replay(player) as peer:
             await peer.send(Replay(command="play"))
-            return [envelope for envelope in await heard(peer) if envelope.seq is not None]
+            return [envelope for envelope in await heard(peer, last) if envelope.seq is not None]
 
     async def both() -> None:
-        before, after = await live(), await again()
+        before = await live()
+        after = await again(hub.range[1])
         assert len(before) > 2 * FRAMES / 5
         assert after == before  # number, epoch, times, stream and content of each
 
@@ -179,7 +177,7 @@ def test_after_a_seek_the_events_go_on_with_the_next_number(session: Session) ->
             await peer.send(Replay(command="seek", value=35.0))
             said = await standing(peer, 35.0)
             await peer.send(Replay(command="play"))
-            said += await heard(peer)
+            said += await heard(peer, session.head.before.seq + len(list(session.events())))
             resync = [n for n, envelope in enumerate(said) if envelope.type == "resync"]
             numbers = [e.seq for e in said[resync[-1] :] if e.seq is not None]
             assert [n for n in numbers if n >= expected[0]] == expected
@@ -270,5 +268,9 @@ def test_a_live_server_refuses_to_be_moved_and_a_replay_to_record(session: Sessi
             await peer.send(protocol.RecordStart())
             said, _ = await peer.closed()
             assert said[-1].data.code == "not_allowed"
+        async with replay(Player(session, playing=False)) as peer:
+            await peer.send(protocol.MarkerAdd(stream="cam 0", text="late", start_s=1.0))
+            said, _ = await peer.closed()
+            assert "no 'marker' can be added to what was recorded" in said[-1].data.message
 
     run(test)

@@ -48,6 +48,8 @@ def fetch(path: str, **options: Any) -> tuple[int, http.client.HTTPMessage, byte
     [
         ("/", "text/html"),
         ("/overlay", "text/html"),
+        ("/overlay?show=stage", "text/html"),
+        ("/kiosk", "text/html"),
         ("/?theme=x", "text/html"),
         ("/overlay.css", "text/css"),
         ("/app.js", "text/javascript"),
@@ -65,8 +67,11 @@ def test_files_of_the_list_are_served_with_safe_headers(path: str, kind: str) ->
     assert headers["Cache-Control"] == "no-store"
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
-    assert "script-src 'self'" in policy
-    assert "unsafe" not in policy
+    assert "script-src 'self';" in policy
+    # The style sheet of an OBS user must work on the overlay; nothing else may be inline.
+    inline = " 'unsafe-inline'" if path.startswith("/overlay") and "." not in path else ""
+    assert f"style-src 'self'{inline};" in policy
+    assert policy.count("unsafe") == bool(inline)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from facestage.core.errors import SourceError
 from facestage.stream.sources import Grab, Source, open_source
-from facestage.stream.sources.display import display_size, turn
+from facestage.stream.sources.display import Shown, display_size, turn
 from numpy.typing import NDArray
 
 from tests.support.videos import weave, write_video
@@ -189,6 +189,36 @@ def test_a_file_is_read_as_players_show_it(
         for grab in drain(source):
             np.testing.assert_array_equal(levels(grab.image), shown)
         assert bool(source.remark) == (abcd != (ONE, 0, 0, ONE))
+
+
+@pytest.mark.parametrize(("abcd", "shown"), TURNS[::3])
+def test_a_late_picture_knows_its_size_and_is_made_when_it_is_asked_for(
+    tmp_path: Path,
+    abcd: tuple[int, int, int, int],
+    shown: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a, b, c, d = abcd
+    path = write_video(
+        tmp_path / "a.mp4",
+        [quarters()] * 4,
+        "libx264",
+        matrix=(a, b, 0, c, d, 0, 0, 0, 1 << 30),
+    )
+    made: list[Shown] = []
+    make = Shown.__call__
+    with open_source(str(path)) as source:
+        monkeypatch.setattr(Shown, "__call__", lambda self: (made.append(self), make(self))[1])
+        source.late = True
+        late = drain(source)
+        assert made == []
+    assert [grab.index for grab in late] == [0, 1, 2, 3]
+    for grab in late[::-1]:  # in any order, and after the source was closed
+        assert grab.size == ((64, 96) if a == 0 else (96, 64))
+        assert grab.image.shape[:2] == grab.size[::-1]
+        assert grab.image is grab.image
+        np.testing.assert_array_equal(levels(grab.image), shown)
+    assert len(made) == 3  # the first was looked at when the source was opened
 
 
 # --- the right stream ---------------------------------------------------------------------------

@@ -665,7 +665,7 @@ class FakeDecoder:
     def __call__(self, *arguments: Any, **options: Any) -> FakeDecoder:
         return self
 
-    def read(self) -> None:
+    def grab(self) -> None:
         return None
 
     def close(self) -> None:
