@@ -536,6 +536,9 @@ class AnalyzerConfig:
     aus: str | tuple[int, ...] = "shown"
     """AUs that take part, see :mod:`facestage.core.network.selection`: ``shown``, ``all``, ``A`` or
     their numbers."""
+    stage_aus: str | tuple[int, ...] = "shown"
+    """Those of them that make stages: ``shown`` or ``all`` (each that takes part), ``A``, or
+    numbers. The others are explained and given letters, but no stage begins with them."""
 
     face: FaceConfig = field(default_factory=FaceConfig)
     follow: FollowConfig = field(default_factory=FollowConfig)
