@@ -36,7 +36,7 @@ from facestage.core.network.au_network import AUNetwork
 from facestage.core.stages import PresenceGate
 from facestage.core.window import MapInput, WindowBank
 from numpy.typing import NDArray
-from reasons_material import AXES, GROUPS, NUISANCES, REST, render_material
+from reasons_material import AXES, GROUPS, NUISANCES, REST, UNMOVED, render_material
 from reasons_material import Sequence as Rendered
 from stream_quality import agreement
 
@@ -91,7 +91,8 @@ def explain_sequence(
     """Return the maps of the Action Units of a sequence's group."""
     active, sure = active_frames(network, rendered.crops, config)
     found: dict[int, Maps] = {}
-    for au in GROUPS[rendered.group]:
+    unmoved = UNMOVED.get((rendered.group, rendered.axis), ())
+    for au in (au for au in GROUPS[rendered.group] if au not in unmoved):
         output = network.card.aus.index(au)
         frames = np.flatnonzero(active[:, output])
         rows, masses, kept = [], [], []

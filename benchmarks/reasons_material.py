@@ -29,7 +29,7 @@ from training.face.facs import AU_INDEX, AUS, Expression
 from training.render.lighting import sample_lighting
 from training.render.scene import Pose
 
-__all__ = ["AXES", "GROUPS", "NUISANCES", "Sequence", "render_material"]
+__all__ = ["AXES", "GROUPS", "NUISANCES", "UNMOVED", "Sequence", "render_material"]
 
 GROUPS: dict[str, tuple[int, ...]] = {
     "1+2": (1, 2),
@@ -58,6 +58,9 @@ FAR: dict[str, int] = {"1+2": 25, "4": 25, "6+12": 4, "12": 4, "15": 4, "25": 4,
 
 AXES = ("sides", "company", "covered", "strength")
 """In what the reasons of a sequence differ."""
+
+UNMOVED = {("1+2", "company"): (2,), ("6+12", "company"): (6,), ("6+12", "covered"): (6,)}
+"""Action Units of a group whose skin is not moved by what an axis changes: not judged there."""
 
 NUISANCES = ("yaw", "pitch", "light", "blur", "noise", "elsewhere", "person")
 """What must not change a letter; ``person``: another face."""

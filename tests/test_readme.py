@@ -60,6 +60,7 @@ NOT_RUN = {
     "ssh -L 8765:localhost:8765 gpu.example": "needs another machine",
     "git clone ADDRESS facestage": "fetches the repository",
     "pre-commit install": "changes the repository's hooks",
+    "chmod 600 cameras.txt": "needs the file",
     "python -m tests.support.schema_types": "writes files of the page",
     "pip install --target /tmp/peers --no-deps quantus pandas cachetools scikit-image imageio "
     "tifffile lazy-loader tqdm": "fetches packages",
@@ -316,8 +317,15 @@ def all_options(command: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("where", [where for where, line in LINES.items() if line not in NOT_RUN])
-def test_a_line_of_shell_is_understood(where: str) -> None:
+def test_a_line_of_shell_is_understood(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line = LINES[where]
+    # What a page says to write into the file of options is there when its commands are read.
+    for block in blocks("toml"):
+        if where.startswith(f"{block.page}:"):
+            (tmp_path / "facestage.toml").write_text(block.code)
+    monkeypatch.chdir(tmp_path)
     first, *words = shlex.split(line.removeprefix(".venv/bin/"))
     if first == "make":
         makefile = (ROOT / "Makefile").read_text()

@@ -86,9 +86,22 @@ def predict(
 
 
 def correct(
-    track: Track, predicted: NDArray[np.float32], measured: NDArray[np.float32], probe: Probe
+    track: Track,
+    predicted: NDArray[np.float32],
+    measured: NDArray[np.float32],
+    probe: Probe,
+    *,
+    late: bool = False,
 ) -> bool:
     """Blend prediction and measurement: the smaller their difference, the more prediction.
+
+    Args:
+        track: its points are corrected.
+        predicted: ``(5, 2)`` by the texture.
+        measured: ``(5, 2)`` by landmarks or the detector.
+        probe: knows what can be a face.
+        late: the correction shows in the next frame only. With a share g the points follow what is
+            measured by (1 − g)/g frames in the mean; a late one needs g/(1 − g) for the same.
 
     Returns:
         Whether they agree: what is left between them is noise.
@@ -106,7 +119,8 @@ def correct(
     track.rejected = 0
     track.updates += 1
     rise = (apart - config.noise) / (config.outlier - config.noise)
-    gain = config.gain + (1 - config.gain) * float(np.clip(rise, 0, 1))
+    least = config.gain / (1 - config.gain) if late else config.gain
+    gain = least + (1 - least) * float(np.clip(rise, 0, 1))
     gain = max(gain, 1 / track.updates)
     track.points = (predicted + np.float32(gain) * (measured - predicted)).astype(np.float32)
     return apart <= config.noise

@@ -262,7 +262,7 @@ class FaceTracker:
             return
         measured = transform(invert(track.matrix), landmarks)
         if not track.measured:
-            track.learned = correct(track, track.points, measured, self.probe)
+            track.learned = correct(track, track.points, measured, self.probe, late=True)
             return
         # The frame was measured already: another look at it says only whether all is well.
         settled = track.updates >= FIRST_UPDATES and not track.rejected

@@ -72,7 +72,7 @@ def outlined(
         square = np.vstack([face.matrix, (0, 0, 1)]).astype(np.float64)
         if not np.isfinite(square).all() or abs(np.linalg.det(square)) < 1e-12:
             continue
-        back = np.linalg.inv(square)
+        back = np.linalg.inv(square).astype(np.float64)
         stroke = max(1, round(0.02 * crop_side * np.sqrt(abs(np.linalg.det(back)))))
         turn = np.linspace(0, 2 * np.pi, 73)
         (x, y), (wide, high) = _OVAL

@@ -57,6 +57,7 @@ __all__ = [
     "Privacy",
     "Record",
     "RecordMax",
+    "RecordVideo",
     "Rest",
     "RestFrom",
     "Scores",
@@ -191,6 +192,12 @@ Record = Annotated[
     typer.Option(
         metavar="DIR",
         help="Record: what is found goes into a folder of its own in this one, without pictures.",
+    ),
+]
+RecordVideo = Annotated[
+    bool,
+    typer.Option(
+        "--record-video", help="Keep the pictures, too, as pages may see them (see --record)."
     ),
 ]
 RecordMax = Annotated[

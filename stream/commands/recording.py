@@ -35,9 +35,18 @@ def make_recorder(
         ConfigError: an option has no use without another, or is no size.
     """
     if options.record is None:
-        if options.allow_control:
-            raise ConfigError("--allow-control has no use without --record; add --record DIR")
+        for option, wanted in (
+            ("--allow-control", options.allow_control),
+            ("--record-video", options.record_video),
+        ):
+            if wanted:
+                raise ConfigError(f"{option} has no use without --record; add --record DIR")
         return None
+    if options.record_video and not hello.video:
+        raise ConfigError(
+            "--record-video keeps the pictures that pages may see, and they may see none; leave it "
+            "out, or allow pictures"
+        )
     settings = {
         name: _plain(getattr(options, name)) for name in _SETTINGS if hasattr(options, name)
     }
@@ -48,6 +57,7 @@ def make_recorder(
         model={"name": card.name, "version": card.version, "sha256": card.sha256},
         settings=settings,
         most_bytes=parse_size(options.record_max, "--record-max"),
+        video=options.record_video,
     )
     return Recorder(hub, plan)
 
@@ -103,6 +113,8 @@ def tell_recorded(recorder: Recorder | None) -> None:
         return
     folder = recorder.folder
     dropped = f", {recorder.dropped} samples dropped" if recorder.dropped else ""
+    if recorder.dropped_pictures:
+        dropped += f", {recorder.dropped_pictures} pictures dropped"
     out.print(f"recorded {folder}{dropped}", markup=False)
     try:
         for path in write_report(open_session(folder), folder / REPORT, quiet=True):

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...core.errors import ConfigError
+from ...core.scores.definition import KNOWN, Score, parse_scores
 from ...core.stages import format_prototype
+from .. import protocol
 from ..console import err, out
+from ..exports.markers import MARKERS, Marker, add_markers, marker_table, read_markers
+from ..files import write_file
 from ..offline.exports import check_output, write_analysis
 from ..recording.folder import plain_name
 from ..recording.reader import Session, open_session
@@ -65,14 +69,39 @@ def write_report(
     for folder in folders.values():
         check_output(folder, overwrite=overwrite)
     thresholds = {unit.au: (unit.on, unit.off) for unit in session.head.hello.aus}
+    scores = _scores(session)
     written: list[Path] = []
     for name, result in results.items():
-        write_analysis(result, folders[name], overwrite=overwrite, thresholds=thresholds)
+        write_analysis(
+            result, folders[name], overwrite=overwrite, thresholds=thresholds, scores=scores
+        )
+        _keep_markers(session, name, folders[name])
         if not quiet:
             head = f"{name}: " if len(results) > 1 else ""
             out.print(f"{head}{format_prototype(result.stages)}", markup=False)
         written.append(folders[name] / "report.html")
     return written
+
+
+def _scores(session: Session) -> tuple[Score, ...]:
+    """Return the scores that were followed."""
+    infos = session.head.hello.scores
+    return parse_scores(
+        [one.name if one.name in KNOWN else f"{one.name}={one.formula}" for one in infos]
+    )
+
+
+def _keep_markers(session: Session, stream: str, folder: Path) -> None:
+    """Write the markers of a stream beside its report; those that are there stay."""
+    told = [record.envelope for record in session.events()]
+    found = [
+        Marker(one.data.start_s, one.data.end_s, " ".join(one.data.text.split()))
+        for one in told
+        if one is not None and one.stream == stream and isinstance(one.data, protocol.Marker)
+    ]
+    if found:
+        together = add_markers(read_markers(folder), found)
+        write_file(folder / MARKERS, marker_table(together).encode())
 
 
 def _folders(names: list[str], target: Path) -> dict[str, Path]:

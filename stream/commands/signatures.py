@@ -58,6 +58,7 @@ from .options import (
     Privacy,
     Record,
     RecordMax,
+    RecordVideo,
     Rest,
     RestFrom,
     Scores,
@@ -152,6 +153,7 @@ class WatchOptions(ExplainOptions):
     person: People = None
     record: Record = None
     record_max: RecordMax = "20GB"
+    record_video: RecordVideo = False
     allow_control: AllowControl = False
     config: Config = None
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after N analysed frames.")] = None

@@ -422,12 +422,12 @@ def _publish(staging: Path, target: Path, source: str) -> None:
         moves.append((staging / _FRESH, target))
     done: list[tuple[Path, Path]] = []
     try:
-        for source, destination in moves:
-            source.rename(destination)
-            done.append((source, destination))
+        for entry, destination in moves:
+            entry.rename(destination)
+            done.append((entry, destination))
     except BaseException:
-        for source, destination in reversed(done):
-            destination.rename(source)
+        for entry, destination in reversed(done):
+            destination.rename(entry)
         raise
     if not foreign:
         shutil.rmtree(aside, ignore_errors=True)

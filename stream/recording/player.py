@@ -13,6 +13,8 @@ import msgspec
 
 from ...core.errors import ProtocolError
 from .. import protocol
+from ..server.hub import PICTURE
+from .film import Film, PictureAt
 from .reader import Record, Session
 from .replay_hub import ReplayHub
 
@@ -62,6 +64,7 @@ class Player:
         self._stopped = False
         self.ended = threading.Event()
         self.hub = ReplayHub(session.head, self.position)
+        self._film = Film()
         self._coming: Iterator[Record] = iter(())
         self._next: Record | None = None
         self._frame_s = _BEFORE_ALL
@@ -73,7 +76,9 @@ class Player:
         replay = protocol.Replaying(
             duration_s=round(self._session.duration_s, 3), start=head.clock.wall
         )
-        return msgspec.structs.replace(head.hello, replay=replay, allow_control=False)
+        return msgspec.structs.replace(
+            head.hello, replay=replay, allow_control=False, video=self._session.has_video
+        )
 
     def position(self) -> float:
         """Return where the replay is, seconds since the session began."""
@@ -102,6 +107,12 @@ class Player:
 
     def run(self) -> None:
         """Play until :meth:`stop`; at the end it waits for commands."""
+        try:
+            self._run()
+        finally:
+            self._film.close()
+
+    def _run(self) -> None:
         self._go_to(self._start_s)
         self._tell()
         while True:
@@ -157,10 +168,21 @@ class Player:
     def _publish_next(self) -> None:
         record = self._next
         assert record is not None
+        if record.picture is not None:
+            self._show(record.picture)
         self.hub.put(record)
         if _is_frame(record):
             self._frame_s = record.at
         self._next = next(self._coming, None)
+
+    def _show(self, at: PictureAt) -> None:
+        """Publish a picture, if anybody watches."""
+        streams = {stream.number: stream.id for stream in self.hub.streams}
+        stream = streams.get(at.number)
+        if stream is not None and self.hub.wants(PICTURE, stream):
+            jpeg = self._film.jpeg(at)
+            if jpeg is not None:
+                self.hub.publish_picture(at.frame, jpeg, stream=stream)
 
     def _obey(self, command: protocol.Replay) -> None:
         value = command.value
@@ -219,6 +241,12 @@ class Player:
             latest = self._latest(position)
             self._frame_s = max((r.at for r in latest if _is_frame(r)), default=_BEFORE_ALL)
             self.hub.jump(before, events, latest)
+            shown = {}
+            for record in _until(position, session.pictures(position - _LOOK_BACK_S)):
+                if record.picture is not None:
+                    shown[record.picture.number] = record.picture
+            for picture in shown.values():
+                self._show(picture)
             self._coming = session.records(math.nextafter(position, math.inf))
         else:
             self.hub.jump(before, (), ())

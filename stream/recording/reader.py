@@ -16,7 +16,8 @@ import msgspec
 from ...core.errors import ProtocolError, SourceError
 from .. import protocol
 from ..protocol.codec import UnknownTypeError
-from .folder import EVENTS, FRAMES, HEAD, HEAT, INDEX, SCHEMA, VERSION, End, Head, Range
+from .film import PictureAt
+from .folder import EVENTS, FRAMES, HEAD, HEAT, INDEX, SCHEMA, VERSION, VIDEO, End, Head, Range
 
 __all__ = ["Record", "Session", "open_session"]
 
@@ -34,6 +35,7 @@ class _Stamped(msgspec.Struct, frozen=True):
 _HEAD = msgspec.json.Decoder(Head)
 _STAMPED = msgspec.json.Decoder(_Stamped)
 _INDEX = msgspec.json.Decoder(Range | End)
+_PICTURE = msgspec.json.Decoder(tuple[float, int, int])
 _LINE = msgspec.json.Decoder(tuple[float, msgspec.Raw])
 
 
@@ -45,11 +47,13 @@ class Record:
         at: seconds since the session began.
         message: as clients got it, UTF-8 JSON.
         envelope: the same, read; None where its type is not known here.
+        picture: where a picture is; then there is no message.
     """
 
     at: float
     message: bytes
     envelope: protocol.Envelope | None
+    picture: PictureAt | None = None
 
     @property
     def seq(self) -> int | None:
@@ -103,9 +107,24 @@ class Session:
         """Read the masks from a time on, in order."""
         return self._records(HEAT, start_s)
 
+    @property
+    def has_video(self) -> bool:
+        """Whether there are pictures."""
+        return bool(self._pieces.get(VIDEO))
+
+    def pictures(self, start_s: float = 0.0) -> Iterator[Record]:
+        """Say where the pictures are from a time on, in order."""
+        streams: dict[int, list[_Piece]] = {}
+        for piece in self._pieces.get(VIDEO, ()):
+            number = piece.path.name.partition("-")[0]
+            streams.setdefault(int(number), []).append(piece)
+        each = (_pictures(number, pieces, start_s) for number, pieces in streams.items())
+        return heapq.merge(*each, key=attrgetter("at"))
+
     def records(self, start_s: float = 0.0) -> Iterator[Record]:
         """Read everything from a time on, in the order in which it was published."""
-        kinds = (self.events(start_s), self.heat(start_s), self.samples(start_s))
+        kinds = (self.events(start_s), self.pictures(start_s))
+        kinds += (self.heat(start_s), self.samples(start_s))
         return heapq.merge(*kinds, key=attrgetter("at"))
 
     # --- Inside ---------------------------------------------------------------------------
@@ -122,7 +141,7 @@ class Session:
     def _length(self) -> float:
         last = 0.0 if self.end is None else self.end.seconds
         for kind, pieces in self._pieces.items():
-            for piece in pieces[-1:]:
+            for piece in pieces[-1:] if kind != VIDEO else ():
                 at = piece.last_s
                 if at is None and self.end is None:
                     at = max((record.at for record in self._records(kind, 0.0)), default=0.0)
@@ -142,15 +161,20 @@ class Session:
                 "the session is not complete: it was cut off, or is still being written; what is "
                 "there is read"
             )
+        for one in whole:
+            # Its checksum is not looked at: that would take as long as to copy it.
+            video = self.folder / one.file
+            if video.suffix == ".mp4" and not (video.is_file() and video.stat().st_size == one.end):
+                notes.append(f"{one.file} is missing or cut off; its pictures are not shown")
         self.notes = tuple(notes)
 
     def _files(self, whole: list[Range]) -> dict[str, list[Path]]:
         """Return the files of each kind, those that should be there included."""
         named = {self.folder / one.file for one in whole}
         files = {EVENTS: [self.folder / EVENTS]}
-        for kind in (FRAMES, HEAT):
+        for kind in (FRAMES, HEAT, VIDEO):
             found = set((self.folder / kind).glob("*.jsonl.gz"))
-            found |= {path for path in named if path.parent.name == kind}
+            found |= {path for path in named if path.parent.name == kind and path.suffix == ".gz"}
             files[kind] = sorted(found)
         return files
 
@@ -280,6 +304,20 @@ def _record(line: bytes, start_s: float) -> Record | None:
         return Record(at, message, None)
     except ProtocolError:
         return None
+
+
+def _pictures(number: int, pieces: list[_Piece], start_s: float) -> Iterator[Record]:
+    for piece in pieces:
+        if piece.last_s is not None and piece.last_s < start_s:
+            continue
+        video = piece.path.with_name(piece.path.name.replace(".jsonl.gz", ".mp4"))
+        for line in _lines(piece):
+            try:
+                at, time, frame = _PICTURE.decode(line)
+            except msgspec.DecodeError:
+                continue
+            if at >= start_s:
+                yield Record(at, b"", None, PictureAt(number, frame, video, time))
 
 
 def _lines(piece: _Piece) -> Iterator[bytes]:

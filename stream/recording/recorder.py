@@ -23,7 +23,7 @@ import msgspec
 
 from ...core.errors import ConfigError, FacestageError, ProtocolError
 from .. import protocol
-from ..server.hub import Hub, Past
+from ..server.hub import PICTURE, Hub, Past
 from .folder import FRAMES, HEAT, Before, Clock, Head, session_folder
 from .waiting import Waiting, WaitingQueue
 from .writer import SessionWriter
@@ -57,6 +57,7 @@ class Plan:
         settings: option → value, of those that decide what is found.
         most_bytes: size at which a session ends.
         least_free_bytes: room that is left on the disk.
+        video: whether the pictures that clients may see are kept.
     """
 
     place: Path
@@ -66,6 +67,7 @@ class Plan:
     settings: dict[str, Any] = field(default_factory=dict)
     most_bytes: int = MOST_BYTES
     least_free_bytes: int = LEAST_FREE_BYTES
+    video: bool = False
 
 
 @dataclass(slots=True)
@@ -100,6 +102,7 @@ class Recorder:
     Attributes:
         folder: of the session that is written, or of the last; None before the first.
         dropped: samples lost in it because the disk was too slow.
+        dropped_pictures: pictures lost because they came faster than they were encoded.
     """
 
     def __init__(
@@ -117,7 +120,7 @@ class Recorder:
         self._session: _Session | None = None
         self._thread: threading.Thread | None = None
         self.folder: Path | None = None
-        self.dropped = 0
+        self.dropped = self.dropped_pictures = 0
 
     @property
     def recording(self) -> bool:
@@ -139,11 +142,13 @@ class Recorder:
             plan, wall, began = self._plan, self._wall(), self._ticks()
             folder = session_folder(plan.place, plan.name, wall)
             self._check_room(folder)
-            queue = WaitingQueue(self._ticks, began)
+            queue = WaitingQueue(self._ticks, began, {one.id for one in self._hub.streams})
             past = self._hub.tap(queue)
             try:
                 clock = Clock(wall=wall, monotonic=began)
-                writer = SessionWriter(folder, _head(plan, self._hello(), clock, past))
+                head = _head(plan, self._hello(), clock, past)
+                writer = SessionWriter(folder, head, video=plan.video)
+                queue.video = writer.video
             except (OSError, FacestageError) as error:
                 self._hub.tap(None)
                 raise ConfigError(
@@ -152,7 +157,8 @@ class Recorder:
                 ) from error
             session = _Session(folder, queue, wall - began)
             self._session, self.folder, self.dropped = session, folder, 0
-            self._hub.set_interest(self, ("frame", "heat"), None)
+            wanted = ("frame", "heat", *((PICTURE,) if plan.video else ()))
+            self._hub.set_interest(self, wanted, None)
             self._tell(session, "recording", "")
             self._thread = threading.Thread(
                 target=self._run, args=(session, writer), name="recorder", daemon=True
@@ -236,6 +242,8 @@ class Recorder:
             self._write(session, writer)
             seconds = session.queue.now()
             self.dropped = session.queue.dropped
+            if writer.video is not None:
+                self.dropped_pictures = writer.video.dropped
             writer.close(seconds=seconds, dropped=session.queue.dropped, reason=session.reason)
         except Exception as error:
             writer.abandon()

@@ -83,6 +83,7 @@ class ReplayHub(Hub):
         self._ring_bytes = 0
         self._first, self._last = before.seq + 1, before.seq
         self._samples.clear()
+        self._pictures.clear()
         self._recording = None
         self._states = {stream.id: StreamState() for stream in self.streams}
         for stream, snapshot in before.snapshots.items():

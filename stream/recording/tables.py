@@ -44,7 +44,8 @@ class Recording:
             ``height`` (the box in pixels, where it is known), ``yaw``, ``pitch``, ``roll``
             (degrees), ``AU12`` (presence 0–1), ``AU12_r`` (intensity 0–5), ``AU12_label`` (its
             letter; empty where it is not active), and what else ``frames.csv`` has; of a session
-            also ``t_capture`` (seconds since 1970) and ``labels`` (those of the stage).
+            also ``t_capture`` (seconds since 1970), ``labels`` (those of the stage) and each score
+            by its name (NaN: withheld, or not known).
         stages: ``stream``, ``stage`` (its number), ``start_frame``, ``end_frame``,
             ``start_s``, ``end_s``, ``labels``.
         events: of a session: ``seq``, ``seconds`` (since it began), ``stream``, ``type``,
@@ -197,6 +198,7 @@ def _frame(
         row[f"{code}_adjusted"] = value and value.adjusted
         row[f"{code}_adjusted_r"] = value and value.adjusted_intensity
     row |= {"baseline": data.baseline, "rest_s": data.rest_s}
+    row |= {score.name: score.value for score in data.scores}
     return row | {"labels": "+".join(data.stage or ())}
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from .. import protocol
+from .video import VideoRecorder
 
 __all__ = ["HEAT_S", "MOST_WAITING", "Waiting", "WaitingQueue"]
 
-MOST_WAITING = 2048
-"""Samples that may wait for the disk: half a minute of two cameras."""
+MOST_WAITING = 8192
+"""Samples that may wait for the disk: two minutes of two cameras, some 30 MB."""
 HEAT_S = 0.1
 """Masks of a stream are kept so often, seconds of its own time."""
 _HASTE = 1e-3
@@ -44,17 +45,23 @@ class WaitingQueue:
     Args:
         ticks: clock that is never set, seconds.
         began: what it showed when the session began.
+        sources: ids of the streams.
 
     Attributes:
+        video: takes the pictures; None: they are not kept.
         dropped: samples that found it full.
     """
 
-    def __init__(self, ticks: Callable[[], float], began: float) -> None:
+    def __init__(
+        self, ticks: Callable[[], float], began: float, sources: Collection[str] = ()
+    ) -> None:
         self._ticks, self._began = ticks, began
+        self.sources = sources
         self._changed = threading.Condition()
         self._waiting: deque[Waiting] = deque()
         self._samples = 0
         self._closed = False
+        self.video: VideoRecorder | None = None
         self.dropped = 0
         self._held: dict[str | None, Waiting] = {}
         self._heat_s: dict[str | None, float] = {}
@@ -83,6 +90,12 @@ class WaitingQueue:
                 self._put(heat)
             self._put(one)
             self._changed.notify()
+
+    def take_picture(self, frame: int, jpeg: bytes, stream: str, number: int) -> None:
+        """Take a picture from the hub, where pictures are kept."""
+        # Another face of a source has the picture of the first.
+        if self.video is not None and stream.rpartition("/")[0] not in self.sources:
+            self.video.take(number, frame, self.now(), jpeg)
 
     def _is_due(
         self, stream: str | None, frame: protocol.Sample, heat: protocol.Sample | None

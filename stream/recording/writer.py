@@ -11,6 +11,7 @@ import msgspec
 from ..files import write_file
 from .files import AppendedFile, Index, PackedFile
 from .folder import EVENTS, HEAD, Head
+from .video import VideoRecorder
 
 __all__ = ["HOUR_S", "MARK_S", "SessionWriter"]
 
@@ -27,6 +28,7 @@ class SessionWriter:
     Args:
         folder: an empty folder.
         head: what is known at the begin.
+        video: whether there is video.
 
     Raises:
         ModelError: the head cannot be written.
@@ -34,9 +36,10 @@ class SessionWriter:
 
     Attributes:
         events: number of the last event written.
+        video: writes the pictures; None where none are kept.
     """
 
-    def __init__(self, folder: Path, head: Head) -> None:
+    def __init__(self, folder: Path, head: Head, *, video: bool = False) -> None:
         self._folder = folder
         self.events = head.before.seq
         self._encode = msgspec.json.Encoder().encode
@@ -49,12 +52,14 @@ class SessionWriter:
         self._samples: dict[str, PackedFile] = {}
         self._done_bytes = 0
         self._marked_s = 0.0
+        self.video = VideoRecorder(folder) if video else None
 
     @property
     def size(self) -> int:
         """Bytes of the session on the disk."""
         files = sum(file.size for file in self._files())
-        return self._head_bytes + self._index.size + self._done_bytes + files
+        video = 0 if self.video is None else self.video.bytes
+        return self._head_bytes + self._index.size + self._done_bytes + files + video
 
     def event(self, at: float, seq: int, message: bytes) -> None:
         """Write an event.
@@ -98,6 +103,7 @@ class SessionWriter:
         self.flush()
         for file in self._files():
             file.sync()
+        self._mark_video()
 
     def close(self, *, seconds: float, dropped: int, reason: str) -> None:
         """Write what is left, and that the session is complete.
@@ -111,6 +117,9 @@ class SessionWriter:
             OSError: the disk is full or broken; the session is then readable, and not complete.
         """
         try:
+            if self.video is not None:
+                self.video.close()
+            self._mark_video()
             self._mark()
             self._index.end(seconds=seconds, events=self.events, dropped=dropped, reason=reason)
         finally:
@@ -118,6 +127,8 @@ class SessionWriter:
 
     def abandon(self) -> None:
         """Close the files as they are."""
+        if self.video is not None:
+            self.video.close()
         for file in (*self._files(), self._index):
             with contextlib.suppress(OSError):
                 file.close()
@@ -128,6 +139,10 @@ class SessionWriter:
             if whole is not None:
                 file.sync()
                 self._index.add(whole)
+
+    def _mark_video(self) -> None:
+        for whole in () if self.video is None else self.video.finished():
+            self._index.add(whole)
 
     def _files(self) -> Iterator[AppendedFile]:
         yield self._events

@@ -31,9 +31,6 @@ from ..protocol.messages import (
     Hello,
     PastFrames,
     PastWish,
-    RecordStart,
-    RecordStop,
-    Replay,
     Resync,
     Subscribe,
 )
@@ -43,7 +40,7 @@ from .allowance import TokenBucket
 from .guarded import GuardedConnection
 from .hub import PICTURE, EventsLostError, Hub, Past
 from .past import portions
-from .requests import Requests
+from .requests import NotAllowedError, Requests
 from .strangers import Guesses
 from .turns import Turns, cost_of
 
@@ -85,7 +82,7 @@ class Client:
         token: secret it must send first; None: none.
         guesses: what is remembered of wrong tokens.
         turns: gives out the past.
-        requests: carries out what it asks for beyond that.
+        requests: carries out what it asks for beyond listening, and what it commands.
 
     Attributes:
         address: of its peer, see :func:`~facestage.stream.server.strangers.address_of`.
@@ -265,8 +262,6 @@ class Client:
                 self._beats = True
             elif message.type == Bye.type:
                 await self._connection.close()
-            elif isinstance(message, RecordStart | RecordStop | Replay):
-                self._obey(message)
             else:
                 # auth on a server without a token asks for nothing: the page sends what its URL
                 # holds.
@@ -275,14 +270,10 @@ class Client:
     def _carry_out(self, message: Body) -> None:
         try:
             self._requests.take(message)
+        except NotAllowedError as error:
+            raise _Refusal("not_allowed", _POLICY, str(error)) from error
         except ProtocolError as error:
             raise _Refusal("bad_message", _BAD_DATA, str(error)) from error
-
-    def _obey(self, message: Body) -> None:
-        try:
-            self._requests.obey(message)
-        except ProtocolError as error:
-            raise _Refusal("not_allowed", _POLICY, str(error)) from error
 
     def _parse(self, message: str | bytes) -> Body:
         self._heard = time.monotonic()

@@ -52,7 +52,7 @@ PICTURE = "picture"
 class Tap(Protocol):
     """Is handed everything that is published, in its order; see :meth:`Hub.tap`.
 
-    Both are called with the hub locked: they must return at once and must not call it.
+    All are called with the hub locked: they must return at once and must not call it.
     """
 
     def take_event(self, seq: int, message: bytes) -> None:
@@ -63,6 +63,10 @@ class Tap(Protocol):
         self, sample: protocol.Sample, stream: str | None, t_capture: float | None, t_emit: float
     ) -> None:
         """Take a sample with what its envelope says."""
+        ...
+
+    def take_picture(self, frame: int, jpeg: bytes, stream: str, number: int) -> None:
+        """Take a picture, with the id and the number of its stream."""
         ...
 
 
@@ -294,6 +298,8 @@ class Hub:
             self._pictures[stream] = (self._version, message)
             if self._past_ring is not None:
                 self._past_ring.add_picture(stream, frame, jpeg)
+            if self._tap is not None:
+                self._tap.take_picture(frame, jpeg, stream, self._numbers[stream])
             self._wake()
 
     # --- What is wanted -------------------------------------------------------------------

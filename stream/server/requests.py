@@ -1,6 +1,6 @@
-"""What clients ask of the server beyond listening: markers, and notices that they have seen.
+"""What clients ask of the server beyond listening: markers, notices that they have seen, commands.
 
-Both become events, so that every other client and every recording has them, too.
+The first two become events, so that every other client and every recording has them, too.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ from collections.abc import Callable
 from ...core.errors import ProtocolError
 from ..protocol.bodies import Body
 from ..protocol.markers import Marker, MarkerAdd
+from ..protocol.messages import RecordStart, RecordStop, Replay
 from ..protocol.scores import NoticeAck, NoticeAcknowledged
 from . import limits
 from .allowance import TokenBucket
 from .hub import Hub
 
-__all__ = ["Requests"]
+__all__ = ["NotAllowedError", "Requests"]
+
+
+class NotAllowedError(ProtocolError):
+    """A command that this server does not take."""
 
 
 class Requests:
@@ -24,7 +29,8 @@ class Requests:
 
     Args:
         hub: whose streams they are about.
-        command: does what a client commands; see :class:`~facestage.stream.server.server.Server`.
+        command: does what a client commands (``record.start``, ``record.stop``, ``replay``); see
+            :class:`~facestage.stream.server.server.Server`.
         ticks: clock that is never set, seconds.
     """
 
@@ -36,7 +42,7 @@ class Requests:
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hub = hub
-        self.obey = command or _refuse
+        self._command = command or _refuse
         self._ticks = ticks
         self._markers = 0
         self._room = TokenBucket(limits.MARKER_RATE, limits.MARKER_BURST, ticks())
@@ -45,6 +51,7 @@ class Requests:
         """Carry a message out; return whether it was one of those meant for here.
 
         Raises:
+            NotAllowedError: this server takes no such command.
             ProtocolError: it cannot be carried out.
         """
         match message:
@@ -52,9 +59,17 @@ class Requests:
                 self._mark(message)
             case NoticeAck():
                 self._acknowledge(message)
+            case RecordStart() | RecordStop() | Replay():
+                self._obey(message)
             case _:
                 return False
         return True
+
+    def _obey(self, message: Body) -> None:
+        try:
+            self._command(message)
+        except ProtocolError as error:
+            raise NotAllowedError(str(error)) from error
 
     def _mark(self, wish: MarkerAdd) -> None:
         if not self._room.take(1, self._ticks()):

@@ -67,7 +67,9 @@ def make_recorder(place: Path, streams: int = 1, **options: object) -> tuple[Hub
     names = [f"cam {n}" for n in range(streams)]
     hub = Hub([StreamInfo(id=name, name=name, number=n) for n, name in enumerate(names)])
     plan_options = {
-        key: options.pop(key) for key in ("most_bytes", "least_free_bytes") if key in options
+        key: options.pop(key)
+        for key in ("most_bytes", "least_free_bytes", "video")
+        if key in options
     }
     plan = Plan(place, "bed 1", HELLO, MODEL, {"device": "cpu"}, **plan_options)  # type: ignore[arg-type]
     return hub, Recorder(hub, plan, **options)  # type: ignore[arg-type]

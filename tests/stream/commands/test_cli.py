@@ -468,6 +468,31 @@ def test_the_lrp_preset_asked_for_is_the_one_used(run: Run, tmp_path: Path) -> N
     assert told["lrp_preset"] == "au_specific"
 
 
+@pytest.mark.parametrize(
+    ("asked", "letters", "pictures"),
+    [
+        ((), "innvestigate_a_flat", "au_specific"),
+        (("--picture-preset", "zennit"), "innvestigate_a_flat", "zennit"),
+        (("--paper",), "innvestigate_a_flat", "innvestigate_a_flat"),
+    ],
+)
+def test_the_presets_of_letters_and_of_pictures_are_named(
+    run: Run, tmp_path: Path, asked: tuple[str, ...], letters: str, pictures: str
+) -> None:
+    target = tmp_path / "out"
+    code, out, _ = run("analyze", "demo:", "--frames", "8", *asked, "--out", str(target))
+    assert code == 0
+    told = json.loads((target / "temporal_prototype.json").read_text())
+    assert (told["lrp_preset"], told["picture_preset"]) == (letters, pictures)
+    assert (f", pictures {pictures}" in out) == (letters != pictures)
+
+
+def test_a_picture_preset_that_is_not_known_is_refused(run: Run, tmp_path: Path) -> None:
+    result = run("analyze", "demo:", "--picture-preset", "vivid", "--out", str(tmp_path / "out"))
+    refused(result, 2, "vivid")
+    refused(result, 2, "au_specific")
+
+
 def test_the_precision_asked_for_is_the_one_used_and_named(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "out"
     precise = ("--lrp-precision", "bfloat16", "--out", str(target))
@@ -725,6 +750,9 @@ def test_the_engine_of_the_explanations_is_named_and_why_it_is_the_slow_one() ->
     told = Hello(server="0", model="m", device="cpu", detector="d", lrp_preset="zennit")
     fast = msgspec.structs.replace(told, lrp_engine="fused")
     assert lrp_text(fast) == "zennit (fused engine)"
+    drawn = msgspec.structs.replace(fast, picture_preset="au_specific")
+    assert lrp_text(drawn) == "zennit (fused engine), pictures au_specific"
+    assert lrp_text(msgspec.structs.replace(fast, picture_preset="zennit")) == lrp_text(fast)
     slow = msgspec.structs.replace(told, lrp_engine="reference", lrp_engine_reason="no silu")
     assert lrp_text(slow) == "zennit (reference engine: no silu)"
 

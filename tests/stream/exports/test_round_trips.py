@@ -228,7 +228,8 @@ def test_markers_stay_when_the_recording_is_analysed_anew(folder: Path) -> None:
     mark(folder, MARKERS)
     check_output(folder)  # they are no foreign file
     rows = [FrameRow(0, 0.0, FaceState.LOST, None, None, {})]
-    write_analysis(sequence_result(rows, [LOST], FPS, aus=AUS), folder)
+    source = "/home/me/clip.mp4"
+    write_analysis(sequence_result(rows, [LOST], FPS, aus=AUS, source=source), folder)
     assert read_markers(folder) == MARKERS
 
 

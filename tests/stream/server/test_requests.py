@@ -98,7 +98,7 @@ def test_a_marker_that_cannot_be_is_refused_in_one_line(data: dict[str, object],
 def test_markers_are_bounded_so_that_they_push_no_other_event_out() -> None:
     now = 0.0
     hub = make_hub()
-    requests = Requests(hub, ticks=lambda: now)
+    requests = Requests(hub, lambda message: None, ticks=lambda: now)
     wish = MarkerAdd(stream="cam", text="x", start_s=1.0)
     for _ in range(60):
         requests.take(wish)
