@@ -8,6 +8,8 @@ import { make, setText } from "./dom.js";
 import { say } from "./language.js";
 import { meaning } from "./units.js";
 
+const MANY = 14; // more stand in three columns also where there is little room
+
 /**
  * @typedef {import("./protocol").ActionUnit} ActionUnit
  * @typedef {import("./protocol").ActionUnitValue} ActionUnitValue
@@ -51,6 +53,7 @@ export class Bars {
     this.list.replaceChildren(...this.rows.map((row) => row.row));
     this.showFocus();
     this.list.classList.toggle("marked", shown.some((unit) => this.units.mark(unit.au)));
+    this.list.classList.toggle("many", shown.length > MANY);
     this.list.style.setProperty("--rows-of-two", String(Math.ceil(shown.length / 2)));
     this.list.style.setProperty("--rows-of-three", String(Math.ceil(shown.length / 3)));
   }
@@ -69,7 +72,7 @@ export class Bars {
     const intensity = make("span", "intensity", "");
     const name = make("button", "name", code, ...(mark ? [make("em", "mark", mark)] : []));
     name.type = "button";
-    const row = make("li", "bar", name, track, intensity);
+    const row = make("li", "bar blank", name, track, intensity);
     tick.style.setProperty("left", `${unit.on * 100}%`);
     track.setAttribute("role", "meter");
     const full = `${unit.code} ${this.units.name(unit.au)}`;

@@ -47,13 +47,18 @@ function factsOf(stream, hello, stats) {
   const dropped = stream.frame?.dropped_total ?? drops.reduce((sum, [, count]) => sum + count, 0);
   const { lrp_engine: engine, lrp_engine_reason: reason } = stats?.lrp_engine ? stats : hello;
   const rough = hello.lrp_precision === "bfloat16" ? ", bfloat16" : "";
+  const rates = stats && {
+    analysed: stats.fps_analysed.toFixed(1),
+    grabbed: stats.fps_in.toFixed(1),
+  };
+  const rate = rates ? say("fact.rate", rates) : "–";
   return [
     [say("fact.device"), stats?.device || hello.device],
     [say("fact.model"), stats?.model || hello.model],
     [say("fact.detector"), stats?.detector || hello.detector],
-    [say("fact.relevance"), presetsOf(hello), say("fact.presets")],
+    [say("fact.presets"), presetsOf(hello), say("fact.presets.means")],
     [say("fact.engine"), (reason ? `${engine}: ${reason}` : engine || "–") + rough, reason],
-    [say("fact.analysed"), stats ? say("fact.rate", { analysed: stats.fps_analysed.toFixed(1), grabbed: stats.fps_in.toFixed(1) }) : "–"],
+    [say("fact.analysed"), rate],
     [say("fact.latency"), latency ? `${latency.p50.toFixed(0)} / ${latency.p99.toFixed(0)} ms` : "–"],
     [say("fact.dropped"), String(dropped), drops.map(([cause, count]) => `${cause}: ${count}`).join(", ")],
   ];
@@ -64,5 +69,5 @@ function factsOf(stream, hello, stats) {
  * @returns {string} what makes the maps: one preset, or one for letters and one for pictures
  */
 function presetsOf({ lrp_preset: letters, picture_preset: pictures }) {
-  return pictures && pictures !== letters ? say("fact.two", { letters, pictures }) : letters;
+  return pictures && pictures !== letters ? say("fact.presets.two", { letters, pictures }) : letters;
 }

@@ -296,10 +296,10 @@ class Hub:
         with self._lock:
             self._version += 1
             self._pictures[stream] = (self._version, message)
-            if self._tap is not None:
-                self._tap.take_picture(frame, jpeg, stream, self._numbers[stream])
             if self._past_ring is not None:
                 self._past_ring.add_picture(stream, frame, jpeg)
+            if self._tap is not None:
+                self._tap.take_picture(frame, jpeg, stream, self._numbers[stream])
             self._wake()
 
     # --- What is wanted -------------------------------------------------------------------

@@ -654,7 +654,7 @@ def test_it_fits_the_screen(size: tuple[int, int]) -> None:
             cut = await page.evaluate(CUT)
             assert cut["tiles"] == cut["chips"] == 0
             assert cut["names"] == len(widest)
-            assert cut["rows"] > 100
+            assert cut["rows"] >= 80  # a whole row at least, with all AUs there are
             if width > 900:
                 assert await page.evaluate("document.documentElement.scrollHeight") <= height
 
