@@ -41,8 +41,8 @@ types: $(VENV)/.dev
 	test -z "$(REQUIRE_TSC)"; fi
 
 # The pages of docs/ as a site in site/; nothing is fetched while it is built.
-docs: $(VENV)/.docs
-	$(BIN)/mkdocs build --strict $(ARGS)
+docs: $(VENV)/.run $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 # The files of a release in dist/: make dist HOME_URL=https://example.org/facestage
 dist: $(VENV)/.dev

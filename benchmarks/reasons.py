@@ -86,10 +86,22 @@ def active_frames(
 
 
 def explain_sequence(
-    network: AUNetwork, rendered: Rendered, preset: str, config: AnalyzerConfig
+    network: AUNetwork,
+    rendered: Rendered,
+    activity: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    preset: str,
+    config: AnalyzerConfig,
 ) -> dict[int, Maps]:
-    """Return the maps of the Action Units of a sequence's group."""
-    active, sure = active_frames(network, rendered.crops, config)
+    """Return the maps of the Action Units of a sequence's group.
+
+    Args:
+        network: explains it.
+        rendered: the sequence.
+        activity: what is active in it, see :func:`active_frames`.
+        preset: LRP preset.
+        config: constants of the descriptors.
+    """
+    active, sure = activity
     found: dict[int, Maps] = {}
     unmoved = UNMOVED.get((rendered.group, rendered.axis), ())
     for au in (au for au in GROUPS[rendered.group] if au not in unmoved):
@@ -212,12 +224,17 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def judge_preset(
-    network: AUNetwork, material: Iterable[Rendered], preset: str, config: AnalyzerConfig
+    network: AUNetwork,
+    material: Sequence[Rendered],
+    activities: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+    preset: str,
+    config: AnalyzerConfig,
 ) -> dict[str, Any]:
     """Return the figures of one preset, live and whole."""
     rows: dict[str, list[dict[str, Any]]] = {"live": [], "whole": []}
-    for rendered in material:
-        for au, maps in explain_sequence(network, rendered, preset, config).items():
+    for rendered, activity in zip(material, activities, strict=True):
+        seen = explain_sequence(network, rendered, activity, preset, config)
+        for au, maps in seen.items():
             for how, letters in (
                 ("live", live_letters(maps, config)),
                 ("whole", whole_letters(maps)),
@@ -261,8 +278,9 @@ def main() -> None:
         "frames": sum(len(one.crops) for one in material),
         "presets": {},
     }
+    activities = [active_frames(network, one.crops, config) for one in material]
     for preset in args.presets:
-        figures = judge_preset(network, material, preset, config)
+        figures = judge_preset(network, material, activities, preset, config)
         print_figures(preset, figures)
         result["presets"][preset] = figures
     if args.clips:

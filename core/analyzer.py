@@ -57,8 +57,10 @@ class _SourceTracks:
         config: AnalyzerConfig,
         bank: WindowBank,
         on_thresholds: dict[int, float],
+        staged: frozenset[int],
         parts: NDArray[np.uint8],
     ) -> None:
+        self._staged = staged
         self.bank = bank
         self.own_letters = config.follow.faces > 1
         self.windows: dict[int, int] = {}
@@ -135,7 +137,8 @@ class _SourceTracks:
         lost = seen.face.state == FaceState.LOST
         if lost:
             self._break(self.windows.keys())
-        changes = self.stages.update(frame.index, frame.time_s, letters, lost=lost)
+        staged = letters and {au: letters[au] for au in letters if au in self._staged}
+        changes = self.stages.update(frame.index, frame.time_s, staged, lost=lost)
         events += [self._explained(event) for event in changes]
         if self.stages.labels == LOST:
             self._break(self.windows.keys())
@@ -262,6 +265,11 @@ class Analyzer:
         """AUs that take part, in the order of the model's card."""
         return self._observer.shown
 
+    @property
+    def staged(self) -> frozenset[int]:
+        """Those of them that make stages."""
+        return self._observer.staged
+
     def rest(self, source: str) -> RestLevels | None:
         """Return the rest levels of the person of a source who was seen at rest for longest.
 
@@ -362,7 +370,9 @@ class Analyzer:
 
     def _state(self, source: str) -> _SourceTracks:
         if source not in self._states:
-            self._states[source] = _SourceTracks(self.config, self._bank, self._on, self._parts)
+            self._states[source] = _SourceTracks(
+                self.config, self._bank, self._on, self._observer.staged, self._parts
+            )
         return self._states[source]
 
     def prototypes(self, source: str) -> dict[int, LetterTrack]:

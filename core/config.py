@@ -63,6 +63,13 @@ class FaceConfig:
     and reports on the other, with Haar: .37 would be chosen by portraits of 168, where .15 leaves
     room for hands and poses; of the 132 others all upright faces pass at both, and 2 upside-down
     pictures (1.5 %) do."""
+    doubtful: float = 0.7
+    """A face that the detector (one of rough points) is no surer of than this begins to be followed
+    with more evidence only. It is less sure of 10 % of faces with 12 px between the eyes, of under
+    2 % from 16 px on; of the round letters of a title, turned, it is never surer than 0.66."""
+    evidence_doubtful: float = 0.5
+    """The response that such a face needs at first: those faces have 0.57 or more in 98 of 100, the
+    letters 0.49 at most."""
     evidence_alone: float = 0.42
     """A face needs this response once it was not detected for longer than ``max_undetected``."""
     max_undetected: int = 90
@@ -80,6 +87,11 @@ class FaceConfig:
     """A usual measurement has this share in the points; the rest is the prediction from texture."""
     noise: float = 0.08
     """A difference of measurement and prediction below this is noise, eye distances."""
+    near: float = 0.02
+    """Landmarks that came with the Action Units may differ by so much from what was predicted, eye
+    distances; else the next frame has its own searched for. On a clip of a real face four fifths
+    are nearer. With .03 and more, weeping and laughing share a letter of AU12 there, which they do
+    not where every frame is measured, nor with .011, .015 and this."""
     outlier: float = 0.3
     """A measurement that differs by more than this is refused, eye distances."""
     max_rejected: int = 4
@@ -524,6 +536,9 @@ class AnalyzerConfig:
     aus: str | tuple[int, ...] = "shown"
     """AUs that take part, see :mod:`facestage.core.network.selection`: ``shown``, ``all``, ``A`` or
     their numbers."""
+    stage_aus: str | tuple[int, ...] = "shown"
+    """Those of them that make stages: ``shown`` or ``all`` (each that takes part), ``A``, or
+    numbers. The others are explained and given letters, but no stage begins with them."""
 
     face: FaceConfig = field(default_factory=FaceConfig)
     follow: FollowConfig = field(default_factory=FollowConfig)

@@ -453,10 +453,11 @@ class SequenceAnalyzer:
                     au: since[au] if since.get(au, ("", 0))[0] == x else (x, row.index)
                     for au, x in row.labels.items()
                 }
+            staged = {au: since[au] for au in since if au in self._observer.staged}
             events += tracker.update(
                 row.index,
                 row.time_s,
-                since if usable else None,
+                staged if usable else None,
                 lost=row.face == FaceState.LOST,
             )
         events += tracker.finish()

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import cv2
 import pytest
 import typer
+from facestage.core.lrp import LRP_PRESETS
 from facestage.stream import cli, protocol
 from facestage.stream.commands.settings import read_settings
 from facestage.stream.datasets.manifest import read_manifest
@@ -174,6 +175,15 @@ def test_a_command_runs_from_python(
     assert capsys.readouterr().out.splitlines()[-1].startswith("(Stage(labels=('NONE',), start=0")
 
 
+def test_a_preset_of_ones_own_explains(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (block for block in blocks("python") if block.page == "docs/howto.md")
+    try:
+        execute(block)
+    finally:
+        LRP_PRESETS.pop("mine", None)
+    assert capsys.readouterr().out == "torch.Size([1, 96, 96])\n"
+
+
 def test_any_network_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     _, block = (block for block in blocks("python") if block.page == "docs/python.md")
     execute(block)
@@ -230,6 +240,7 @@ def test_a_recording_is_read_as_the_documents_say(
 def test_no_block_of_python_is_left_out() -> None:
     assert [block.page for block in blocks("python")] == [
         "README.md",
+        "docs/howto.md",
         "docs/protocol.md",
         "docs/python.md",
         "docs/python.md",

@@ -134,12 +134,15 @@ class Probe:
             return self.measure(prediction.crop, prediction.matrix)
         return transform(invert(prediction.matrix), landmarks)
 
-    def settle(self, points: NDArray[np.float32], grey: NDArray[np.uint8]) -> Settled | None:
+    def settle(
+        self, points: NDArray[np.float32], grey: NDArray[np.uint8], needed: float | None = None
+    ) -> Settled | None:
         """Refine first points with the landmark network; None where they do not hold.
 
         Args:
             points: ``(5, 2)`` roughly, frame pixels.
             grey: the frame.
+            needed: least response of the landmarks; ``evidence`` of the configuration if None.
         """
         for _ in range(self.config.passes):
             matrix = self.fit(points)
@@ -147,7 +150,7 @@ class Probe:
             if not self.plausible(points):
                 return None
         evidence = self.evidence(points, grey)
-        if evidence < self.config.evidence:
+        if evidence < (self.config.evidence if needed is None else needed):
             return None
         matrix = self.fit(points)
         lead = evidence - self.evidence_upside_down(matrix, grey)

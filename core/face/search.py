@@ -109,7 +109,9 @@ class Search:
             if not probe.plausible(points):
                 return None
             if detection.rough and probe.landmarks is not None:
-                return self.settle(points, grey)
+                config = probe.config
+                doubtful = detection.score <= config.doubtful
+                return self.settle(points, grey, config.evidence_doubtful if doubtful else None)
             matrix = probe.fit(points)
             return Track(points, matrix, warp(grey, matrix, probe.size), from_detector=True)
         if probe.landmarks is None or self.box_to_points is None:
@@ -124,9 +126,11 @@ class Search:
             return None
         return self.settle((self.box_to_points * width + (x, y)).astype(np.float32), grey)
 
-    def settle(self, points: NDArray[np.float32], grey: NDArray[np.uint8]) -> Track | None:
-        """Begin a track where the landmarks prove a face near points."""
-        found = self.probe.settle(points, grey)
+    def settle(
+        self, points: NDArray[np.float32], grey: NDArray[np.uint8], needed: float | None = None
+    ) -> Track | None:
+        """Begin a track where the landmarks prove a face near points, by ``needed`` if given."""
+        found = self.probe.settle(points, grey, needed)
         if found is None:
             return None
         points, matrix, crop, proven = found

@@ -104,7 +104,7 @@ def correct(
             measured by (1 − g)/g frames in the mean; a late one needs g/(1 − g) for the same.
 
     Returns:
-        Whether they agree: what is left between them is noise.
+        Whether they agree, so that the next frame needs no measurement of its own.
     """
     config = probe.config
     track.points = predicted
@@ -123,7 +123,7 @@ def correct(
     gain = least + (1 - least) * float(np.clip(rise, 0, 1))
     gain = max(gain, 1 / track.updates)
     track.points = (predicted + np.float32(gain) * (measured - predicted)).astype(np.float32)
-    return apart <= config.noise
+    return apart <= (config.near if late else config.noise)
 
 
 def distance(measured: NDArray[np.float32], predicted: NDArray[np.float32]) -> float:

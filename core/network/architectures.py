@@ -150,6 +150,7 @@ class ZonedLinear(nn.Linear):
             self.weight.mul_(reads / share.sqrt())
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return ``(B, out)`` of features ``(B, in)``; weights outside the zones are 0."""
         return F.linear(input, self.weight * self.reads, self.bias)
 
     def plain(self) -> nn.Linear:
@@ -266,6 +267,7 @@ class SplitHeads(nn.Module):
         return nn.Sequential(*(layer for layer in path if not isinstance(layer, nn.Identity)))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return presence logits, intensity and landmarks of crops ``(B, 1, S, S)``."""
         features = self.features(x)
         hidden = self.hidden(features)
         return self.presence(hidden), self.intensity(hidden), self.landmarks(features.flatten(1))

@@ -69,6 +69,7 @@ class Fields:
         self.path = path
 
     def fail(self, key: str, why: str) -> ModelError:
+        """Return the error that names a field, what is wrong with it and what to do."""
         return ModelError(
             f"model card: field {self.path + key!r} {why}; correct it in the card (that of the "
             "embedded network, in core/weights, shows the fields)"
@@ -76,6 +77,7 @@ class Fields:
 
     # The default is a keyword argument, so that None can be one; a field without one is required.
     def get(self, key: str, convert: Callable[[Any], Any], expected: str, **default: Any) -> Any:
+        """Return a field converted, or its ``default``; raise what :meth:`fail` returns."""
         if key not in self.data:
             if "default" in default:
                 return default["default"]
@@ -87,19 +89,24 @@ class Fields:
             raise self.fail(key, f"is {found}, expected {expected}") from error
 
     def text(self, key: str, **default: Any) -> str:
+        """Return a field that is a text and not blank."""
         return self.get(key, to_text, "a text", **default)
 
     def number(self, key: str, low: float, high: float, **default: Any) -> float:
+        """Return a field that is a number from ``low`` to ``high``."""
         convert = to_number(low, high)
         return self.get(key, convert, f"a number from {low:g} to {high:g}", **default)
 
     def integer(self, key: str, low: int, high: int) -> int:
+        """Return a field that is a whole number from ``low`` to ``high``."""
         return self.get(key, to_integer(low, high), f"a whole number from {low} to {high}")
 
     def array(self, key: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return a field as float32 array of this shape; its numbers are finite."""
         return self.get(key, to_array(shape), f"finite numbers of shape {shape}")
 
     def part(self, key: str) -> Fields:
+        """Return a field that is an object, as fields of its own."""
         value = self.data.get(key)
         if not isinstance(value, Mapping):
             raise self.fail(key, "is missing or not an object")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .card import ModelCard
 
 
-__all__ = ["ALL", "RELIABLE", "SHOWN", "parse_aus", "select_aus"]
+__all__ = ["ALL", "RELIABLE", "SHOWN", "parse_aus", "select_aus", "staging_aus"]
 
 SHOWN = "shown"
 """The word for the AUs graded A or B, or for all AUs of a network without grades."""
@@ -97,3 +97,34 @@ def select_aus(card: ModelCard, wanted: str | tuple[int, ...]) -> tuple[int, ...
             f"no Action Unit of {card.name} is graded {' or '.join(grades)}; use {ALL}, or numbers"
         )
     return chosen
+
+
+def staging_aus(
+    card: ModelCard, taking_part: tuple[int, ...], wanted: str | tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return the AUs that make stages, of those that take part.
+
+    Args:
+        card: the network's.
+        taking_part: as :func:`select_aus` chose them.
+        wanted: ``shown`` or ``all``: each that takes part; ``A``: those graded A; or numbers.
+
+    Returns:
+        AU numbers in the order of the card; with ``A`` there may be none, so that the only stages
+        are those of a face and of none.
+
+    Raises:
+        ConfigError: an AU that was asked for does not take part, or the network has no grades.
+    """
+    if wanted in (SHOWN, ALL):
+        return taking_part
+    if isinstance(wanted, str):
+        reliable = select_aus(card, wanted)
+        return tuple(au for au in taking_part if au in reliable)
+    strange = [au_code(au) for au in wanted if au not in taking_part]
+    if strange:
+        raise ConfigError(
+            f"{', '.join(strange)} cannot make stages without taking part; add them to --aus, or "
+            "leave them out of --stage-aus"
+        )
+    return tuple(au for au in taking_part if au in wanted)

@@ -15,7 +15,7 @@ from ..config import AnalyzerConfig
 from ..errors import ConfigError
 from ..face.detections import Detector
 from ..network.au_network import AUNetwork
-from ..network.selection import select_aus
+from ..network.selection import select_aus, staging_aus
 from ..types import FaceState, Frame, RestLevels
 from .draft import Draft, Look, Observation, Seen, not_finite, turns
 from .faces import Faces
@@ -41,6 +41,7 @@ class Observer:
 
     Attributes:
         shown: AUs that take part, in the order of the card.
+        staged: those of them that make stages.
         faces: whose faces are followed.
     """
 
@@ -66,6 +67,7 @@ class Observer:
             )
         self._dtype: lrp.Reduced = lrp.PRECISIONS[precision]
         self.shown = select_aus(network.card, self.config.aus)
+        self.staged = frozenset(staging_aus(network.card, self.shown, self.config.stage_aus))
         self._takes_part = np.isin(network.card.aus, self.shown)
         self.faces = Faces(detector, network, self.config, rest)
         self._gpu: OnGpu | None = None

@@ -30,7 +30,8 @@ class PictureMaker:
     """
 
     def __init__(self, network: AUNetwork, explain: ExplainConfig, dtype: lrp.Reduced) -> None:
-        self._network, self._explain, self._dtype = network, explain, dtype
+        self._network, self._explain = network, explain
+        self._dtype: lrp.Reduced = dtype
         if explain.draws_apart:
             lrp.lrp_preset(explain.picture_preset)
 

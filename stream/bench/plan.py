@@ -51,7 +51,9 @@ class Done:
 class Runner(Protocol):
     """Runs one cell for some seconds."""
 
-    def run(self, cell: Cell, seconds: float) -> Closed | Paced | Offline: ...
+    def run(self, cell: Cell, seconds: float) -> Closed | Paced | Offline:
+        """Run a cell for so many seconds and return its figures."""
+        ...
 
 
 def cells_of(scenarios: Sequence[str], cameras: Sequence[int]) -> list[Cell]:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ...core.config import FollowConfig
 from ...core.face.reasons import region_text
 from ...core.network.au_network import AUNetwork
+from ...core.network.selection import parse_aus
 from ...core.render import stage_seconds
 from ...core.render.mask_track import MaskTrack
 from ...core.scores.definition import Score, parse_scores
@@ -114,6 +115,7 @@ def _analyzer(
     pictures = pictures_by(options.picture_preset, options.lrp_preset, paper=options.paper)
     config = replace(
         config,
+        stage_aus=parse_aus(options.stage_aus),
         explain=replace(config.explain, picture_preset=pictures),
         follow=FollowConfig(faces=options.faces, follow=options.follow),
     )

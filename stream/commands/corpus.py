@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from ...core.clustering.spectral import spray_preset
 from ...core.config import AnalyzerConfig
 from ...core.errors import ConfigError, SourceError
 from ...core.network.au_network import AUNetwork
-from ...core.network.selection import select_aus
+from ...core.network.selection import parse_aus, select_aus
 from ..compute import cores
 from ..console import err, out
 from ..corpus.engines import check_ray, in_pool, in_process, on_ray
@@ -108,6 +108,7 @@ def _prepare(options: CorpusOptions) -> _Run:
         baseline=judges_by_rise(options.baseline, paper=options.paper),
         lrp_preset=options.lrp_preset,
     )
+    config = replace(config, stage_aus=parse_aus(options.stage_aus))
     items = read_corpus(options.source, options.layout)
     if options.engine == "ray":
         check_ray(options.ray_address)

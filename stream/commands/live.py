@@ -23,6 +23,7 @@ from ...core.analyzer import Analyzer
 from ...core.config import FollowConfig
 from ...core.errors import ConfigError
 from ...core.network.au_network import AUNetwork
+from ...core.network.selection import parse_aus
 from ...core.stages import format_labels
 from ...core.types import StageEvent
 from ..compute import choose_precision, use_threads
@@ -39,6 +40,7 @@ from ..protocol.messages import Bye, Hello, StreamInfo
 from ..recording.recorder import Recorder
 from ..server.certificate import Certificate
 from ..server.hub import Hub
+from ..server.past import PastRing
 from ..server.server import Server
 from ..sources import (
     BrowserCamera,
@@ -57,6 +59,7 @@ from .credentials import (
     read_token,
     visible_secrets,
 )
+from .durations import parse_duration
 from .options import analyzer_config, dwell, pictures_by
 from .people import people_of, rest_of_people
 from .recording import make_recorder, name_sources, tell_recorded
@@ -68,6 +71,7 @@ from .text import device_text, lrp_text, scores_text, selection_text
 __all__ = ["run_demo", "run_live"]
 
 
+_MOST_HISTORY_S = 3600.0  # events are kept as long
 PAGE_WAIT_S = 0.2
 """Wait before the webcam of a browser is taken again after a loss, seconds."""
 
@@ -178,7 +182,13 @@ def _prepare(
     explain = dataclasses.replace(config.explain, mask_side=MASK_SIDE, picture_preset=pictures)
     follow = FollowConfig(faces=options.faces, follow=options.follow)
     scores = tuple(options.score or ())
-    config = dataclasses.replace(config, explain=explain, follow=follow, scores=scores)
+    config = dataclasses.replace(
+        config,
+        explain=explain,
+        follow=follow,
+        scores=scores,
+        stage_aus=parse_aus(options.stage_aus),
+    )
     detector = BackgroundDetector(make_detector(options.detector))
     names = name_sources(_stream_ids(sources), options.name or ())
     people = people_of(
@@ -191,7 +201,8 @@ def _prepare(
     analyzer = Analyzer(
         detector, network, config, rest=rest or rest_of_people(people, network.card)
     )
-    hub = Hub(_stream_infos(analyzer, names))
+    history_s = parse_duration("--history", options.history, most_s=_MOST_HISTORY_S)
+    hub = Hub(_stream_infos(analyzer, names), past=PastRing(history_s) if history_s else None)
     several = len(hub.streams) > 1
     inboxes = {
         name: Inbox(name)
@@ -258,7 +269,7 @@ def _hello(options: LiveOptions, analyzer: Analyzer, detector: str) -> Hello:
         lrp_precision=explain.precision,
         window_device=analyzer.window_device,
         top_x=explain.top_x,
-        aus=action_units(network, analyzer.shown),
+        aus=action_units(network, analyzer.shown, analyzer.staged),
         baseline=analyzer.config.baseline.enabled,
         video=options.video and options.privacy != "none",
         privacy=options.privacy if options.video else "none",

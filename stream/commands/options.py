@@ -40,6 +40,7 @@ __all__ = [
     "Exclude",
     "Faces",
     "Follow",
+    "History",
     "Host",
     "Key",
     "LrpPrecision",
@@ -62,6 +63,7 @@ __all__ = [
     "Scores",
     "SessionFolder",
     "SprayPreset",
+    "StageAus",
     "Token",
     "TokenFile",
     "TorchThreads",
@@ -122,6 +124,14 @@ Cert = Annotated[
     ),
 ]
 Key = Annotated[Path | None, typer.Option(help="Private key of --cert in PEM.")]
+History = Annotated[
+    str,
+    typer.Option(
+        metavar="TIME",
+        help="How far the page can look back, such as 90s, 10m or 1h; kept in memory, 160 MB at "
+        "most; 0: not at all.",
+    ),
+]
 MaxConnections = Annotated[
     int,
     typer.Option(
@@ -147,6 +157,13 @@ Aus = Annotated[
         envvar="FACESTAGE_AUS",
         help="AUs that take part: shown (graded A or B), all, A (only those graded A), or numbers "
         "such as 1,2,12.",
+    ),
+]
+StageAus = Annotated[
+    str,
+    typer.Option(
+        help="AUs that make stages: shown (each that takes part), A (only those graded A), or "
+        "numbers such as 12,25. Others keep letters and lanes of their own."
     ),
 ]
 Baseline = Annotated[

@@ -41,6 +41,7 @@ from .options import (
     Exclude,
     Faces,
     Follow,
+    History,
     Host,
     Key,
     LrpPrecision,
@@ -63,6 +64,7 @@ from .options import (
     Scores,
     SessionFolder,
     SprayPreset,
+    StageAus,
     Token,
     TokenFile,
     TorchThreads,
@@ -115,6 +117,7 @@ class ExplainOptions(FaceOptions):
     """What makes an explained stage of a frame."""
 
     aus: Aus = "shown"
+    stage_aus: StageAus = "shown"
     baseline: Baseline = None
     lrp_preset: LrpPreset = DEFAULT_LRP_PRESET
     min_stage: MinStage = None
@@ -131,6 +134,7 @@ class WatchOptions(ExplainOptions):
     token_file: TokenFile = None
     print_token: PrintToken = False
     max_connections: MaxConnections = MAX_CONNECTIONS
+    history: History = "10m"
     cert: Cert = None
     key: Key = None
     threads: NetworkThreads = None

@@ -53,8 +53,13 @@ _JPEG_QUALITY = 80
 _UNKNOWN_COLOUR = "#BBBBBB"
 
 
-def action_units(network: AUNetwork, shown: Collection[int]) -> tuple[protocol.ActionUnit, ...]:
-    """Return the AUs of a network as ``hello`` lists them; ``shown``: those that take part."""
+def action_units(
+    network: AUNetwork, shown: Collection[int], staged: Collection[int] | None = None
+) -> tuple[protocol.ActionUnit, ...]:
+    """Return the AUs of a network as ``hello`` lists them.
+
+    ``shown``: those that take part; ``staged``: those of them that make stages; None: all.
+    """
     on, off = network.card.thresholds()
     return tuple(
         protocol.ActionUnit(
@@ -66,6 +71,7 @@ def action_units(network: AUNetwork, shown: Collection[int]) -> tuple[protocol.A
             off=round(float(off[i]), 4),
             grade=network.card.grades.get(au),
             shown=au in shown,
+            staged=staged is None or au in staged,
         )
         for i, au in enumerate(network.card.aus)
     )

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import importlib.resources
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +26,7 @@ from ...core.render import MAX_STRIP_STAGES, SequencePictures, au_colour, stage_
 from ...core.stages import format_prototype, reduction
 from ...core.types import LOST, NONE, FrameRow, SequenceResult
 from .encoding import jpeg_uri, png_uri
-from .summary import summary
+from .summary import changes, summary
 
 __all__ = ["render_report", "template"]
 
@@ -86,7 +88,16 @@ def render_report(
         prototypes=_prototypes(result, pictures),
         adjusted=any(row.adjusted_presence is not None for row in result.rows),
         timeline=_timeline(result, thresholds),
+        curves=_curves_script(),
     )
+
+
+@functools.cache
+def _curves_script() -> str:
+    """Return the module that draws curves on the page, as a part of the report's one script."""
+    module = importlib.resources.files("facestage.stream").joinpath("overlay", "curves.js")
+    text = module.read_text("utf-8")
+    return re.sub(r"^export ", "", text, flags=re.MULTILINE)
 
 
 @functools.cache
@@ -309,9 +320,17 @@ def _hover(result: SequenceResult, axis: _Axis, lanes: list[dict[str, Any]]) -> 
         "frame": [row.index for row in result.rows],
         "time": [round(row.time_s, 4) for row in result.rows],
         "face": [str(row.face) for row in result.rows],
+        "changes": [time for _, time in changes(result)],
         "stages": [[s.start, s.end, " + ".join(s.labels)] for s in result.stages],
         "lanes": [
-            {"code": lane["code"], "presence": lane["presence"], "letters": lane["letters"]}
+            {
+                "code": lane["code"],
+                "presence": lane["presence"],
+                "letters": lane["letters"],
+                "colour": lane["colour"],
+                "mark": lane["mark"],
+                "on": None if lane["band"] is None else round(100 * lane["band"]["on"]),
+            }
             for lane in lanes
         ],
     }

@@ -127,6 +127,7 @@ class KeptCrops:
         self._stride = 1
 
     def add(self, observations: list[Observation]) -> None:
+        """Keep the crops of frames with an active AU, thinned evenly once there are too many."""
         for observation in observations:
             crop = observation.face.crop
             if crop is None:

@@ -9,7 +9,7 @@ from ...core.action_units import AU_NAMES, au_code, parse_label
 from ...core.render import stage_seconds
 from ...core.types import LOST, NONE, SequenceResult
 
-__all__ = ["summary"]
+__all__ = ["changes", "summary"]
 
 
 def summary(result: SequenceResult) -> str:
@@ -35,17 +35,17 @@ def summary(result: SequenceResult) -> str:
     ]
     more = f" and {len(order) - 3} more" if len(order) > 3 else ""
     parts.append(f"Active were {', '.join(told)}{more}.")
-    changes = _changes(result)
-    if changes:
-        first = "; ".join(f"{text} at {time:.1f} s" for text, time in changes[:3])
-        more = f"; and {len(changes) - 3} more times" if len(changes) > 3 else ""
+    found = changes(result)
+    if found:
+        first = "; ".join(f"{text} at {time:.1f} s" for text, time in found[:3])
+        more = f"; and {len(found) - 3} more times" if len(found) > 3 else ""
         parts.append(f"The explanation of an active Action Unit changed: {first}{more}.")
     else:
         parts.append("No Action Unit changed its explanation while it was active.")
     return " ".join(parts)
 
 
-def _changes(result: SequenceResult) -> list[tuple[str, float]]:
+def changes(result: SequenceResult) -> list[tuple[str, float]]:
     """Return where an AU stayed active with another letter: ``AU12 A → B``, and when, seconds."""
     found = []
     for before, after in itertools.pairwise(result.stages):

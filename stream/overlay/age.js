@@ -2,6 +2,8 @@
 // How old the picture is: an old one never passes for a live one.
 
 import { byId, setText } from "./dom.js";
+import { agoWords } from "./headline.js";
+import { say } from "./language.js";
 
 const STALE_S = 1.5;
 
@@ -17,11 +19,11 @@ function duration(value) {
  * @param {string | undefined} source - its state
  */
 function hindrance(feed, source) {
-  if (feed.state === "refused") return "Token needed";
-  if (feed.ended) return "Recording ended";
-  if (!feed.live) return "Reconnecting to the server";
-  if (source === "ended" || source === "failed" || source === "stalled") return `Source ${source}`;
-  return source === "reconnecting" ? "Source reconnecting" : "";
+  if (feed.state === "refused") return say("veil.refused");
+  if (feed.ended) return say("veil.over");
+  if (!feed.live) return say("veil.lost");
+  const known = ["ended", "failed", "stalled", "reconnecting"];
+  return source && known.includes(source) ? say(`veil.${source}`) : "";
 }
 
 export class Age {
@@ -35,24 +37,49 @@ export class Age {
     this.panel = byId("picture", HTMLElement);
     this.veil = byId("veil", HTMLElement);
     this.line = byId("age", HTMLElement);
+    this.mode = byId("mode", HTMLElement);
   }
 
   /**
    * @param {import("./stream.js").Stream} stream
    * @param {import("./model.js").Model} model
    * @param {import("./feed.js").Feed} feed
+   * @param {{time: number | null, missing: boolean}} player - time that is looked back at, null while
+   *   what is live is shown; and whether no picture is kept of it
    */
-  show(stream, model, feed) {
+  show(stream, model, feed, { time: past, missing }) {
+    this.panel.classList.toggle("past", past !== null);
+    if (past !== null) {
+      this.showMode("past", agoWords(model.now() - past));
+      this.panel.classList.toggle("stale", missing);
+      this.veil.hidden = !missing;
+      setText(this.veil, missing ? say("veil.missing") : "");
+      setText(this.line, this.facts(model).join(" · "));
+      return;
+    }
     const { captured } = this.picture;
     const age = captured === null ? null : model.now() - captured;
     let veil = hindrance(feed, stream.source?.state);
-    if (!veil && age === null && this.video()) veil = "Waiting for the first picture";
+    if (!veil && age === null && this.video()) veil = say("veil.first");
     const stale = !feed.live || (age !== null && age > STALE_S);
-    if (stale && age !== null) veil = `${veil || "Not live"} · picture ${duration(age)} old`;
-    this.panel.classList.toggle("stale", stale || veil !== "");
+    if (stale && age !== null) {
+      veil = `${veil || say("veil.stale")} · ${say("veil.old", { age: duration(age) })}`;
+    }
+    const old = stale || veil !== "";
+    this.showMode(old ? "stale" : "live", old ? say("mode.stale") : say("mode.live"));
+    this.panel.classList.toggle("stale", old);
     this.veil.hidden = veil === "";
     setText(this.veil, veil);
     setText(this.line, stale ? "" : this.facts(model).join(" · "));
+  }
+
+  /**
+   * @param {"live" | "past" | "stale"} mode
+   * @param {string} words
+   */
+  showMode(mode, words) {
+    this.mode.dataset.mode = mode;
+    setText(this.mode.children[0], words);
   }
 
   /** @param {import("./model.js").Model} model */
@@ -60,9 +87,9 @@ export class Age {
     const facts = [];
     if (this.picture.drawn) {
       const { frame, latency_ms: latency } = this.picture.drawn.sample;
-      facts.push(`frame ${frame}`, `capture to emit ${latency.toFixed(0)} ms`);
+      facts.push(say("age.frame", { frame }), say("age.latency", { value: latency.toFixed(0) }));
     }
-    if (model.hello && !model.hello.video) facts.push("pictures are off");
+    if (model.hello && !model.hello.video) facts.push(say("age.blind"));
     return facts;
   }
 }

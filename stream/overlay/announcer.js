@@ -3,6 +3,7 @@
 
 import { setText } from "./dom.js";
 import { splitLabel } from "./labels.js";
+import { say } from "./language.js";
 
 const PAUSE_MS = 1500;
 
@@ -30,7 +31,7 @@ export class Announcer {
     const words = labels.map((label) => this.words(label)).join(", ");
     // What was not said yet of the person is said with the next stage.
     this.other ||= other;
-    this.waiting = this.other ? `another person: ${words}` : words;
+    this.waiting = this.other ? `${say("why.other_person")}: ${words}` : words;
   }
 
   /** Say what waits, if it is time. */
@@ -45,11 +46,11 @@ export class Announcer {
 
   /** @param {string} label */
   words(label) {
-    if (label === "NONE") return "no active Action Unit";
-    if (label === "LOST") return "face lost";
+    if (label === "NONE") return say("announce.none");
+    if (label === "LOST") return say("face.lost");
     const au = splitLabel(label)?.au;
     const words = [label.replace("_", " "), this.units.name(au)];
-    const mark = this.units.mark(au);
+    const mark = this.units.markWord(au);
     if (mark) words.push(`(${mark})`);
     return words.join(" ");
   }

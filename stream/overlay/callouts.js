@@ -38,6 +38,8 @@ export class Callouts {
     this.units = units;
     /** @type {Map<number, Callout>} by AU */
     this.labels = new Map();
+    /** @type {Line[]} as they were painted last, canvas pixels */
+    this.lines = [];
   }
 
   clear() {
@@ -62,10 +64,22 @@ export class Callouts {
       const { x, y } = best;
       const row = known ? INERTIA * known.row + (1 - INERTIA) * y : y;
       const right = known ? known.right : this.emptierSide(x, left + width / 2, width);
-      const mark = this.units.mark(mask.au);
+      const mark = this.units.markWord(mask.au);
       const text = mark ? `${mask.label} ${mark}` : mask.label;
       this.labels.set(mask.au, { x, y, row, right, text, colour: mask.colour });
     }
+    this.takeSides();
+  }
+
+  /** No label of the left side names a place to the right of one that the right side names. */
+  takeSides() {
+    const labels = [...this.labels.values()];
+    const wrong = () => {
+      const left = labels.filter((label) => !label.right).sort((a, b) => b.x - a.x)[0];
+      const right = labels.filter((label) => label.right).sort((a, b) => a.x - b.x)[0];
+      return left && right && left.x > right.x ? [left, right] : null;
+    };
+    for (let pair = wrong(); pair; pair = wrong()) [pair[0].right, pair[1].right] = [true, false];
   }
 
   /**
@@ -94,6 +108,8 @@ export class Callouts {
     const box = boxOf(sample);
     const first = unit(reserved.top) + height * 0.7;
     const last = canvas.height - unit(reserved.bottom) - height * 0.7;
+    /** @type {{label: Callout, line: Line, width: number}[]} */
+    const placed = [];
     for (const right of [false, true]) {
       const column = [...this.labels.values()].filter((label) => label.right === right);
       column.sort((upper, lower) => upper.row - lower.row);
@@ -105,9 +121,49 @@ export class Callouts {
         const gap = unit(14);
         const wanted = right ? edge + gap : edge - gap - width;
         const left = Math.max(pad, Math.min(canvas.width - width - pad, wanted));
-        paintCallout(sheet, label, { left, y: rows[i], width, height, size, pad });
+        const [x, y] = [view.left + label.x * view.scale, view.top + label.y * view.scale];
+        const line = { x, y, side: right ? left : left + width, row: rows[i] };
+        placed.push({ label, line, width });
       });
     }
+    uncross(placed.map(({ line }) => line));
+    this.lines = placed.map(({ line }) => line);
+    for (const { label, line, width } of placed) {
+      const left = label.right ? line.side : line.side - width;
+      paintCallout(sheet, label, { left, y: line.row, width, height, size, pad });
+    }
+  }
+}
+
+/** @typedef {{x: number, y: number, side: number, row: number}} Line - from a place to its label */
+
+/**
+ * Whether two lines cross.
+ * @param {Line} one
+ * @param {Line} other
+ */
+export function cross(one, other) {
+  const turn = (/** @type {number[]} */ ...[ax, ay, bx, by, cx, cy]) =>
+    Math.sign((bx - ax) * (cy - ay) - (by - ay) * (cx - ax));
+  const apart = (/** @type {Line} */ first, /** @type {Line} */ second) =>
+    turn(first.x, first.y, first.side, first.row, second.x, second.y)
+      * turn(first.x, first.y, first.side, first.row, second.side, second.row) < 0;
+  return apart(one, other) && apart(other, one);
+}
+
+/**
+ * Exchange the rows of labels of one column whose lines cross, until none do: each exchange makes the
+ * lines shorter together, so it ends.
+ * @param {Line[]} lines
+ */
+export function uncross(lines) {
+  for (let left = lines.length ** 2; left > 0; left -= 1) {
+    const pair = lines.flatMap((one, i) => lines.slice(i + 1).map((other) => [one, other]))
+      .find(([one, other]) => cross(one, other));
+    if (!pair) return;
+    const [one, other] = pair;
+    [one.row, other.row] = [other.row, one.row];
+    if (cross(one, other)) return; // of two columns: their sides, not their rows, are the cause
   }
 }
 

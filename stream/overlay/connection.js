@@ -68,11 +68,14 @@ export class Connection {
     this.send({ v: 1, type: "subscribe", data: this.handlers.subscription() });
   }
 
-  /** @param {import("./wire.js").ClientMessage} message */
+  /**
+   * @param {import("./wire.js").ClientMessage} message
+   * @returns {boolean} whether there was a connection to send it on
+   */
   send(message) {
-    if (this.socket && this.socket.readyState === WebSocket.OPEN) {
-      this.socket.send(JSON.stringify(message));
-    }
+    if (!this.socket || this.socket.readyState !== WebSocket.OPEN) return false;
+    this.socket.send(JSON.stringify(message));
+    return true;
   }
 
   connect() {

@@ -2,6 +2,7 @@
 // The foot of the page: what computes, how fast, and what was dropped.
 
 import { byId, make, setText } from "./dom.js";
+import { say } from "./language.js";
 
 /** @typedef {[name: string, value: string, hint?: string]} Fact */
 
@@ -46,15 +47,20 @@ function factsOf(stream, hello, stats) {
   const dropped = stream.frame?.dropped_total ?? drops.reduce((sum, [, count]) => sum + count, 0);
   const { lrp_engine: engine, lrp_engine_reason: reason } = stats?.lrp_engine ? stats : hello;
   const rough = hello.lrp_precision === "bfloat16" ? ", bfloat16" : "";
+  const rates = stats && {
+    analysed: stats.fps_analysed.toFixed(1),
+    grabbed: stats.fps_in.toFixed(1),
+  };
+  const rate = rates ? say("fact.rate", rates) : "–";
   return [
-    ["device", stats?.device || hello.device],
-    ["model", stats?.model || hello.model],
-    ["detector", stats?.detector || hello.detector],
-    ["relevance", presetsOf(hello), "LRP presets: whose maps give letters, and whose are drawn"],
-    ["LRP engine", (reason ? `${engine}: ${reason}` : engine || "–") + rough, reason],
-    ["analysed", stats ? `${stats.fps_analysed.toFixed(1)} of ${stats.fps_in.toFixed(1)} fps` : "–"],
-    ["latency p50 / p99", latency ? `${latency.p50.toFixed(0)} / ${latency.p99.toFixed(0)} ms` : "–"],
-    ["dropped", String(dropped), drops.map(([cause, count]) => `${cause}: ${count}`).join(", ")],
+    [say("fact.device"), stats?.device || hello.device],
+    [say("fact.model"), stats?.model || hello.model],
+    [say("fact.detector"), stats?.detector || hello.detector],
+    [say("fact.presets"), presetsOf(hello), say("fact.presets.means")],
+    [say("fact.engine"), (reason ? `${engine}: ${reason}` : engine || "–") + rough, reason],
+    [say("fact.analysed"), rate],
+    [say("fact.latency"), latency ? `${latency.p50.toFixed(0)} / ${latency.p99.toFixed(0)} ms` : "–"],
+    [say("fact.dropped"), String(dropped), drops.map(([cause, count]) => `${cause}: ${count}`).join(", ")],
   ];
 }
 
@@ -63,5 +69,5 @@ function factsOf(stream, hello, stats) {
  * @returns {string} what makes the maps: one preset, or one for letters and one for pictures
  */
 function presetsOf({ lrp_preset: letters, picture_preset: pictures }) {
-  return pictures && pictures !== letters ? `letters ${letters}, pictures ${pictures}` : letters;
+  return pictures && pictures !== letters ? say("fact.presets.two", { letters, pictures }) : letters;
 }

@@ -52,6 +52,9 @@ export class Feed {
     this.pictures = new Connection("ws/frames", {
       token,
       subscription: () => ({ streams: streams() }),
+      message: (message) => {
+        if (message.type === "past.frames") handlers.message(message);
+      },
       binary: (buffer) => {
         const picture = readPicture(buffer);
         if (picture) handlers.picture(picture);
@@ -73,6 +76,16 @@ export class Feed {
   subscribe() {
     this.events.subscribe();
     this.pictures.subscribe();
+  }
+
+  /**
+   * Ask for frames of the past: where there are pictures, on their socket, which is not deflated.
+   * @param {import("./protocol").PastWish} wish
+   * @returns {boolean} whether there is a connection to ask on
+   */
+  askPast(wish) {
+    const connection = this.handlers.video() ? this.pictures : this.events;
+    return connection.send({ v: 1, type: "past", data: wish });
   }
 
   /** @param {import("./wire.js").ClientMessage} message */

@@ -1,6 +1,7 @@
 // @ts-check
 // The lanes of the ribbon: which Action Units have one, and over which times each keeps its letter.
 
+import { lettersOf } from "./changes.js";
 import { splitLabel } from "./labels.js";
 
 /**
@@ -28,10 +29,11 @@ export function chooseLanes(stream, segments, most) {
   /** @type {Map<number, number>} AU → when it was seen last */
   const latest = new Map();
   for (const segment of segments) {
-    for (const label of segment.labels) {
-      const parts = splitLabel(label);
-      if (parts) latest.set(parts.au, segment.to ?? Infinity);
-    }
+    for (const au of lettersOf(segment.labels).keys()) latest.set(au, segment.to ?? Infinity);
+  }
+  for (const [au, runs] of stream.apart.runs) {
+    const last = runs[runs.length - 1];
+    if (last) latest.set(au, last.to);
   }
   const known = new Set(latest.keys());
   for (const prototype of stream.prototypes.values()) known.add(prototype.au);
@@ -51,18 +53,23 @@ export function chooseLanes(stream, segments, most) {
  * @param {Segment[]} segments
  * @param {number} au
  * @param {number} now
+ * @param {number} pixel - what is closer or shorter than a pixel is merged, seconds
  */
-export function runs(stream, segments, au, now) {
+export function runs(stream, segments, au, now, pixel = 0) {
   /** @type {Run[]} */
-  const joined = [];
+  const joined = stream.apart.aus.has(au)
+    ? stream.apart.between(au, segments[0]?.from ?? -Infinity, now).map(({ letter, from, to }) =>
+      ({ letter, texts: letterTexts(stream, au, letter), from, to: Math.max(to, from + pixel) }))
+    : [];
   for (const segment of segments) {
-    const label = segment.labels.find((name) => splitLabel(name)?.au === au);
-    if (!label) continue;
-    const letter = splitLabel(label)?.letter ?? "";
+    const letter = lettersOf(segment.labels).get(au);
+    if (letter === undefined) continue;
+    const { from } = segment;
     const to = segment.to ?? now;
     const last = joined.at(-1);
-    if (last && last.letter === letter && segment.from - last.to < SAME_TIME_S) last.to = to;
-    else joined.push({ letter, texts: letterTexts(stream, label, letter), from: segment.from, to });
+    const near = last && from - last.to < Math.max(SAME_TIME_S, pixel);
+    if (near && (last.letter === letter || to - from < pixel)) last.to = to;
+    else joined.push({ letter, texts: letterTexts(stream, au, letter), from, to });
   }
   return joined;
 }
@@ -70,11 +77,12 @@ export function runs(stream, segments, au, now) {
 /**
  * What to write on a run, best first: a stage that has ended keeps the letter it was given.
  * @param {Stream} stream
- * @param {string} label
- * @param {string} letter - of the label
+ * @param {number} au
+ * @param {string} letter
  */
-function letterTexts(stream, label, letter) {
+function letterTexts(stream, au, letter) {
   if (!letter) return [];
+  const label = `AU${String(au).padStart(2, "0")}_${letter}`;
   const standing = splitLabel(stream.standing(label))?.letter ?? letter;
   return standing === letter ? [letter] : [`${letter}=${standing}`, letter];
 }

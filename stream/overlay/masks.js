@@ -94,21 +94,23 @@ function split(cells, size) {
 }
 
 /**
- * Decode, fill and outline the masks of one frame.
+ * Decode, fill and outline the masks of one frame that are to be drawn.
  * @param {import("./protocol").Heat} heat
  * @param {import("./units.js").Units} units
+ * @param {{chosen: number[], fill: boolean}} wish - AUs; and whether they are filled
  * @returns {ReadyMask[]}
  */
-export function readyMasks(heat, units) {
+export function readyMasks(heat, units, { chosen, fill }) {
+  const masks = chosen.flatMap((au) => heat.masks.filter((mask) => mask.au === au));
   // Many AUs share the face: the more there are, the more the lines must do alone.
-  const faint = heat.masks.length > 3 ? 32 : 55;
-  return heat.masks.map(({ au, label, data }, i) => {
+  const faint = fill ? (masks.length > 3 ? 32 : 55) : 0;
+  return masks.map(({ au, label, data }, i) => {
     const cells = bytes(data);
     const colour = units.colour(au);
     const [red, green, blue] = rgb(colour);
     const tile = new ImageData(heat.size, heat.size);
     for (let k = 0; k < cells.length; k += 1) {
-      if (!cells[k]) continue;
+      if (!cells[k] || !faint) continue;
       tile.data.set([red, green, blue, faint + (cells[k] * 2 * faint) / 255], k * 4);
     }
     const level = CONTOUR_LEVELS[i % CONTOUR_LEVELS.length];

@@ -4,7 +4,7 @@
 import { Stream } from "./stream.js";
 import { Units } from "./units.js";
 
-export const HISTORY_S = 180;
+export const HISTORY_S = 600;
 const CLOCK_STEP_S = 10; // no message that is still awaited is so late: a clock was set
 
 export class Model {
@@ -87,6 +87,8 @@ export class Model {
     for (const info of hello.streams) {
       if (!this.streams.has(info.id)) this.streams.set(info.id, new Stream(info));
     }
+    const apart = hello.aus.filter((unit) => !(unit.staged ?? true)).map((unit) => unit.au);
+    for (const stream of this.streams.values()) stream.apart.only(apart);
     return null;
   }
 

@@ -59,22 +59,26 @@ export class Patterns {
   /**
    * @param {CanvasRenderingContext2D} context - to be filled with them
    * @param {import("./units.js").Units} units
+   * @param {import("./theme.js").ThemeChoice} theme
    */
-  constructor(context, units) {
+  constructor(context, units, theme) {
     this.context = context;
     this.units = units;
+    this.theme = theme;
     /** @type {Map<string, CanvasPattern | string>} */
     this.made = new Map();
   }
 
   /** Pattern of a stage without an active Action Unit. */
   get none() {
-    return this.find("NONE", 8, "#151a20", (pen) => slashes(pen, 8, "#46515c", 1, false));
+    const { none, noneLine } = this.theme.inks;
+    return this.find("NONE", 8, none, (pen) => slashes(pen, 8, noneLine, 1, false));
   }
 
   /** Pattern of a stage without a usable face. */
   get lost() {
-    return this.find("LOST", 8, "#0d1013", (pen) => slashes(pen, 8, "#323a43", 1, true));
+    const { lost, lostLine } = this.theme.inks;
+    return this.find("LOST", 8, lost, (pen) => slashes(pen, 8, lostLine, 1, true));
   }
 
   /**

@@ -4,6 +4,7 @@
 
 import { Callouts } from "./callouts.js";
 import { contextOf, fitCanvas } from "./dom.js";
+import { drawFace } from "./face.js";
 import { readyMasks } from "./masks.js";
 
 const WAITING = 6; // JPEGs that wait for their messages
@@ -23,6 +24,7 @@ const LINES = [["rgba(0, 0, 0, 0.45)", 3], ["rgba(255, 255, 255, 0.85)", 2], [nu
  * @typedef {object} Scene - what is on show
  * @property {import("./protocol").FrameSample} sample
  * @property {number} captured - when it was grabbed, seconds since 1970
+ * @property {import("./protocol").Heat} heat
  * @property {ImageBitmap | null} image - null: pictures are not expected
  * @property {ReadyMask[]} masks
  * @property {Matrix | null} matrix - null without a face
@@ -31,6 +33,8 @@ const LINES = [["rgba(0, 0, 0, 0.45)", 3], ["rgba(255, 255, 255, 0.85)", 2], [nu
  * @property {import("./units.js").Units} units
  * @property {() => boolean} video - whether pictures are expected
  * @property {() => {top: number, bottom: number}} reserved - heights kept free of labels, CSS pixels
+ * @property {import("./settings.js").Settings} settings
+ * @property {(active: number[], captured: number) => number[]} choose - whose relevance is drawn
  */
 
 export class Picture {
@@ -113,12 +117,43 @@ export class Picture {
     if (newest === this.shown || !frame || !heat) return;
     const image = video ? await this.decode(newest) : null;
     if (video && !image) return;
-    this.drawn?.image?.close();
-    const masks = readyMasks(heat, this.options.units);
-    this.drawn = { sample: frame.data, captured: frame.captured, image, masks, matrix: heat.matrix };
-    this.callouts.follow(frame.data, masks, heat.matrix);
-    this.schedule();
+    this.put(frame.data, frame.captured, heat, image);
     if (this.waiting.size) this.match(stream);
+  }
+
+  /**
+   * Show a frame: one that came now, or one of the past.
+   * @param {import("./protocol").FrameSample} sample
+   * @param {number} captured - when it was grabbed, seconds since 1970
+   * @param {import("./protocol").Heat} heat - of the same frame
+   * @param {ImageBitmap | null} image - of the same frame; null: there is none
+   */
+  put(sample, captured, heat, image) {
+    if (image !== this.drawn?.image) this.drawn?.image?.close();
+    const masks = this.readyMasks(heat, captured);
+    this.drawn = { sample, captured, heat, image, masks, matrix: heat.matrix };
+    this.callouts.follow(sample, masks, heat.matrix);
+    this.schedule();
+  }
+
+  /**
+   * @param {import("./protocol").Heat} heat
+   * @param {number} captured
+   */
+  readyMasks(heat, captured) {
+    const { units, choose, settings } = this.options;
+    if (!settings.relevance) return [];
+    const chosen = choose(heat.masks.map((mask) => mask.au), captured);
+    return readyMasks(heat, units, { chosen, fill: settings.fill });
+  }
+
+  /** Draw the frame on show anew: what is chosen, its colours or the settings have changed. */
+  refresh() {
+    if (!this.drawn) return;
+    const { sample, heat, captured } = this.drawn;
+    this.drawn.masks = this.readyMasks(heat, captured);
+    this.callouts.follow(sample, this.drawn.masks, heat.matrix);
+    this.schedule();
   }
 
   /**
@@ -159,6 +194,20 @@ export class Picture {
     return image;
   }
 
+  /** A copy of what is shown, with a drawn face in place of the real one. */
+  withoutFace() {
+    const { settings } = this.options;
+    const { face } = settings;
+    settings.face = false;
+    this.paint();
+    const copy = document.createElement("canvas");
+    [copy.width, copy.height] = [this.canvas.width, this.canvas.height];
+    contextOf(copy).drawImage(this.canvas, 0, 0);
+    settings.face = face;
+    this.paint();
+    return copy;
+  }
+
   resize() {
     if (fitCanvas(this.canvas).changed) this.schedule();
   }
@@ -194,18 +243,36 @@ export class Picture {
     if (!this.drawn || !this.canvas.width) return;
     const view = this.view(this.drawn);
     const { sample, image, masks, matrix } = this.drawn;
-    if (image) {
+    this.canvas.dataset.drawn = masks.map((mask) => mask.au).join(" ");
+    const { settings } = this.options;
+    if (image && settings.face) {
       context.imageSmoothingQuality = "high";
       const [width, height] = [sample.width * view.scale, sample.height * view.scale];
       context.drawImage(image, view.left, view.top, width, height);
     }
     if (sample.face.box) this.paintBox(sample.face.box, view, sample.face.state);
     if (!matrix) return;
-    for (const mask of masks) this.paintFill(mask, matrix, view);
-    for (const mask of masks) this.paintOutline(mask, matrix, view);
+    if (!settings.face) this.paintFace(matrix, view, this.drawn.heat.size);
+    const upwards = [...masks].reverse(); // the latest change lies on top
+    for (const mask of upwards) this.paintFill(mask, matrix, view);
+    for (const mask of upwards) this.paintOutline(mask, matrix, view);
     /** @param {number} pixels */
     const unit = (pixels) => this.unit(pixels);
+    if (!settings.labels) return;
     this.callouts.paint({ context, view, unit, reserved: this.options.reserved() }, sample);
+  }
+
+  /**
+   * Draw a plain face where the real one is.
+   * @param {Matrix} matrix
+   * @param {View} view
+   * @param {number} size - of masks
+   */
+  paintFace(matrix, view, size) {
+    this.enter(matrix, view);
+    const cell = Math.hypot(matrix[0], matrix[3]) * view.scale; // canvas pixels
+    drawFace(this.context, size, "#8b97a3", this.unit(1.5) / Math.max(0.01, cell));
+    this.context.setTransform(1, 0, 0, 1, 0, 0);
   }
 
   /**

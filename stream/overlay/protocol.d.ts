@@ -495,6 +495,7 @@ export interface Percentiles {
  *         `outline` or `none`.
  *     baseline: whether presence is judged by its rise over the person's rest level; each frame
  *         says how much of that is the person's own.
+ *     history_s: how far `past` can look back, seconds; 0: not at all.
  *     replay: what is replayed; None where it is live. Then all times are those of the recording.
  *     allow_control: whether clients may send `record.start` and `record.stop`.
  *     notice: shown on every page.
@@ -522,6 +523,7 @@ export interface Hello {
   video: boolean;
   privacy: string;
   baseline: boolean;
+  history_s: number;
   replay: Replaying | null;
   allow_control: boolean;
   notice: string;
@@ -537,6 +539,7 @@ export interface Hello {
  *     grade: by the model card: `A` reliable, `B` weak (pages mark it), `C` not reliable;
  *         None where the card gives no grades.
  *     shown: whether it takes part; if not, it is predicted but never active.
+ *     staged: whether it makes stages; if not, its letters are told by frames alone.
  */
 export interface ActionUnit {
   au: number;
@@ -547,6 +550,7 @@ export interface ActionUnit {
   off: number;
   grade: string | null;
   shown: boolean;
+  staged: boolean;
 }
 
 /**
@@ -650,6 +654,39 @@ export interface NoticeState {
 }
 
 /**
+ * Frames of the past that were asked for by `PastWish`, in the order of time.
+ *
+ * An answer may come in several messages; the last is `done`.
+ *
+ * Attributes:
+ *     from_s, to_s: as asked.
+ *     first_s, last_s: the oldest and the newest frame that are kept of this stream; None where
+ *         there is none. Of what was asked for beyond them nothing comes.
+ *     frames: at most as many as were asked for, spread over the time.
+ *     done: whether nothing more comes of this answer.
+ */
+export interface PastFrames {
+  from_s: number;
+  to_s: number;
+  first_s: number | null;
+  last_s: number | null;
+  frames: PastFrame[];
+  done: boolean;
+}
+
+/**
+ * A frame of the past: its samples, and its JPEG (empty where pictures are not sent).
+ *
+ * `t_capture`: when it was grabbed.
+ */
+export interface PastFrame {
+  t_capture: number;
+  frame: FrameSample;
+  heat: Heat;
+  picture: string;
+}
+
+/**
  * On `/ws/camera`: the page gives the pictures of this source now.
  *
  * Attributes:
@@ -711,6 +748,23 @@ export interface MarkerAdd {
 export interface NoticeAck {
   stream: string;
   id: number;
+}
+
+/**
+ * Tell frames of the past again; a newer wish replaces one that is not answered yet.
+ *
+ * Ask on `/ws/frames` where pictures are wanted: `/ws` would deflate them in vain.
+ *
+ * Attributes:
+ *     stream: id of the stream.
+ *     from_s, to_s: frames grabbed from … until before …, seconds since 1970.
+ *     most: how many of them, spread over the time; at most `MOST_PAST_FRAMES`.
+ */
+export interface PastWish {
+  stream: string;
+  from_s: number;
+  to_s: number;
+  most?: number;
 }
 
 /** Begin a recording; only where `hello.allow_control` is set. */
@@ -793,6 +847,7 @@ export type ServerControls =
   | { v: 1; type: "bye"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Bye; }
   | { v: 1; type: "resync"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Resync; }
   | { v: 1; type: "snapshot"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: Snapshot; }
+  | { v: 1; type: "past.frames"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: PastFrames; }
   | { v: 1; type: "camera.ready"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: CameraReady; }
   | { v: 1; type: "camera.ack"; stream: string | null; epoch: number | null; seq: null; t_capture: number | null; t_emit: number | null; data: CameraAck; };
 
@@ -802,6 +857,7 @@ export type ClientMessages =
   | { v: 1; type: "camera.pause"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: CameraPause; }
   | { v: 1; type: "marker.add"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: MarkerAdd; }
   | { v: 1; type: "notice.ack"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: NoticeAck; }
+  | { v: 1; type: "past"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: PastWish; }
   | { v: 1; type: "record.start"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: RecordStart; }
   | { v: 1; type: "record.stop"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: RecordStop; }
   | { v: 1; type: "replay"; stream?: string | null; epoch?: number | null; seq?: null; t_capture?: number | null; t_emit?: number | null; data: Replay; }

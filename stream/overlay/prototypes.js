@@ -3,7 +3,9 @@
 // face they were found on, or over a drawn face where no picture may be sent.
 
 import { contextOf, make, setText } from "./dom.js";
-import { MARK_MEANS, rgb } from "./units.js";
+import { drawFace } from "./face.js";
+import { regionWords, say } from "./language.js";
+import { meaning, rgb } from "./units.js";
 
 const MOST = 60;
 
@@ -15,41 +17,18 @@ const MOST = 60;
  * @property {HTMLCanvasElement} canvas
  * @property {HTMLElement} count
  * @property {Prototype | null} painted - what is on the canvas
+ * @property {string} colour - of it
  */
 
 /**
- * Draw a plain face where the aligned crop has its eyes, nose and mouth.
- * @param {CanvasRenderingContext2D} context
- * @param {number} size
- */
-function drawFace(context, size) {
-  const unit = size / 128;
-  context.strokeStyle = "#59636e";
-  context.lineWidth = 1.6 * unit;
-  context.beginPath();
-  context.ellipse(64 * unit, 68 * unit, 46 * unit, 58 * unit, 0, 0, 2 * Math.PI);
-  for (const x of [45.5, 82.5]) {
-    context.moveTo((x + 9) * unit, 49 * unit);
-    context.ellipse(x * unit, 49 * unit, 9 * unit, 4.5 * unit, 0, 0, 2 * Math.PI);
-    context.moveTo((x - 11) * unit, 38 * unit);
-    context.quadraticCurveTo(x * unit, 32 * unit, (x + 11) * unit, 38 * unit);
-  }
-  context.moveTo(62 * unit, 54 * unit);
-  context.lineTo(58 * unit, 72 * unit);
-  context.quadraticCurveTo(64 * unit, 77 * unit, 70 * unit, 72 * unit);
-  context.moveTo(49 * unit, 92 * unit);
-  context.quadraticCurveTo(64 * unit, 99 * unit, 79 * unit, 92 * unit);
-  context.stroke();
-}
-
-/**
+ * Paint where a prototype shows, over the face it was found on.
  * @param {HTMLCanvasElement} canvas
  * @param {Prototype} prototype
  * @param {string} colour
+ * @param {number} scale - pixels of a cell; the drawn face needs finer lines than the map has cells
  */
-function paint(canvas, prototype, colour) {
+export function paintPrototype(canvas, prototype, colour, scale = 2) {
   const { size, relevance, ghost, top } = prototype;
-  const scale = 2; // the drawn face needs finer lines than the map has cells
   canvas.width = size * scale;
   canvas.height = size * scale;
   const context = contextOf(canvas);
@@ -67,7 +46,7 @@ function paint(canvas, prototype, colour) {
     pen.putImageData(image, 0, 0);
     context.drawImage(tile, 0, 0, canvas.width, canvas.height);
   } else {
-    drawFace(context, canvas.width);
+    drawFace(context, canvas.width, "#59636e", (1.6 * canvas.width) / 128);
   }
   for (let i = 0; i < relevance.length; i += 1) {
     const value = relevance[i];
@@ -93,18 +72,22 @@ export class Prototypes {
    * @param {HTMLElement} list
    * @param {HTMLElement} summary - how many there are is written here
    * @param {import("./units.js").Units} units
+   * @param {(prototype: Prototype) => void} open - called when one is to be seen large
    */
-  constructor(list, summary, units) {
+  constructor(list, summary, units, open) {
     this.list = list;
     this.summary = summary;
     this.units = units;
+    this.open = open;
     /** @type {Map<string, Thumbnail>} */
     this.thumbnails = new Map();
     /** @type {string | undefined} label scrolled to last */
     this.revealed = undefined;
+    this.state = ""; // what the grid shows
   }
 
   reset() {
+    this.state = "";
     this.thumbnails.clear();
     this.list.replaceChildren();
   }
@@ -116,6 +99,9 @@ export class Prototypes {
    */
   show(stream, present) {
     const shown = [...stream.prototypes.values()].slice(-MOST).sort(compare);
+    const state = this.stateOf(stream, shown, present);
+    if (state === this.state) return; // ten times a second, and laying out the list is costly
+    this.state = state;
     this.removeAllBut(new Set(shown.map((prototype) => prototype.label)));
     shown.forEach((prototype, i) => {
       const { element, count } = this.bring(prototype, i);
@@ -124,16 +110,31 @@ export class Prototypes {
       const retired = standing !== prototype.label || forgotten;
       let note = `×${prototype.count}`;
       if (standing !== prototype.label) note = `= ${standing}`;
-      else if (forgotten) note = "given up";
-      else if (prototype.moved !== null) note += " moved";
+      else if (forgotten) note = say("prototype.forgotten");
+      else if (prototype.moved !== null) note += ` ${say("prototype.moved")}`;
       setText(count, note);
       element.title = this.title(prototype, forgotten);
       element.classList.toggle("retired", retired);
       element.classList.toggle("present", present.includes(prototype.label));
     });
     this.reveal(present.find((label) => this.thumbnails.has(label)));
-    const more = this.list.scrollHeight > this.list.clientHeight + 1 ? ", scroll for all" : "";
-    setText(this.summary, shown.length ? `${shown.length} found${more}` : "");
+    const more = this.list.scrollHeight > this.list.clientHeight + 1 ? `, ${say("prototype.more")}` : "";
+    const found = say("prototype.found", { count: shown.length });
+    setText(this.summary, shown.length ? found + more : "");
+  }
+
+  /**
+   * Everything that decides what the grid looks like.
+   * @param {import("./stream.js").Stream} stream
+   * @param {Prototype[]} shown
+   * @param {string[]} present
+   */
+  stateOf(stream, shown, present) {
+    const { retired, forgotten } = stream;
+    const each = shown.map(({ label, at, moved, count }) => `${label} ${at} ${moved} ${count}`);
+    const width = innerWidth;
+    return [stream.id, this.units.palette.version, width, retired.size, forgotten.size, present, each]
+      .join("|");
   }
 
   /** @param {Set<string>} wanted */
@@ -153,9 +154,12 @@ export class Prototypes {
   bring(prototype, place) {
     const thumbnail = this.thumbnails.get(prototype.label) ?? this.build(prototype);
     this.thumbnails.set(prototype.label, thumbnail);
-    if (thumbnail.painted !== prototype) {
+    const colour = this.units.colour(prototype.au);
+    if (thumbnail.painted !== prototype || thumbnail.colour !== colour) {
       thumbnail.painted = prototype;
-      paint(thumbnail.canvas, prototype, this.units.colour(prototype.au));
+      thumbnail.colour = colour;
+      thumbnail.element.style.setProperty("--au", colour);
+      paintPrototype(thumbnail.canvas, prototype, colour);
     }
     if (this.list.children[place] !== thumbnail.element) {
       this.list.insertBefore(thumbnail.element, this.list.children[place] ?? null);
@@ -185,14 +189,19 @@ export class Prototypes {
   build(prototype) {
     const canvas = document.createElement("canvas");
     canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `Where ${prototype.label} shows`);
+    canvas.setAttribute("aria-label", say("prototype.where", { label: prototype.label }));
     const count = make("span", "count", "");
-    const mark = this.units.mark(prototype.au);
+    const mark = this.units.markWord(prototype.au);
     const tags = mark ? [make("em", "mark", mark)] : [];
     const label = make("span", "label", prototype.label);
-    const element = make("li", "prototype", canvas, label, count, ...tags);
-    element.style.setProperty("--au", this.units.colour(prototype.au));
-    return { element, canvas, count, painted: null };
+    const button = make("button", "", canvas, label, count, ...tags);
+    button.type = "button";
+    const element = make("li", "prototype", button);
+    button.addEventListener("click", () => {
+      const shown = this.thumbnails.get(prototype.label)?.painted;
+      if (shown) this.open(shown);
+    });
+    return { element, canvas, count, painted: null, colour: "" };
   }
 
   /**
@@ -200,13 +209,13 @@ export class Prototypes {
    * @param {boolean} forgotten
    */
   title(prototype, forgotten) {
-    const moved = prototype.moved === null ? "" : `moved: a slow change since it was named (cosine ${
-      prototype.moved.toFixed(2)} with then)`;
+    const cosine = prototype.moved?.toFixed(2) ?? "";
     return [
-      `${prototype.label}: named at frame ${prototype.at}; × stages seen here`,
-      forgotten ? "given up: unseen for longest when a new one needed room" : "",
-      moved,
-      MARK_MEANS[this.units.mark(prototype.au)],
+      say("prototype.named", { label: prototype.label, frame: prototype.at }),
+      regionWords(prototype.regions),
+      forgotten ? say("prototype.forgotten.means") : "",
+      cosine && say("prototype.moved.means", { cosine }),
+      meaning(this.units.mark(prototype.au)),
     ]
       .filter(Boolean)
       .join("\n");

@@ -1,15 +1,18 @@
 // @ts-check
 // The scrolling ribbon: time to the right, one lane per Action Unit, the stage as a whole on top. A
 // letter is told by its text and its pattern as well as by its AU's colour. Lanes are never too thin
-// for their letters: where there is no room for all AUs, those seen last are shown.
+// for their letters: where there is no room for all AUs, those seen last are shown. However long the
+// time, a stage is at least a pixel wide, and the mark of a new explanation keeps its size.
 
+import { isNewReason } from "./changes.js";
 import { contextOf, fitCanvas } from "./dom.js";
 import { stageText } from "./labels.js";
+import { say } from "./language.js";
 import { chooseLanes, runs } from "./lanes.js";
 import { drawMarkers } from "./markers.js";
 import { Patterns } from "./patterns.js";
 
-const GUTTER = 58;
+export const GUTTER = 58;
 const STAGE_LANE = 25;
 const AXIS = 17;
 const GAP = 3;
@@ -17,10 +20,8 @@ const THIN_LANE = 13; // a letter of 11 px and its margin
 const GOOD_LANE = 15;
 const WIDE_LANE = 26;
 
-const INK = "#0b0e11";
-const TEXT = "#e9edf2";
-const QUIET = "#95a1ad";
-const LINE = "#262d35";
+const INK = "#0b0e11"; // on the colours of Action Units
+const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 
 /**
  * @typedef {import("./stream.js").Stream} Stream
@@ -29,6 +30,7 @@ const LINE = "#262d35";
  *
  * @typedef {object} Scale
  * @property {number} now - right edge, seconds since 1970
+ * @property {number} present - where stages that have not ended end, seconds since 1970
  * @property {number} width - of the ribbon, CSS pixels
  * @property {(time: number) => number} x - place of a time, CSS pixels
  */
@@ -37,12 +39,14 @@ export class Ribbon {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {import("./units.js").Units} units
+   * @param {import("./theme.js").ThemeChoice} theme
    */
-  constructor(canvas, units) {
+  constructor(canvas, units, theme) {
     this.canvas = canvas;
     this.context = contextOf(canvas);
     this.units = units;
-    this.patterns = new Patterns(this.context, units);
+    this.theme = theme;
+    this.patterns = new Patterns(this.context, units, theme);
     this.span = 30; // seconds shown
     /** @type {number[]} AUs */
     this.lanes = [];
@@ -61,19 +65,20 @@ export class Ribbon {
   }
 
   /**
-   * Draw the last seconds up to `now`.
+   * Draw a part of the time.
    * @param {Stream} stream
-   * @param {number} now - right edge, seconds since 1970
+   * @param {import("./viewport.js").Viewport} view
+   * @param {number | null} cursor - time that is looked back at, seconds since 1970; null: none
    */
-  draw(stream, now) {
+  draw(stream, view, cursor) {
     const { ratio } = fitCanvas(this.canvas);
     const context = this.context;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
     context.clearRect(0, 0, width, height);
-    const segments = [...stream.segments.values()]
-      .filter((segment) => segment.to === null || segment.to > now - this.span)
-      .sort((first, second) => first.from - second.from);
+    const { to: now, from } = view;
+    this.span = view.span;
+    const segments = stream.between(from, now);
     const top = STAGE_LANE + GAP;
     const room = Math.max(0, height - top - AXIS);
     const { lanes, hidden } = chooseLanes(stream, segments, Math.floor(room / THIN_LANE));
@@ -82,29 +87,90 @@ export class Ribbon {
     const lane = Math.min(WIDE_LANE, Math.floor(room / Math.max(1, lanes.length)));
     const perSecond = (width - GUTTER) / this.span;
     /** @type {Scale} */
-    const scale = { now, width, x: (time) => width - (now - time) * perSecond };
+    const scale = { now, present: view.present, width, x: (time) => width - (now - time) * perSecond };
     this.axis(scale, height);
     context.save();
     context.beginPath();
     context.rect(GUTTER, 0, width - GUTTER, height);
     context.clip();
-    for (const segment of segments) this.stageBlock(segment, scale, top, room);
+    this.stageBlocks(segments, scale, top, room);
     lanes.forEach((au, i) => {
-      const joined = runs(stream, segments, au, now);
+      const joined = runs(stream, segments, au, view.present, 1 / perSecond);
       joined.forEach((run, k) => {
         const before = scale.x(joined[k - 1]?.to ?? -Infinity);
         const after = scale.x(joined[k + 1]?.from ?? Infinity);
         this.letterBlock(au, run, { before, after }, scale, top + i * lane, lane);
       });
     });
-    for (const { at } of stream.marks) this.gap(scale.x(at), height);
+    for (const { at } of stream.marks) if (at > from && at < now) this.gap(scale.x(at), height);
+    const marked = this.changeMarks(stream.changes, scale, from, height);
     drawMarkers(context, stream.markers, scale, height);
+    if (cursor !== null) this.cursor(scale.x(cursor), height);
     context.restore();
     this.laneNames(top, lane, height);
     const { dataset } = this.canvas;
     dataset.segments = String(stream.segments.size);
     dataset.lanes = lanes.join(" ");
     dataset.lane = String(lane);
+    dataset.changes = String(marked);
+  }
+
+  /**
+   * Draw the stages; of those in the same pixel the first alone.
+   * @param {Segment[]} segments
+   * @param {Scale} scale
+   * @param {number} top
+   * @param {number} room
+   */
+  stageBlocks(segments, scale, top, room) {
+    let drawn = -Infinity;
+    for (const segment of segments) {
+      const right = scale.x(segment.to ?? scale.present);
+      if (right < drawn + 1) continue;
+      this.stageBlock(segment, scale, top, room);
+      drawn = Math.max(scale.x(segment.from), right - 1);
+    }
+  }
+
+  /**
+   * Mark where an Action Unit was given another explanation, always as large.
+   * @param {import("./changes.js").Change[]} changes
+   * @param {Scale} scale
+   * @param {number} from - left edge, seconds since 1970
+   * @param {number} height
+   * @returns {number} how many there are
+   */
+  changeMarks(changes, scale, from, height) {
+    const context = this.context;
+    context.fillStyle = this.theme.inks.mark;
+    let [count, last] = [0, -Infinity];
+    for (const change of changes) {
+      if (change.at < from || change.at > scale.now || !isNewReason(change)) continue;
+      count += 1;
+      const x = Math.round(scale.x(change.at));
+      if (x === last) continue;
+      last = x;
+      context.fillRect(x - 1, 0, 2, height - AXIS);
+      context.beginPath();
+      context.moveTo(x - 6, 0);
+      context.lineTo(x + 6, 0);
+      context.lineTo(x, 8);
+      context.fill();
+    }
+    return count;
+  }
+
+  /**
+   * @param {number} x
+   * @param {number} height
+   */
+  cursor(x, height) {
+    const context = this.context;
+    context.fillStyle = this.theme.inks.past;
+    context.fillRect(x - 1, 0, 2, height - AXIS);
+    context.beginPath();
+    context.arc(x, height - AXIS, 5, 0, 2 * Math.PI);
+    context.fill();
   }
 
   /**
@@ -116,16 +182,16 @@ export class Ribbon {
   stageBlock(segment, scale, top, room) {
     const context = this.context;
     const left = Math.max(GUTTER, scale.x(segment.from));
-    const right = scale.x(segment.to ?? scale.now);
+    const right = scale.x(segment.to ?? scale.present);
     const [width, kind] = [Math.max(1, right - left), segment.labels[0]];
     if (kind === "LOST") {
       context.fillStyle = this.patterns.lost;
       context.fillRect(left, 0, width, top + room);
     } else {
-      context.fillStyle = kind === "NONE" ? this.patterns.none : "#222a32";
+      context.fillStyle = kind === "NONE" ? this.patterns.none : this.theme.inks.block;
       context.fillRect(left, 0, width, STAGE_LANE);
     }
-    context.fillStyle = "rgba(233, 237, 242, 0.55)"; // where a stage begins
+    context.fillStyle = this.theme.inks.quiet; // where a stage begins
     context.fillRect(scale.x(segment.from), 0, 1, STAGE_LANE);
     this.stageText(segment.labels, left, width);
   }
@@ -147,10 +213,10 @@ export class Ribbon {
       const needed = context.measureText(text).width;
       if (needed > width - 12) continue;
       if (labels[0] === "NONE" || labels[0] === "LOST") {
-        context.fillStyle = "rgba(11, 14, 17, 0.9)"; // calm ground for the word
+        context.fillStyle = kindGround(this.theme.inks, labels[0]); // calm ground for the word
         context.fillRect(left + 3, 5, needed + 6, STAGE_LANE - 10);
       }
-      context.fillStyle = TEXT;
+      context.fillStyle = this.theme.inks.text;
       context.textBaseline = "middle";
       context.textAlign = "left";
       context.fillText(text, left + 6, STAGE_LANE / 2 + 0.5);
@@ -177,6 +243,9 @@ export class Ribbon {
     context.roundRect(left, y + 1, width, lane - 2, Math.min(3, width / 2));
     context.fill();
     context.globalAlpha = 1;
+    context.strokeStyle = this.theme.inks.edge;
+    context.lineWidth = 1;
+    if (width > 3) context.stroke();
     context.font = this.font(700, Math.min(14, lane - 2));
     context.textBaseline = "middle";
     context.textAlign = "left";
@@ -197,7 +266,7 @@ export class Ribbon {
     for (const text of run.texts) {
       const needed = context.measureText(text).width + 3;
       const right = left + width + 2;
-      context.fillStyle = TEXT;
+      context.fillStyle = this.theme.inks.text;
       if (right + needed < after) context.fillText(text, right, middle);
       else if (left - needed > before) context.fillText(text, left - needed, middle);
       else continue;
@@ -213,7 +282,7 @@ export class Ribbon {
   gap(x, height) {
     const context = this.context;
     if (x < GUTTER) return;
-    context.strokeStyle = QUIET;
+    context.strokeStyle = this.theme.inks.quiet;
     context.setLineDash([2, 3]);
     context.beginPath();
     context.moveTo(x, 0);
@@ -229,16 +298,16 @@ export class Ribbon {
   axis(scale, height) {
     const context = this.context;
     const wide = (scale.width - GUTTER) / this.span;
-    const step = [1, 2, 5, 10, 15, 30, 60].find((seconds) => seconds * wide > 84) ?? 60;
+    const step = STEPS_S.find((seconds) => seconds * wide > 84) ?? 7200;
     context.font = this.font(400, 11);
     context.textBaseline = "alphabetic";
     context.textAlign = "center";
     const latest = Math.floor(scale.now / step) * step;
     for (let time = latest; time > scale.now - this.span; time -= step) {
       const x = scale.x(time);
-      context.fillStyle = LINE;
+      context.fillStyle = this.theme.inks.line;
       context.fillRect(x, STAGE_LANE, 1, height - AXIS - STAGE_LANE);
-      context.fillStyle = QUIET;
+      context.fillStyle = this.theme.inks.quiet;
       const text = new Date(time * 1000).toLocaleTimeString([], { hour12: false });
       if (x > GUTTER + 24 && x < scale.width - 24) context.fillText(text, x, height - 3);
     }
@@ -254,11 +323,11 @@ export class Ribbon {
     context.textBaseline = "middle";
     context.textAlign = "left";
     context.font = this.font(600, 12);
-    context.fillStyle = QUIET;
-    context.fillText("stage", 0, STAGE_LANE / 2 + 0.5);
+    context.fillStyle = this.theme.inks.quiet;
+    context.fillText(say("ribbon.stage"), 0, STAGE_LANE / 2 + 0.5);
     if (this.hidden) {
       context.font = this.font(500, 11);
-      context.fillText(`+${this.hidden} ${this.hidden > 1 ? "AUs" : "AU"}`, 8, height - 7);
+      context.fillText(say("ribbon.hidden", { count: this.hidden }), 8, height - 7);
     }
     const size = Math.min(13, lane - 1);
     this.lanes.forEach((au, i) => {
@@ -266,12 +335,12 @@ export class Ribbon {
       context.fillStyle = this.units.colour(au);
       context.fillRect(0, y + 2, 3, lane - 4);
       context.font = this.font(500, size);
-      context.fillStyle = TEXT;
+      context.fillStyle = this.theme.inks.text;
       const code = `AU${String(au).padStart(2, "0")}`;
       context.fillText(code, 8, y + lane / 2 + 0.5);
       if (!this.units.mark(au)) return;
       const right = 8 + context.measureText(code).width;
-      context.fillStyle = QUIET;
+      context.fillStyle = this.theme.inks.quiet;
       context.fillText("?", right + 3, y + lane / 2 + 0.5);
     });
   }
@@ -284,4 +353,13 @@ export class Ribbon {
     this.family ||= getComputedStyle(this.canvas).fontFamily;
     return `${weight} ${size}px ${this.family}`;
   }
+}
+
+/**
+ * Calm ground for a word on a pattern.
+ * @param {import("./theme.js").Inks} inks
+ * @param {string} kind - NONE or LOST
+ */
+function kindGround(inks, kind) {
+  return kind === "NONE" ? inks.none : inks.lost;
 }

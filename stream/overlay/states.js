@@ -2,48 +2,59 @@
 // The states in the head of the page, each as an icon and words: source, face, baseline, connection.
 
 import { byId, setState } from "./dom.js";
+import { say, sayOr } from "./language.js";
 
 /**
  * @typedef {import("./dom.js").Look} Look
  * @typedef {import("./connection.js").ConnectionState} ConnectionState
  */
 
-/** @type {Record<string, Look>} */
+/**
+ * Kind and icon of each state; its words are those of the language.
+ * @typedef {Record<string, [kind: Look[0], icon: string]>} Looks
+ */
+
+/** @type {Looks} */
 const SOURCE = {
-  connecting: ["busy", "dashed", "connecting"],
-  live: ["good", "filled", "live"],
-  stalled: ["bad", "warn", "stalled"],
-  reconnecting: ["busy", "turn", "reconnecting"],
-  ended: ["idle", "stop", "ended"],
-  failed: ["bad", "cross", "failed"],
+  connecting: ["busy", "dashed"],
+  live: ["good", "filled"],
+  stalled: ["bad", "warn"],
+  reconnecting: ["busy", "turn"],
+  ended: ["idle", "stop"],
+  failed: ["bad", "cross"],
 };
-/** @type {Record<string, Look>} */
+/** @type {Looks} */
 const FACE = {
-  tracked: ["good", "filled", "face tracked"],
-  multiple: ["good", "pair", "several faces"],
-  low_quality: ["busy", "half", "face unclear"],
-  lost: ["bad", "ring", "face lost"],
+  tracked: ["good", "filled"],
+  multiple: ["good", "pair"],
+  low_quality: ["busy", "half"],
+  lost: ["bad", "ring"],
 };
-/** @type {Record<string, {look: Look, title: string}>} */
+/** @type {Looks} */
 const BASELINE = {
-  learning: {
-    look: ["busy", "dashed", "learning"],
-    title: "Presence is judged by its rise over rest; the rest level of this face is still learned",
-  },
-  active: {
-    look: ["good", "filled", "own rest level"],
-    title: "Presence is judged by its rise over this person's own rest level",
-  },
+  learning: ["busy", "dashed"],
+  active: ["good", "filled"],
 };
-/** @type {Record<ConnectionState, Look>} */
+/** @type {Looks} */
 const CONNECTION = {
-  connecting: ["busy", "dashed", "connecting"],
-  open: ["good", "filled", "connected"],
-  waiting: ["bad", "turn", "reconnecting"],
-  reconnecting: ["bad", "turn", "reconnecting"],
-  refused: ["bad", "cross", "token needed"],
-  ended: ["idle", "stop", "recording ended"],
+  connecting: ["busy", "dashed"],
+  open: ["good", "filled"],
+  waiting: ["bad", "turn"],
+  reconnecting: ["bad", "turn"],
+  refused: ["bad", "cross"],
+  ended: ["idle", "stop"],
 };
+
+/**
+ * @param {Looks} looks
+ * @param {string} family - of its words
+ * @param {string} state
+ * @returns {Look}
+ */
+function look(looks, family, state) {
+  const [kind, icon] = looks[state] ?? ["idle", "dashed"];
+  return [kind, icon, sayOr(`${family}.${state}`, state)];
+}
 
 export class States {
   constructor() {
@@ -56,25 +67,24 @@ export class States {
   /** @param {import("./stream.js").Stream} stream */
   show({ source, face, frame }) {
     const sourceState = source?.state ?? frame?.source_state ?? "waiting";
-    setState(this.source, SOURCE[sourceState] ?? ["idle", "dashed", sourceState]);
+    setState(this.source, look(SOURCE, "source", sourceState));
     this.source.title = source?.reason ?? "";
-    const baseline = BASELINE[frame?.baseline ?? ""];
-    this.baseline.hidden = !baseline;
-    if (baseline && frame) {
-      const [kind, icon, words] = baseline.look;
+    const baseline = frame?.baseline ?? "";
+    this.baseline.hidden = !BASELINE[baseline];
+    if (frame && BASELINE[baseline]) {
+      const [kind, icon, words] = look(BASELINE, "baseline", baseline);
       // Counted in whole seconds of rest, so that the words do not change with every frame.
-      const learning = frame.baseline === "learning";
-      const seconds = learning ? ` ${Math.floor(frame.rest_s)} s` : "";
+      const seconds = baseline === "learning" ? ` ${Math.floor(frame.rest_s)} s` : "";
       setState(this.baseline, [kind, icon, words + seconds]);
-      const general = Math.round(frame.rest_prior * 100);
-      this.baseline.title = `${baseline.title} (${general} % that of faces in general)`;
+      const general = say("baseline.general", { value: Math.round(frame.rest_prior * 100) });
+      this.baseline.title = `${say(`baseline.${baseline}.means`)} (${general})`;
     }
-    const { state, reason } = frame?.face ?? face ?? { state: "no face yet", reason: "" };
-    const [kind, icon, words] = FACE[state] ?? ["idle", "dashed", state];
+    const { state, reason } = frame?.face ?? face ?? { state: "none", reason: "" };
+    const [kind, icon, words] = look(FACE, "face", state);
     // Who is followed is said where there is a choice: several faces, or not the first person seen.
     const number = frame?.face.id ?? null;
     const told = number !== null && (state === "multiple" || number > 1);
-    const who = told ? `${words}, person ${number} followed` : words;
+    const who = told ? `${words}, ${say("face.person", { number: number ?? 0 })}` : words;
     setState(this.face, [kind, icon, reason ? `${who}: ${reason}` : who]);
   }
 
@@ -83,8 +93,9 @@ export class States {
    * @param {number} waitMs - until it tries again
    */
   showConnection(state, waitMs) {
-    const [kind, icon, words] = CONNECTION[state];
-    const rest = state === "waiting" ? ` in ${(waitMs / 1000).toFixed(0)} s` : "";
+    const [kind, icon, words] = look(CONNECTION, "connection", state);
+    const seconds = (waitMs / 1000).toFixed(0);
+    const rest = state === "waiting" ? ` ${say("connection.in", { seconds })}` : "";
     setState(this.connection, [kind, icon, words + rest]);
   }
 }

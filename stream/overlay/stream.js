@@ -1,7 +1,10 @@
 // @ts-check
 // What is known of one analysed source: its events and samples in, its state out.
 
+import { Apart } from "./apart.js";
+import { compareStages, lettersOf } from "./changes.js";
 import { Notices } from "./notices.js";
+import { Series } from "./series.js";
 import { bytes } from "./wire.js";
 
 /** Reason of a face state: the face is not that of the person before. */
@@ -29,12 +32,15 @@ const OTHER_PERSON = "another person";
  * @property {Uint8Array} relevance
  * @property {Uint8Array | null} ghost - the face it was found on
  * @property {number | null} moved - cosine with what it was when young, once that is small
+ * @property {[name: string, share: number][]} regions - of the face, the weightiest first
  * @property {number} count - stages that it is part of
  *
  * @typedef {{data: FrameSample, captured: number}} Frame - captured: seconds since 1970
  */
 
-const KEEP_S = 200; // longer than the widest ribbon
+const KEEP_S = 8 * 3600; // the widest ribbon
+const KEEP_STAGES = 20_000; // of them at most: a stage for every one and a half seconds of it
+const KEEP_CHANGES = 10_000;
 const KEEP_FRAMES = 120; // messages that wait for their picture; 4 s at 30 frames per second
 const DEFAULT_PERIOD_S = 1 / 30;
 
@@ -58,6 +64,12 @@ export class Stream {
     this.number = info.number;
     /** @type {Map<number, Segment>} first frame → stage */
     this.segments = new Map();
+    /** @type {Segment[] | null} the same by time; null: to be sorted anew */
+    this.sorted = null;
+    /** @type {import("./changes.js").Change[]} by time */
+    this.changes = [];
+    this.series = new Series();
+    this.apart = new Apart();
     /** @type {{at: number, text: string}[]} gaps in the source, and changes of person */
     this.marks = [];
     /** @type {import("./markers.js").Mark[]} */
@@ -85,18 +97,43 @@ export class Stream {
 
   /** Forget everything but which stream this is. */
   reset() {
+    const { aus } = this.apart;
     Object.assign(this, new Stream(this));
+    this.apart.only([...aus]);
   }
 
   /** The stage that has not ended, or null. */
   get stage() {
-    /** @type {Segment | null} */
-    let latest = null;
-    for (const segment of this.segments.values()) {
-      if (segment.to !== null) continue;
-      if (latest === null || segment.start > latest.start) latest = segment;
-    }
-    return latest;
+    const last = this.stages.at(-1);
+    return last && last.to === null ? last : null;
+  }
+
+  /** All stages that are kept, by their first frame. */
+  get stages() {
+    this.sorted ??= [...this.segments.values()].sort((first, second) => first.start - second.start);
+    return this.sorted;
+  }
+
+  /**
+   * The stages that any part of a time belongs to.
+   * @param {number} from - seconds since 1970
+   * @param {number} to
+   */
+  between(from, to) {
+    const { stages } = this;
+    let first = stages.length;
+    while (first > 0 && (stages[first - 1].to ?? Infinity) > from) first -= 1;
+    let last = first;
+    while (last < stages.length && stages[last].from < to) last += 1;
+    return stages.slice(first, last);
+  }
+
+  /**
+   * The stage at a time; null where none is known.
+   * @param {number} time - seconds since 1970
+   */
+  stageAt(time) {
+    return this.between(time, time + 1e-6).at(-1) ?? null;
   }
 
   /**
@@ -122,12 +159,14 @@ export class Stream {
     switch (message.type) {
       case "stage.enter":
         this.enter(message.data, this.timeOf(message.data.start, message.data.at, captured));
+        this.noteChange(message.data, captured);
         break;
       case "stage.exit":
         this.exit(message.data, this.timeOf(message.data.end + 1, message.data.at, captured));
         break;
       case "stage.revise":
         this.revise(message.data);
+        this.noteChange(message.data, captured);
         break;
       case "prototype.new":
         this.addPrototype(message.data);
@@ -184,8 +223,64 @@ export class Stream {
     const labels = known && revised ? known.labels : data.labels;
     const to = known?.to ?? null;
     const { start, previous, reason } = data;
-    this.segments.set(start, { start, labels, from, to, previous, reason, revised });
+    const segment = { start, labels, from, to, previous, reason, revised };
+    this.segments.set(start, segment);
+    const last = this.sorted?.at(-1)?.start ?? Infinity;
+    if (start > last) this.sorted?.push(segment); // the usual case, of thousands
+    else this.sorted = null;
     if (!known) this.count(labels);
+  }
+
+  /**
+   * Note what changed with a stage that began, or with what it turned out to be.
+   * @param {import("./protocol").StageEnter | import("./protocol").StageRevise} data
+   * @param {number} known - when that was
+   */
+  noteChange(data, known) {
+    const segment = this.segments.get(data.start);
+    if (!segment) return;
+    const { start, from, labels, reason } = segment;
+    const before = this.stageBefore(start)?.labels ?? segment.previous ?? [];
+    const told = "changes" in data ? data.changes : [];
+    const items = compareStages(before, labels, (au) => this.letterBefore(start, au), told);
+    const change = { start, at: from, known, why: reason, items };
+    const place = this.changes.findIndex((other) => other.start >= start);
+    if (place < 0) this.changes.push(change);
+    else this.changes.splice(place, this.changes[place].start === start ? 1 : 0, change);
+    if (this.changes.length > KEEP_CHANGES) this.changes.shift();
+  }
+
+  /**
+   * What changed with a stage; null where that is not known.
+   * @param {number} start - its first frame
+   */
+  changeOf(start) {
+    for (let i = this.changes.length - 1; i >= 0; i -= 1) {
+      if (this.changes[i].start === start) return this.changes[i];
+      if (this.changes[i].start < start) return null;
+    }
+    return null;
+  }
+
+  /** @param {number} start - first frame of a stage */
+  stageBefore(start) {
+    const { stages } = this;
+    for (let i = stages.length - 1; i >= 0; i -= 1) if (stages[i].start < start) return stages[i];
+    return null;
+  }
+
+  /**
+   * The letter that an Action Unit had when it was last seen before a stage; "" if there is none.
+   * @param {number} start - first frame of the stage
+   * @param {number} au
+   */
+  letterBefore(start, au) {
+    const { stages } = this;
+    for (let i = stages.length - 1; i >= 0; i -= 1) {
+      const letter = stages[i].start < start ? lettersOf(stages[i].labels).get(au) : undefined;
+      if (letter) return letter;
+    }
+    return "";
   }
 
   /**
@@ -248,6 +343,7 @@ export class Stream {
       relevance: bytes(data.data),
       ghost: data.face ? bytes(data.face) : null,
       moved: null,
+      regions: data.regions ?? [],
       count: this.prototypes.get(label)?.count ?? seen(),
     });
   }
@@ -280,6 +376,8 @@ export class Stream {
     this.captured = captured;
     this.frames.set(data.frame, { data, captured });
     bound(this.frames, KEEP_FRAMES);
+    this.series.add(captured, seriesOf(data));
+    this.apart.take(data, captured);
   }
 
   /** @param {import("./protocol").Heat} data */
@@ -289,14 +387,33 @@ export class Stream {
   }
 
   /**
-   * Forget what has left the widest ribbon.
+   * Forget what has left the widest ribbon, and the oldest of what is too much.
    * @param {number} now
    */
   trim(now) {
+    const surplus = this.segments.size - KEEP_STAGES;
+    let seen = 0;
     for (const [start, segment] of this.segments) {
-      if (segment.to !== null && segment.to < now - KEEP_S) this.segments.delete(start);
+      const old = segment.to !== null && segment.to < now - KEEP_S;
+      if (!old && seen >= surplus) break; // they came in the order of time
+      this.segments.delete(start);
+      this.sorted = null;
+      seen += 1;
     }
-    this.marks = this.marks.filter((mark) => mark.at > now - KEEP_S);
-    this.markers = this.markers.filter((mark) => mark.to > now - KEEP_S);
+    const first = now - KEEP_S;
+    this.apart.trim(first);
+    while (this.changes.length && this.changes[0].at < first) this.changes.shift();
+    while (this.marks.length && this.marks[0].at < first) this.marks.shift();
+    this.markers = this.markers.filter((mark) => mark.to > first);
   }
+}
+
+/**
+ * What of a frame is drawn as curves: the presence of each Action Unit that was judged, and scores.
+ * @param {FrameSample} sample
+ * @returns {Iterable<[name: string, value: number | null]>}
+ */
+function* seriesOf(sample) {
+  for (const value of sample.aus) yield [`AU${value.au}`, value.adjusted ?? value.presence];
+  for (const score of sample.scores ?? []) yield [`score ${score.name}`, score.value];
 }

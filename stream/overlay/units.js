@@ -1,21 +1,21 @@
 // @ts-check
 // The Action Units of the model that the server runs: names, colours, and how far to trust them.
 
-/** @typedef {import("./protocol").ActionUnit} ActionUnit */
+import { sayOr } from "./language.js";
+import { Palette } from "./palette.js";
 
-const NEUTRAL = "#9aa6b2"; // colour of an Action Unit that is not known
+/** @typedef {import("./protocol").ActionUnit} ActionUnit */
 
 /** @type {Record<string, string>} */
 const MARKS = { B: "weak", C: "poor" }; // by the grade of an Action Unit
 
 /**
- * What the word of warning means.
- * @type {Record<string, string>}
+ * What a word of warning means; "" for none.
+ * @param {string} mark
  */
-export const MARK_MEANS = {
-  weak: "weak: the network recognises it less well on real faces (grade B); take it with care",
-  poor: "poor: the network fails on it on real faces (grade C); shown because it was asked for",
-};
+export function meaning(mark) {
+  return mark ? sayOr(`mark.${mark}.means`, mark) : "";
+}
 
 /**
  * Split "#rrggbb" into red, green and blue, 0–255.
@@ -31,11 +31,13 @@ export class Units {
   constructor() {
     /** @type {Map<number, ActionUnit>} */
     this.byNumber = new Map();
+    this.palette = new Palette();
   }
 
   /** @param {ActionUnit[]} units */
   replace(units) {
     this.byNumber = new Map(units.map((unit) => [unit.au, unit]));
+    this.palette.reset();
   }
 
   /** All of them, in the model's order. */
@@ -44,20 +46,20 @@ export class Units {
   }
 
   /**
-   * Name of an Action Unit; "" if it is not known.
+   * Name of an Action Unit in the reader's language; "" if it is not known.
    * @param {number | undefined} au
    */
   name(au) {
-    return this.find(au)?.name ?? "";
+    const name = this.find(au)?.name ?? "";
+    return name && sayOr(`au.${au}`, name);
   }
 
   /**
-   * Colour of an Action Unit as "#rrggbb", whatever the server said.
+   * Colour of an Action Unit now, as "#rrggbb"; see the palette.
    * @param {number | undefined} au
    */
   colour(au) {
-    const colour = this.find(au)?.colour ?? "";
-    return /^#[0-9a-f]{6}$/i.test(colour) ? colour : NEUTRAL;
+    return this.palette.colour(au);
   }
 
   /**
@@ -66,6 +68,15 @@ export class Units {
    */
   mark(au) {
     return MARKS[this.find(au)?.grade ?? ""] ?? "";
+  }
+
+  /**
+   * The same in the reader's language.
+   * @param {number | undefined} au
+   */
+  markWord(au) {
+    const mark = this.mark(au);
+    return mark && sayOr(`mark.${mark}`, mark);
   }
 
   /** @param {number | undefined} au */

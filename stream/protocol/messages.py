@@ -19,6 +19,7 @@ Three families of messages share it:
       auth{token}              ack{to: "auth"}        only where a token is set
                                hello
       subscribe{since, …}      ack{to: "subscribe"}
+      past{from_s, to_s, …}    past.frames …          as often as somebody looks back
                                resync                 only if ``since`` cannot be served
                                snapshot …, prototype.new …    unless ``since`` is served
                                events, samples
@@ -43,12 +44,13 @@ Pictures travel on ``/ws/frames`` as binary messages: a 16-byte header
 the same handshake; it gets no hello, events and samples.
 
 Times are seconds since 1970 on the server's wall clock; ``*_s`` are seconds on the source's own
-time line. A client must ignore types and fields that it does not know; the server refuses them.
+time line, except in ``past`` and ``past.frames``, which ask for what was grabbed at a time. A
+client must ignore types and fields that it does not know; the server refuses them.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -69,6 +71,7 @@ __all__ = [
     "CLIENT_MESSAGES",
     "EVENTS",
     "MAX_THUMBNAIL_SIDE",
+    "MOST_PAST_FRAMES",
     "PROTOCOL_VERSION",
     "RESEARCH_NOTICE",
     "SAMPLES",
@@ -96,6 +99,9 @@ __all__ = [
     "Hello",
     "LetterChange",
     "Mask",
+    "PastFrame",
+    "PastFrames",
+    "PastWish",
     "Percentiles",
     "PrototypeNew",
     "PrototypeRetire",
@@ -124,6 +130,9 @@ RESEARCH_NOTICE = "Research software. Not a medical device."
 
 MAX_THUMBNAIL_SIDE = 128
 """Largest side of a mask or a prototype's thumbnail, cells."""
+
+MOST_PAST_FRAMES = 60
+"""Most frames of the past that can be asked for at once."""
 
 
 def _check_cells(size: int, data: bytes) -> None:
@@ -531,6 +540,7 @@ class ActionUnit(msgspec.Struct, frozen=True, kw_only=True):
         grade: by the model card: ``A`` reliable, ``B`` weak (pages mark it), ``C`` not reliable;
             None where the card gives no grades.
         shown: whether it takes part; if not, it is predicted but never active.
+        staged: whether it makes stages; if not, its letters are told by frames alone.
     """
 
     au: int
@@ -541,6 +551,7 @@ class ActionUnit(msgspec.Struct, frozen=True, kw_only=True):
     off: float = 0.35
     grade: str | None = None
     shown: bool = True
+    staged: bool = True
 
 
 class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -585,6 +596,7 @@ class Hello(Body, frozen=True, kw_only=True):
             ``outline`` or ``none``.
         baseline: whether presence is judged by its rise over the person's rest level; each frame
             says how much of that is the person's own.
+        history_s: how far ``past`` can look back, seconds; 0: not at all.
         replay: what is replayed; None where it is live. Then all times are those of the recording.
         allow_control: whether clients may send ``record.start`` and ``record.stop``.
         notice: shown on every page.
@@ -613,6 +625,7 @@ class Hello(Body, frozen=True, kw_only=True):
     video: bool = True
     privacy: str = "picture"
     baseline: bool = False
+    history_s: float = 0.0
     replay: Replaying | None = None
     allow_control: bool = False
     notice: str = RESEARCH_NOTICE
@@ -704,6 +717,40 @@ class CameraAck(Body, frozen=True, kw_only=True):
     result: str
 
 
+class PastFrame(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame of the past: its samples, and its JPEG (empty where pictures are not sent).
+
+    ``t_capture``: when it was grabbed.
+    """
+
+    t_capture: float
+    frame: FrameSample
+    heat: Heat
+    picture: bytes = b""
+
+
+class PastFrames(Body, frozen=True, kw_only=True):
+    """Frames of the past that were asked for by :class:`PastWish`, in the order of time.
+
+    An answer may come in several messages; the last is ``done``.
+
+    Attributes:
+        from_s, to_s: as asked.
+        first_s, last_s: the oldest and the newest frame that are kept of this stream; None where
+            there is none. Of what was asked for beyond them nothing comes.
+        frames: at most as many as were asked for, spread over the time.
+        done: whether nothing more comes of this answer.
+    """
+
+    type: ClassVar[str] = "past.frames"
+    from_s: float
+    to_s: float
+    first_s: float | None = None
+    last_s: float | None = None
+    frames: tuple[PastFrame, ...] = ()
+    done: bool = True
+
+
 # --- Control, client to server ----------------------------------------------------------------
 
 
@@ -738,6 +785,24 @@ class Subscribe(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     history_s: float = 0.0
     topics: tuple[Literal["frame", "heat", "replay.state", "stats"], ...] | None = None
     streams: tuple[str, ...] | None = None
+
+
+class PastWish(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Tell frames of the past again; a newer wish replaces one that is not answered yet.
+
+    Ask on ``/ws/frames`` where pictures are wanted: ``/ws`` would deflate them in vain.
+
+    Attributes:
+        stream: id of the stream.
+        from_s, to_s: frames grabbed from … until before …, seconds since 1970.
+        most: how many of them, spread over the time; at most :data:`MOST_PAST_FRAMES`.
+    """
+
+    type: ClassVar[str] = "past"
+    stream: str
+    from_s: float
+    to_s: float
+    most: Annotated[int, msgspec.Meta(ge=1, le=MOST_PAST_FRAMES)] = 30
 
 
 class RecordStart(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -829,7 +894,16 @@ EVENTS: dict[str, type[Event]] = _by_type(
 )
 SAMPLES: dict[str, type[Sample]] = _by_type(FrameSample, Heat, ReplayState, Stats)
 SERVER_CONTROLS: dict[str, type[Body]] = _by_type(
-    Hello, Ack, Error, Heartbeat, Bye, Resync, Snapshot, CameraReady, CameraAck
+    Hello,
+    Ack,
+    Error,
+    Heartbeat,
+    Bye,
+    Resync,
+    Snapshot,
+    PastFrames,
+    CameraReady,
+    CameraAck,
 )
 CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(
     Auth,
@@ -837,6 +911,7 @@ CLIENT_MESSAGES: dict[str, type[Body]] = _by_type(
     CameraPause,
     MarkerAdd,
     NoticeAck,
+    PastWish,
     RecordStart,
     RecordStop,
     Replay,

@@ -239,14 +239,8 @@ class Player:
         if position > 0:
             events = list(_until(position, session.events()))
             latest = self._latest(position)
-            self._frame_s = max((r.at for r in latest if _is_frame(r)), default=_BEFORE_ALL)
             self.hub.jump(before, events, latest)
-            shown = {}
-            for record in _until(position, session.pictures(position - _LOOK_BACK_S)):
-                if record.picture is not None:
-                    shown[record.picture.number] = record.picture
-            for picture in shown.values():
-                self._show(picture)
+            self._show_latest(position, latest)
             self._coming = session.records(math.nextafter(position, math.inf))
         else:
             self.hub.jump(before, (), ())
@@ -256,13 +250,43 @@ class Player:
         self._set(position)
 
     def _latest(self, position: float) -> list[Record]:
-        """Return the latest sample of each kind and stream at a time."""
+        """Return the latest sample of each kind and stream at a time; note the last frame's.
+
+        Masks are kept ten times a second. Of each stream the frame is the one of its latest masks,
+        as pages draw only what belongs together; it is a tenth of a second older at most.
+        """
         latest: dict[tuple[str, str | None], Record] = {}
-        for kind in (self._session.heat, self._session.samples):
-            for record in _until(position, kind(position - _LOOK_BACK_S)):
-                if record.envelope is not None:
-                    latest[record.envelope.type, record.envelope.stream] = record
+        masked: dict[str | None, int] = {}
+        for record in _until(position, self._session.heat(position - _LOOK_BACK_S)):
+            if record.envelope is not None:
+                latest[record.envelope.type, record.envelope.stream] = record
+                masked[record.envelope.stream] = record.envelope.data.frame
+        for record in _until(position, self._session.samples(position - _LOOK_BACK_S)):
+            if record.envelope is None:
+                continue
+            if _is_frame(record):
+                self._frame_s = record.at
+                number = record.envelope.data.frame
+                if number > masked.get(record.envelope.stream, number):
+                    continue
+            latest[record.envelope.type, record.envelope.stream] = record
         return list(latest.values())
+
+    def _show_latest(self, position: float, latest: list[Record]) -> None:
+        """Publish the pictures of the frames that are shown at a time."""
+        numbers = {stream.id: stream.number for stream in self.hub.streams}
+        frames = {
+            numbers.get(record.envelope.stream or ""): record.envelope.data.frame
+            for record in latest
+            if record.envelope is not None and _is_frame(record)
+        }
+        shown: dict[int, PictureAt] = {}
+        for record in _until(position, self._session.pictures(position - _LOOK_BACK_S)):
+            picture = record.picture
+            if picture is not None and picture.frame <= frames.get(picture.number, picture.frame):
+                shown[picture.number] = picture
+        for picture in shown.values():
+            self._show(picture)
 
     def _set(self, position: float) -> None:
         """Let time go on from a moment, or stand still there."""

@@ -29,6 +29,8 @@ from ..protocol.messages import (
     Error,
     Heartbeat,
     Hello,
+    PastFrames,
+    PastWish,
     Resync,
     Subscribe,
 )
@@ -37,6 +39,7 @@ from . import limits
 from .allowance import TokenBucket
 from .guarded import GuardedConnection
 from .hub import PICTURE, EventsLostError, Hub, Past
+from .past import portions
 from .requests import NotAllowedError, Requests
 from .strangers import Guesses
 from .turns import Turns, cost_of
@@ -130,6 +133,7 @@ class Client:
         self._topics: frozenset[str] = frozenset()
         self._streams: frozenset[str] | None = None
         self._sent: dict[tuple[str, str | None], int] = {}
+        self._past_wish: PastWish | None = None
         self._beats = False
         self._heard = time.monotonic()
         self._steps = StepClock()
@@ -252,6 +256,8 @@ class Client:
             message = self._parse(text)
             if isinstance(message, Subscribe):
                 self._subscribe(message)
+            elif isinstance(message, PastWish):
+                self._look_back(message)
             elif message.type == Heartbeat.type:
                 self._beats = True
             elif message.type == Bye.type:
@@ -286,15 +292,23 @@ class Client:
         except ProtocolError as error:
             raise _Refusal("bad_message", _BAD_DATA, str(error)) from error
 
-    def _subscribe(self, wish: Subscribe) -> None:
+    def _look_back(self, wish: PastWish) -> None:
+        self._must_know([wish.stream])
+        self._past_wish = wish  # who drags a slider wants the last place alone
+        self.news.set()
+
+    def _must_know(self, streams: Sequence[str]) -> None:
         known = {stream.id for stream in self._hub.streams}
-        unknown = sorted(set(wish.streams or ()) - known)
+        unknown = sorted(set(streams) - known)
         if unknown:
             raise _Refusal(
                 "bad_message",
                 _BAD_DATA,
-                f"there is no stream {unknown[0][:40]!r}; subscribe to some of {sorted(known)}",
+                f"there is no stream {unknown[0][:40]!r}; there are {sorted(known)}",
             )
+
+    def _subscribe(self, wish: Subscribe) -> None:
+        self._must_know(wish.streams or ())
         self._streams = None if wish.streams is None else frozenset(wish.streams)
         self._topics = frozenset(SAMPLES if wish.topics is None else wish.topics)
         self._reply(Ack(to=Subscribe.type))
@@ -321,6 +335,7 @@ class Client:
             if self.pictures:
                 for message in self._hub.pictures_since(self._sent, self._streams):
                     await self._send(message, text=False)
+                await self._write_frames_of_the_past()
                 continue
             if not await self._write_past(self.subscription):
                 continue
@@ -330,6 +345,29 @@ class Client:
                 samples = self._hub.samples_since(self._sent, self._topics, self._streams)
             for message in samples:
                 await self._send(message)
+            await self._write_frames_of_the_past()
+
+    async def _write_frames_of_the_past(self) -> None:
+        """Answer the last wish, in portions between which everything else goes on."""
+        wish, self._past_wish = self._past_wish, None
+        if wish is None:
+            return
+        frames, span = self._hub.frames_of_the_past(wish)
+        first, last = span or (None, None)
+        waiting = portions(frames, limits.PAST_MESSAGE_BYTES)
+        for i, portion in enumerate(waiting):
+            if self._past_wish is not None:
+                return  # it wants something else by now, which the next turn answers
+            answer = PastFrames(
+                from_s=wish.from_s,
+                to_s=wish.to_s,
+                first_s=first,
+                last_s=last,
+                frames=portion,
+                done=i == len(waiting) - 1,
+            )
+            await self._send(self._control_message(answer, stream=wish.stream))
+            await self._write_control()
 
     def take_turn(self, credit: int) -> None:
         """Be told so much more of the past, bytes."""

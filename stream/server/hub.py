@@ -20,6 +20,7 @@ import msgspec
 from ...core.errors import ProtocolError
 from .. import protocol
 from ..step_clock import StepTimes
+from .past import PastRing
 
 __all__ = [
     "PICTURE",
@@ -151,6 +152,7 @@ class Hub:
         clock: wall clock, seconds since 1970; what messages are stamped with.
         ticks: clock that is never set, seconds; what ages are measured with. A wall clock that is
             put forward by two hours would empty the ring.
+        past: keeps frames, so that clients can look back; None: they cannot.
 
     Raises:
         ProtocolError: two streams share an id or a number.
@@ -171,7 +173,9 @@ class Hub:
         ring_s: float = RING_S,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
+        past: PastRing | None = None,
     ) -> None:
+        self._past_ring = past
         self.streams = tuple(streams)
         for key in ("id", "number"):
             values = [getattr(stream, key) for stream in self.streams]
@@ -260,6 +264,11 @@ class Hub:
             self._samples[sample.type, stream] = Slot(
                 self._version, sample, stream, t_capture, t_emit
             )
+            if self._past_ring is not None and stream is not None:
+                if isinstance(sample, protocol.Heat):
+                    self._past_ring.add_heat(stream, sample)
+                elif isinstance(sample, protocol.FrameSample) and t_capture is not None:
+                    self._past_ring.add_frame(stream, sample, t_capture)
             if self._tap is not None:
                 self._tap.take_sample(sample, stream, t_capture, t_emit)
             self._wake()
@@ -287,6 +296,8 @@ class Hub:
         with self._lock:
             self._version += 1
             self._pictures[stream] = (self._version, message)
+            if self._past_ring is not None:
+                self._past_ring.add_picture(stream, frame, jpeg)
             if self._tap is not None:
                 self._tap.take_picture(frame, jpeg, stream, self._numbers[stream])
             self._wake()
@@ -305,7 +316,7 @@ class Hub:
         return self.wants(PICTURE)
 
     def wants(self, topic: str, stream: str | None = None) -> bool:
-        """Whether any client wants this topic.
+        """Whether any client wants this topic, or the past is due for one.
 
         Args:
             topic: ``frame``, ``heat``, ``stats`` or :data:`PICTURE`.
@@ -315,7 +326,7 @@ class Hub:
             return any(
                 topic in topics and (stream is None or streams is None or stream in streams)
                 for topics, streams in self._interests.values()
-            )
+            ) or self._past_wants(topic, stream)
 
     # --- For the server and the recorder --------------------------------------------------
 
@@ -416,6 +427,21 @@ class Hub:
                 seq -= 1
             return seq
 
+    def frames_of_the_past(
+        self, wish: protocol.PastWish
+    ) -> tuple[list[protocol.PastFrame], tuple[float, float] | None]:
+        """Return frames that a client wants to see again, and from when to when there are some."""
+        if self._past_ring is None:
+            return [], None
+        with self._lock:
+            ring, stream = self._past_ring, wish.stream
+            return ring.between(stream, wish.from_s, wish.to_s, wish.most), ring.span(stream)
+
+    @property
+    def history_s(self) -> float:
+        """How far clients can look back, seconds; 0: not at all."""
+        return 0.0 if self._past_ring is None else self._past_ring.seconds
+
     def samples_since(
         self,
         sent: dict[tuple[str, str | None], int],
@@ -457,6 +483,11 @@ class Hub:
         return [message for _, _, message in fresh]
 
     # --- Inside, with the lock held -------------------------------------------------------
+
+    def _past_wants(self, topic: str, stream: str | None) -> bool:
+        if self._past_ring is None or stream is None or topic not in (PICTURE, "heat"):
+            return False
+        return self._past_ring.due(stream, self._clock(), picture=topic == PICTURE)
 
     def _wake(self) -> None:
         for wake in self._wakes:

@@ -38,6 +38,7 @@ __all__ = [
     "MESSAGE_BURST",
     "MESSAGE_RATE",
     "MOST_CONNECTIONS",
+    "PAST_MESSAGE_BYTES",
     "PING_INTERVAL_S",
     "PING_TIMEOUT_S",
     "REFUSAL_LOG_S",
@@ -116,6 +117,10 @@ no less."""
 HISTORY_TURN_BYTES = 32 * 1024
 """Portion that a client is told in one turn, bytes: about two milliseconds. Whoever has had least
 of the past is next, so a newcomer does not wait for those who ask for all of it again and again."""
+
+PAST_MESSAGE_BYTES = 256 * 1024
+"""Pictures and masks in one message of frames of the past, bytes, about: a client waits no longer
+for one than for a large picture."""
 
 HANDSHAKE_TIMEOUT_S = 10.0
 """Time from the TCP connection to the end of the HTTP handshake, seconds; with TLS, as long again

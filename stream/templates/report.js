@@ -108,6 +108,56 @@
     show(row + step);
   });
 
+  const canvas = document.getElementById("curves");
+  if (canvas) {
+    const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
+    const gutter = 64;
+    const curves = new Curves(canvas, {
+      gutter,
+      font: "system-ui, sans-serif",
+      colours: () => ({ text: style("--ink"), quiet: style("--soft"), line: style("--line"),
+        mark: style("--accent"), cursor: style("--ink") }),
+    });
+    const all = data.lanes.map((lane) => ({ weak: Boolean(lane.mark), series: seriesOfArrays(
+      { name: lane.code, colour: lane.colour, low: 0, high: 100, ...(lane.on === null ? {} : { threshold: lane.on }) },
+      data.time, lane.presence.map((value) => value ?? NaN)) }));
+    const view = new TimeWindow({ from: data.start, to: data.end, first: data.start, last: data.end,
+      least: Math.min(0.2, data.end - data.start) });
+    const marks = data.changes.map((at) => ({ at, strong: true }));
+    let pointed = null;
+    const draw = () => {
+      curves.draw({ from: view.from, to: view.to, marks, cursor: pointed });
+      document.getElementById("span").textContent = `${view.from.toFixed(2)} to ${view.to.toFixed(2)} s`;
+      canvas.dataset.span = `${view.from.toFixed(3)} ${view.to.toFixed(3)}`;
+    };
+    const chooseSeries = () => {
+      curves.series = all.filter((one) => !one.weak || !document.body.classList.contains("no-weak"))
+        .map((one) => one.series);
+      canvas.style.setProperty("--rows", String(curves.series.length));
+      draw();
+    };
+    followGestures(canvas, view, {
+      gutter,
+      changed: draw,
+      hover: (time) => {
+        pointed = time;
+        if (time === null) hide(); else show(nearest(time));
+        draw();
+      },
+      pick: (time) => choose(stageOf(data.frame[nearest(time)])),
+    });
+    document.addEventListener("stage", ({ detail: { from, to } }) => {
+      const room = Math.max(0.5, to - from);
+      view.set(from - room, to + room);
+      pointed = from;
+      draw();
+    });
+    document.addEventListener("weak", chooseSeries);
+    new ResizeObserver(draw).observe(canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    chooseSeries();
+  }
+
   if (film) {
     film.addEventListener("timeupdate", () => {
       if (!film.paused) show(nearest(film.currentTime + data.start));
@@ -128,6 +178,7 @@
       document.body.classList.toggle("no-weak", weak.checked);
       const height = weak.checked ? data.strong : data.height;
       chart.setAttribute("viewBox", `0 0 ${data.width} ${height}`);
+      document.dispatchEvent(new Event("weak"));
     });
   }
   // Paper has no triangles to click: what is folded is printed, too.

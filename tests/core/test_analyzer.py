@@ -234,6 +234,26 @@ def test_hidden_aus_are_predicted_but_never_active(
     assert [sorted(row.labels) for row in result.rows] == [list(r.active) for r in few]
 
 
+def test_an_au_that_makes_no_stages_keeps_its_letters(
+    network: AUNetwork, frames: list[Frame], results: list[FrameResult]
+) -> None:
+    seen = {label[:4] for r in results for label in (r.stage or ()) if label.startswith("AU")}
+    staged = tuple(int(code[2:]) for code in sorted(seen)[:1])
+    config = replace(EVERY, stage_aus=staged)
+    analyzer = Analyzer(OurDetector(), network, config)
+    assert analyzer.staged == set(staged)
+    few = [r for f in frames for r in analyzer.update([f])]
+    assert [r.letters for r in few] == [r.letters for r in results]
+    made = {label[:4] for r in few for label in (r.stage or ()) if label.startswith("AU")}
+    assert made == set(sorted(seen)[:1]) < seen
+    sequence = SequenceAnalyzer(OurDetector(), network, config)
+    sequence.update(frames)
+    result = sequence.finish(source="demo", fps=FPS)
+    labels = {label for stage in result.stages for label in stage.labels}
+    assert {label[:4] for label in labels if label.startswith("AU")} <= made
+    assert {au for row in result.rows for au in row.labels} > set(staged)
+
+
 def with_trait(network: AUNetwork, au: int, logit: float) -> AUNetwork:
     """Return the network as if every face looked as if it showed this AU a little."""
     module = copy.deepcopy(network.logits_module)
@@ -422,7 +442,8 @@ def test_two_sources_do_not_disturb_each_other(
         for alone, together in zip(results, of_first, strict=False):
             assert (alone.presence is None) == (together.presence is None)
             if alone.presence is not None and together.presence is not None:
-                np.testing.assert_allclose(together.presence, alone.presence, atol=0.01)
+                # Rounding may decide whether a frame's own landmarks are searched for.
+                np.testing.assert_allclose(together.presence, alone.presence, atol=0.03)
 
 
 def test_reset_equals_new(

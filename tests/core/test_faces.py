@@ -122,7 +122,8 @@ def test_all_faces_go_through_the_network_at_once(
     seen = observer.update([frames[10]])
     assert [o.frame.source for o in seen] == ["cam", "cam/2"]
     assert rows == [2]
-    assert looked == []  # the pass before found the landmarks with which they were cut out
+    # The pass before found the landmarks with which they are cut out; one may have been far off.
+    assert sum(looked) <= 1
 
 
 def test_a_person_who_takes_anothers_place_begins_with_no_letters(

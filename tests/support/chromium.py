@@ -101,6 +101,11 @@ class Page:
             mobile=mobile,
         )
 
+    async def media(self, **features: str) -> None:
+        """Say what the reader's system prefers: ``prefers_color_scheme="dark"``, and so on."""
+        wanted = [{"name": k.replace("_", "-"), "value": v} for k, v in features.items()]
+        await self.call("Emulation.setEmulatedMedia", features=wanted)
+
     async def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression (awaited if it is a promise)."""
         result = await self.call(

@@ -92,6 +92,7 @@ class GraphBatch(EagerBatch):
         self._graph, self._maps = recorder.record(super().run)
 
     def run(self) -> torch.Tensor:
+        """Run the recorded pass again, on the memory it was recorded with; return its maps."""
         self._graph.replay()
         return self._maps
 

@@ -213,6 +213,7 @@ class Pass(_ForwardHook):
     """Pass rule of activations: ``R_i = R_j``."""
 
     def run(self, module: nn.Module, x: torch.Tensor, original: _Map) -> torch.Tensor:
+        """Return ``original(x)``; relevance passes as it comes."""
         return pass_through(original, x)
 
 
@@ -229,6 +230,7 @@ class Rule(_ForwardHook):
         return type(self)(self.preset)
 
     def run(self, module: nn.Module, x: torch.Tensor, original: _Map) -> torch.Tensor:
+        """Return ``original(x)``; relevance comes back along the modified layers."""
         if self._layers is None:
             self._layers = self.modified(module)
         layers = self._layers
@@ -260,9 +262,11 @@ class Epsilon(Rule):
         return type(self)(self.preset, self.epsilon)
 
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
+        """Return the layer itself, without hooks."""
         return (_variant(module, _weight(module), module._parameters.get("bias")),)
 
     def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
+        """Return the contributions to z, and z moved away from 0 by ε."""
         z, terms = _linearize(layers[0], x)
         return RuleContext(terms, stabilize(z, self.epsilon))
 
@@ -274,6 +278,7 @@ class PositiveHead(Rule):
     """
 
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
+        """Return the layer, and its positive and negative weights without bias."""
         weight = _weight(module)
         return (
             _variant(module, weight, module._parameters.get("bias")),
@@ -282,6 +287,7 @@ class PositiveHead(Rule):
         )
 
     def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
+        """Return what speaks for the output, with the logit as denominator."""
         plain, positive, negative = layers
         _, positive_terms = _linearize(positive, x.clamp(min=0))
         _, negative_terms = _linearize(negative, x.clamp(max=0))
@@ -294,9 +300,11 @@ class ZRule(Rule):
     """Z-rule of layers without parameters (average pooling, sums): ``R_i = z_ij R_j / z_j``."""
 
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
+        """Return the layer itself, without hooks."""
         return (_hookless(module),)
 
     def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
+        """Return the contributions to z, and z kept from 0."""
         z, terms = _linearize(layers[0], x)
         return RuleContext(terms, stabilize_denominator(z, self.preset))
 
@@ -305,6 +313,7 @@ class AlphaOneBetaZero(Rule):
     """α1β0 rule: positive contributions x⁺w⁺ and x⁻w⁻ only, bias term as the preset says."""
 
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
+        """Return the positive weights with their bias, and the negative ones without."""
         weight = _weight(module)
         bias = module._parameters.get("bias")
         if bias is not None and self.preset.conv_bias == "positive":
@@ -315,6 +324,7 @@ class AlphaOneBetaZero(Rule):
         )
 
     def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
+        """Return the positive contributions and their sum, kept from 0."""
         positive, negative = layers
         z, terms = _linearize(positive, x.clamp(min=0))
         if bool((x < 0).any()):
@@ -340,6 +350,7 @@ class Gamma(Rule):
         return type(self)(self.preset, self.gamma)
 
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
+        """Return the layer, and what favours either sign of its output."""
         weight, bias = _weight(module), module._parameters.get("bias")
         positive = gamma_modified(weight, bias, self.gamma)
         negative = gamma_modified(weight, bias, -self.gamma)
@@ -352,6 +363,7 @@ class Gamma(Rule):
         )
 
     def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
+        """Return the contributions that favour the sign of each output, and their sum."""
         plain, *modified = layers
         z = plain(x)
         denominator, terms = torch.zeros_like(z), ()
@@ -373,6 +385,7 @@ class Flat(Rule):
     """Flat rule: every input that is not padding gets the same share, ``R_i = Σ_j R_j / n_j``."""
 
     def modified(self, module: nn.Module) -> tuple[nn.Module, ...]:
+        """Return the layer with all weights 1, of one output channel where all share alike."""
         ones = torch.ones_like(_weight(module))
         # Without groups all output channels have the same shares: one channel is enough.
         if self._merges(module):
@@ -380,6 +393,7 @@ class Flat(Rule):
         return (_variant(module, ones, None),)
 
     def save_context(self, layers: tuple[nn.Module, ...], x: torch.Tensor) -> RuleContext:
+        """Return equal contributions, and how many inputs each output has."""
         count, terms = _linearize(layers[0], torch.ones_like(x))
         merged = None
         if self._merges(layers[0]):

@@ -8,7 +8,7 @@ import pytest
 from facestage.core.errors import ConfigError
 from facestage.core.network.au_network import EMBEDDED
 from facestage.core.network.card import ModelCard
-from facestage.core.network.selection import parse_aus, select_aus
+from facestage.core.network.selection import parse_aus, select_aus, staging_aus
 
 PLAIN = replace(
     ModelCard.from_json(EMBEDDED.with_suffix(".json").read_text()),
@@ -74,3 +74,18 @@ def test_a_network_without_a_usable_au_says_so() -> None:
     with pytest.raises(ConfigError, match="no Action Unit of net is graded A or B; use all"):
         select_aus(poor, "shown")
     assert select_aus(poor, "all") == poor.aus
+
+
+def test_stages_are_made_by_those_who_are_asked_for() -> None:
+    part = (1, 12, 25)
+    assert staging_aus(GRADED, part, "shown") == staging_aus(GRADED, part, "all") == part
+    assert staging_aus(GRADED, part, "A") == (12, 25)
+    assert staging_aus(GRADED, (1,), "A") == ()
+    assert staging_aus(GRADED, part, (1, 25)) == (1, 25)
+
+
+def test_who_does_not_take_part_makes_no_stages() -> None:
+    with pytest.raises(ConfigError, match=r"AU04 cannot make stages .*--stage-aus"):
+        staging_aus(GRADED, (1, 12), (4, 12))
+    with pytest.raises(ConfigError, match="gives its Action Units no grades"):
+        staging_aus(PLAIN, (1, 12), "A")

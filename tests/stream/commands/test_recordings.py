@@ -315,8 +315,8 @@ def test_people_that_cannot_be(people: list[str], options: dict[str, object], sa
 def test_settings_that_cannot_be(run: Run, tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "facestage.toml"
     path.write_text(text)
-    code, out, err = run("demo", "--config", path)
-    assert (code, out) == (2, "")
+    code, _, err = run("demo", "--config", path)
+    assert code == 2
     assert said in err
     assert err.count("\n") == 1
 

@@ -53,6 +53,10 @@ ENTER = StageEnter(
     text="(AU01_A, AU12_B)",
 )
 
+FRAME = FrameSample(
+    frame=6, time_s=0.2, width=640, height=360, face=FaceValue(state="lost"), stage=("LOST",)
+)
+
 SCORE = protocol.ScoreValue(
     name="PSPI",
     low=2.5,
@@ -166,6 +170,18 @@ BODIES: list[protocol.Body] = [
     protocol.CameraAck(result="taken"),
     protocol.Resync(reason="too old"),
     Snapshot(seq=9, stage=ENTER, prototypes=("AU12_B",)),
+    protocol.PastFrames(
+        from_s=1.0,
+        to_s=3.0,
+        first_s=0.5,
+        last_s=2.5,
+        frames=(
+            protocol.PastFrame(
+                t_capture=1.5, frame=FRAME, heat=Heat(frame=6, size=2), picture=b"\xff\xd8"
+            ),
+        ),
+        done=False,
+    ),
 ]
 
 CLIENT_BODIES: list[protocol.Body] = [
@@ -174,6 +190,7 @@ CLIENT_BODIES: list[protocol.Body] = [
     protocol.CameraPause(reason="hidden"),
     Subscribe(since=Cursor(epoch=1, seq=4), topics=("frame",), streams=("cam",)),
     Subscribe(),
+    protocol.PastWish(stream="cam", from_s=1.0, to_s=3.0, most=60),
     protocol.RecordStart(),
     protocol.RecordStop(),
     protocol.Replay(command="seek", value=80.0),

@@ -102,7 +102,11 @@ def test_anything_else_is_not_found(path: str) -> None:
 
 def test_every_file_of_the_page_is_on_the_list_and_has_no_inline_script() -> None:
     folder = server_module._OVERLAY
-    present = {path.name for path in folder.iterdir() if path.suffix in server_module._MIME}
+    present = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix in server_module._MIME
+    }
     pages = set(server_module._PAGES.values())
     assert present == {*server_module._FILES, *pages, "tsconfig.json"}
     for name in pages:
