@@ -165,7 +165,7 @@ def _cut(
     return np.asarray(cut, np.uint8), exact.astype(np.float32), corner.astype(np.float32)
 
 
-def _shrunk(box: NDArray[np.float32]) -> NDArray[np.float32]:
+def _shrunk(box: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the box about the same middle, smaller by :data:`SHRUNK`."""
     size = box[2:] * np.float32(SHRUNK)
     return np.append(box[:2] + (box[2:] - size) / 2, size).astype(np.float32)
