@@ -57,6 +57,10 @@ export class Age {
       setText(this.line, this.facts(model).join(" · "));
       return;
     }
+    if (model.hello?.replay) {
+      this.showReplay(model, feed);
+      return;
+    }
     const { captured } = this.picture;
     const age = captured === null ? null : model.now() - captured;
     let veil = hindrance(feed, stream.source?.state);
@@ -71,6 +75,20 @@ export class Age {
     this.veil.hidden = veil === "";
     setText(this.veil, veil);
     setText(this.line, stale ? "" : this.facts(model).join(" · "));
+  }
+
+  /**
+   * A recording is as old as it is, and may stand still.
+   * @param {import("./model.js").Model} model
+   * @param {import("./feed.js").Feed} feed
+   */
+  showReplay(model, feed) {
+    const veil = hindrance(feed, undefined);
+    this.showMode("past", say("mode.replay"));
+    this.panel.classList.toggle("stale", veil !== "");
+    this.veil.hidden = veil === "";
+    setText(this.veil, veil);
+    setText(this.line, this.facts(model).join(" · "));
   }
 
   /**

@@ -104,6 +104,8 @@ export class Controls {
   show() {
     const { player, present, history, now } = this.options;
     if (this.recording) {
+      this.panel.hidden = false;
+      this.now.hidden = true;
       const { playing = true, position_s = 0 } = this.state ?? {};
       const { duration_s } = this.recording;
       this.look(playing, duration_s ? position_s / duration_s : 0);

@@ -20,10 +20,12 @@ export class Model {
     this.cursor = null;
     this.complete = false; // whether everything up to the cursor has been taken in
     this.skew = Infinity; // local clock minus the server's, seconds
+    this.told = 0; // the server's clock as it was last told, seconds since 1970
   }
 
-  /** Now on the server's clock, seconds since 1970. */
+  /** Now on the server's clock, seconds since 1970; where a recording is replayed, on its own. */
   now() {
+    if (this.hello?.replay) return this.told;
     return Date.now() / 1000 - (Number.isFinite(this.skew) ? this.skew : 0);
   }
 
@@ -72,6 +74,7 @@ export class Model {
    * @param {import("./wire.js").ServerMessage} message
    */
   learnSkew(message) {
+    if (message.t_emit !== null) this.told = message.t_emit;
     if (message.t_emit === null || message.seq !== null) return;
     const skew = Date.now() / 1000 - message.t_emit;
     this.skew = skew > this.skew + CLOCK_STEP_S ? skew : Math.min(this.skew, skew);

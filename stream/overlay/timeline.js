@@ -76,6 +76,8 @@ export class Timeline {
     const { model, feed } = this.options;
     if (!stream.captured) return this.latestEdge || model.now();
     const { captured } = stream;
+    // A replay goes back, too.
+    if (model.hello?.replay) return (this.latestEdge = captured);
     const edge = feed.live ? Math.min(model.now(), captured + 1) : captured;
     this.latestEdge = Math.max(this.latestEdge, edge);
     return this.latestEdge;
