@@ -52,10 +52,8 @@ def test_the_page_says_that_it_is_a_replay_and_moves_both_ways(player: Player) -
             await page.until(f"{text('mode')} === 'REPLAY'")
             await page.evaluate(scrub(800))
             await page.until(f"parseFloat({text('where')}) > 45")
-            later = await page.evaluate(text("age"))
             await page.evaluate(scrub(200))
             await page.until(f"parseFloat({text('where')}) < 15")
-            await page.until(f"{text('age')} !== {later!r}")
             # However long it stands still, a recording is not late.
             assert await page.evaluate(f"{text('mode')} === 'REPLAY'")
             assert await page.evaluate("document.getElementById('veil').hidden")
