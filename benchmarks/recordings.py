@@ -13,6 +13,8 @@ how many claimed to be complete, and the longest time between the last frame and
 
 from __future__ import annotations
 
+from facestage.stream import passive_threads  # noqa: F401  # isort: skip
+
 import argparse
 import asyncio
 import json

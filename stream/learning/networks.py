@@ -23,7 +23,7 @@ from ..files import write_file
 
 __all__ = ["TRAINABLE", "Start", "export", "start"]
 
-_DROPPED = ("grades", "neutral", "data", "recipe", "evaluation")
+_DROPPED = ("grades", "neutral", "rise", "data", "recipe", "evaluation")
 """Fields of a card that say how the weights behave or came to be: not true of other weights."""
 
 TRAINABLE: dict[str, Callable[[Sequence[int], int], nn.Module]] = {

@@ -52,8 +52,10 @@ def when_torch_is_loaded(folder: Path, *command: str, **own: str) -> dict[str, s
         timeout=60,
         check=False,
     )
-    assert ended.stdout.startswith("{"), f"torch was not loaded: {ended.stdout}{ended.stderr}"
-    return json.loads(ended.stdout)
+    told = ended.stdout.splitlines()[-1:]  # after what a command says before torch is loaded
+    assert told, f"torch was not loaded: {ended.stdout}{ended.stderr}"
+    assert told[0].startswith("{"), f"torch was not loaded: {ended.stdout}{ended.stderr}"
+    return json.loads(told[0])
 
 
 @pytest.mark.parametrize(

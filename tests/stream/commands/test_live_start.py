@@ -86,7 +86,9 @@ def test_what_the_server_was_told_is_what_clients_are_told(
         cv2.imwrite(str(folder / f"{number}.png"), np.zeros((60, 80, 3), np.uint8))
     hubs: list[Hub] = []
     real = live.Hub
-    monkeypatch.setattr(live, "Hub", lambda *args: hubs.append(real(*args)) or hubs[-1])
+    monkeypatch.setattr(
+        live, "Hub", lambda *args, **more: hubs.append(real(*args, **more)) or hubs[-1]
+    )
     hellos: list[Hello] = []
     make = live._hello
     monkeypatch.setattr(live, "_hello", lambda *args: hellos.append(make(*args)) or hellos[-1])

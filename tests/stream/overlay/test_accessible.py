@@ -133,7 +133,7 @@ def test_keys_do_what_the_help_says_and_not_while_somebody_types() -> None:
             await page.until("document.getElementById('help').open")
             keys = "[...document.querySelectorAll('#keys kbd')].map(e => e.textContent)"
             assert await page.evaluate(keys) == [
-                *("?", "Space", "←", "→", "⇧ ←", "⇧ →", "End", "H", "B", "C", "T", "S", "F"),
+                *("?", "Space", "←", "→", "⇧ ←", "⇧ →", "End", "H", "B", "C", "T", "S", "F", "M"),
             ]
             await press(page, "t", 84, char="t")  # a dialog is open: the page does nothing
             assert await page.evaluate("document.getElementById('table').hidden") is True

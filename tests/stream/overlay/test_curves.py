@@ -226,16 +226,15 @@ def test_scores_are_curves_and_the_read_out_says_what_was_found() -> None:
             await page.call("Input.dispatchMouseEvent", type="mouseMoved", x=5, y=5)
             await page.until(f"{readout}.hidden")
             scores = await page.evaluate(
-                "import('/stream.js').then(({ Stream, scoresOf }) => {"
+                "import('/stream.js').then(({ Stream }) => {"
                 "  const stream = new Stream({ id: 's', name: 's', number: 0 });"
                 "  const sample = { frame: 1, aus: [], scores: ["
                 "    { name: 'PSPI', value: 3.5, low: 0, high: 16 },"
                 "    { name: 'other', value: null, low: 0, high: 1 }] };"
                 "  stream.addFrame(sample, 100);"
-                "  return [[...stream.series.names], stream.series.at('score PSPI', 100),"
-                "          scoresOf({ aus: [] })]; })"
+                "  return [[...stream.series.names], stream.series.at('score PSPI', 100)]; })"
             )
-            assert scores == [["score PSPI"], 3.5, []]
+            assert scores == [["score PSPI"], 3.5]
         assert page.errors == []
 
     browse(test)
