@@ -88,7 +88,7 @@ def test_what_is_old_is_called_stale_within_two_seconds_and_live_again_at_once()
             await page.goto(server.address + "kiosk?night=on")
             await page.evaluate(CLOCK)
             await pictures_wanted(hub)
-            assert await page.evaluate("document.body.classList.contains('night')") is True
+            await page.until("document.body.classList.contains('night')")
             show(first, 1, "AU12_A")
             await page.until(f"{STATES}.startsWith('LIVE')")
             await page.evaluate("void (window.ahead = 1700)")
