@@ -172,13 +172,12 @@ def unlisted(nav: Any) -> list[str]:
     return sorted(page for page in pages if page not in listed and not page.startswith("adr/"))
 
 
-def on_config(config: Any) -> Any:
-    """Add pages that the navigation forgot, and make the package readable without importing it.
+def on_startup(command: str, dirty: bool) -> None:
+    """Make the package readable without importing it, before the reference is told where it lies.
 
     It is laid out as it is installed, since mkdocstrings finds docstrings by the path.
     """
-    if pages := unlisted(config.nav):
-        config.nav.append({"More": pages})
+    del command, dirty
     package = ROOT / "build" / "site" / "facestage"
     shutil.rmtree(package, ignore_errors=True)
     only = shutil.ignore_patterns(
@@ -187,6 +186,12 @@ def on_config(config: Any) -> Any:
     shutil.copytree(ROOT / "src" / "facestage", package, ignore=only)
     for folder in ("core", "stream"):
         shutil.copytree(ROOT / folder, package / folder, ignore=only)
+
+
+def on_config(config: Any) -> Any:
+    """Add pages that the navigation forgot."""
+    if pages := unlisted(config.nav):
+        config.nav.append({"More": pages})
     return config
 
 
