@@ -69,8 +69,10 @@ class CameraPage {
   }
 
   begin() {
+    this.wanted = false; // whether the camera is to be on
     this.start.addEventListener("click", () => this.turnOn());
     this.stop.addEventListener("click", () => {
+      this.wanted = false;
       this.webcam.stop();
       this.pause("stopped");
       this.link.close();
@@ -90,10 +92,12 @@ class CameraPage {
 
   async turnOn() {
     this.advise(null);
+    this.wanted = true;
     this.say("busy", "Starting the camera …");
     try {
       await this.webcam.start(this.device.value);
     } catch (error) {
+      if (!this.wanted) return; // it was stopped while it started
       this.showButtons(false);
       this.say("bad", "The camera could not be started.");
       this.advise(advice(error));
