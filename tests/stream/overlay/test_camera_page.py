@@ -189,9 +189,17 @@ def test_events_are_those_of_the_file_that_the_camera_plays(clip: str, tmp_path:
     ]
     assert len(apart) > 0.9 * len(frames)
     assert np.median(apart) < 0.05
-    same = np.mean([a == b for a, b in zip(stages(seen), stages(truth), strict=True)])
-    # One face at rest hovers at the threshold of AU18: compression decides that one.
-    assert same >= (0.5 if clip == "single_face.mp4" else 0.9)
+    # AU18 hovers at its threshold in one face at rest: compression decides about it. Of the 24
+    # frames of that clip five differ in other AUs, too; why is not known yet.
+    here, there = (
+        [
+            {label for label in labels or () if not label.startswith(("AU18", "NONE"))}
+            for labels in told
+        ]
+        for told in (stages(seen), stages(truth))
+    )
+    same = np.mean([a == b for a, b in zip(here, there, strict=True)])
+    assert same >= (0.7 if clip == "single_face.mp4" else 0.9)
 
 
 HIDE = """Object.defineProperty(document, 'hidden', {{get: () => {hidden}, configurable: true}});
